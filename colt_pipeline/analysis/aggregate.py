@@ -1,0 +1,181 @@
+"""Run directories -> three tidy frames (runs, curves, calls), kept as CSV files.
+
+A run directory is finished when it holds ``summary.json``; ``curve.csv`` and ``calls.csv`` lie next to it. One that
+holds only its journal is still running or was interrupted, and is an error: figures never leave a run out silently.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from colt_pipeline.errors import ConfigError
+
+IDS = ("workload", "target", "search", "model_set", "largest", "seed")
+"""What tells one run from another; in front of every row of curves.csv and calls.csv."""
+
+# Named, because a type guessed from the values would turn the model set "2" into a number.
+_TEXT = (
+    *(name for name in IDS if name != "seed"),
+    *("experiment", "run", "stopped", "best_program", "llm_backend", "measurement", "device", "model", "backend"),
+)
+_FLOAT = ("baseline_secs", "best_secs", "speedup", "latency_secs", "parameters_b", "hit_rate", "gflops", "best_sample")
+_COUNTS = ("regular_calls", "course_alterations", "small_model_calls")
+_DTYPES = {**dict.fromkeys(_TEXT, "str"), **dict.fromkeys(_FLOAT, "float64"), "is_largest": "bool"}
+
+_RUN_FIELDS = (
+    *IDS,
+    *("samples", "baseline_secs", "best_secs", "speedup", "llm_backend", "measurement", "device", "warmup_samples"),
+    *_COUNTS,
+)
+_CURVE_FIELDS = ("sample", "latency_secs", "best_secs", "speedup")
+_CALL_HEAD = (
+    *("model", "parameters_b", "is_largest", "backend"),
+    *("regular_calls", "course_alterations", "hits", "hit_rate", "errors"),
+)
+_CALL_TAIL = ("prompt_tokens", "completion_tokens")
+
+
+@dataclass(frozen=True)
+class Tidy:
+    """All runs of one comparison."""
+
+    runs: pd.DataFrame
+    """One row per run: the scalar fields of its summary.json."""
+    curves: pd.DataFrame
+    """One row per run and sample: IDS, sample (from 1), latency_secs, best_secs, speedup."""
+    calls: pd.DataFrame
+    """One row per run and model: IDS, the model, its counts, one column per kind of rejection, its tokens."""
+
+
+def aggregate(runs_dir: Path) -> Tidy:
+    """Read every run directory below `runs_dir`, in the order of their names.
+
+    Raises:
+        ConfigError: There is no run, a run is unfinished, lacks a file or a field, contradicts itself, or two
+            directories hold the same run.
+    """
+    runs, curves, calls = [], [], []
+    seen: dict[tuple[Any, ...], Path] = {}
+    for run_dir in _run_dirs(runs_dir):
+        summary = _read_summary(run_dir)
+        ids = {name: summary[name] for name in IDS}
+        twin = seen.setdefault(tuple(ids.values()), run_dir)
+        if twin != run_dir:
+            raise ConfigError(f"{twin} and {run_dir} hold the same run ({ids}); aggregate them separately")
+        own_calls = _read_part(run_dir / "calls.csv", (*_CALL_HEAD, *_CALL_TAIL))
+        _check_counts(summary, own_calls, run_dir)
+        runs.append(summary)
+        curves.append(_with_ids(_read_part(run_dir / "curve.csv", _CURVE_FIELDS), ids))
+        calls.append(_with_ids(own_calls, ids))
+    return Tidy(_settle(pd.DataFrame(runs)), _settle(pd.concat(curves)), _settle(_complete_calls(pd.concat(calls))))
+
+
+def write_tidy(tidy: Tidy, data_dir: Path) -> None:
+    """Write runs.csv, curves.csv and calls.csv to `data_dir`."""
+    for name in ("runs", "curves", "calls"):
+        write_csv(getattr(tidy, name), data_dir / f"{name}.csv")
+
+
+def read_tidy(data_dir: Path) -> Tidy:
+    """Read what `write_tidy` wrote.
+
+    Raises:
+        ConfigError: A file is missing or unreadable.
+    """
+    return Tidy(*(_read_csv(data_dir / f"{name}.csv") for name in ("runs", "curves", "calls")))
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Write `frame` without its index; the bytes depend on the values only. Creates the directory."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(_csv_text(frame).encode())
+
+
+def _csv_text(frame: pd.DataFrame) -> str:
+    return frame.to_csv(index=False, float_format="%.9g", lineterminator="\n")
+
+
+def _parse(source: Path | io.StringIO) -> pd.DataFrame:
+    """Read CSV with the column types named above; only an empty cell is a missing value, and an empty text is ""."""
+    frame = pd.read_csv(source, dtype=_DTYPES, keep_default_na=False, na_values=[""], encoding="utf-8")
+    text = [name for name in frame.columns if name in _TEXT]
+    frame[text] = frame[text].fillna("")
+    return frame
+
+
+def _settle(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame as its CSV file will give it back, so that a table does not depend on which of the two it was given."""
+    return _parse(io.StringIO(_csv_text(frame)))
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    try:
+        return _parse(path)
+    except FileNotFoundError:
+        raise ConfigError(f"{path.parent} has no {path.name}") from None
+    except ValueError as error:  # what pandas raises for an empty file, a ragged row and a wrong type
+        raise ConfigError(f"{path} is not a readable table: {error}") from error
+
+
+def _run_dirs(runs_dir: Path) -> list[Path]:
+    finished = {path.parent for path in runs_dir.rglob("summary.json")}
+    started = {path.parent for path in runs_dir.rglob("events.jsonl")}
+    if unfinished := sorted(started - finished):
+        names = ", ".join(map(str, unfinished))
+        raise ConfigError(f"unfinished (no summary.json): {names}; resume or delete before aggregating")
+    if not finished:
+        raise ConfigError(f"no run directory (one with a summary.json) below {runs_dir}")
+    return sorted(finished, key=lambda path: path.relative_to(runs_dir).as_posix())
+
+
+def _read_summary(run_dir: Path) -> dict[str, Any]:
+    """The scalar fields of summary.json; the counts by kind are in calls.csv, per model."""
+    path = run_dir / "summary.json"
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path} is not JSON: {error}") from error
+    if not isinstance(summary, dict):
+        raise ConfigError(f"{path} holds a {type(summary).__name__}, not an object")
+    _require(summary, _RUN_FIELDS, path)
+    return {name: value for name, value in summary.items() if not isinstance(value, dict | list)}
+
+
+def _read_part(path: Path, fields: tuple[str, ...]) -> pd.DataFrame:
+    frame = _read_csv(path)
+    _require(frame.columns, fields, path)
+    return frame
+
+
+def _require(names: Iterable[str], required: tuple[str, ...], path: Path) -> None:
+    if missing := set(required).difference(names):
+        raise ConfigError(f"{path} lacks {', '.join(sorted(missing))}")
+
+
+def _check_counts(summary: dict[str, Any], calls: pd.DataFrame, run_dir: Path) -> None:
+    """Every rate is computed from these counts, so the two files of a run must agree on them."""
+    small = calls.loc[~calls["is_largest"], "regular_calls"].sum()
+    counted = (calls["regular_calls"].sum(), calls["course_alterations"].sum(), small)
+    for name, count in zip(_COUNTS, counted, strict=True):
+        if summary[name] != count:
+            raise ConfigError(f"{run_dir}: calls.csv adds up to {count} {name}, summary.json says {summary[name]}")
+
+
+def _with_ids(frame: pd.DataFrame, ids: dict[str, Any]) -> pd.DataFrame:
+    columns = [*ids, *(name for name in frame.columns if name not in ids)]
+    return frame.assign(**ids)[columns]
+
+
+def _complete_calls(calls: pd.DataFrame) -> pd.DataFrame:
+    """A kind of rejection that a run does not list happened there 0 times; kinds stand between the fixed columns."""
+    fixed = {*IDS, *_CALL_HEAD, *_CALL_TAIL}
+    kinds = [name for name in calls.columns if name not in fixed]
+    calls = calls[[*IDS, *_CALL_HEAD, *kinds, *_CALL_TAIL]]
+    return calls.assign(**{kind: calls[kind].fillna(0).astype("int64") for kind in kinds})

@@ -1,0 +1,202 @@
+"""The schema of the configuration. Values and their explanations stand once, in ``conf/``.
+
+Schema classes carry no defaults, so a key that is missing, unknown or of the wrong type is an error with its full name.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from colt_pipeline.errors import ConfigError
+from colt_pipeline.records import ModelSpec
+
+
+@dataclass
+class WorkloadConfig:
+    """conf/workload: which kernel at which sizes."""
+
+    name: str
+    shape: dict[str, int]
+
+
+@dataclass
+class TargetConfig:
+    """conf/target: what to compile for."""
+
+    name: str
+    kind: str
+    """TVM's target kind: ``llvm`` or ``cuda``."""
+    cores: int
+    """Threads of a kernel; 0 = all usable cores."""
+    mcpu: str
+    """LLVM CPU name; "" = as detected."""
+
+
+@dataclass
+class ModelConfig:
+    """conf/models: one LLM."""
+
+    provider: str
+    api_model: str
+    parameters_b: float
+    assumed: bool
+
+
+@dataclass
+class SearchConfig:
+    """conf/search: names follow the paper's formulas."""
+
+    name: str
+    lambda_: float
+    c: float
+    branching: int
+    rollout_length: int
+    course_alteration: bool
+    warmup_samples: int
+    batch_size: int
+    initial_programs: int
+    apply_attempts: int
+    max_failures: int
+
+
+@dataclass
+class LLMConfig:
+    """conf/llm: sampling parameters, part of every recording key."""
+
+    temperature: float
+    max_tokens: int
+
+
+@dataclass
+class MeasureConfig:
+    """conf/measure: how a kernel is timed."""
+
+    max_repeats: int
+    budget_secs: float
+    timeout_secs: float
+
+
+@dataclass
+class RecordConfig:
+    """conf/record: what is replayed and what is live."""
+
+    mode: str
+
+
+@dataclass
+class Config:
+    """One run."""
+
+    experiment: str
+    run: str
+    workload: WorkloadConfig
+    target: TargetConfig
+    search: SearchConfig
+    llm: LLMConfig
+    measure: MeasureConfig
+    record: RecordConfig
+    model_set: str
+    largest: str
+    model_sets: dict[str, list[str]]
+    models: dict[str, ModelConfig]
+    samples: int
+    seed: int
+    results: str
+
+    @property
+    def model_specs(self) -> tuple[ModelSpec, ...]:
+        """The models of the chosen set, in its order."""
+        return tuple(
+            ModelSpec(name=name, **{k: v for k, v in vars(self.models[name]).items()})
+            for name in self.model_sets[self.model_set]
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """What makes this run this run: without where it is stored, how it is recorded, and unused models and sets."""
+        full: dict[str, Any] = OmegaConf.to_container(OmegaConf.structured(self))  # type: ignore[assignment]
+        chosen = full["model_sets"][self.model_set]
+        full["model_sets"] = {self.model_set: chosen}
+        full["models"] = {name: full["models"][name] for name in chosen}
+        return {k: v for k, v in full.items() if k not in ("results", "record")}
+
+
+RECORD_MODES = ("replay", "missing", "all")
+
+
+def load(raw: DictConfig) -> Config:
+    """The typed configuration.
+
+    Raises:
+        ConfigError: unknown key, wrong type, missing value or impossible value; the message names key, value, choices.
+    """
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), raw))
+    except OmegaConfBaseException as error:
+        message = str(error).splitlines()[0]
+        raise ConfigError(f"configuration key {error.full_key or '?'}: {message}") from error
+    assert isinstance(config, Config)
+    _choice("model_set", config.model_set, list(config.model_sets))
+    _choice("record.mode", config.record.mode, list(RECORD_MODES))
+    _model_set(config)
+    _at_least(1, samples=config.samples)
+    _at_least(0, seed=config.seed)
+    search, measure = config.search, config.measure
+    _at_least(
+        1,
+        **{
+            "search.branching": search.branching,
+            "search.batch_size": search.batch_size,
+            "search.initial_programs": search.initial_programs,
+            "search.apply_attempts": search.apply_attempts,
+            "search.max_failures": search.max_failures,
+            "search.warmup_samples": search.warmup_samples,
+            "measure.max_repeats": measure.max_repeats,
+        },
+    )
+    _at_least(
+        0,
+        **{
+            "search.rollout_length": search.rollout_length,
+            "search.c": search.c,
+            "target.cores": config.target.cores,
+            "measure.budget_secs": measure.budget_secs,
+            "measure.timeout_secs": measure.timeout_secs,
+        },
+    )
+    if not 0 <= search.lambda_ <= 1:
+        raise ConfigError(f"search.lambda_={search.lambda_} must lie between 0 and 1")
+    for name, model in config.models.items():
+        if model.parameters_b <= 0:
+            raise ConfigError(f"models.{name}.parameters_b={model.parameters_b} must be positive (billions)")
+    for part in (config.experiment, config.run):
+        if not part or part.startswith((".", "/")) or ".." in part:
+            raise ConfigError(f"experiment and run name directories below results/; {part!r} is no such name")
+    return config
+
+
+def _model_set(config: Config) -> None:
+    """The chosen set: known models, each once; `largest` has the most parameters if it is among them."""
+    names, key = config.model_sets[config.model_set], f"model_sets.{config.model_set}"
+    if not names or len(set(names)) < len(names):
+        raise ConfigError(f"{key}={names} must name at least one model, and none twice (largest={config.largest})")
+    for name in names:
+        _choice(f"model in {key}", name, list(config.models))
+    most = max(config.models[name].parameters_b for name in names)
+    if config.largest in names and config.models[config.largest].parameters_b < most:
+        raise ConfigError(f"largest={config.largest} is not the largest model of {key}={names}")
+
+
+def _choice(key: str, value: str, choices: list[str]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{key}={value} is unknown; choose one of: {', '.join(choices)}")
+
+
+def _at_least(minimum: int, **values: float) -> None:
+    for key, value in values.items():
+        if not minimum <= value < math.inf:
+            raise ConfigError(f"{key}={value} must be at least {minimum}")

@@ -1,0 +1,56 @@
+"""Everything that this package raises on purpose.
+
+ColtError
+├── ConfigError            a flag, key, choice or type in the configuration
+├── StackError             the installed packages do not fit together
+├── RunDirError            a run directory that is unwritable or holds another run
+├── JournalError           a JSON Lines file that is broken or in use by another process
+├── RecordingError
+│   ├── ReplayMissError    replay asked for something that was not recorded
+│   └── DeviceMismatchError a ledger that was measured on another device
+├── LLMError               a live call that failed for good
+└── SpaceError             no valid program could be sampled
+
+Every message names the offending value and the way out. Inside the search a failure is a value (Rejection,
+Measurement.error), not an exception.
+"""
+
+
+class ColtError(Exception):
+    """Base of all errors that are shown to the user as one message, without a traceback."""
+
+
+class ConfigError(ColtError):
+    """A flag, key, choice or type in the configuration."""
+
+
+class StackError(ColtError):
+    """The installed packages do not fit together."""
+
+
+class RunDirError(ColtError):
+    """A run directory that is unwritable or holds another run."""
+
+
+class JournalError(ColtError):
+    """A JSON Lines file that is broken or in use by another process."""
+
+
+class RecordingError(ColtError):
+    """A recording that cannot serve this run."""
+
+
+class ReplayMissError(RecordingError):
+    """Replay asked for something that was not recorded."""
+
+
+class DeviceMismatchError(RecordingError):
+    """A ledger that was measured on another device."""
+
+
+class LLMError(ColtError):
+    """A live call that failed for good."""
+
+
+class SpaceError(ColtError):
+    """No valid program could be sampled."""

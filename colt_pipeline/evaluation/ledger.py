@@ -1,0 +1,83 @@
+"""The ledger: every measured latency, once per key, on disk before it is used.
+
+One ``measurements.jsonl`` serves one (workload, target, device, evaluator settings): these stand in its first line.
+Each further line is one program's measurement by the program's key, so a run never mixes devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from colt_pipeline.errors import DeviceMismatchError, RecordingError
+from colt_pipeline.records import Measurement
+from colt_pipeline.runs.jsonl import JsonLines, read_lines
+
+Header = Mapping[str, Any]
+
+SCHEMA = 1
+
+
+def read_header(path: Path) -> dict[str, Any] | None:
+    """The first line of a ledger: schema, workload, workload_hash, target, device, evaluator. None if there is none."""
+    lines = read_lines(path)
+    if not lines:
+        return None
+    if lines[0].get("schema") != SCHEMA:
+        raise RecordingError(f"{path}: the first line is not a header of schema {SCHEMA}; restore the file")
+    return lines[0]
+
+
+class Ledger:
+    """Measurements by program key; in replay it only answers, otherwise it also appends."""
+
+    def __init__(self, path: Path, header: Header, replay: bool) -> None:
+        """Open `path`; a new file gets `header`.
+
+        Raises:
+            DeviceMismatchError: the file was recorded with another header, and this is no replay.
+            JournalError: broken or in use.
+        """
+        self.path = path
+        self._file = None if replay else JsonLines(path)
+        lines = read_lines(path) if self._file is None else self._file.records
+        if not lines and self._file is not None:
+            self._file.append(dict(header))
+        elif self._file is not None:
+            self._check(lines[0], header)
+        try:
+            self._known = {line["program"]: _measurement(line) for line in lines[1:]}
+        except (KeyError, TypeError) as error:
+            self.close()
+            raise RecordingError(f"{path} holds a line that is no measurement ({error}); restore the file") from error
+
+    def _check(self, recorded: Header, header: Header) -> None:
+        differing = [k for k in sorted({*recorded, *header}) if recorded.get(k) != header.get(k)]
+        if differing and self._file is not None:
+            self._file.close()
+            raise DeviceMismatchError(
+                f"{self.path} was recorded with another {', '.join(differing)} "
+                f"({', '.join(f'{k}: {recorded.get(k)!r}, now {header.get(k)!r}' for k in differing)}). "
+                "Replay it with record=replay, or choose another name with run=NAME to measure here."
+            )
+
+    def get(self, program: str) -> Measurement | None:
+        """The recorded measurement of a program key."""
+        return self._known.get(program)
+
+    def put(self, program: str, measurement: Measurement) -> None:
+        """Record a new measurement on disk."""
+        assert self._file is not None, "a replay records nothing"
+        self._file.append({"program": program, **asdict(measurement)})
+        self._known[program] = measurement
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _measurement(line: Mapping[str, Any]) -> Measurement:
+    fields = {k: v for k, v in line.items() if k != "program"}
+    return Measurement(**{**fields, "run_secs": tuple(fields["run_secs"])})

@@ -1,0 +1,1 @@
+"""The LLM side: prompt -> client (recorded) -> parser. Never evaluates an answer as code."""

@@ -1,0 +1,129 @@
+"""Record and replay of LLM answers: one ``llm.jsonl`` per run.
+
+The key of an entry is the sha256 of (schema, model, messages, sampling parameters); equal questions within a run are
+told apart by their occurrence. The answer is kept raw, the question only as digests of its lines, which is enough to
+name the first line that differs when a replay misses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from colt_pipeline.errors import RecordingError, ReplayMissError
+from colt_pipeline.llm.client import Client
+from colt_pipeline.records import Message, ModelSpec, Reply, digest
+from colt_pipeline.runs.jsonl import JsonLines, read_lines
+
+SCHEMA = 1
+_DIGEST_WIDTH = 4
+_REPLY_FIELDS = tuple(f.name for f in fields(Reply))
+_FIELDS = ("key", "occurrence", "model", "lines", *_REPLY_FIELDS)
+
+
+def recording_key(model: ModelSpec, messages: Sequence[Message], sampling: dict[str, Any]) -> str:
+    """Identity of a question: everything that changes its answer, no secret and no address."""
+    return digest([SCHEMA, model.name, model.api_model, list(messages), sampling])
+
+
+class Cassette:
+    """Answers from the recording; with a way to connect, misses are asked live and recorded first, then returned."""
+
+    def __init__(self, path: Path, connect: Callable[[str], Client] | None) -> None:
+        """`connect` makes the client of a provider at its first miss; None makes this a strict replay without clients.
+
+        Raises:
+            JournalError: the recording is broken or in use by another process.
+        """
+        self.path = path
+        self._connect = connect
+        self._clients: dict[str, Client] = {}
+        self._file = None if connect is None else JsonLines(path)
+        self._entries = read_lines(path) if self._file is None else list(self._file.records)
+        for number, entry in enumerate(self._entries, start=1):
+            if missing := [name for name in _FIELDS if name not in entry]:
+                self.close()
+                raise RecordingError(f"{path}, line {number}: lacks {', '.join(missing)}; restore the file")
+        self._index = {(e["key"], e["occurrence"]): e for e in self._entries}
+        self.asked = 0
+        """Answers that this object did not find in the recording."""
+
+    def answer(self, key: str, occurrence: int, model: ModelSpec, messages: Sequence[Message]) -> Reply:
+        """The recorded answer, or a live one that is on disk when this returns.
+
+        Raises:
+            ReplayMissError: strict replay, and the question was not recorded.
+            RecordingError: the recorded answer came from another backend than the model's provider.
+            LLMError: the live call failed for good.
+        """
+        entry = self._index.get((key, occurrence))
+        if entry is None:
+            entry = self._record(key, occurrence, model, messages)
+        if entry["backend"] != model.provider:
+            raise RecordingError(
+                f"{self.path} answers for {model.name} from {entry['backend']}, the configuration says "
+                f"provider={model.provider}; choose that provider, or record anew with another run=NAME"
+            )
+        return Reply(**{name: entry[name] for name in _REPLY_FIELDS})
+
+    def _record(self, key: str, occurrence: int, model: ModelSpec, messages: Sequence[Message]) -> dict[str, Any]:
+        if self._connect is None or self._file is None:
+            raise ReplayMissError(self._explain(key, occurrence, model, messages))
+        if model.provider not in self._clients:
+            self._clients[model.provider] = self._connect(model.provider)
+        reply = self._clients[model.provider].complete(model, messages, occurrence)
+        self.asked += 1
+        entry = {
+            "key": key,
+            "occurrence": occurrence,
+            "model": model.name,
+            "lines": _line_digests(messages),
+            **asdict(reply),
+        }
+        self._file.append(entry)
+        self._index[key, occurrence] = entry
+        return entry
+
+    def _explain(self, key: str, occurrence: int, model: ModelSpec, messages: Sequence[Message]) -> str:
+        """Why a replay missed: the nearest entry and the first differing line."""
+        head = f"replay miss in {self.path}: no answer of {model.name} is recorded for question {key[:12]}"
+        tail = "Use record=missing to ask it live."
+        same = [e for e in self._entries if e["key"] == key]
+        if same:
+            return f"{head}, occurrence {occurrence} (recorded: {len(same)}). {tail}"
+        if not self._entries:
+            return f"{head}, nor anything else. {tail}"
+        now, lines = _line_digests(messages), _lines(messages)
+        agreed = [_common_prefix(now, entry["lines"]) for entry in self._entries]
+        nearest = max(range(len(agreed)), key=agreed.__getitem__)
+        entry, common = self._entries[nearest], agreed[nearest]
+        where = f"{head}. The nearest is entry {nearest + 1}, of {entry['model']}"
+        if entry["lines"] == now:
+            return f"{where}, with the same messages: model or sampling parameters differ. {tail}"
+        shown = lines[common] if common < len(lines) else "(the question ends here)"
+        return f"{where}; from line {common + 1} on they differ, now: {shown!r}. {tail}"
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _lines(messages: Sequence[Message]) -> list[str]:
+    return [line for m in messages for line in (f"[{m['role']}]", *m["content"].splitlines())]
+
+
+def _line_digests(messages: Sequence[Message]) -> str:
+    return "".join(hashlib.sha256(line.encode()).hexdigest()[:_DIGEST_WIDTH] for line in _lines(messages))
+
+
+def _common_prefix(a: str, b: str) -> int:
+    """Number of leading lines whose digests agree."""
+    count = 0
+    while a[count * _DIGEST_WIDTH : (count + 1) * _DIGEST_WIDTH] == (
+        b[count * _DIGEST_WIDTH : (count + 1) * _DIGEST_WIDTH] or None
+    ):
+        count += 1
+    return count

@@ -1,0 +1,135 @@
+"""Embedded stand-ins: they play the part of LLMs offline, and are no evidence about any LLM.
+
+A stand-in sees only the prompt text and answers with text, deterministic in (model, messages, occurrence). Two things
+follow from its parameter count n (billions):
+
+- how often its answer holds no valid proposal: 0.172 (7/n)^3, at most one half. This cubic falls through the rates
+  reported for the authors' own models (17.2 % at 7B, 10.5 % at 8B, 0.17 % at 32B) and is next to nothing above;
+- its skill, ln n / ln 300 in [0, 1]: the probability that it follows a sensible rule instead of drawing at random.
+
+Token counts are estimates (characters / 4), and latency is zero: no model ran.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from colt_pipeline.records import Message, ModelSpec, Reply, canonical_json
+
+BACKEND = "embedded"
+_CHARACTERS_PER_TOKEN = 4
+_SKILLED_AT_B = 300.0
+_BROKEN_AT_7B = 0.172
+_LARGEST_SHARE = 0.2
+_TILE_WEIGHT = 4.0
+
+
+def broken_rate(parameters_b: float) -> float:
+    """Share of answers without a valid proposal."""
+    return min(0.5, _BROKEN_AT_7B * (7.0 / parameters_b) ** 3)
+
+
+def skill(parameters_b: float) -> float:
+    """Probability of following a rule, 0 at 1B to 1 at 300B."""
+    return min(1.0, max(0.0, math.log(parameters_b) / math.log(_SKILLED_AT_B)))
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    name: str
+    parameters_b: float
+    calls: int
+    hit_rate: float
+    errors: int
+
+
+class EmbeddedClient:
+    """All stand-ins; the model's parameter count decides how one behaves."""
+
+    def complete(self, model: ModelSpec, messages: Sequence[Message], occurrence: int) -> Reply:
+        question = canonical_json([model.name, list(messages), occurrence])
+        seed = hashlib.sha256(question.encode()).digest()
+        text = _answer(model, messages[-1]["content"], np.random.default_rng(list(seed)))
+        characters = sum(len(m["content"]) for m in messages)
+        return Reply(
+            text=text,
+            finish_reason="stop",
+            prompt_tokens=characters // _CHARACTERS_PER_TOKEN,
+            completion_tokens=len(text) // _CHARACTERS_PER_TOKEN,
+            latency_secs=0.0,
+            provider_model=f"stand-in for {model.name}",
+            backend=BACKEND,
+        )
+
+
+def _answer(model: ModelSpec, prompt: str, rng: np.random.Generator) -> str:
+    offered = re.findall(r"^Available transformations: (.+)$", prompt, re.MULTILINE)[0].split(", ")
+    candidates = _candidates(prompt)
+    able = skill(model.parameters_b)
+    answer: dict[str, object] = {"transformations": _transformations(prompt, offered, able, rng)}
+    if candidates:
+        answer["next_model"] = _next_model(candidates, able, rng)
+    broken = rng.random() < broken_rate(model.parameters_b)
+    text = json.dumps(answer)
+    if broken:
+        return _break(text, offered, rng)
+    if candidates and rng.random() < broken_rate(model.parameters_b):
+        return json.dumps({**answer, "next_model": "a-larger-model"})
+    if rng.random() < (1 - able) / 2:
+        return f"Looking at the scores, I would try this next:\n```json\n{text}\n```\nIt should help."
+    return text
+
+
+def _break(text: str, offered: Sequence[str], rng: np.random.Generator) -> str:
+    """One of the ways in which small models fail: cut-off JSON, an invented name, prose alone."""
+    invented = json.dumps({"transformations": ["LoopFusion", *offered[:1]]})
+    return (text[: len(text) // 2], invented, f"I suggest {offered[0]} first, then measure again.")[
+        int(rng.integers(3))
+    ]
+
+
+def _transformations(prompt: str, offered: list[str], able: float, rng: np.random.Generator) -> list[str]:
+    """By rule: get the structure right first, then refine tiles; change much after a fall, little after a rise."""
+    if rng.random() >= able:
+        return [offered[i] for i in rng.integers(len(offered), size=int(rng.integers(1, 6)))]
+    code = prompt.split("## Parent")[0]
+    chosen = []
+    if "T.parallel" not in code and "Parallel" in offered:
+        chosen.append("Parallel")
+    if "pragma_auto_unroll_max_step" not in code and "Unroll" in offered:
+        chosen.append("Unroll")
+    scores = [float(s) for s in re.findall(r"^Predicted score: ([0-9.eE+-]+)$", prompt, re.MULTILINE)]
+    fell = len(scores) > 1 and scores[0] < scores[1]
+    weights = np.array([_TILE_WEIGHT if name == "TileSize" else 1.0 for name in offered])
+    count = int(rng.integers(3, 5) if fell else rng.integers(1, 3))
+    return chosen + [offered[i] for i in rng.choice(len(offered), size=count, p=weights / weights.sum())]
+
+
+def _candidates(prompt: str) -> list[_Candidate]:
+    line = r"^(\S+): parameters=([0-9.]+)B, calls=(\d+), hit_rate=([0-9.]+), errors=(\d+)"
+    return [
+        _Candidate(name, float(n), int(calls), float(rate), int(errors))
+        for name, n, calls, rate, errors in re.findall(line, prompt, re.MULTILINE)
+    ]
+
+
+def _next_model(candidates: list[_Candidate], able: float, rng: np.random.Generator) -> str:
+    """By rule: the largest a fifth of the time, else an untried model, else the smallest that hits and rarely errs."""
+    if rng.random() >= able:
+        return candidates[int(rng.integers(len(candidates)))].name
+    by_size = sorted(candidates, key=lambda c: c.parameters_b)
+    if rng.random() < _LARGEST_SHARE:
+        return by_size[-1].name
+    untried = [c for c in by_size if c.calls == 0]
+    if untried:
+        return untried[0].name
+    typical = float(np.median([c.hit_rate for c in by_size]))
+    good = [c for c in by_size if c.hit_rate >= typical and c.errors <= 0.15 * c.calls]
+    return (good or by_size)[0].name

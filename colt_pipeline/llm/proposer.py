@@ -1,0 +1,33 @@
+"""Prompt, recorded answer, verdict: one LLM call as the search sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from colt_pipeline.llm.cassette import Cassette, recording_key
+from colt_pipeline.llm.parse import parse
+from colt_pipeline.llm.prompt import render
+from colt_pipeline.records import Answer, ModelSpec, PromptContext
+
+
+class Proposer:
+    """Asks a model for (transformations, next model)."""
+
+    def __init__(self, cassette: Cassette, sampling: dict[str, Any]) -> None:
+        """`sampling`: the sampling parameters, part of every recording key."""
+        self._cassette = cassette
+        self._sampling = sampling
+
+    def ask(self, model: ModelSpec, context: PromptContext, occurrences: Mapping[str, int]) -> Answer:
+        """One call; `occurrences` counts how often each key was asked in this run.
+
+        Raises:
+            ReplayMissError, LLMError: see Cassette.answer.
+        """
+        messages = render(context)
+        key = recording_key(model, messages, self._sampling)
+        occurrence = occurrences.get(key, 0)
+        reply = self._cassette.answer(key, occurrence, model, messages)
+        verdict = parse(reply, [name for name, _ in context.transformations], [m.name for m in context.models])
+        return Answer(key, occurrence, reply, verdict)

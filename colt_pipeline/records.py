@@ -1,0 +1,302 @@
+"""Frozen records that cross packages, and their JSON form.
+
+Everything here is plain data: no TVM, no clock, no path. Files hold canonical JSON (sorted keys, no spaces, ASCII), so that
+equal records are equal bytes; ``Event`` subclasses are what a journal holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+Message = dict[str, str]
+"""One chat message: ``role`` and ``content``."""
+
+
+def canonical_json(value: object) -> str:
+    """Canonical JSON text: sorted keys, no spaces, ASCII (any text survives), NaN refused."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: object) -> str:
+    """sha256 (hex) of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One LLM: how to reach it and how large it is."""
+
+    name: str
+    provider: str
+    """Key of the client that answers: ``embedded`` for the stand-ins."""
+    api_model: str
+    """The provider's own name of the model."""
+    parameters_b: float
+    """Parameter count in billions."""
+    assumed: bool
+    """True where the vendor does not publish the parameter count."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a model proposes: transformations in order and, advisory, who answers next."""
+
+    transformations: tuple[str, ...]
+    next_model: str | None
+    flaw: str | None = None
+    """Rejection kind of the half that was dropped (``unknown_model``), or None."""
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """An answer that yields no child; `kind` is one of REJECTIONS."""
+
+    kind: str
+    detail: str
+
+
+REJECTIONS: tuple[str, ...] = (
+    "empty",
+    "not_json",
+    "truncated",
+    "refusal",
+    "unknown_transformation",
+    "unknown_model",
+    "inapplicable",
+    "duplicate",
+    "transport",
+)
+"""Kinds of faults counted per model. `unknown_model` costs only the advice; `duplicate` is bad luck, not an error."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer of an LLM, raw."""
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    latency_secs: float
+    provider_model: str
+    """The model string that the provider reported."""
+    backend: str
+    """``embedded``, ``openai``, ..."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One measured program: run times, or the kind of error."""
+
+    run_secs: tuple[float, ...] = ()
+    error: str | None = None
+    """``build_error``, ``run_error``, ``timeout``, ``crash`` or ``wrong_result``."""
+    detail: str = ""
+    max_relative_error: float | None = None
+    """max|out - reference| / max|reference| of the last run."""
+
+    @property
+    def latency_secs(self) -> float | None:
+        """Median of the run times; None for an error."""
+        if self.error is not None or not self.run_secs:
+            return None
+        return statistics.median(self.run_secs)
+
+
+@dataclass(frozen=True)
+class ProgramView:
+    """A program as a prompt shows it."""
+
+    code: str
+    """TVMScript."""
+    history: tuple[str, ...]
+    """The ``sch.`` lines of the trace; empty for the unoptimized program."""
+    score: float | None
+    """Predicted score; None for the unoptimized program."""
+    model: str | None
+    """Current program: the model that expands it. Ancestors: the model that did, towards the current program."""
+
+
+@dataclass(frozen=True)
+class ModelView:
+    """What a prompt says about one candidate model (paper section 3.3)."""
+
+    name: str
+    parameters_b: float
+    calls: int
+    hit_rate: float
+    """Share of regular calls with score(child) > score(parent); 0 before the first call."""
+    errors: int
+    course_alterations: int
+
+
+@dataclass(frozen=True)
+class PromptContext:
+    """Everything a model is told for one expansion (paper appendix B)."""
+
+    target: str
+    """The target in words."""
+    lineage: tuple[ProgramView, ...]
+    """Current program, parent, grandparent; as many as exist."""
+    transformations: tuple[tuple[str, str], ...]
+    """Name and description of each transformation on offer."""
+    depth: int
+    samples: int
+    budget: int
+    models: tuple[ModelView, ...]
+    """Candidate models in the order of the model set; one alone means no choice."""
+    largest: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A reply with its identity in the recording and the parser's verdict."""
+
+    key: str
+    occurrence: int
+    reply: Reply
+    verdict: Proposal | Rejection
+
+
+@dataclass(frozen=True)
+class Call:
+    """One LLM call inside a step, as the search saw it."""
+
+    model: str
+    role: str
+    """``regular`` or ``course_alteration``."""
+    key: str
+    occurrence: int
+    outcome: str
+    """``accepted``, or the kind of the rejection."""
+    detail: str
+    transformations: tuple[str, ...]
+    next_model: str | None
+    flaw: str | None
+    prompt_tokens: int
+    completion_tokens: int
+    hit: bool
+
+
+@dataclass(frozen=True)
+class Child:
+    """A program that a step produced."""
+
+    program: str
+    """Content key of the program."""
+    trace: str
+    """The schedule trace as canonical JSON."""
+    model: str
+    """The model that will expand this node."""
+    score: float
+    """Predicted score."""
+    parent_score: float
+    """Score of the parent under the same cost model (it changes as the model trains); own score without a parent."""
+    reward: float
+    """Predicted score of the rollout's terminal program."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A measured program in the journal."""
+
+    program: str
+    latency_secs: float | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened in a run; the state of a search is the fold of its events."""
+
+    kind: ClassVar[str]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Started(Event):
+    """The run's fixed facts."""
+
+    kind: ClassVar[str] = "started"
+    schema: int
+    workload: str
+    workload_hash: str
+    target: dict[str, Any]
+    device: str
+    measurement: str
+    baseline_secs: float
+    """Median latency of the unoptimized program, seconds."""
+
+
+@dataclass(frozen=True)
+class Planted(Event):
+    """The initial programs, children of the root (the unoptimized program)."""
+
+    kind: ClassVar[str] = "planted"
+    children: tuple[Child, ...]
+
+
+@dataclass(frozen=True)
+class Stepped(Event):
+    """One search step: expansion, rollout, course alteration, backup."""
+
+    kind: ClassVar[str] = "stepped"
+    step: int
+    parent: int
+    """Node that was selected and expanded."""
+    calls: tuple[Call, ...]
+    child: Child | None
+    """What enters the tree and is backed up; None when nothing could be applied."""
+    made_by: str | None
+    """The model whose proposal made `child`."""
+    pruned: Child | None
+    """The small model's child that a course alteration removed."""
+    retry_model: str | None
+    """After a failed step: the model that gets this node next."""
+
+
+@dataclass(frozen=True)
+class Measured(Event):
+    """A measured batch, in the order of the search."""
+
+    kind: ClassVar[str] = "measured"
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True)
+class Finished(Event):
+    """The run is over."""
+
+    kind: ClassVar[str] = "finished"
+    reason: str
+
+
+def event_from_json(record: Mapping[str, Any]) -> Event:
+    """The event that `Event.to_json` wrote.
+
+    Raises:
+        KeyError, TypeError: the record is not an event of this version.
+    """
+    fields = dict(record)
+    kind = fields.pop("kind")
+    if kind == Planted.kind:
+        return Planted(children=tuple(Child(**c) for c in fields["children"]))
+    if kind == Measured.kind:
+        return Measured(samples=tuple(Sample(**s) for s in fields["samples"]))
+    if kind == Stepped.kind:
+        fields["calls"] = tuple(_call(c) for c in fields["calls"])
+        fields["child"] = Child(**fields["child"]) if fields["child"] else None
+        fields["pruned"] = Child(**fields["pruned"]) if fields["pruned"] else None
+        return Stepped(**fields)
+    return {Started.kind: Started, Finished.kind: Finished}[kind](**fields)
+
+
+def _call(record: Mapping[str, Any]) -> Call:
+    return Call(**{**record, "transformations": tuple(record["transformations"])})

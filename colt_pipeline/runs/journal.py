@@ -1,0 +1,42 @@
+"""The journal of a run: one append-only ``events.jsonl`` whose fold is the state of the search.
+
+It holds no clock, host name or path: run == rerun == kill + resume == replay, byte for byte.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from colt_pipeline.errors import JournalError
+from colt_pipeline.records import Event, event_from_json
+from colt_pipeline.runs.jsonl import JsonLines
+
+
+class Journal:
+    """Events of one run, on disk before they are applied."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path` for this process alone.
+
+        Raises:
+            JournalError: in use, unwritable, broken, or written by an incompatible version.
+        """
+        self.path = path
+        self._lines = JsonLines(path)
+        try:
+            self.events = [event_from_json(record) for record in self._lines.records]
+        except (KeyError, TypeError) as error:
+            self._lines.close()
+            raise JournalError(f"{path} was written by another version of this program ({error}).") from error
+
+    def append(self, event: Event) -> None:
+        """Write `event` and force it to disk.
+
+        Raises:
+            JournalError: the disk refused it.
+        """
+        self._lines.append(event.to_json())
+        self.events.append(event)
+
+    def close(self) -> None:
+        self._lines.close()

@@ -1,0 +1,130 @@
+"""Append-only JSON Lines: the one file format behind journals, cassettes and ledgers.
+
+Append means write, flush, fsync, return; so whatever a caller applies afterwards is on disk. A line that a kill cut
+off (no newline at the end of the file) is dropped when the file is opened for writing; anything else that does not
+parse is an error, and nothing is ever rewritten.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import logging
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from colt_pipeline.errors import JournalError
+from colt_pipeline.records import canonical_json
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """All records of `path`; an absent file holds none.
+
+    Raises:
+        JournalError: a line is not a JSON object; the message names file and line.
+    """
+    if not path.exists():
+        return []
+    return _parse(path, path.read_bytes())
+
+
+def _parse(path: Path, data: bytes) -> list[dict[str, Any]]:
+    records = []
+    for number, line in enumerate(data.splitlines(), start=1):
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise JournalError(
+                f"{path}, line {number}: not valid JSON ({error}). Restore the file, or move it away to start anew."
+            ) from error
+        if not isinstance(record, dict):
+            raise JournalError(f"{path}, line {number}: expected a JSON object, got {type(record).__name__}.")
+        records.append(record)
+    return records
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+_log = logging.getLogger(__name__)
+
+
+class JsonLines:
+    """A JSON Lines file, open for appending by this process alone.
+
+    Attributes:
+        records: what the file held when it was opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open (and create) `path`, lock it, read it.
+
+        Raises:
+            JournalError: in use by another process, unwritable, or broken before its last line.
+        """
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file: IO[bytes] = path.open("a+b", buffering=0)
+        except OSError as error:
+            raise JournalError(f"cannot write {path}: {error.strerror}. Choose another directory.") from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.records = self._recover()
+        except BlockingIOError as error:
+            self._file.close()
+            raise JournalError(f"{path} is in use by another process; wait for it, or give this run a name.") from error
+        except JournalError:
+            self._file.close()
+            raise
+
+    def _recover(self) -> list[dict[str, Any]]:
+        self._file.seek(0)
+        data = self._file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        if _is_object(data[len(whole) :]):  # only the newline is missing
+            whole = data + b"\n"
+            self._file.write(b"\n")
+        records = _parse(self.path, whole)
+        if len(whole) < len(data):
+            lost = len(data) - len(whole)
+            _log.warning("%s: dropped the last line, which a kill had cut off (%d bytes)", self.path, lost)
+            self._file.truncate(len(whole))
+        return records
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Write one record and force it to disk.
+
+        Raises:
+            JournalError: the disk refused it; what was written before is intact.
+        """
+        line = (canonical_json(record) + "\n").encode()
+        end = self._file.seek(0, os.SEEK_END)
+        try:
+            if self._file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            os.ftruncate(self._file.fileno(), end)
+            raise JournalError(
+                f"cannot append to {self.path}: {error.strerror}. Nothing written before is damaged; "
+                "make room and run the same command again."
+            ) from error
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

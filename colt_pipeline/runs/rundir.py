@@ -1,0 +1,92 @@
+"""A run directory: resolved config, journal, and the outputs that are derived from them.
+
+``config.yaml``  what was run
+``events.jsonl`` the journal
+``curve.csv``    best latency and speedup by sample
+``calls.csv``    calls, hits, errors by kind and tokens per model
+``best.txt``     the best schedule: its trace as ``sch.`` lines and its TVMScript
+``best.json``    the same for machines
+``summary.json`` the run in numbers
+``timing.json``  seconds by kind of work; only of live runs, as a replay's clock means nothing
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from colt_pipeline.errors import RunDirError
+
+
+class RunDir:
+    """One run's files."""
+
+    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+        """Claim `path` for the run with this resolved config; an existing directory must hold the same run.
+
+        Raises:
+            RunDirError: unwritable, or it holds a run with another config or without any.
+        """
+        self.path = path
+        text = yaml.safe_dump(dict(identity), sort_keys=False, allow_unicode=True)
+        config = path / "config.yaml"
+        if self.journal.exists() and not config.exists():
+            raise RunDirError(f"{path} holds a journal without its config.yaml; restore it or remove the directory")
+        if not config.exists():
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise RunDirError(f"cannot write {path}: {error.strerror}; choose another with results=DIR") from error
+            self.write_text("config.yaml", text)
+        recorded = _flat(yaml.safe_load(config.read_text()))
+        wanted = _flat(yaml.safe_load(text))
+        differing = [k for k in sorted({*recorded, *wanted}) if recorded.get(k) != wanted.get(k)]
+        if differing:
+            shown = "; ".join(f"{k}: {recorded.get(k)} there, {wanted.get(k)} now" for k in differing[:3])
+            raise RunDirError(
+                f"{path} holds a run with another config ({shown}). "
+                "Give this one a name with run=NAME, or remove that directory."
+            )
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "events.jsonl"
+
+    def write_json(self, name: str, value: object) -> None:
+        """Write indented JSON with sorted keys."""
+        self.write_text(name, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+    def write_csv(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
+        """Write rows with the first row's columns; None becomes an empty field."""
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        self.write_text(name, text.getvalue())
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file, whole or not at all.
+
+        Raises:
+            RunDirError: the directory is unwritable or the disk full.
+        """
+        partial = self.path / f".{name}.part"
+        try:
+            partial.write_text(text)
+            partial.replace(self.path / name)
+        except OSError as error:
+            raise RunDirError(
+                f"cannot write {self.path / name}: {error.strerror}; the run is intact, run the same command again"
+            ) from error
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{prefix}.{key}".lstrip(".")).items()}

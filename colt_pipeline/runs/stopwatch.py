@@ -1,0 +1,24 @@
+"""Where the time of a run goes: seconds by kind of work. Kept out of the journal, which holds no clock."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Stopwatch:
+    """Sums wall-clock seconds of named laps (``llm``, ``measure``, ``train``)."""
+
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def lap(self, name: str) -> Iterator[None]:
+        """Add the duration of the block to `name`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - start

@@ -1,0 +1,71 @@
+"""The search loop: decide the next event, put it on disk, apply it.
+
+`next_event` is a function of the state alone (the world answers alike for alike questions), so a search that was killed
+after any event goes on from the journal as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from colt_pipeline.records import Event, Finished, Measured
+from colt_pipeline.runs.journal import Journal
+from colt_pipeline.search.expand import expand, plant
+from colt_pipeline.search.policy import ma_uct, preferences
+from colt_pipeline.search.state import State
+from colt_pipeline.search.tree import Node
+from colt_pipeline.search.world import P, World
+
+
+def search(world: World[P], journal: Journal, state: State) -> Iterator[Event]:
+    """Fold the journal's events, then search until the budget is spent; yields each new event once it is applied.
+
+    Raises:
+        ColtError: recording, device or disk failed for good; the journal stays resumable.
+    """
+    for event in journal.events:
+        apply(world, state, event)
+    while state.finished is None:
+        event = next_event(world, state)
+        journal.append(event)
+        apply(world, state, event)
+        yield event
+
+
+def next_event(world: World[P], state: State) -> Event:
+    """What happens next: start, plant, one search step, measure a batch, or finish."""
+    if state.started is None:
+        return world.start()
+    if not state.planted:
+        return plant(world)
+    left = world.budget - len(state.samples)
+    if left <= 0:
+        return Finished("budget")
+    batch = min(world.settings.batch_size, left)
+    node = state.tree.select(tree_policy(world)) if len(state.pending) < batch else None
+    if node is not None:
+        return expand(world, state, node)
+    if not state.pending:
+        return Finished("exhausted")
+    with world.watch.lap("measure"):
+        return Measured(tuple(world.evaluator.measure([world.program(c) for c in state.pending[:batch]])))
+
+
+def tree_policy(world: World[P]) -> Callable[[Node, Node], float]:
+    """MA-UCT over the model set (paper section 3.2)."""
+    phi = preferences({m.name: m.parameters_b for m in world.models})
+    lambda_, c = world.settings.lambda_, world.settings.c
+
+    def score(node: Node, parent: Node) -> float:
+        return ma_uct(node.value, node.visits, parent.visits, phi[node.model or ""], lambda_, c)
+
+    return score
+
+
+def apply(world: World[P], state: State, event: Event) -> None:
+    """Fold one event into the state and, if it brings measurements, into the cost model."""
+    state.apply(event)
+    if isinstance(event, Measured):
+        with world.watch.lap("train"):
+            programs = [world.program(state.programs[s.program]) for s in event.samples]
+            world.cost_model.update(programs, event.samples)

@@ -1,0 +1,75 @@
+"""What a run shows at its end, derived from its state: curve, calls per model, summary."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from colt_pipeline.records import REJECTIONS, ModelSpec
+from colt_pipeline.search.state import State
+
+
+def curve(state: State) -> list[dict[str, Any]]:
+    """One row per sample: its latency (None for an error), best so far and speedup so far."""
+    assert state.started is not None
+    rows, best = [], None
+    for number, sample in enumerate(state.samples, start=1):
+        if sample.latency_secs is not None:
+            best = sample.latency_secs if best is None else min(best, sample.latency_secs)
+        speedup = None if best is None else state.started.baseline_secs / best
+        rows.append({"sample": number, "latency_secs": sample.latency_secs, "best_secs": best, "speedup": speedup})
+    return rows
+
+
+def calls(state: State, models: Sequence[ModelSpec], largest: str) -> list[dict[str, Any]]:
+    """One row per model: calls, hits, errors by kind, tokens."""
+    rows = []
+    for model in models:
+        stats = state.stats[model.name]
+        rows.append(
+            {
+                "model": model.name,
+                "parameters_b": model.parameters_b,
+                "is_largest": model.name == largest,
+                "backend": model.provider,
+                "regular_calls": stats.regular_calls,
+                "course_alterations": stats.course_alterations,
+                "hits": stats.hits,
+                "hit_rate": stats.hit_rate,
+                "errors": stats.errors,
+                **{kind: stats.rejections[kind] for kind in REJECTIONS},
+                "prompt_tokens": stats.prompt_tokens,
+                "completion_tokens": stats.completion_tokens,
+            }
+        )
+    return rows
+
+
+def summary(state: State, models: Sequence[ModelSpec], largest: str, flop: int) -> dict[str, Any]:
+    """The run in numbers; seconds, GFLOP/s, counts."""
+    assert state.started is not None
+    best = state.best
+    best_secs = None if best is None else best.latency_secs
+    rejections: Counter[str] = Counter()
+    for stats in state.stats.values():
+        rejections.update(stats.rejections)
+    return {
+        "samples": len(state.samples),
+        "stopped": state.finished,
+        "baseline_secs": state.started.baseline_secs,
+        "best_secs": best_secs,
+        "speedup": state.speedup,
+        "best_sample": None if best is None else state.samples.index(best) + 1,
+        "best_program": None if best is None else best.program,
+        "gflops": None if best_secs is None else flop / best_secs / 1e9,
+        "llm_backend": ", ".join(sorted({m.provider for m in models})),
+        "measurement": state.started.measurement,
+        "device": state.started.device,
+        "steps": state.steps,
+        "regular_calls": sum(s.regular_calls for s in state.stats.values()),
+        "course_alterations": sum(s.course_alterations for s in state.stats.values()),
+        "small_model_calls": sum(s.regular_calls for name, s in state.stats.items() if name != largest),
+        "rejections": dict(sorted(rejections.items())),
+        "sample_errors": dict(sorted(Counter(s.error for s in state.samples if s.error).items())),
+    }

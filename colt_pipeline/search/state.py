@@ -1,0 +1,80 @@
+"""The state of a search: the fold of its events. `apply` is the only way to change it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from colt_pipeline.records import Child, Event, Finished, Measured, ModelSpec, Planted, Sample, Started, Stepped
+from colt_pipeline.search.stats import ModelStats
+from colt_pipeline.search.tree import ROOT, Tree
+
+
+class State:
+    """Tree, per-model statistics, samples and what is still to be measured."""
+
+    def __init__(self, models: Sequence[ModelSpec], branching: int, max_failures: int) -> None:
+        """`models`: the model set, in order."""
+        self.tree = Tree(branching, max_failures)
+        self.stats = {m.name: ModelStats() for m in models}
+        self.started: Started | None = None
+        self.planted = False
+        self.finished: str | None = None
+        self.steps = 0
+        self.samples: list[Sample] = []
+        self.pending: list[Child] = []
+        """Programs in the tree that wait for measurement, in order of birth."""
+        self.programs: dict[str, Child] = {}
+        """Every program in the tree by key."""
+        self.known: set[str] = set()
+        """Keys of the programs in the tree and of those that were pruned: none of them is made again."""
+        self.occurrences: Counter[str] = Counter()
+        """How often each recording key was asked in this run."""
+
+    def apply(self, event: Event) -> None:
+        """Fold one event."""
+        match event:
+            case Started():
+                self.started = event
+            case Planted():
+                self.planted = True
+                for child in event.children:
+                    self._grow(ROOT, child, None)
+            case Stepped():
+                self._step(event)
+            case Measured():
+                self.samples.extend(event.samples)
+                del self.pending[: len(event.samples)]
+            case Finished():
+                self.finished = event.reason
+
+    def _step(self, event: Stepped) -> None:
+        self.steps += 1
+        for call in event.calls:
+            self.stats[call.model].count(call)
+            self.occurrences[call.key] += 1
+        if event.pruned is not None:
+            self.known.add(event.pruned.program)
+        if event.child is not None:
+            self._grow(event.parent, event.child, event.made_by)
+        else:
+            self.tree.fail(event.parent, event.retry_model)
+
+    def _grow(self, parent: int, child: Child, made_by: str | None) -> None:
+        self.tree.grow(parent, child, made_by)
+        self.programs[child.program] = child
+        self.known.add(child.program)
+        self.pending.append(child)
+
+    @property
+    def best(self) -> Sample | None:
+        """The fastest valid sample; the earlier one of equals."""
+        valid = [s for s in self.samples if s.latency_secs is not None]
+        return min(valid, key=lambda s: s.latency_secs or 0.0) if valid else None
+
+    @property
+    def speedup(self) -> float | None:
+        """Latency of the unoptimized program over the best latency."""
+        if self.started is None or self.best is None or self.best.latency_secs is None:
+            return None
+        return self.started.baseline_secs / self.best.latency_secs

@@ -1,0 +1,49 @@
+"""What is known about each model so far; shown to every model and reported at the end (paper section 3.3)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from colt_pipeline.records import Call, ModelView
+
+# A duplicate is bad luck of the draw, a failed transport the network's fault: neither is the model's error.
+_NOT_THE_MODELS_FAULT = ("duplicate", "transport")
+
+
+@dataclass
+class ModelStats:
+    """Counts of one model."""
+
+    regular_calls: int = 0
+    course_alterations: int = 0
+    hits: int = 0
+    """Regular calls with score(child) > score(parent)."""
+    rejections: Counter[str] = field(default_factory=Counter)
+    """Faults of regular calls and course alterations by kind."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    @property
+    def hit_rate(self) -> float:
+        return self.hits / self.regular_calls if self.regular_calls else 0.0
+
+    @property
+    def errors(self) -> int:
+        """Faults that are the model's own."""
+        return sum(n for kind, n in self.rejections.items() if kind not in _NOT_THE_MODELS_FAULT)
+
+    def count(self, call: Call) -> None:
+        if call.role == "regular":
+            self.regular_calls += 1
+            self.hits += call.hit
+        else:
+            self.course_alterations += 1
+        self.prompt_tokens += call.prompt_tokens
+        self.completion_tokens += call.completion_tokens
+        for fault in (call.outcome if call.outcome != "accepted" else None, call.flaw):
+            if fault is not None:
+                self.rejections[fault] += 1
+
+    def view(self, name: str, parameters_b: float) -> ModelView:
+        return ModelView(name, parameters_b, self.regular_calls, self.hit_rate, self.errors, self.course_alterations)

@@ -1,0 +1,102 @@
+"""The shared tree: every node is (program, model), the model being the one that will expand it (paper section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from colt_pipeline.records import Child
+
+ROOT = 0
+"""The unoptimized program. It has no trace to edit; its children are the initial programs."""
+
+
+@dataclass
+class Node:
+    """One joint state with its statistics."""
+
+    id: int
+    parent: int | None
+    depth: int
+    record: Child | None
+    """The program, its trace and its scores at birth; None for the root."""
+    model: str | None
+    """Who expands this node next."""
+    made_by: str | None
+    """Whose proposal led here; None for the root and the initial programs."""
+    children: list[int] = field(default_factory=list)
+    visits: int = 0
+    value: float = 0.0
+    """W: cumulative reward."""
+    failures: int = 0
+    """Expansions of this node that gave no child."""
+    open_below: int = 0
+    """Expandable nodes in this subtree, itself included; 0 means dead for good."""
+
+    @property
+    def regressed(self) -> bool:
+        """The predicted score fell below the parent's (paper section 3.4)."""
+        return self.record is not None and self.record.score < self.record.parent_score
+
+
+class Tree:
+    """Grows by `grow`; ids count up in order of birth."""
+
+    def __init__(self, branching: int, max_failures: int) -> None:
+        """`branching`: children per node (paper: B = 2); `max_failures`: failed expansions before a node is closed."""
+        self._branching = branching
+        self._max_failures = max_failures
+        self.nodes = [Node(ROOT, None, 0, None, None, None)]
+
+    def expandable(self, node: Node) -> bool:
+        """Whether a model may be asked at this node."""
+        return node.id != ROOT and len(node.children) < self._branching and node.failures < self._max_failures
+
+    def grow(self, parent: int, child: Child, made_by: str | None) -> Node:
+        """Add `child` below `parent` and back up its reward."""
+        above = self.nodes[parent]
+        node = Node(len(self.nodes), parent, above.depth + 1, child, child.model, made_by)
+        self.nodes.append(node)
+        was_open = self.expandable(above)
+        above.children.append(node.id)
+        self._count_open(node, +1)
+        if was_open and not self.expandable(above):
+            self._count_open(above, -1)
+        for ancestor in self.path(node.id):
+            ancestor.visits += 1
+            ancestor.value += child.reward
+        return node
+
+    def fail(self, id: int, retry_model: str | None) -> None:
+        """Count a failed expansion of a node; the next try is `retry_model`'s."""
+        node = self.nodes[id]
+        was_open = self.expandable(node)
+        node.failures += 1
+        node.model = retry_model or node.model
+        if was_open and not self.expandable(node):
+            self._count_open(node, -1)
+
+    def path(self, id: int) -> Iterator[Node]:
+        """The node and its ancestors, up to the root."""
+        current: int | None = id
+        while current is not None:
+            yield self.nodes[current]
+            current = self.nodes[current].parent
+
+    def select(self, policy: Callable[[Node, Node], float]) -> Node | None:
+        """Descend from the root by the largest `policy(child, parent)` to an expandable node; None if there is none.
+
+        Ties go to the older child.
+        """
+        node = self.nodes[ROOT]
+        if node.open_below == 0:
+            return None
+        while not self.expandable(node):
+            parent = node
+            alive = (self.nodes[c] for c in parent.children if self.nodes[c].open_below > 0)
+            node = max(alive, key=lambda child: policy(child, parent))
+        return node
+
+    def _count_open(self, node: Node, change: int) -> None:
+        for ancestor in self.path(node.id):
+            ancestor.open_below += change

@@ -1,0 +1,118 @@
+"""What a search needs from outside, as protocols; tests pass scripted ones, `assemble` the real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+
+from colt_pipeline.config import SearchConfig
+from colt_pipeline.records import Answer, Child, ModelSpec, PromptContext, Rejection, Sample, Started
+from colt_pipeline.runs.stopwatch import Stopwatch
+
+
+class ProgramLike(Protocol):
+    """A program: base module + trace."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def trace_json(self) -> str: ...
+    @property
+    def code(self) -> str: ...
+    @property
+    def history(self) -> tuple[str, ...]: ...
+
+
+class TransformationLike(Protocol):
+    """A row of the table of transformations."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def description(self) -> str: ...
+
+
+P = TypeVar("P", bound=ProgramLike)
+P_contra = TypeVar("P_contra", bound=ProgramLike, contravariant=True)
+
+
+class SpaceLike(Protocol[P]):
+    """Schedules of one workload."""
+
+    @property
+    def base_code(self) -> str: ...
+    def initial(self, count: int, rng: np.random.Generator) -> list[P]: ...
+    def load(self, key: str, trace_json: str) -> P: ...
+    def applicable(self, program: P) -> Sequence[TransformationLike]: ...
+    def apply(
+        self, program: P, names: Sequence[str], rng: np.random.Generator, attempts: int, known: Callable[[str], bool]
+    ) -> P | Rejection: ...
+    def rollout(self, program: P, length: int, rng: np.random.Generator, attempts: int) -> P: ...
+
+
+class CostModelLike(Protocol[P_contra]):
+    """Predicts scores: higher is faster."""
+
+    def score(self, programs: Sequence[P_contra], rng: np.random.Generator) -> list[float]: ...
+    def update(self, programs: Sequence[P_contra], samples: Sequence[Sample]) -> None: ...
+
+
+class EvaluatorLike(Protocol[P_contra]):
+    """Measures programs."""
+
+    def measure(self, programs: Sequence[P_contra]) -> list[Sample]: ...
+
+
+class ProposerLike(Protocol):
+    """Asks an LLM."""
+
+    def ask(self, model: ModelSpec, context: PromptContext, occurrences: Mapping[str, int]) -> Answer: ...
+
+
+class Purpose(IntEnum):
+    """What a random generator is for; part of its seed, so that streams never mix."""
+
+    PLANT = 0
+    SCORE_LINEAGE = 1
+    APPLY = 2
+    ROLLOUT = 3
+    SCORE = 4
+    ROUTE = 5
+    RETRY = 6
+
+
+@dataclass(frozen=True)
+class World(Generic[P]):
+    """Settings and collaborators of one search."""
+
+    settings: SearchConfig
+    models: tuple[ModelSpec, ...]
+    """The model set."""
+    seed: int
+    budget: int
+    """Samples to measure."""
+    target: str
+    """The target in words, for prompts."""
+    start: Callable[[], Started]
+    space: SpaceLike[P]
+    cost_model: CostModelLike[P]
+    evaluator: EvaluatorLike[P]
+    proposer: ProposerLike
+    watch: Stopwatch = field(default_factory=Stopwatch)
+
+    @property
+    def largest(self) -> ModelSpec:
+        """The model with the most parameters; the first of equals."""
+        return max(self.models, key=lambda m: m.parameters_b)
+
+    def rng(self, step: int, purpose: Purpose, attempt: int = 0) -> np.random.Generator:
+        """The generator of one purpose in one step (and, after a course alteration, of its second attempt)."""
+        return np.random.default_rng([self.seed, step, purpose, attempt])
+
+    def program(self, child: Child) -> P:
+        """The program of a record."""
+        return self.space.load(child.program, child.trace)

@@ -1,0 +1,5 @@
+"""The space of schedules: programs (base module + trace) and the transformations between them."""
+
+from colt_pipeline.space.program import Program, Space
+
+__all__ = ["Program", "Space"]

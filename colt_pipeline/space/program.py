@@ -1,0 +1,242 @@
+"""Programs and the space they live in.
+
+A program is the base IRModule plus a schedule trace. Everything here is deterministic: TVM's mutators get explicit
+seeds (``Mutator.apply`` would draw its own), and a program's key is the sha256 of its text, so two traces that give the
+same program are one program.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm.s_tir import Schedule
+from tvm.s_tir import meta_schedule as ms
+from tvm.s_tir.schedule import Trace
+
+from colt_pipeline.errors import SpaceError
+from colt_pipeline.records import Rejection, canonical_json
+from colt_pipeline.space import intrinsics
+from colt_pipeline.space.transformations import TRANSFORMATIONS, Transformation
+
+_log = logging.getLogger(__name__)
+_log.setLevel(logging.WARNING)  # TVM reports each rule that does not apply
+_MAX_SEED = 2**31 - 1
+_SAMPLING_ATTEMPTS = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A scheduled module with its trace; postprocessors applied."""
+
+    schedule: Schedule
+    trace: Trace
+    """Without the postprocessors' instructions: what mutators edit."""
+
+    @cached_property
+    def text(self) -> str:
+        """The scheduled module as TVMScript."""
+        return str(self.schedule.mod.script(show_meta=False))
+
+    @cached_property
+    def key(self) -> str:
+        """sha256 of the text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @cached_property
+    def trace_json(self) -> str:
+        """The trace as canonical JSON."""
+        return canonical_json(_plain(self.trace.as_json()))
+
+    @property
+    def code(self) -> str:
+        """The text for prompts: without import comments and the module frame."""
+        return program_code(self.text)
+
+    @property
+    def history(self) -> tuple[str, ...]:
+        """The trace as ``sch.`` lines."""
+        lines = str(self.trace).splitlines()
+        return tuple(line.strip() for line in lines if "sch." in line and not line.lstrip().startswith("def "))
+
+
+class Space:
+    """All schedules of one workload on one target."""
+
+    def __init__(self, module: tvm.IRModule, target: dict[str, Any]) -> None:
+        """Generate the design spaces of `module` (one PrimFunc ``main``) with MetaSchedule's default rules.
+
+        `target` is TVM's dict form, for example {"kind": "llvm", "num-cores": 2, "mcpu": "znver4"}.
+        """
+        intrinsics.register(target["kind"])
+        self.module = module
+        self.context = ms.TuneContext(
+            mod=module,
+            target=tvm.target.Target(target),
+            space_generator="post-order-apply",
+            search_strategy="evolutionary",
+            task_name="main",
+            rand_state=1,
+            num_threads=1,
+            logger=_log,
+        )
+        self._designs = [Trace(s.trace.insts, {}) for s in self.context.generate_design_space()]
+        self._postprocs = list(self.context.space_generator.postprocs)
+        mutators = {type(m).__name__: m for m in self.context.space_generator.mutator_probs}
+        self._mutators = {t.name: mutators[t.mutator] for t in TRANSFORMATIONS if t.mutator in mutators}
+        self._programs: dict[str, Program] = {}
+        self._applicable: dict[str, tuple[Transformation, ...]] = {}
+
+    @cached_property
+    def base_code(self) -> str:
+        """The unoptimized program for prompts."""
+        return program_code(str(self.module.script(show_meta=False)))
+
+    def initial(self, count: int, rng: np.random.Generator) -> list[Program]:
+        """Up to `count` distinct programs, each a fresh sample of a uniformly drawn design space.
+
+        Raises:
+            SpaceError: not one valid program in 256 tries per program.
+        """
+        found: dict[str, Program] = {}
+        for _ in range(_SAMPLING_ATTEMPTS * count):
+            if len(found) == count:
+                break
+            design = self._designs[int(rng.integers(len(self._designs)))]
+            program = self._realize(design, int(rng.integers(1, _MAX_SEED)))
+            if program is not None:
+                found.setdefault(program.key, program)
+        if not found:
+            raise SpaceError(
+                f"no valid initial program in {_SAMPLING_ATTEMPTS * count} samples of {len(self._designs)} design "
+                "spaces; try another shape or target"
+            )
+        return [self._keep(p) for p in found.values()]
+
+    def load(self, key: str, trace_json: str) -> Program:
+        """The program with this key, rebuilt from its trace if this process has not seen it.
+
+        Raises:
+            SpaceError: the trace gives another program, so the recording does not fit this workload, target or TVM.
+        """
+        if key not in self._programs:
+            schedule = Schedule(self.module, debug_mask="none")
+            try:
+                Trace.apply_json_to_schedule(json.loads(trace_json), schedule)
+                program = self._realize(schedule.trace, seed=1)
+            except RuntimeError as error:
+                raise SpaceError(f"the recorded trace of program {key[:12]} does not apply with this TVM") from error
+            if program is None or program.key != key:
+                raise SpaceError(f"the recorded trace of program {key[:12]} gives another program with this TVM")
+            self._keep(program)
+        return self._programs[key]
+
+    def applicable(self, program: Program) -> tuple[Transformation, ...]:
+        """The transformations that find something to change in `program`, in table order."""
+        if program.key not in self._applicable:
+            self._applicable[program.key] = tuple(
+                t
+                for t in TRANSFORMATIONS
+                if t.name in self._mutators and any(self._mutate(program.trace, t.name, s) for s in (1, 2))
+            )
+        return self._applicable[program.key]
+
+    def apply(
+        self,
+        program: Program,
+        names: Sequence[str],
+        rng: np.random.Generator,
+        attempts: int,
+        known: Callable[[str], bool],
+    ) -> Program | Rejection:
+        """Apply the transformations in order; the decisions are drawn from `rng`.
+
+        Tries `attempts` draws until the result is valid and not yet `known` (by key); otherwise the last try's
+        Rejection, of kind ``inapplicable`` or ``duplicate``.
+        """
+        failure = Rejection("inapplicable", "no attempt was made")
+        for _ in range(attempts):
+            result = self._apply_once(program, names, rng)
+            if isinstance(result, Rejection):
+                failure = result
+            elif known(result.key):
+                failure = Rejection("duplicate", f"program {result.key[:12]} is already in the tree")
+            else:
+                return self._keep(result)
+        return failure
+
+    def rollout(self, program: Program, length: int, rng: np.random.Generator, attempts: int) -> Program:
+        """`program` after `length` uniformly random transformations; itself where no draw is valid."""
+        names = [t.name for t in self.applicable(program)]
+        if not names:
+            return program
+        for _ in range(attempts):
+            result = self._apply_once(program, [names[i] for i in rng.integers(len(names), size=length)], rng)
+            if isinstance(result, Program):
+                return result
+        return program
+
+    def _apply_once(self, program: Program, names: Sequence[str], rng: np.random.Generator) -> Program | Rejection:
+        trace = program.trace
+        for name in names:
+            trace = self._mutate(trace, name, int(rng.integers(1, _MAX_SEED)))
+            if trace is None:
+                return Rejection("inapplicable", f"{name} finds nothing to change")
+        result = self._realize(trace, seed=1)
+        return result or Rejection("inapplicable", f"{', '.join(names)} gives a schedule that the target refuses")
+
+    def _mutate(self, trace: Trace, name: str, seed: int) -> Trace | None:
+        return ms._ffi_api.MutatorApply(self._mutators[name], _ordered(trace), seed)
+
+    def _realize(self, trace: Trace, seed: int) -> Program | None:
+        schedule = Schedule(self.module, seed=seed, debug_mask="none")
+        try:
+            trace.apply_to_schedule(schedule, remove_postproc=True)
+            replayed = schedule.trace.simplified(True)
+            schedule.enter_postproc()
+            if not all(p.apply(schedule) for p in self._postprocs):
+                return None
+        except RuntimeError:  # TVM's schedule errors: this combination of decisions is not a schedule
+            return None
+        return Program(schedule, replayed)
+
+    def _keep(self, program: Program) -> Program:
+        return self._programs.setdefault(program.key, program)
+
+
+def program_code(text: str) -> str:
+    """TVMScript for prompts: dedented, without the module frame, comments, and what the statements imply anyway.
+
+    Access regions (``T.reads``, ``T.writes``) and MetaSchedule's notes to itself are a quarter of the text.
+    """
+    noise = ("@I.ir_module", "class Module:", "#", "T.reads(", "T.writes(", "T.func_attr(", 'T.sblock_attr({"meta_sch')
+    lines = [line for line in text.splitlines() if line and not line.lstrip().startswith(noise)]
+    return "\n".join(line[4:] if line.startswith("    ") else line for line in lines)
+
+
+def _ordered(trace: Trace) -> Trace:
+    """`trace` with its decisions in the order of its instructions.
+
+    MutateTileSize draws by position in the map of decisions, and TVM's operations leave that map in an order that
+    depends on memory addresses; without this, the same seed gives another program in another process.
+    """
+    decided = ((inst, trace.get_decision(inst)) for inst in trace.insts)
+    return Trace(trace.insts, {inst: decision for inst, decision in decided if decision is not None})
+
+
+def _plain(value: Any) -> Any:
+    """TVM's containers and constants as lists, numbers and strings."""
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if hasattr(value, "value"):
+        return value.value
+    if hasattr(value, "items"):
+        return {str(k): _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value]

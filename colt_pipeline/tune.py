@@ -1,0 +1,140 @@
+"""Tune a workload: ``python -m colt_pipeline.tune -m model_set=2,4,8 target=cpu``.
+
+One job is one search run; Hydra's ``-m`` makes many. A run that was interrupted goes on when the same command is given
+again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+import time
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from colt_pipeline.assemble import Job, assemble
+from colt_pipeline.config import Config, load
+from colt_pipeline.errors import ColtError
+from colt_pipeline.records import Measured
+from colt_pipeline.search import outcome
+from colt_pipeline.search.loop import search
+
+_finished: list[dict[str, Any]] = []
+"""Summaries of the runs of this process, for the table at the end."""
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Search (or resume, or replay), write the outputs, return the summary with what was asked and measured live.
+
+    Raises:
+        ColtError: the run cannot go on; it stays resumable.
+    """
+    with assemble(config) as job:
+        start = time.perf_counter()
+        resumed_at = sum(len(e.samples) for e in job.journal.events if isinstance(e, Measured))
+        for event in search(job.world, job.journal, job.state):
+            if isinstance(event, Measured):
+                _progress(job, time.perf_counter() - start, resumed_at)
+        summary = _write(job, time.perf_counter() - start)
+        return {**summary, "asked": job.cassette.asked, "measured": job.evaluator.measured}
+
+
+def _progress(job: Job, elapsed_secs: float, resumed_at: int) -> None:
+    """One line per measured batch: samples, best speedup, calls per model, time left."""
+    state, config = job.state, job.config
+    done = len(state.samples)
+    left = elapsed_secs / (done - resumed_at) * (config.samples - done)
+    calls = " ".join(f"{name}:{s.regular_calls}+{s.course_alterations}" for name, s in state.stats.items())
+    speedup = "-" if state.speedup is None else f"{state.speedup:.2f}x"
+    print(
+        f"{config.run}  {done}/{config.samples} samples  best {speedup}  calls {calls}  ETA {left:.0f} s",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _write(job: Job, elapsed_secs: float) -> dict[str, Any]:
+    """Write the run directory's outputs from the state."""
+    config, state, world, rundir = job.config, job.state, job.world, job.rundir
+    facts = {
+        "experiment": config.experiment,
+        "run": config.run,
+        "workload": config.workload.name,
+        "target": config.target.name,
+        "search": config.search.name,
+        "model_set": config.model_set,
+        "largest": config.largest,
+        "seed": config.seed,
+        "budget_samples": config.samples,
+        "warmup_samples": config.search.warmup_samples,
+    }
+    summary = {**facts, **outcome.summary(state, world.models, world.largest.name, job.workload.flop)}
+    rundir.write_csv("curve.csv", outcome.curve(state))
+    rundir.write_csv("calls.csv", outcome.calls(state, world.models, world.largest.name))
+    if state.best is not None:
+        best = world.program(state.programs[state.best.program])
+        rundir.write_text("best.txt", "\n".join([*best.history, "", best.code]) + "\n")
+        trace = {"workload_hash": job.workload.hash, "target": job.target, "trace": json.loads(best.trace_json)}
+        rundir.write_json("best.json", trace)
+    if job.cassette.asked or job.evaluator.measured:
+        laps = {name: round(seconds, 3) for name, seconds in sorted(world.watch.seconds.items())}
+        rundir.write_json("timing.json", {**laps, "total": round(elapsed_secs, 3)})
+    # Last: a directory with a summary is a finished run.
+    rundir.write_json("summary.json", summary)
+    return summary
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    """The summary table: one line per run; "live" counts the answers and programs that were not replayed."""
+    cells = [("run", "samples", "baseline", "best", "speedup", "calls", "altered", "faults", "live", "stopped")]
+    for s in rows:
+        best = "-" if s["best_secs"] is None else f"{s['best_secs'] * 1e3:.3f} ms"
+        speedup = "-" if s["speedup"] is None else f"{s['speedup']:.2f}x"
+        counts = (s["regular_calls"], s["course_alterations"], sum(s["rejections"].values()))
+        live = f"{s['asked']}+{s['measured']}"
+        measured = (str(s["samples"]), f"{s['baseline_secs'] * 1e3:.1f} ms", best, speedup)
+        cells.append((s["run"], *measured, *map(str, counts), live, str(s["stopped"])))
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    backends = ", ".join(sorted({s["llm_backend"] for s in rows}))
+    stand_in = " (stand-ins for the named models)" if "embedded" in backends else ""
+    latencies = ", ".join(sorted({s["measurement"] for s in rows}))
+    return "\n".join([*lines, f"LLM backend: {backends}{stand_in}; latencies: {latencies}"])
+
+
+@hydra.main(config_path="../conf", config_name="config", version_base="1.3")
+def _job(raw: DictConfig) -> None:
+    try:
+        _finished.append(run(load(raw)))
+    except ColtError as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # a sweep goes on, so say at once what failed
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        raise CompactHydraException(f"error: {error}") from None
+
+
+def main() -> None:
+    """Run Hydra's jobs, then print the summary table of those that ran in this process.
+
+    Exit status 1 if a job failed, 130 after Ctrl-C or SIGTERM.
+    """
+    logging.captureWarnings(True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _job()
+    except KeyboardInterrupt:
+        print("interrupted; the same command resumes where it stopped", file=sys.stderr)
+        sys.exit(130)
+    finally:
+        if _finished:
+            print(_table(_finished))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""The kernels that are tuned: ``WORKLOADS[name](**shape) -> Workload``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+
+from colt_pipeline.errors import ConfigError
+from colt_pipeline.workloads.attention import attention_core
+from colt_pipeline.workloads.convolution import convolution
+from colt_pipeline.workloads.projection import projection
+from colt_pipeline.workloads.workload import Workload
+
+# The five kernels of the paper (section 4.1) and, as an extra, the attention core of Llama-3-8B.
+WORKLOADS: dict[str, Callable[..., Workload]] = {
+    "llama3_8b_attention": projection,
+    "deepseek_r1_moe": projection,
+    "flux_attention": partial(attention_core, causal=False),
+    "flux_conv": convolution,
+    "llama4_scout_mlp": projection,
+    "llama3_8b_attention_core": partial(attention_core, causal=True),
+}
+
+
+def build(name: str, shape: dict[str, int]) -> Workload:
+    """The workload `name` at `shape`.
+
+    Raises:
+        ConfigError: unknown name, missing or unknown size, size below one.
+    """
+    if name not in WORKLOADS:
+        raise ConfigError(f"workload.name={name} is unknown; choose one of {', '.join(WORKLOADS)}")
+    wanted = [p for p in inspect.signature(WORKLOADS[name]).parameters if p not in ("name", "causal")]
+    if sorted(shape) != sorted(wanted):
+        raise ConfigError(f"workload.shape of {name} needs the sizes {', '.join(wanted)}; got {', '.join(shape)}")
+    small = {k: v for k, v in shape.items() if v < 1}
+    if small:
+        raise ConfigError(f"workload.shape of {name}: sizes must be at least 1; got {small}")
+    return WORKLOADS[name](name, **shape)
+
+
+__all__ = ["WORKLOADS", "Workload", "build"]

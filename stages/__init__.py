@@ -1,0 +1,36 @@
+"""Entry points of the DVC stages; each reads, makes one call and writes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from colt_pipeline.errors import ColtError
+
+
+def run_stage(
+    stage: Callable[[Path, Path], None], source: str, description: str | None, argv: Sequence[str] | None
+) -> int:
+    """Call ``stage(source directory, output directory)`` with the directories from the command line.
+
+    Args:
+        stage: What to do.
+        source: Name of the flag for the directory to read, without dashes.
+        description: Shown by ``--help``.
+        argv: Command line without the program; None: this process's.
+
+    Returns:
+        The exit status: 1, with the message on stderr, when the input is not usable.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(f"--{source}", dest="source", type=Path, required=True, help="directory to read")
+    parser.add_argument("--out", type=Path, required=True, help="directory to write")
+    arguments = parser.parse_args(argv)
+    try:
+        stage(arguments.source, arguments.out)
+    except ColtError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0

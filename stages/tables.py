@@ -1,0 +1,36 @@
+"""Write the tables as CSV, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from colt_pipeline.analysis.aggregate import read_tidy
+from colt_pipeline.analysis.labels import caption
+from colt_pipeline.analysis.tables import best_latencies, call_counts, invocation_rates, speedups, write_table
+from stages import run_stage
+
+TABLES = {
+    "invocation_rates": (invocation_rates, "Share of LLM calls in percent"),
+    "call_counts": (call_counts, "LLM calls"),
+    "speedups": (speedups, "Speedup over the unoptimized program"),
+    "best_latencies": (best_latencies, "Latency in milliseconds"),
+}
+"""File name -> (function, what its numbers are)."""
+
+
+def write_tables(data_dir: Path, out: Path) -> None:
+    """Tidy CSV files in `data_dir` -> one table per entry of TABLES in `out`."""
+    tidy = read_tidy(data_dir)
+    for name, (table, title) in TABLES.items():
+        write_table(table(tidy), f"{title}: {caption(tidy)}.", out, name)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``python -m stages.tables --data results/data/cpu --out results/tables/cpu``."""
+    return run_stage(write_tables, "data", __doc__, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""Run directories with numbers that were computed by hand."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+WriteRun = Callable[..., Path]
+
+SIZES = {"gpt-5.2": 300.0, "gpt-5-mini": 20.0}
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.fixture
+def write_run(tmp_path: Path) -> WriteRun:
+    """Write one run directory below ``tmp_path/runs``; the keywords that are not named here go to summary.json."""
+
+    def write(
+        name: str,
+        calls: dict[str, tuple[int, int]],
+        latencies: tuple[float | None, ...],
+        rejections: dict[str, int] | None = None,
+        **changes: Any,
+    ) -> Path:
+        """`calls`: model -> (regular calls, course alterations); `latencies`: seconds per sample, None if it failed.
+
+        The unoptimized program takes 1 s, so a speedup is 1 / latency.
+        """
+        run_dir = tmp_path / "runs" / name
+        run_dir.mkdir(parents=True)
+        curve: list[dict[str, Any]] = []
+        best: float | None = None
+        for sample, secs in enumerate(latencies, start=1):
+            best = min((x for x in (best, secs) if x is not None), default=None)
+            row = {"sample": sample, "latency_secs": secs, "best_secs": best, "speedup": best and 1 / best}
+            curve.append({key: "" if value is None else value for key, value in row.items()})
+        largest = max(calls, key=SIZES.__getitem__)
+        backend = changes.get("llm_backend", "embedded")
+        summary = {
+            **{"experiment": "paper", "run": name, "workload": "flux_conv", "target": "cpu", "search": "paper"},
+            **{"model_set": "2", "largest": largest, "seed": 0, "samples": len(latencies), "budget_samples": 8},
+            **{"stopped": "samples", "baseline_secs": 1.0, "best_secs": best, "speedup": best and 1 / best},
+            **{"best_sample": None, "best_program": "12e456", "gflops": None, "llm_backend": backend},
+            **{"measurement": "measured", "device": "cpu-2-cores", "warmup_samples": 16, "steps": 10},
+            "regular_calls": sum(regular for regular, _ in calls.values()),
+            "course_alterations": sum(altered for _, altered in calls.values()),
+            "small_model_calls": sum(regular for model, (regular, _) in calls.items() if model != largest),
+            **{"rejections": rejections or {}, "sample_errors": {}},
+            **changes,
+        }
+        (run_dir / "summary.json").write_text(json.dumps(summary))
+        (run_dir / "events.jsonl").write_text("{}\n")
+        _write_csv(run_dir / "curve.csv", curve)
+        rows: list[dict[str, Any]] = [
+            {"model": model, "parameters_b": SIZES[model], "is_largest": model == largest, "backend": backend}
+            | {"regular_calls": regular, "course_alterations": altered, "hits": 0, "hit_rate": 0.0, "errors": 0}
+            | (rejections or {})
+            | {"prompt_tokens": 100 * regular, "completion_tokens": 10 * regular}
+            for model, (regular, altered) in calls.items()
+        ]
+        _write_csv(run_dir / "calls.csv", rows)
+        return run_dir
+
+    return write
+
+
+@pytest.fixture
+def runs_dir(write_run: WriteRun, tmp_path: Path) -> Path:
+    """Two workloads with a set of two models, and one with a single model.
+
+    Pooled over workloads, COLT(2) made 10 + 30 = 40 regular calls of gpt-5.2 and 30 + 90 = 120 of gpt-5-mini, and
+    4 + 8 = 12 course alterations.
+    """
+    write_run("a", {"gpt-5.2": (10, 4), "gpt-5-mini": (30, 0)}, (0.5, 1.0, 0.25), workload="my_kernel")
+    write_run("b/c", {"gpt-5.2": (30, 8), "gpt-5-mini": (90, 0)}, (None, 1.0, 0.5, 0.0625), {"truncated": 3})
+    write_run("d", {"gpt-5-mini": (50, 0)}, (0.5, 0.25), model_set="small")
+    return tmp_path / "runs"

@@ -1,0 +1,87 @@
+"""The numbers behind the figure, and that the files are the same whenever the numbers are."""
+
+import matplotlib as mpl
+import pytest
+
+from colt_pipeline.analysis.aggregate import aggregate
+from colt_pipeline.analysis.figures import (
+    STYLES,
+    speedup_curves_data,
+    speedup_curves_plot,
+)
+from stages import aggregate as aggregate_stage
+from stages import figures as figures_stage
+
+ONE = {"gpt-5-mini": (4, 0)}
+
+
+@pytest.fixture
+def data(runs_dir):
+    return speedup_curves_data(aggregate(runs_dir))
+
+
+def _curve(data, workload, family):
+    own = data[(data["workload"] == workload) & (data["family"] == family)]
+    return list(zip(own["sample"], own["speedup"], strict=True))
+
+
+def test_curves_are_best_so_far_from_the_first_valid_sample(data):
+    assert _curve(data, "my_kernel", "2") == [(1, 2.0), (2, 2.0), (3, 4.0)]
+    assert _curve(data, "flux_conv", "2") == [(2, 1.0), (3, 2.0), (4, 16.0)], "sample 1 failed"
+    monotone = data.groupby(["workload", "configuration"])["speedup"].apply(lambda x: x.is_monotonic_increasing)
+    assert monotone.all()
+
+
+def test_rows_stand_in_display_order(data):
+    assert list(dict.fromkeys(zip(data["workload"], data["configuration"], strict=True))) == [
+        ("flux_conv", "gpt-5-mini (stand-in)"),
+        ("flux_conv", "COLT (2 models)"),
+        ("my_kernel", "COLT (2 models)"),
+    ]
+
+
+def test_seeds_are_averaged_only_where_all_have_a_value(write_run, tmp_path):
+    write_run("a", ONE, (0.5, 0.25, 0.25, 0.125), model_set="small")
+    write_run("b", ONE, (None, 0.5, 0.125), model_set="small", seed=1)
+    data = speedup_curves_data(aggregate(tmp_path / "runs"))
+    columns = ["sample", "speedup", "lowest", "highest", "seeds"]
+    assert data[columns].values.tolist() == [[2, 3.0, 2.0, 4.0, 2], [3, 6.0, 4.0, 8.0, 2]]
+
+
+def test_files_are_identical_when_drawn_again_whatever_the_users_style(data, tmp_path):
+    speedup_curves_plot(data, "stand-in LLMs", tmp_path / "one" / "curves")
+    before = dict(mpl.rcParams)
+    with mpl.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.hashsalt": None}):
+        speedup_curves_plot(data, "stand-in LLMs", tmp_path / "two" / "curves")
+    assert dict(mpl.rcParams) == before
+    for suffix in ("png", "svg", "csv"):
+        first = (tmp_path / "one" / f"curves.{suffix}").read_bytes()
+        assert first == (tmp_path / "two" / f"curves.{suffix}").read_bytes()
+        assert len(first) > 100
+
+
+def test_stage_draws_caption_labels_and_titles(runs_dir, tmp_path):
+    assert aggregate_stage.main(["--runs", str(runs_dir), "--out", str(tmp_path / "data")]) == 0
+    assert figures_stage.main(["--data", str(tmp_path / "data"), "--out", str(tmp_path / "figures")]) == 0
+    # matplotlib draws text as paths, with the text in a comment beside them (where "--" may not stand).
+    svg = (tmp_path / "figures" / "speedup_curves.svg").read_text()
+    assert "stand-in LLMs, measured latency, search=paper with warmup_samples=16, 1 seed" in svg
+    assert svg.count("<!-- COLT (2 models) -->") == svg.count("<!-- gpt-5-mini (stand-in) -->") == 1, "one legend"
+    assert "<!-- FLUX convolution -->" in svg and "<!-- my_kernel -->" in svg
+    assert STYLES["2"][0] in svg and STYLES["8"][0] not in svg
+
+
+@pytest.mark.parametrize("panels", [1, 3, 4, 5])
+def test_any_number_of_panels_can_be_drawn(write_run, tmp_path, panels):
+    for index in range(panels):
+        write_run(str(index), ONE, (0.5, 0.25), model_set="mine", workload=f"kernel{index}")
+    speedup_curves_plot(speedup_curves_data(aggregate(tmp_path / "runs")), "caption", tmp_path / "figure")
+    svg = (tmp_path / "figure.svg").read_text()
+    assert [f"<!-- kernel{index} -->" in svg for index in range(6)] == [index < panels for index in range(6)]
+
+
+def test_nothing_valid_draws_no_panel(write_run, tmp_path):
+    write_run("a", ONE, (None,), model_set="small")
+    data = speedup_curves_data(aggregate(tmp_path / "runs"))
+    speedup_curves_plot(data, "caption", tmp_path / "figure")
+    assert data.empty and (tmp_path / "figure.png").exists()

@@ -1,0 +1,21 @@
+"""Shared fixture: the real configuration, composed with overrides."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from support import ROOT, Compose
+
+from colt_pipeline.config import Config, load
+
+
+@pytest.fixture
+def composed(tmp_path: Path) -> Compose:
+    """Results go to a temporary directory unless an override says otherwise."""
+
+    def compose_config(*overrides: str) -> Config:
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            raw = compose("config", overrides=[f"results={tmp_path / 'results'}", *overrides])
+        return load(raw)
+
+    return compose_config

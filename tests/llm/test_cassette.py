@@ -1,0 +1,111 @@
+"""Record and replay of answers."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from toy import LARGE, SMALL
+
+from colt_pipeline.errors import JournalError, LLMError, RecordingError, ReplayMissError
+from colt_pipeline.llm.cassette import Cassette, recording_key
+from colt_pipeline.llm.client import Client
+from colt_pipeline.records import Message, ModelSpec, Reply
+
+
+def question(*lines: str) -> list[Message]:
+    return [{"role": "system", "content": "fixed"}, {"role": "user", "content": "\n".join(lines)}]
+
+
+@dataclass
+class CountingClient:
+    """Answers with the number of the call."""
+
+    asked: list[str] = field(default_factory=list)
+    fails_at: int | None = None
+
+    def complete(self, model: ModelSpec, messages: Sequence[Message], occurrence: int) -> Reply:
+        if len(self.asked) == self.fails_at:
+            raise LLMError("down")
+        self.asked.append(model.name)
+        return Reply(f"answer {len(self.asked)}", "stop", 1, 2, 0.5, "m", "embedded")
+
+
+def never(provider: str) -> Client:
+    raise AssertionError("a replay must not build a client")
+
+
+def ask(cassette: Cassette, messages: list[Message], occurrence: int = 0, model: ModelSpec = SMALL) -> str:
+    return cassette.answer(recording_key(model, messages, {"temperature": 1.0}), occurrence, model, messages).text
+
+
+def test_recorded_answers_are_replayed_without_a_client(tmp_path: Path) -> None:
+    client = CountingClient()
+    live = Cassette(tmp_path / "llm.jsonl", lambda provider: client)
+    first = [ask(live, question("a")), ask(live, question("a"), 1), ask(live, question("a"), model=LARGE)]
+    live.close()
+    replay = Cassette(tmp_path / "llm.jsonl", None)
+    again = [ask(replay, question("a")), ask(replay, question("a"), 1), ask(replay, question("a"), model=LARGE)]
+    assert first == again == ["answer 1", "answer 2", "answer 3"]
+    resumed = Cassette(tmp_path / "llm.jsonl", never)
+    assert ask(resumed, question("a"), 1) == "answer 2"
+    assert resumed.asked == 0
+    resumed.close()
+
+
+def test_an_answer_is_on_disk_before_it_is_used_and_a_failed_call_leaves_nothing(tmp_path: Path) -> None:
+    client = CountingClient(fails_at=1)
+    live = Cassette(tmp_path / "llm.jsonl", lambda provider: client)
+    ask(live, question("a"))
+    with pytest.raises(LLMError):
+        ask(live, question("b"))
+    assert (tmp_path / "llm.jsonl").read_text().count("\n") == 1
+    live.close()
+
+
+def test_a_miss_names_the_nearest_entry_and_the_first_differing_line(tmp_path: Path) -> None:
+    live = Cassette(tmp_path / "llm.jsonl", lambda provider: CountingClient())
+    ask(live, question("x", "y"))
+    ask(live, question("one", "two", "three"))
+    live.close()
+    replay = Cassette(tmp_path / "llm.jsonl", None)
+    # Lines: [system], fixed, [user], one, two, three
+    with pytest.raises(ReplayMissError, match=r"nearest is entry 2, of small; from line 5 .* now: 'TWO'"):
+        ask(replay, question("one", "TWO", "three"))
+    with pytest.raises(ReplayMissError, match=r"occurrence 1 \(recorded: 1\)"):
+        ask(replay, question("x", "y"), 1)
+    with pytest.raises(ReplayMissError, match="entry 1, of small, with the same messages"):
+        ask(replay, question("x", "y"), model=LARGE)
+    with pytest.raises(ReplayMissError, match="nor anything else"):
+        ask(Cassette(tmp_path / "none.jsonl", None), question("x"))
+
+
+def test_answers_of_another_backend_are_not_passed_off_as_the_models(tmp_path: Path) -> None:
+    live = Cassette(tmp_path / "llm.jsonl", lambda provider: CountingClient())
+    ask(live, question("a"))
+    live.close()
+    real = dataclasses.replace(SMALL, provider="openai")
+    with pytest.raises(RecordingError, match="from embedded, the configuration says provider=openai"):
+        ask(Cassette(tmp_path / "llm.jsonl", None), question("a"), model=real)
+
+
+def test_the_key_changes_with_all_that_changes_the_answer() -> None:
+    base = recording_key(SMALL, question("a"), {"temperature": 1.0})
+    assert base == recording_key(SMALL, question("a"), {"temperature": 1.0})
+    assert base != recording_key(LARGE, question("a"), {"temperature": 1.0})
+    assert base != recording_key(SMALL, question("b"), {"temperature": 1.0})
+    assert base != recording_key(SMALL, question("a"), {"temperature": 0.0})
+
+
+def test_a_broken_recording_is_refused_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "llm.jsonl"
+    path.write_text('{"key": "k"\n{"key": "l"}\n')
+    for connect in (None, never):
+        with pytest.raises(JournalError, match="line 1"):
+            Cassette(path, connect)
+    path.write_text('{"key": "k"}\n')
+    for connect in (None, never):
+        with pytest.raises(RecordingError, match="line 1: lacks occurrence"):
+            Cassette(path, connect)
+    assert path.read_text() == '{"key": "k"}\n'

@@ -1,0 +1,77 @@
+"""Append-only files: what was written survives, what is broken is named."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from colt_pipeline.errors import JournalError
+from colt_pipeline.runs.jsonl import JsonLines, read_lines
+
+
+def test_appended_records_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file.jsonl"
+    with JsonLines(path) as file:
+        file.append({"b": 1, "a": "ü"})
+        file.append({"c": None})
+    assert path.read_bytes() == b'{"a":"\\u00fc","b":1}\n{"c":null}\n'
+    with JsonLines(path) as file:
+        assert file.records == read_lines(path) == [{"a": "ü", "b": 1}, {"c": None}]
+
+
+def test_a_torn_last_line_is_dropped_for_writing_but_an_error_for_reading(tmp_path: Path) -> None:
+    path = tmp_path / "file.jsonl"
+    path.write_bytes(b'{"a":1}\n{"b":')
+    with pytest.raises(JournalError, match="line 2"):
+        read_lines(path)
+    with JsonLines(path) as file:
+        assert file.records == [{"a": 1}]
+        file.append({"c": 3})
+    assert path.read_bytes() == b'{"a":1}\n{"c":3}\n'
+
+
+@pytest.mark.parametrize("broken", [b'{"a":1}\nnonsense\n{"b":2}\n', b'{"a":1}\n{"b":2}\nnonsense\n', b"[1]\n"])
+def test_any_other_broken_line_is_named_and_nothing_is_changed(tmp_path: Path, broken: bytes) -> None:
+    path = tmp_path / "file.jsonl"
+    path.write_bytes(broken)
+    with pytest.raises(JournalError, match=r"file\.jsonl, line \d"):
+        JsonLines(path)
+    assert path.read_bytes() == broken
+
+
+def test_two_writers_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "file.jsonl"
+    with JsonLines(path), pytest.raises(JournalError, match="in use by another process"):
+        JsonLines(path)
+    JsonLines(path).close()
+
+
+def test_nan_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "file.jsonl"
+    with JsonLines(path) as file:
+        with pytest.raises(ValueError, match="JSON"):
+            file.append({"x": float("nan")})
+        file.append({"x": 1})
+    assert read_lines(path) == [{"x": 1}]
+
+
+def test_an_unwritable_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(JournalError, match="cannot write"):
+        JsonLines(tmp_path / "file" / "x.jsonl")
+
+
+def test_a_full_disk_damages_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file.jsonl"
+    with JsonLines(path) as file:
+        file.append({"a": 1})
+
+        def refuse(descriptor: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", refuse)
+            with pytest.raises(JournalError, match="No space left"):
+                file.append({"b": 2})
+        file.append({"c": 3})
+    assert read_lines(path) == [{"a": 1}, {"c": 3}]

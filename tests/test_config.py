@@ -1,0 +1,80 @@
+"""Bad configuration: one message that names key, value and choices."""
+
+import pytest
+from hydra.errors import ConfigCompositionException
+from support import ROOT, Compose
+
+from colt_pipeline.errors import ConfigError
+from colt_pipeline.llm.embedded import BACKEND
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model_set=3", "model_set=3 is unknown; choose one of: small, large, 2, 4, 8"),
+        ("samples=0", "samples=0 must be at least 1"),
+        ("samples=-1", "samples=-1 must be at least 1"),
+        ("samples=many", "key samples: Value 'many'"),
+        ("search.lambda_=2", "search.lambda_=2.0 must lie between 0 and 1"),
+        ("search.c=wide", "key search.c: Value 'wide'"),
+        ("+search.typo=1", "key search.typo"),
+        ("+typo=1", "key typo"),
+        ("record.mode=sometimes", "record.mode=sometimes is unknown; choose one of: replay, missing, all"),
+        ("largest=gpt-6", "model in model_sets.8=gpt-6 is unknown"),
+        ("run=../elsewhere", "'../elsewhere' is no such name"),
+        ("measure.max_repeats=0", "measure.max_repeats=0 must be at least 1"),
+        ("target.cores=-1", "target.cores=-1 must be at least 0"),
+        ("search.c=inf", "search.c=inf must be at least 0"),
+        ("model_sets.8=[]", "model_sets.8=[] must name at least one model"),
+    ],
+)
+def test_bad_values_are_named(composed: Compose, override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        composed(override)
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("override", ["workload=resnet", "target=tpu", "search=magic", "typo=1"])
+def test_unknown_choices_and_keys_are_refused_by_name(composed: Compose, override: str) -> None:
+    with pytest.raises(ConfigCompositionException, match=override.split("=")[-1] if "typo" not in override else "typo"):
+        composed(override)
+
+
+def test_model_sets_are_those_of_the_paper(composed: Compose) -> None:
+    names = {s: [m.name for m in composed(f"model_set={s}").model_specs] for s in ("small", "large", "2", "4", "8")}
+    assert names["small"] == ["gpt-5-mini"]
+    assert names["large"] == ["gpt-5.2"]
+    assert set(names["2"]) < set(names["4"]) < set(names["8"])
+    assert [len(names[s]) for s in ("2", "4", "8")] == [2, 4, 8]
+
+
+def test_the_largest_model_can_be_replaced(composed: Compose) -> None:
+    names = [m.name for m in composed("model_set=8", "largest=llama-3.3-70b-instruct").model_specs]
+    assert "llama-3.3-70b-instruct" in names and "gpt-5.2" not in names
+
+
+@pytest.mark.parametrize(
+    ("largest", "message"),
+    [("gpt-5-mini", "none twice"), ("llama-3.1-8b-instruct", "none twice"), ("qwen3-14b", "is not the largest model")],
+)
+def test_the_largest_model_must_be_the_largest(composed: Compose, largest: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        composed("model_set=4", f"largest={largest}")
+
+
+def test_every_default_model_is_a_labelled_stand_in(composed: Compose) -> None:
+    assert {m.provider for m in composed("model_set=8").models.values()} == {BACKEND}
+
+
+def test_the_identity_of_a_run_leaves_out_where_and_how_it_is_stored(composed: Compose) -> None:
+    identity = composed("model_set=2").identity()
+    assert "results" not in identity and "record" not in identity
+    assert identity == composed("model_set=2", "record=replay", "results=elsewhere").identity()
+    assert identity != composed("model_set=2", "seed=1", "run=x").identity()
+    assert list(identity["models"]) == ["gpt-5.2", "gpt-5-mini"]
+
+
+def test_no_configuration_file_holds_a_path_or_an_address() -> None:
+    for path in (ROOT / "conf").rglob("*.yaml"):
+        text = path.read_text()
+        assert "://" not in text and "/home" not in text, path

@@ -1,0 +1,307 @@
+"""The app as a user runs it: real TVM, a deterministic measurer, real files."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tvm
+from support import ROOT, Compose
+
+from colt_pipeline import assemble as assembly
+from colt_pipeline.assemble import Job, assemble
+from colt_pipeline.config import Config
+from colt_pipeline.errors import ColtError, DeviceMismatchError, RecordingError, ReplayMissError, RunDirError
+from colt_pipeline.evaluation.devices import Device
+from colt_pipeline.records import Measurement
+from colt_pipeline.search.loop import search
+
+pytestmark = pytest.mark.tvm
+
+TINY = (
+    "workload=deepseek_r1_moe",
+    "workload.shape.inner=128",
+    "workload.shape.outer=64",
+    "search.warmup_samples=8",
+    "model_set=4",
+    "samples=20",
+    "run=tiny",
+)
+ATTENTION = (
+    "workload=flux_attention",
+    "workload.shape={heads: 2, kv_heads: 2, head_dim: 32, tokens: 32, context: 32}",
+    *TINY[3:],
+)
+FILES = ("best.json", "best.txt", "calls.csv", "config.yaml", "curve.csv", "events.jsonl", "summary.json")
+
+
+class HashMeasurer:
+    """Latency from the module's text; counts and never repeats."""
+
+    def __init__(self, *_: object) -> None:
+        self.seen: list[str] = []
+
+    def measure(self, modules: Sequence[tvm.IRModule]) -> list[Measurement]:
+        texts = [hashlib.sha256(str(m.script(show_meta=False)).encode()).hexdigest() for m in modules]
+        self.seen.extend(texts)
+        return [Measurement((1e-3 * (1 + int(t[:6], 16) % 1000),), max_relative_error=0.0) for t in texts]
+
+    def close(self) -> None:
+        pass
+
+
+def play(config: Config, measurer: Any = HashMeasurer, stop_after: int | None = None) -> Job:
+    """Run with the test measurer; stop after so many new events, as a kill would."""
+    with assemble(config, measurer) as job:
+        for number, _ in enumerate(search(job.world, job.journal, job.state), start=1):
+            if number == stop_after:
+                break
+    return job
+
+
+def journal(config: Config) -> bytes:
+    return (Path(config.results) / "runs" / config.experiment / config.run / "events.jsonl").read_bytes()
+
+
+def move_recordings(source: Config, destination: Config) -> None:
+    shutil.copytree(Path(source.results) / "recordings", Path(destination.results) / "recordings")
+
+
+@pytest.mark.parametrize("size", [TINY, ATTENTION], ids=["projection", "attention"])
+def test_run_equals_rerun_equals_replay(composed: Compose, tmp_path: Path, size: tuple[str, ...]) -> None:
+    first, second = composed(*size), composed(*size, f"results={tmp_path / 'again'}")
+    play(first)
+    play(second)
+    replay = composed(*size, f"results={tmp_path / 'replay'}", "record=replay")
+    move_recordings(first, replay)
+    job = play(replay)
+    assert journal(first) == journal(second) == journal(replay)
+    assert job.cassette.asked == job.evaluator.measured == 0
+
+
+@pytest.mark.parametrize("stop_after", [2, 5, 14])
+@pytest.mark.parametrize("size", [TINY, ATTENTION], ids=["projection", "attention"])
+def test_a_live_run_resumed_after_a_kill_asks_and_measures_nothing_twice(
+    composed: Compose, tmp_path: Path, stop_after: int, size: tuple[str, ...]
+) -> None:
+    whole = composed(*size)
+    reference = play(whole)
+    parts = composed(*size, f"results={tmp_path / 'parts'}")
+    before, after = play(parts, stop_after=stop_after), play(parts)
+    assert journal(parts) == journal(whole)
+    assert before.cassette.asked + after.cassette.asked == reference.cassette.asked > 0
+    assert (
+        before.evaluator.measured + after.evaluator.measured == reference.evaluator.measured == 21
+    )  # and the baseline
+
+
+def test_answers_and_measurements_without_their_event_are_not_lost(composed: Compose, tmp_path: Path) -> None:
+    """A kill between an answer (on disk) and its event: the answer is used, not asked again."""
+    whole = composed(*TINY)
+    reference = play(whole)
+    parts = composed(*TINY, f"results={tmp_path / 'parts'}")
+    move_recordings(whole, parts)
+    job = play(parts)
+    assert journal(parts) == journal(whole)
+    assert job.cassette.asked == job.evaluator.measured == 0 < reference.cassette.asked
+
+
+def test_a_replay_builds_no_client_and_no_measurer(
+    composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = composed(*TINY)
+    play(live)
+    replay = composed(*TINY, f"results={tmp_path / 'replay'}", "record=replay")
+    move_recordings(live, replay)
+
+    def never(*_: object) -> Any:
+        raise AssertionError("a replay builds nothing")
+
+    monkeypatch.setitem(assembly.CLIENTS, "embedded", never)
+    monkeypatch.setattr(assembly, "LocalMeasurer", never)
+    play(replay, never)
+    assert journal(replay) == journal(live)
+
+
+def test_a_replay_of_another_configuration_misses_with_a_message(composed: Compose, tmp_path: Path) -> None:
+    live = composed(*TINY)
+    play(live)
+    other = composed(
+        *TINY, f"results={tmp_path / 'replay'}", "record=replay", "search.rollout_length=2", "search.c=0.1"
+    )
+    move_recordings(live, other)
+    with pytest.raises(ReplayMissError, match="record=missing"):
+        play(other)
+
+
+def test_a_replay_without_recordings_says_so(composed: Compose) -> None:
+    with pytest.raises(RecordingError, match="there is no recordings directory"):
+        play(composed(*TINY, "record=replay"))
+
+
+def test_a_replay_of_an_unknown_run_says_so(composed: Compose) -> None:
+    play(composed(*TINY))
+    with pytest.raises(RecordingError, match="replay of adhoc/other needs its recording .* found: none"):
+        play(composed(*TINY, "run=other", "record=replay"))
+
+
+def test_another_config_in_the_same_directory_is_refused(composed: Compose) -> None:
+    config = composed(*TINY)
+    play(config, stop_after=3)
+    before = journal(config)
+    with pytest.raises(RunDirError, match="seed: 0 there, 1 now"):
+        play(composed(*TINY, "seed=1"))
+    assert journal(config) == before
+
+
+def test_record_all_keeps_what_was_there(composed: Compose, tmp_path: Path) -> None:
+    config = composed(*TINY)
+    play(config)
+    shutil.rmtree(Path(config.results) / "runs")
+    again = play(composed(*TINY, "record=all"))
+    assert again.cassette.asked > 0
+    kept = list((Path(config.results) / "recordings").rglob("llm.jsonl.1"))
+    assert len(kept) == 1 and kept[0].stat().st_size > 0
+
+
+def test_equal_programs_of_two_runs_are_measured_once(composed: Compose) -> None:
+    measurer = HashMeasurer()
+    play(composed(*TINY, "run=first", "model_set=2"), lambda *_: measurer)
+    once = len(measurer.seen)
+    play(composed(*TINY, "run=second", "model_set=8"), lambda *_: measurer)
+    assert len(measurer.seen) == len(set(measurer.seen)) < 2 * once  # the initial programs and the baseline are equal
+
+
+def test_a_journal_of_another_device_is_not_continued(
+    composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = composed(*TINY)
+    play(config, stop_after=5)
+    before = journal(config)
+    elsewhere = Device({**assembly.host_cpu().facts, "cpu": "Another CPU"})
+    monkeypatch.setattr(assembly, "host_cpu", lambda: elsewhere)
+    with pytest.raises(DeviceMismatchError, match="was begun on"):
+        play(config)
+    assert journal(config) == before
+
+
+def test_another_target_kind_is_refused_for_now(composed: Compose) -> None:
+    with pytest.raises(ColtError, match="target=gpu .* use target=cpu"):
+        play(composed("target=gpu"))
+
+
+def command(results: Path, *overrides: str) -> list[str]:
+    shown = [f"results={results}", f"hydra.run.dir={results}/logs", f"hydra.sweep.dir={results}/logs"]
+    return [sys.executable, "-m", "colt_pipeline.tune", *TINY, *shown, "measure.budget_secs=0.01", *overrides]
+
+
+def test_the_command_writes_every_output_and_labels_the_stand_ins(tmp_path: Path) -> None:
+    done = subprocess.run(command(tmp_path), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "20/20 samples" in done.stderr
+    assert "stand-ins for the named models" in done.stdout
+    run = tmp_path / "runs" / "adhoc" / "tiny"
+    assert {p.name for p in run.iterdir()} == {*FILES, "timing.json"}
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["measurement"] == "measured" and summary["llm_backend"] == "embedded"
+    curve = list(csv.DictReader((run / "curve.csv").read_text().splitlines()))
+    assert len(curve) == 20
+    best = [float(row["best_secs"]) for row in curve]
+    assert best == sorted(best, reverse=True)
+    assert summary["best_secs"] == min(float(r["latency_secs"]) for r in curve if r["latency_secs"])
+    calls = list(csv.DictReader((run / "calls.csv").read_text().splitlines()))
+    assert sum(int(c["regular_calls"]) for c in calls) == summary["regular_calls"]
+    assert str(tmp_path) not in "".join((run / name).read_text() for name in FILES)
+
+
+def test_ctrl_c_leaves_a_resumable_run(tmp_path: Path) -> None:
+    process = subprocess.Popen(command(tmp_path), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    events = tmp_path / "runs" / "adhoc" / "tiny" / "events.jsonl"
+    while process.poll() is None and (not events.exists() or events.read_bytes().count(b"\n") < 4):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130
+    assert "the same command resumes" in errors and "Traceback" not in errors
+    resumed = subprocess.run(command(tmp_path), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert resumed.returncode == 0, resumed.stderr
+    replayed = tmp_path / "replayed"
+    shutil.copytree(tmp_path / "recordings", replayed / "recordings")
+    subprocess.run(command(replayed, "record=replay"), cwd=ROOT, capture_output=True, check=True)
+    assert (replayed / "runs" / "adhoc" / "tiny" / "events.jsonl").read_bytes() == events.read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("events", [3, 9, 20])
+def test_kill_9_and_resume_lose_nothing_and_repeat_nothing(tmp_path: Path, events: int) -> None:
+    """Killed at any moment, under one hash seed, resumed under another: each answer and program is recorded once."""
+    journal_path = tmp_path / "runs" / "adhoc" / "tiny" / "events.jsonl"
+    hash_seeds = [{**os.environ, "PYTHONHASHSEED": str(n)} for n in (1, 2)]
+    process = subprocess.Popen(command(tmp_path), cwd=ROOT, stderr=subprocess.DEVNULL, env=hash_seeds[0])
+    while process.poll() is None and (not journal_path.exists() or journal_path.read_bytes().count(b"\n") < events):
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    recording = next((tmp_path / "recordings").rglob("adhoc/tiny"))
+    names = ("llm.jsonl", "measurements.jsonl")
+    before = {name: (recording / name).read_bytes() for name in names}
+    resumed = subprocess.run(
+        command(tmp_path), cwd=ROOT, capture_output=True, text=True, check=False, env=hash_seeds[1]
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    for name in names:
+        after = (recording / name).read_bytes()
+        assert after.startswith(before[name][: before[name].rfind(b"\n") + 1])
+    answers = [json.loads(line) for line in (recording / "llm.jsonl").read_text().splitlines()]
+    assert len({(a["key"], a["occurrence"]) for a in answers}) == len(answers)
+    programs = [json.loads(line)["program"] for line in (recording / "measurements.jsonl").read_text().splitlines()[1:]]
+    assert len(set(programs)) == len(programs) == 21
+    replayed = tmp_path / "replayed"
+    shutil.copytree(tmp_path / "recordings", replayed / "recordings")
+    subprocess.run(command(replayed, "record=replay"), cwd=ROOT, capture_output=True, check=True, env=hash_seeds[0])
+    assert (replayed / "runs" / "adhoc" / "tiny" / "events.jsonl").read_bytes() == journal_path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model_set=3", "model_set=3 is unknown; choose one of: small, large, 2, 4, 8"),
+        ("samples=-1", "samples=-1 must be at least 1"),
+        ("workload=resnet", "resnet"),
+        ("typo=1", "typo"),
+        ("record=replay", "there is no recordings directory"),
+    ],
+)
+def test_bad_input_is_one_message_without_a_traceback(tmp_path: Path, override: str, message: str) -> None:
+    done = subprocess.run(command(tmp_path, override), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unwritable_results_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    done = subprocess.run(
+        [*command(tmp_path), f"results={tmp_path / 'file'}"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0 and "cannot write" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_sweep_goes_on_after_a_bad_job_and_reports_it(tmp_path: Path) -> None:
+    sweep = [*command(tmp_path, "samples=5", "model_set=3,small", "run=${model_set}"), "-m"]
+    done = subprocess.run(sweep, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "model_set=3 is unknown" in done.stderr
+    assert (tmp_path / "runs" / "adhoc" / "small" / "summary.json").exists()
+    assert "small" in done.stdout

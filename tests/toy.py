@@ -1,0 +1,186 @@
+"""A toy world for search tests: programs are tuples of numbers, models are scripts, nothing needs TVM."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from colt_pipeline.config import SearchConfig
+from colt_pipeline.records import (
+    Answer,
+    ModelSpec,
+    PromptContext,
+    Proposal,
+    Rejection,
+    Reply,
+    Sample,
+    Started,
+    digest,
+)
+from colt_pipeline.search.world import World
+
+SMALL = ModelSpec("small", "embedded", "small", 8.0, False)
+LARGE = ModelSpec("large", "embedded", "large", 300.0, True)
+
+
+@dataclass(frozen=True)
+class ToyProgram:
+    """A sequence of decisions."""
+
+    steps: tuple[int, ...]
+
+    @property
+    def key(self) -> str:
+        return hashlib.sha256(self.trace_json.encode()).hexdigest()
+
+    @property
+    def trace_json(self) -> str:
+        return json.dumps(self.steps)
+
+    @property
+    def code(self) -> str:
+        return f"program {self.steps}"
+
+    @property
+    def history(self) -> tuple[str, ...]:
+        return tuple(f"sch.step({n})" for n in self.steps)
+
+
+@dataclass(frozen=True)
+class ToyTransformation:
+    name: str = "Step"
+    description: str = "append a number"
+
+
+@dataclass
+class ToySpace:
+    """Each transformation appends a random number below `alphabet`."""
+
+    alphabet: int = 1_000_000
+    base_code: str = "program ()"
+
+    def initial(self, count: int, rng: np.random.Generator) -> list[ToyProgram]:
+        return [ToyProgram((i, int(rng.integers(self.alphabet)))) for i in range(count)]
+
+    def load(self, key: str, trace_json: str) -> ToyProgram:
+        program = ToyProgram(tuple(json.loads(trace_json)))
+        assert program.key == key
+        return program
+
+    def applicable(self, program: ToyProgram) -> Sequence[ToyTransformation]:
+        return (ToyTransformation(),)
+
+    def apply(
+        self,
+        program: ToyProgram,
+        names: Sequence[str],
+        rng: np.random.Generator,
+        attempts: int,
+        known: Callable[[str], bool],
+    ) -> ToyProgram | Rejection:
+        for _ in range(attempts):
+            child = ToyProgram((*program.steps, *(int(rng.integers(self.alphabet)) for _ in names)))
+            if not known(child.key):
+                return child
+        return Rejection("duplicate", "known")
+
+    def rollout(self, program: ToyProgram, length: int, rng: np.random.Generator, attempts: int) -> ToyProgram:
+        return ToyProgram((*program.steps, *(int(n) for n in rng.integers(self.alphabet, size=length))))
+
+
+@dataclass
+class ToyCostModel:
+    """Scores by a script: a function of (program, generator)."""
+
+    script: Callable[[ToyProgram, np.random.Generator], float]
+    learned: list[str] = field(default_factory=list)
+
+    def score(self, programs: Sequence[ToyProgram], rng: np.random.Generator) -> list[float]:
+        return [self.script(p, rng) for p in programs]
+
+    def update(self, programs: Sequence[ToyProgram], samples: Sequence[Sample]) -> None:
+        self.learned.extend(p.key for p in programs)
+
+
+@dataclass
+class ToyEvaluator:
+    """Latency from the program's content; counts what it measures."""
+
+    measured: list[str] = field(default_factory=list)
+
+    def measure(self, programs: Sequence[ToyProgram]) -> list[Sample]:
+        self.measured.extend(p.key for p in programs)
+        return [Sample(p.key, 1.0 / (1 + int(p.key[:6], 16) % 100), None) for p in programs]
+
+
+Script = Callable[[ModelSpec, PromptContext, int], Proposal | Rejection]
+
+
+def uniform_script(model: ModelSpec, context: PromptContext, occurrence: int) -> Proposal | Rejection:
+    """One step; the next model follows from the question, evenly."""
+    names = [m.name for m in context.models]
+    return Proposal(("Step",), names[int(digest([model.name, str(context), occurrence])[:8], 16) % len(names)])
+
+
+@dataclass
+class ToyProposer:
+    """Answers by a script."""
+
+    script: Script = uniform_script
+    asked: list[tuple[str, str, int]] = field(default_factory=list)
+    contexts: list[PromptContext] = field(default_factory=list)
+
+    def ask(self, model: ModelSpec, context: PromptContext, occurrences: Mapping[str, int]) -> Answer:
+        key = digest([model.name, str(context)])
+        occurrence = occurrences.get(key, 0)
+        self.asked.append((model.name, key, occurrence))
+        self.contexts.append(context)
+        reply = Reply("", "stop", 10, 1, 0.0, model.name, "embedded")
+        return Answer(key, occurrence, reply, self.script(model, context, occurrence))
+
+
+def settings(**changes: Any) -> SearchConfig:
+    """search=paper with small batches."""
+    values: dict[str, Any] = {
+        "name": "paper",
+        "lambda_": 0.5,
+        "c": 2**0.5,
+        "branching": 2,
+        "rollout_length": 4,
+        "course_alteration": True,
+        "warmup_samples": 4,
+        "batch_size": 4,
+        "initial_programs": 2,
+        "apply_attempts": 2,
+        "max_failures": 3,
+    }
+    return SearchConfig(**{**values, **changes})
+
+
+def world(
+    budget: int = 20,
+    seed: int = 0,
+    models: tuple[ModelSpec, ...] = (LARGE, SMALL),
+    score: Callable[[ToyProgram, np.random.Generator], float] = lambda p, rng: float(rng.uniform()),
+    script: Script = uniform_script,
+    space: ToySpace | None = None,
+    **changes: Any,
+) -> World[ToyProgram]:
+    """A toy world; `changes` go to the search settings."""
+    return World(
+        settings=settings(**changes),
+        models=models,
+        seed=seed,
+        budget=budget,
+        target="toy",
+        start=lambda: Started(1, "toy", "0" * 64, {"kind": "toy"}, "toy", "measured", 1.0),
+        space=space or ToySpace(),
+        cost_model=ToyCostModel(score),
+        evaluator=ToyEvaluator(),
+        proposer=ToyProposer(script),
+    )

@@ -1,0 +1,82 @@
+"""Each workload computes what its reference says, under a stable identity."""
+
+import numpy as np
+import pytest
+import tvm
+
+from colt_pipeline.errors import ConfigError
+from colt_pipeline.workloads import WORKLOADS, build
+
+pytestmark = pytest.mark.tvm
+
+SMALL: dict[str, dict[str, int]] = {
+    "llama3_8b_attention": {"batch": 1, "tokens": 4, "inner": 24, "outer": 40},
+    "deepseek_r1_moe": {"batch": 2, "tokens": 4, "inner": 56, "outer": 16},
+    "flux_attention": {"heads": 3, "kv_heads": 3, "head_dim": 8, "tokens": 6, "context": 6},
+    "flux_conv": {"batch": 1, "channels": 3, "filters": 5, "height": 7, "width": 6},
+    "llama4_scout_mlp": {"batch": 1, "tokens": 2, "inner": 20, "outer": 32},
+    "llama3_8b_attention_core": {"heads": 4, "kv_heads": 2, "head_dim": 8, "tokens": 3, "context": 9},
+}
+
+
+def test_every_workload_has_a_small_shape_here() -> None:
+    assert SMALL.keys() == WORKLOADS.keys()
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_the_unoptimized_program_equals_the_reference(name: str) -> None:
+    workload = build(name, SMALL[name])
+    kernel = tvm.compile(workload.module, target=tvm.target.Target({"kind": "llvm"})).mod
+    inputs = workload.inputs()
+    out = tvm.runtime.tensor(np.full(workload.parameter_shapes[-1], np.nan, "float32"), tvm.cpu())
+    kernel["main"](*(tvm.runtime.tensor(x, tvm.cpu()) for x in inputs), out)
+    expected = workload.expected(inputs)
+    assert np.abs(out.numpy() - expected).max() <= workload.rtol * np.abs(expected).max()
+    assert np.abs(expected).max() > 0.01
+
+
+def test_causal_attention_ignores_the_future() -> None:
+    workload = build("llama3_8b_attention_core", SMALL["llama3_8b_attention_core"])
+    inputs = [x.astype(np.float64) for x in workload.inputs()]
+    before = workload.reference(*inputs)
+    inputs[2][:, -1, :] += 100  # the last key is visible to the last query alone
+    after = workload.reference(*inputs)
+    np.testing.assert_array_equal(before[:, :-1], after[:, :-1])
+    assert np.abs(before[:, -1] - after[:, -1]).max() > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "flop"),
+    [
+        ("llama3_8b_attention", {"batch": 1, "tokens": 16, "inner": 4096, "outer": 4096}, 2 * 16 * 4096 * 4096),
+        ("flux_conv", {"batch": 1, "channels": 2, "filters": 3, "height": 4, "width": 5}, 2 * 3 * 4 * 5 * 2 * 9),
+    ],
+)
+def test_flop_counts(name: str, shape: dict[str, int], flop: int) -> None:
+    assert build(name, shape).flop == flop
+
+
+def test_identity_depends_on_the_shape_alone() -> None:
+    shape = SMALL["flux_conv"]
+    assert build("flux_conv", shape).hash == build("flux_conv", dict(reversed(shape.items()))).hash
+    assert build("flux_conv", shape).hash != build("flux_conv", {**shape, "width": 8}).hash
+
+
+def test_inputs_are_seeded_and_not_zeros() -> None:
+    workload = build("flux_conv", SMALL["flux_conv"])
+    for a, b in zip(workload.inputs(), workload.inputs(), strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert a.std() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("resnet", {}, "workload.name=resnet is unknown"),
+        ("flux_conv", {"batch": 1}, "needs the sizes batch, channels, filters, height, width"),
+        ("flux_conv", {**SMALL["flux_conv"], "width": 0}, "at least 1"),
+    ],
+)
+def test_bad_workloads_are_named(name: str, shape: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build(name, shape)
