@@ -1,7 +1,7 @@
 """Frozen records that cross packages, and their JSON form.
 
-Everything here is plain data: no TVM, no clock, no path. Files hold canonical JSON (sorted keys, no spaces, ASCII), so that
-equal records are equal bytes; ``Event`` subclasses are what a journal holds.
+Everything here is plain data: no TVM, no clock, no path. Files hold canonical JSON (sorted keys, no spaces, ASCII), so
+that equal records are equal bytes; ``Event`` subclasses are what a journal holds.
 """
 
 from __future__ import annotations
@@ -295,7 +295,8 @@ def event_from_json(record: Mapping[str, Any]) -> Event:
         fields["child"] = Child(**fields["child"]) if fields["child"] else None
         fields["pruned"] = Child(**fields["pruned"]) if fields["pruned"] else None
         return Stepped(**fields)
-    return {Started.kind: Started, Finished.kind: Finished}[kind](**fields)
+    simple: dict[str, type[Event]] = {Started.kind: Started, Finished.kind: Finished}
+    return simple[kind](**fields)
 
 
 def _call(record: Mapping[str, Any]) -> Call:

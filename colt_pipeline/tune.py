@@ -36,6 +36,12 @@ def run(config: Config) -> dict[str, Any]:
     Raises:
         ColtError: the run cannot go on; it stays resumable.
     """
+    if config.samples <= config.search.warmup_samples:
+        print(
+            f"note: with search.warmup_samples={config.search.warmup_samples} and samples={config.samples} the cost "
+            "model predicts noise throughout, as TVM's does; lower search.warmup_samples to let it learn",
+            file=sys.stderr,
+        )
     with assemble(config) as job:
         start = time.perf_counter()
         resumed_at = sum(len(e.samples) for e in job.journal.events if isinstance(e, Measured))
@@ -114,8 +120,10 @@ def _job(raw: DictConfig) -> None:
     try:
         _finished.append(run(load(raw)))
     except ColtError as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:  # a sweep goes on, so say at once what failed
-            print(f"error: {error}", file=sys.stderr, flush=True)
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        if HydraConfig.get().mode == RunMode.RUN:
+            sys.exit(1)
+        # A sweep goes on with its other jobs, in whichever process they run, and fails at its end.
         raise CompactHydraException(f"error: {error}") from None
 
 

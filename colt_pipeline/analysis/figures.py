@@ -44,6 +44,7 @@ _OWN_STYLES = (("#d55e00", (5, 1), "P"), ("#cc78bc", (2, 1), "X"), ("#fbafe4", (
 _WIDTH = 7.0  # inches: both columns of a two-column page
 _PANEL_HEIGHT = 1.75
 _COLUMNS = 3
+_CAPTION_LINE = 92  # characters that fit into the width of the figure
 _SHORT_LABEL = 26  # characters of a legend entry that fit into the width of one panel
 # The font ships with matplotlib; any other would make the files depend on the machine.
 _RC = {"font.family": "DejaVu Sans", "svg.hashsalt": "colt", "text.parse_math": False}
@@ -99,7 +100,7 @@ def _draw(data: pd.DataFrame, caption: str) -> Figure:
     columns = min(_COLUMNS, max(len(workloads), 1))
     rows = -(-len(workloads) // columns) or 1
     figure = Figure(figsize=(_WIDTH, _PANEL_HEIGHT * rows + 0.8), layout="constrained")
-    figure.suptitle("\n".join(textwrap.wrap(caption, 115, break_on_hyphens=False)), fontsize="medium")
+    figure.suptitle("\n".join(textwrap.wrap(caption, _CAPTION_LINE, break_on_hyphens=False)), fontsize="medium")
     axes: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flatten())
     styles = _styles(data)
     for panel, workload in zip(axes, workloads, strict=False):

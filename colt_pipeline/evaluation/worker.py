@@ -50,7 +50,7 @@ class _Bench:
         out = tvm.runtime.tensor(np.full(self._shape, np.nan, "float32"), tvm.cpu())
         try:
             timer = kernel.time_evaluator("main", tvm.cpu(), number=1, repeat=1)
-            run_secs = (float(timer(*self._inputs, out).mean),)
+            run_secs: tuple[float, ...] = (float(timer(*self._inputs, out).mean),)
             repeats = min(max_repeats, int(budget_secs / max(run_secs[0], 1e-9)))
             if repeats > 1:
                 timer = kernel.time_evaluator("main", tvm.cpu(), number=1, repeat=repeats)

@@ -36,7 +36,7 @@ def convolution(name: str, batch: int, channels: int, filters: int, height: int,
     def reference(x: NDArray[np.float64], w: NDArray[np.float64]) -> NDArray[np.float64]:
         padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
         windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
-        return np.einsum("nchwij,fcij->nfhw", windows, w, optimize=True)
+        return np.asarray(np.einsum("nchwij,fcij->nfhw", windows, w, optimize=True))
 
     return Workload(
         name=name,
