@@ -14,11 +14,11 @@ from omegaconf import OmegaConf
 from colt_pipeline import stack
 from colt_pipeline.config import Config
 from colt_pipeline.errors import ConfigError, DeviceMismatchError, RecordingError, StackError
+from colt_pipeline.events import Started
 from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.llm.client import Client
 from colt_pipeline.llm.embedded import EmbeddedClient
 from colt_pipeline.llm.proposer import Proposer
-from colt_pipeline.records import Started
 from colt_pipeline.runs.journal import Journal
 from colt_pipeline.runs.rundir import RunDir
 from colt_pipeline.search.state import State

@@ -1,7 +1,7 @@
-"""Frozen records that cross packages, and their JSON form.
+"""Frozen records that cross packages, and canonical JSON.
 
 Everything here is plain data: no TVM, no clock, no path. Files hold canonical JSON (sorted keys, no spaces, ASCII), so
-that equal records are equal bytes; ``Event`` subclasses are what a journal holds.
+that equal records are equal bytes.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass
 
 Message = dict[str, str]
 """One chat message: ``role`` and ``content``."""
@@ -161,143 +159,3 @@ class Answer:
     occurrence: int
     reply: Reply
     verdict: Proposal | Rejection
-
-
-@dataclass(frozen=True)
-class Call:
-    """One LLM call inside a step, as the search saw it."""
-
-    model: str
-    role: str
-    """``regular`` or ``course_alteration``."""
-    key: str
-    occurrence: int
-    outcome: str
-    """``accepted``, or the kind of the rejection."""
-    detail: str
-    transformations: tuple[str, ...]
-    next_model: str | None
-    flaw: str | None
-    prompt_tokens: int
-    completion_tokens: int
-    hit: bool
-
-
-@dataclass(frozen=True)
-class Child:
-    """A program that a step produced."""
-
-    program: str
-    """Content key of the program."""
-    trace: str
-    """The schedule trace as canonical JSON."""
-    model: str
-    """The model that will expand this node."""
-    score: float
-    """Predicted score."""
-    parent_score: float
-    """Score of the parent under the same cost model (it changes as the model trains); own score without a parent."""
-    reward: float
-    """Predicted score of the rollout's terminal program."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A measured program in the journal."""
-
-    program: str
-    latency_secs: float | None
-    error: str | None
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that happened in a run; the state of a search is the fold of its events."""
-
-    kind: ClassVar[str]
-
-    def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, **asdict(self)}
-
-
-@dataclass(frozen=True)
-class Started(Event):
-    """The run's fixed facts."""
-
-    kind: ClassVar[str] = "started"
-    schema: int
-    workload: str
-    workload_hash: str
-    target: dict[str, Any]
-    device: str
-    measurement: str
-    baseline_secs: float
-    """Median latency of the unoptimized program, seconds."""
-
-
-@dataclass(frozen=True)
-class Planted(Event):
-    """The initial programs, children of the root (the unoptimized program)."""
-
-    kind: ClassVar[str] = "planted"
-    children: tuple[Child, ...]
-
-
-@dataclass(frozen=True)
-class Stepped(Event):
-    """One search step: expansion, rollout, course alteration, backup."""
-
-    kind: ClassVar[str] = "stepped"
-    step: int
-    parent: int
-    """Node that was selected and expanded."""
-    calls: tuple[Call, ...]
-    child: Child | None
-    """What enters the tree and is backed up; None when nothing could be applied."""
-    made_by: str | None
-    """The model whose proposal made `child`."""
-    pruned: Child | None
-    """The small model's child that a course alteration removed."""
-    retry_model: str | None
-    """After a failed step: the model that gets this node next."""
-
-
-@dataclass(frozen=True)
-class Measured(Event):
-    """A measured batch, in the order of the search."""
-
-    kind: ClassVar[str] = "measured"
-    samples: tuple[Sample, ...]
-
-
-@dataclass(frozen=True)
-class Finished(Event):
-    """The run is over."""
-
-    kind: ClassVar[str] = "finished"
-    reason: str
-
-
-def event_from_json(record: Mapping[str, Any]) -> Event:
-    """The event that `Event.to_json` wrote.
-
-    Raises:
-        KeyError, TypeError: the record is not an event of this version.
-    """
-    fields = dict(record)
-    kind = fields.pop("kind")
-    if kind == Planted.kind:
-        return Planted(children=tuple(Child(**c) for c in fields["children"]))
-    if kind == Measured.kind:
-        return Measured(samples=tuple(Sample(**s) for s in fields["samples"]))
-    if kind == Stepped.kind:
-        fields["calls"] = tuple(_call(c) for c in fields["calls"])
-        fields["child"] = Child(**fields["child"]) if fields["child"] else None
-        fields["pruned"] = Child(**fields["pruned"]) if fields["pruned"] else None
-        return Stepped(**fields)
-    simple: dict[str, type[Event]] = {Started.kind: Started, Finished.kind: Finished}
-    return simple[kind](**fields)
-
-
-def _call(record: Mapping[str, Any]) -> Call:
-    return Call(**{**record, "transformations": tuple(record["transformations"])})

@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from colt_pipeline.assemble import Job, assemble
 from colt_pipeline.config import Config, load
 from colt_pipeline.errors import ColtError
-from colt_pipeline.records import Measured
+from colt_pipeline.events import Measured
 from colt_pipeline.search import outcome
 from colt_pipeline.search.loop import search
 

@@ -21,7 +21,7 @@ from hydra import compose, initialize_config_dir
 from colt_pipeline.assemble import assemble
 from colt_pipeline.config import Config, load
 from colt_pipeline.errors import ColtError
-from colt_pipeline.records import Measured, Stepped
+from colt_pipeline.events import Measured, Stepped
 from colt_pipeline.search.loop import search
 
 _CONF = Path(__file__).parent.parent / "conf"

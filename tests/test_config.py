@@ -62,6 +62,11 @@ def test_the_largest_model_must_be_the_largest(composed: Compose, largest: str, 
         composed("model_set=4", f"largest={largest}")
 
 
+def test_a_model_set_of_ones_own_is_an_override(composed: Compose) -> None:
+    config = composed("+model_sets.mine=[gpt-5.2,qwen3-8b]", "model_set=mine")
+    assert [m.name for m in config.model_specs] == ["gpt-5.2", "qwen3-8b"]
+
+
 def test_every_default_model_is_a_labelled_stand_in(composed: Compose) -> None:
     assert {m.provider for m in composed("model_set=8").models.values()} == {BACKEND}
 

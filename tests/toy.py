@@ -11,17 +11,8 @@ from typing import Any
 import numpy as np
 
 from colt_pipeline.config import SearchConfig
-from colt_pipeline.records import (
-    Answer,
-    ModelSpec,
-    PromptContext,
-    Proposal,
-    Rejection,
-    Reply,
-    Sample,
-    Started,
-    digest,
-)
+from colt_pipeline.events import Sample, Started
+from colt_pipeline.records import Answer, ModelSpec, PromptContext, Proposal, Rejection, Reply, digest
 from colt_pipeline.search.world import World
 
 SMALL = ModelSpec("small", "embedded", "small", 8.0, False)

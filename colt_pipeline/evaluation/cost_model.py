@@ -19,7 +19,7 @@ from tvm.s_tir.meta_schedule.runner import RunnerResult
 from tvm.s_tir.meta_schedule.search_strategy import MeasureCandidate
 from tvm_ffi import register_error, structural_hash
 
-from colt_pipeline.records import Sample
+from colt_pipeline.events import Sample
 from colt_pipeline.space import Program, Space
 
 

@@ -12,7 +12,8 @@ import tvm
 from colt_pipeline.errors import ReplayMissError, StackError
 from colt_pipeline.evaluation.ledger import Header, Ledger
 from colt_pipeline.evaluation.measure import Measurer
-from colt_pipeline.records import Measurement, Sample, digest
+from colt_pipeline.events import Sample
+from colt_pipeline.records import Measurement, digest
 from colt_pipeline.space import Program
 from colt_pipeline.workloads import Workload
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from colt_pipeline.errors import JournalError
-from colt_pipeline.records import Event, event_from_json
+from colt_pipeline.events import Event, event_from_json
 from colt_pipeline.runs.jsonl import JsonLines
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import islice
 
-from colt_pipeline.records import Call, Child, ModelSpec, Planted, ProgramView, PromptContext, Rejection, Stepped
+from colt_pipeline.events import Call, Child, Planted, Stepped
+from colt_pipeline.records import ModelSpec, ProgramView, PromptContext, Rejection
 from colt_pipeline.search.course import regresses_persistently
 from colt_pipeline.search.state import State
 from colt_pipeline.search.tree import Node

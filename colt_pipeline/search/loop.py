@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from colt_pipeline.records import Event, Finished, Measured
+from colt_pipeline.events import Event, Finished, Measured
 from colt_pipeline.runs.journal import Journal
 from colt_pipeline.search.expand import expand, plant
 from colt_pipeline.search.policy import ma_uct, preferences

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from colt_pipeline.records import Child, Event, Finished, Measured, ModelSpec, Planted, Sample, Started, Stepped
+from colt_pipeline.events import Child, Event, Finished, Measured, Planted, Sample, Started, Stepped
+from colt_pipeline.records import ModelSpec
 from colt_pipeline.search.stats import ModelStats
 from colt_pipeline.search.tree import ROOT, Tree
 

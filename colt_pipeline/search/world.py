@@ -10,7 +10,8 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 from colt_pipeline.config import SearchConfig
-from colt_pipeline.records import Answer, Child, ModelSpec, PromptContext, Rejection, Sample, Started
+from colt_pipeline.events import Child, Sample, Started
+from colt_pipeline.records import Answer, ModelSpec, PromptContext, Rejection
 from colt_pipeline.runs.stopwatch import Stopwatch
 
 

@@ -5,7 +5,7 @@ import pytest
 from test_program import space  # the same small workloads
 
 from colt_pipeline.evaluation.cost_model import CostModel
-from colt_pipeline.records import Sample
+from colt_pipeline.events import Sample
 
 pytestmark = pytest.mark.tvm
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from colt_pipeline.records import Child
+from colt_pipeline.events import Child
 from colt_pipeline.search.course import regresses_persistently
 from colt_pipeline.search.tree import Node
 

@@ -15,7 +15,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from toy import LARGE, SMALL, ToyEvaluator, ToyProgram, ToyProposer, ToySpace, world
 
-from colt_pipeline.records import ModelSpec, Planted, PromptContext, Proposal, Rejection, Stepped
+from colt_pipeline.events import Planted, Stepped
+from colt_pipeline.records import ModelSpec, PromptContext, Proposal, Rejection
 from colt_pipeline.runs.journal import Journal
 from colt_pipeline.search.loop import search
 from colt_pipeline.search.state import State
