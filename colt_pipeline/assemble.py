@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from colt_pipeline import stack
 from colt_pipeline.config import Config
-from colt_pipeline.errors import ConfigError, DeviceMismatchError, RecordingError, StackError
+from colt_pipeline.errors import ConfigError, DeviceMismatchError, RecordingError
 from colt_pipeline.events import Started
 from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.llm.client import Client
@@ -21,13 +21,11 @@ from colt_pipeline.llm.embedded import EmbeddedClient
 from colt_pipeline.llm.proposer import Proposer
 from colt_pipeline.runs.journal import Journal
 from colt_pipeline.runs.rundir import RunDir
+from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.search.state import State
 from colt_pipeline.search.world import World
 
-try:
-    stack.check()  # before TVM is imported: a wrong tvm-ffi would crash the process
-except StackError as error:
-    raise SystemExit(f"error: {error}") from None
+stack.require()  # before TVM is imported: a wrong tvm-ffi would crash the process
 
 from colt_pipeline.evaluation.cost_model import CostModel  # noqa: E402
 from colt_pipeline.evaluation.devices import Device, cpu_target, host_cpu  # noqa: E402
@@ -78,7 +76,9 @@ def assemble(
         _same_world(journal, workload, header)
         if config.record.mode == "all" and not journal.events:
             _set_aside(recording)
-        cassette = Cassette(recording / "llm.jsonl", None if replay else lambda provider: CLIENTS[provider]())
+        watch = Stopwatch()
+        connect = None if replay else lambda provider: CLIENTS[provider]()
+        cassette = Cassette(recording / "llm.jsonl", connect, watch)
         cleanup.callback(cassette.close)
         target = header["target"]
 
@@ -90,7 +90,9 @@ def assemble(
         ledger = Ledger(recording / "measurements.jsonl", header, replay)
         cleanup.callback(ledger.close)
         device_directory = _device_directory(config, Device(header["device"]))
-        evaluator = Evaluator(workload, ledger, header, None if replay else measurer, device_directory)
+        evaluator = Evaluator(
+            workload, ledger, header, None if replay else measurer, device_directory, config.record.mode == "all"
+        )
         cleanup.callback(evaluator.close)
         space = Space(workload.module, target)
 
@@ -117,6 +119,7 @@ def assemble(
             cost_model=CostModel(space, config.search.warmup_samples),
             evaluator=evaluator,
             proposer=Proposer(cassette, vars(config.llm)),
+            watch=watch,
         )
         state = State(models, config.search.branching, config.search.max_failures)
         yield Job(config, workload, rundir, journal, state, world, cassette, evaluator, target)

@@ -165,9 +165,10 @@ def load(raw: DictConfig) -> Config:
             "search.c": search.c,
             "target.cores": config.target.cores,
             "measure.budget_secs": measure.budget_secs,
-            "measure.timeout_secs": measure.timeout_secs,
         },
     )
+    if not measure.timeout_secs > 0:
+        raise ConfigError(f"measure.timeout_secs={measure.timeout_secs} must be positive")
     if not 0 <= search.lambda_ <= 1:
         raise ConfigError(f"search.lambda_={search.lambda_} must lie between 0 and 1")
     for name, model in config.models.items():

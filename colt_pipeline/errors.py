@@ -7,7 +7,7 @@ ColtError
 ├── JournalError           a JSON Lines file that is broken or in use by another process
 ├── RecordingError
 │   ├── ReplayMissError    replay asked for something that was not recorded
-│   └── DeviceMismatchError a ledger that was measured on another device
+│   └── DeviceMismatchError a ledger or journal of another device
 ├── LLMError               a live call that failed for good
 └── SpaceError             no valid program could be sampled
 
@@ -45,7 +45,7 @@ class ReplayMissError(RecordingError):
 
 
 class DeviceMismatchError(RecordingError):
-    """A ledger that was measured on another device."""
+    """A ledger or journal of another device."""
 
 
 class LLMError(ColtError):

@@ -31,6 +31,14 @@ def check() -> None:
     _versions("xgboost-cpu")
 
 
+def require() -> None:
+    """Like `check`, but end the program with the message: for the top of modules that import TVM."""
+    try:
+        check()
+    except StackError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
 def _versions(*packages: str) -> dict[str, str]:
     found = {}
     for package in packages:

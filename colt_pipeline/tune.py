@@ -59,8 +59,9 @@ def _progress(job: Job, elapsed_secs: float, resumed_at: int) -> None:
     left = elapsed_secs / (done - resumed_at) * (config.samples - done)
     calls = " ".join(f"{name}:{s.regular_calls}+{s.course_alterations}" for name, s in state.stats.items())
     speedup = "-" if state.speedup is None else f"{state.speedup:.2f}x"
+    who = "calls of stand-ins for" if "embedded" in {m.provider for m in job.world.models} else "calls"
     print(
-        f"{config.run}  {done}/{config.samples} samples  best {speedup}  calls {calls}  ETA {left:.0f} s",
+        f"{config.run}  {done}/{config.samples} samples  best {speedup}  {who} {calls}  ETA {left:.0f} s",
         file=sys.stderr,
         flush=True,
     )

@@ -7,11 +7,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import tvm
 from omegaconf import OmegaConf
 
-from colt_pipeline.workloads import Workload, build
+from colt_pipeline import stack
 from stages import run_stage
+
+stack.require()
+
+import tvm  # noqa: E402
+
+from colt_pipeline.workloads import Workload, build  # noqa: E402
 
 
 def facts(workload: Workload) -> dict[str, object]:

@@ -12,7 +12,11 @@ from colt_pipeline.analysis.tables import best_latencies, call_counts, invocatio
 from stages import run_stage
 
 TABLES = {
-    "invocation_rates": (invocation_rates, "Share of LLM calls in percent"),
+    "invocation_rates": (
+        invocation_rates,
+        "Share of regular LLM calls in percent (course alteration rate: per regular call of a small model; total: with "
+        "course alterations)",
+    ),
     "call_counts": (call_counts, "LLM calls"),
     "speedups": (speedups, "Speedup over the unoptimized program"),
     "best_latencies": (best_latencies, "Latency in milliseconds"),

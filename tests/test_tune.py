@@ -170,7 +170,7 @@ def test_record_all_keeps_what_was_there(composed: Compose, tmp_path: Path) -> N
     play(config)
     shutil.rmtree(Path(config.results) / "runs")
     again = play(composed(*TINY, "record=all"))
-    assert again.cassette.asked > 0
+    assert again.cassette.asked > 0 and again.evaluator.measured == 21
     kept = list((Path(config.results) / "recordings").rglob("llm.jsonl.1"))
     assert len(kept) == 1 and kept[0].stat().st_size > 0
 

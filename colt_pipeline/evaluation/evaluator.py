@@ -32,13 +32,18 @@ class Evaluator:
         header: Header,
         connect: Callable[[], Measurer] | None,
         device_directory: Path,
+        anew: bool,
     ) -> None:
-        """`connect` makes the measurer, None in a replay; `device_directory`: recordings of this device."""
+        """`connect` makes the measurer, None in a replay; `device_directory`: recordings of this device.
+
+        `anew`: measure what this run has not measured itself, whatever other runs have.
+        """
         self._workload = workload
         self._ledger = ledger
         self._header = header
         self._connect = connect
         self._device_directory = device_directory
+        self._anew = anew
         self._measurer: Measurer | None = None
         self.measured = 0
         """Programs measured live by this object."""
@@ -84,7 +89,7 @@ class Evaluator:
         with self._device_lock():
             shared = Ledger(self._device_directory / "shared" / name, self._header, replay=False)
             try:
-                known = shared.get(key)
+                known = None if self._anew else shared.get(key)
                 if known is None:
                     known = self._live().measure([module])[0]
                     if known.error is None:

@@ -8,7 +8,7 @@ name the first line that differs when a replay misses.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from colt_pipeline.errors import RecordingError, ReplayMissError
 from colt_pipeline.llm.client import Client
 from colt_pipeline.records import Message, ModelSpec, Reply, digest
 from colt_pipeline.runs.jsonl import JsonLines, read_lines
+from colt_pipeline.runs.stopwatch import Stopwatch
 
 SCHEMA = 1
 _DIGEST_WIDTH = 4
@@ -24,22 +25,25 @@ _REPLY_FIELDS = tuple(f.name for f in fields(Reply))
 _FIELDS = ("key", "occurrence", "model", "lines", *_REPLY_FIELDS)
 
 
-def recording_key(model: ModelSpec, messages: Sequence[Message], sampling: dict[str, Any]) -> str:
+def recording_key(model: ModelSpec, messages: Sequence[Message], sampling: Mapping[str, Any]) -> str:
     """Identity of a question: everything that changes its answer, no secret and no address."""
-    return digest([SCHEMA, model.name, model.api_model, list(messages), sampling])
+    return digest([SCHEMA, model.name, model.api_model, list(messages), dict(sampling)])
 
 
 class Cassette:
     """Answers from the recording; with a way to connect, misses are asked live and recorded first, then returned."""
 
-    def __init__(self, path: Path, connect: Callable[[str], Client] | None) -> None:
+    def __init__(self, path: Path, connect: Callable[[str], Client] | None, watch: Stopwatch) -> None:
         """`connect` makes the client of a provider at its first miss; None makes this a strict replay without clients.
+
+        `watch` books the time of live calls as ``llm``.
 
         Raises:
             JournalError: the recording is broken or in use by another process.
         """
         self.path = path
         self._connect = connect
+        self._watch = watch
         self._clients: dict[str, Client] = {}
         self._file = None if connect is None else JsonLines(path)
         self._entries = read_lines(path) if self._file is None else list(self._file.records)
@@ -51,7 +55,14 @@ class Cassette:
         self.asked = 0
         """Answers that this object did not find in the recording."""
 
-    def answer(self, key: str, occurrence: int, model: ModelSpec, messages: Sequence[Message]) -> Reply:
+    def answer(
+        self,
+        key: str,
+        occurrence: int,
+        model: ModelSpec,
+        messages: Sequence[Message],
+        sampling: Mapping[str, Any],
+    ) -> Reply:
         """The recorded answer, or a live one that is on disk when this returns.
 
         Raises:
@@ -61,7 +72,7 @@ class Cassette:
         """
         entry = self._index.get((key, occurrence))
         if entry is None:
-            entry = self._record(key, occurrence, model, messages)
+            entry = self._record(key, occurrence, model, messages, sampling)
         if entry["backend"] != model.provider:
             raise RecordingError(
                 f"{self.path} answers for {model.name} from {entry['backend']}, the configuration says "
@@ -69,12 +80,20 @@ class Cassette:
             )
         return Reply(**{name: entry[name] for name in _REPLY_FIELDS})
 
-    def _record(self, key: str, occurrence: int, model: ModelSpec, messages: Sequence[Message]) -> dict[str, Any]:
+    def _record(
+        self,
+        key: str,
+        occurrence: int,
+        model: ModelSpec,
+        messages: Sequence[Message],
+        sampling: Mapping[str, Any],
+    ) -> dict[str, Any]:
         if self._connect is None or self._file is None:
             raise ReplayMissError(self._explain(key, occurrence, model, messages))
         if model.provider not in self._clients:
             self._clients[model.provider] = self._connect(model.provider)
-        reply = self._clients[model.provider].complete(model, messages, occurrence)
+        with self._watch.lap("llm"):
+            reply = self._clients[model.provider].complete(model, messages, sampling, occurrence)
         self.asked += 1
         entry = {
             "key": key,

@@ -16,8 +16,9 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,9 @@ class _Candidate:
 class EmbeddedClient:
     """All stand-ins; the model's parameter count decides how one behaves."""
 
-    def complete(self, model: ModelSpec, messages: Sequence[Message], occurrence: int) -> Reply:
+    def complete(
+        self, model: ModelSpec, messages: Sequence[Message], sampling: Mapping[str, Any], occurrence: int
+    ) -> Reply:
         question = canonical_json([model.name, list(messages), occurrence])
         seed = hashlib.sha256(question.encode()).digest()
         text = _answer(model, messages[-1]["content"], np.random.default_rng(list(seed)))

@@ -28,6 +28,6 @@ class Proposer:
         messages = render(context)
         key = recording_key(model, messages, self._sampling)
         occurrence = occurrences.get(key, 0)
-        reply = self._cassette.answer(key, occurrence, model, messages)
+        reply = self._cassette.answer(key, occurrence, model, messages, self._sampling)
         verdict = parse(reply, [name for name, _ in context.transformations], [m.name for m in context.models])
         return Answer(key, occurrence, reply, verdict)

@@ -74,8 +74,7 @@ def _ask(
     pruned: tuple[str, ...] = (),
 ) -> _Attempt:
     """One call: answer -> child program -> rollout -> scores. `pruned`: the program that was just taken away."""
-    with world.watch.lap("llm"):
-        answer = world.proposer.ask(model, context, state.occurrences)
+    answer = world.proposer.ask(model, context, state.occurrences)
     verdict, child = answer.verdict, None
     proposal = None if isinstance(verdict, Rejection) else verdict
     if proposal is not None:

@@ -14,6 +14,7 @@ import tvm
 from numpy.typing import NDArray
 from tvm import te
 
+from colt_pipeline.errors import ConfigError
 from colt_pipeline.workloads.workload import Workload
 
 # Numbers of FLOP per element of the score matrix for scale, max, subtract, exp, sum, divide.
@@ -27,7 +28,14 @@ def attention_core(
 
     Query head h reads key/value head h // (heads / kv_heads). With `causal`, query i is position
     context - tokens + i and sees keys up to itself.
+
+    Raises:
+        ConfigError: heads that kv_heads does not divide, or a causal context shorter than the tokens.
     """
+    if heads % kv_heads:
+        raise ConfigError(f"workload.shape of {name}: heads={heads} must be a multiple of kv_heads={kv_heads}")
+    if causal and context < tokens:
+        raise ConfigError(f"workload.shape of {name}: context={context} must hold at least the tokens={tokens}")
     group = heads // kv_heads
     q = te.placeholder((heads, tokens, head_dim), name="Q")
     key = te.placeholder((kv_heads, context, head_dim), name="K")

@@ -1,9 +1,10 @@
 """Record and replay of answers."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from toy import LARGE, SMALL
@@ -12,6 +13,9 @@ from colt_pipeline.errors import JournalError, LLMError, RecordingError, ReplayM
 from colt_pipeline.llm.cassette import Cassette, recording_key
 from colt_pipeline.llm.client import Client
 from colt_pipeline.records import Message, ModelSpec, Reply
+from colt_pipeline.runs.stopwatch import Stopwatch
+
+SAMPLING = {"temperature": 1.0}
 
 
 def question(*lines: str) -> list[Message]:
@@ -25,7 +29,10 @@ class CountingClient:
     asked: list[str] = field(default_factory=list)
     fails_at: int | None = None
 
-    def complete(self, model: ModelSpec, messages: Sequence[Message], occurrence: int) -> Reply:
+    def complete(
+        self, model: ModelSpec, messages: Sequence[Message], sampling: Mapping[str, Any], occurrence: int
+    ) -> Reply:
+        assert sampling == SAMPLING
         if len(self.asked) == self.fails_at:
             raise LLMError("down")
         self.asked.append(model.name)
@@ -37,18 +44,18 @@ def never(provider: str) -> Client:
 
 
 def ask(cassette: Cassette, messages: list[Message], occurrence: int = 0, model: ModelSpec = SMALL) -> str:
-    return cassette.answer(recording_key(model, messages, {"temperature": 1.0}), occurrence, model, messages).text
+    return cassette.answer(recording_key(model, messages, SAMPLING), occurrence, model, messages, SAMPLING).text
 
 
 def test_recorded_answers_are_replayed_without_a_client(tmp_path: Path) -> None:
     client = CountingClient()
-    live = Cassette(tmp_path / "llm.jsonl", lambda provider: client)
+    live = Cassette(tmp_path / "llm.jsonl", lambda provider: client, Stopwatch())
     first = [ask(live, question("a")), ask(live, question("a"), 1), ask(live, question("a"), model=LARGE)]
     live.close()
-    replay = Cassette(tmp_path / "llm.jsonl", None)
+    replay = Cassette(tmp_path / "llm.jsonl", None, Stopwatch())
     again = [ask(replay, question("a")), ask(replay, question("a"), 1), ask(replay, question("a"), model=LARGE)]
     assert first == again == ["answer 1", "answer 2", "answer 3"]
-    resumed = Cassette(tmp_path / "llm.jsonl", never)
+    resumed = Cassette(tmp_path / "llm.jsonl", never, Stopwatch())
     assert ask(resumed, question("a"), 1) == "answer 2"
     assert resumed.asked == 0
     resumed.close()
@@ -56,7 +63,7 @@ def test_recorded_answers_are_replayed_without_a_client(tmp_path: Path) -> None:
 
 def test_an_answer_is_on_disk_before_it_is_used_and_a_failed_call_leaves_nothing(tmp_path: Path) -> None:
     client = CountingClient(fails_at=1)
-    live = Cassette(tmp_path / "llm.jsonl", lambda provider: client)
+    live = Cassette(tmp_path / "llm.jsonl", lambda provider: client, Stopwatch())
     ask(live, question("a"))
     with pytest.raises(LLMError):
         ask(live, question("b"))
@@ -65,11 +72,11 @@ def test_an_answer_is_on_disk_before_it_is_used_and_a_failed_call_leaves_nothing
 
 
 def test_a_miss_names_the_nearest_entry_and_the_first_differing_line(tmp_path: Path) -> None:
-    live = Cassette(tmp_path / "llm.jsonl", lambda provider: CountingClient())
+    live = Cassette(tmp_path / "llm.jsonl", lambda provider: CountingClient(), Stopwatch())
     ask(live, question("x", "y"))
     ask(live, question("one", "two", "three"))
     live.close()
-    replay = Cassette(tmp_path / "llm.jsonl", None)
+    replay = Cassette(tmp_path / "llm.jsonl", None, Stopwatch())
     # Lines: [system], fixed, [user], one, two, three
     with pytest.raises(ReplayMissError, match=r"nearest is entry 2, of small; from line 5 .* now: 'TWO'"):
         ask(replay, question("one", "TWO", "three"))
@@ -78,16 +85,16 @@ def test_a_miss_names_the_nearest_entry_and_the_first_differing_line(tmp_path: P
     with pytest.raises(ReplayMissError, match="entry 1, of small, with the same messages"):
         ask(replay, question("x", "y"), model=LARGE)
     with pytest.raises(ReplayMissError, match="nor anything else"):
-        ask(Cassette(tmp_path / "none.jsonl", None), question("x"))
+        ask(Cassette(tmp_path / "none.jsonl", None, Stopwatch()), question("x"))
 
 
 def test_answers_of_another_backend_are_not_passed_off_as_the_models(tmp_path: Path) -> None:
-    live = Cassette(tmp_path / "llm.jsonl", lambda provider: CountingClient())
+    live = Cassette(tmp_path / "llm.jsonl", lambda provider: CountingClient(), Stopwatch())
     ask(live, question("a"))
     live.close()
     real = dataclasses.replace(SMALL, provider="openai")
     with pytest.raises(RecordingError, match="from embedded, the configuration says provider=openai"):
-        ask(Cassette(tmp_path / "llm.jsonl", None), question("a"), model=real)
+        ask(Cassette(tmp_path / "llm.jsonl", None, Stopwatch()), question("a"), model=real)
 
 
 def test_the_key_changes_with_all_that_changes_the_answer() -> None:
@@ -103,9 +110,9 @@ def test_a_broken_recording_is_refused_and_kept(tmp_path: Path) -> None:
     path.write_text('{"key": "k"\n{"key": "l"}\n')
     for connect in (None, never):
         with pytest.raises(JournalError, match="line 1"):
-            Cassette(path, connect)
+            Cassette(path, connect, Stopwatch())
     path.write_text('{"key": "k"}\n')
     for connect in (None, never):
         with pytest.raises(RecordingError, match="line 1: lacks occurrence"):
-            Cassette(path, connect)
+            Cassette(path, connect, Stopwatch())
     assert path.read_text() == '{"key": "k"}\n'
