@@ -22,7 +22,14 @@ from support import ROOT, Compose
 from colt_pipeline import assemble as assembly
 from colt_pipeline.assemble import Job, assemble
 from colt_pipeline.config import Config
-from colt_pipeline.errors import ColtError, DeviceMismatchError, RecordingError, ReplayMissError, RunDirError
+from colt_pipeline.errors import (
+    ColtError,
+    DeviceMismatchError,
+    RecordingError,
+    ReplayMissError,
+    RunDirError,
+    StackError,
+)
 from colt_pipeline.evaluation.devices import Device
 from colt_pipeline.records import Measurement
 from colt_pipeline.search.loop import search
@@ -181,6 +188,17 @@ def test_equal_programs_of_two_runs_are_measured_once(composed: Compose) -> None
     once = len(measurer.seen)
     play(composed(*TINY, "run=second", "model_set=8"), lambda *_: measurer)
     assert len(measurer.seen) == len(set(measurer.seen)) < 2 * once  # the initial programs and the baseline are equal
+
+
+def test_a_failed_baseline_ends_the_run_and_is_tried_again(composed: Compose) -> None:
+    class Failing(HashMeasurer):
+        def measure(self, modules: Sequence[tvm.IRModule]) -> list[Measurement]:
+            return [Measurement(error="timeout", detail="longer than 30 s") for _ in modules]
+
+    config = composed(*TINY)
+    with pytest.raises(StackError, match="the unoptimized deepseek_r1_moe fails: timeout"):
+        play(config, Failing)
+    assert play(config).state.finished == "budget"
 
 
 def test_a_journal_of_another_device_is_not_continued(

@@ -55,7 +55,7 @@ class Evaluator:
             ReplayMissError: a replay without a recorded baseline.
             StackError: the unoptimized program does not run here.
         """
-        baseline = self._lookup(self._workload.hash, self._workload.module)
+        baseline = self._lookup(self._workload.hash, self._workload.module, keep_error=False)
         if baseline.latency_secs is None:
             raise StackError(f"the unoptimized {self._workload.name} fails: {baseline.error} ({baseline.detail})")
         return baseline.latency_secs
@@ -69,7 +69,7 @@ class Evaluator:
         found = [(p.key, self._lookup(p.key, p.schedule.mod)) for p in programs]
         return [Sample(key, measurement.latency_secs, measurement.error) for key, measurement in found]
 
-    def _lookup(self, key: str, module: tvm.IRModule) -> Measurement:
+    def _lookup(self, key: str, module: tvm.IRModule, keep_error: bool = True) -> Measurement:
         recorded = self._ledger.get(key)
         if recorded is not None:
             return recorded
@@ -80,7 +80,8 @@ class Evaluator:
                 "Use record=missing to measure it here."
             )
         measurement = self._shared(key, module)
-        self._ledger.put(key, measurement)
+        if keep_error or measurement.error is None:  # a failed baseline is tried again, or the run could never go on
+            self._ledger.put(key, measurement)
         return measurement
 
     def _shared(self, key: str, module: tvm.IRModule) -> Measurement:

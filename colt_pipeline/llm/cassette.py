@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,28 @@ _REPLY_FIELDS = tuple(f.name for f in fields(Reply))
 _FIELDS = ("key", "occurrence", "model", "lines", *_REPLY_FIELDS)
 
 
-def recording_key(model: ModelSpec, messages: Sequence[Message], sampling: Mapping[str, Any]) -> str:
-    """Identity of a question: everything that changes its answer, no secret and no address."""
-    return digest([SCHEMA, model.name, model.api_model, list(messages), dict(sampling)])
+@dataclass(frozen=True)
+class Question:
+    """What is asked of a model: all that changes the answer, no secret and no address."""
+
+    model: ModelSpec
+    messages: Sequence[Message]
+    sampling: Mapping[str, Any]
+
+    @cached_property
+    def key(self) -> str:
+        """sha256 that identifies the question in a recording."""
+        return digest([SCHEMA, self.model.name, self.model.api_model, list(self.messages), dict(self.sampling)])
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """All messages line by line, each after its role."""
+        return [line for m in self.messages for line in (f"[{m['role']}]", *m["content"].splitlines())]
+
+    @cached_property
+    def line_digests(self) -> str:
+        """A few digits of the sha256 of each line."""
+        return "".join(hashlib.sha256(line.encode()).hexdigest()[:_DIGEST_WIDTH] for line in self.lines)
 
 
 class Cassette:
@@ -55,14 +75,7 @@ class Cassette:
         self.asked = 0
         """Answers that this object did not find in the recording."""
 
-    def answer(
-        self,
-        key: str,
-        occurrence: int,
-        model: ModelSpec,
-        messages: Sequence[Message],
-        sampling: Mapping[str, Any],
-    ) -> Reply:
+    def answer(self, question: Question, occurrence: int) -> Reply:
         """The recorded answer, or a live one that is on disk when this returns.
 
         Raises:
@@ -70,9 +83,8 @@ class Cassette:
             RecordingError: the recorded answer came from another backend than the model's provider.
             LLMError: the live call failed for good.
         """
-        entry = self._index.get((key, occurrence))
-        if entry is None:
-            entry = self._record(key, occurrence, model, messages, sampling)
+        entry = self._index.get((question.key, occurrence)) or self._record(question, occurrence)
+        model = question.model
         if entry["backend"] != model.provider:
             raise RecordingError(
                 f"{self.path} answers for {model.name} from {entry['backend']}, the configuration says "
@@ -80,62 +92,48 @@ class Cassette:
             )
         return Reply(**{name: entry[name] for name in _REPLY_FIELDS})
 
-    def _record(
-        self,
-        key: str,
-        occurrence: int,
-        model: ModelSpec,
-        messages: Sequence[Message],
-        sampling: Mapping[str, Any],
-    ) -> dict[str, Any]:
+    def _record(self, question: Question, occurrence: int) -> dict[str, Any]:
         if self._connect is None or self._file is None:
-            raise ReplayMissError(self._explain(key, occurrence, model, messages))
+            raise ReplayMissError(self._explain(question, occurrence))
+        model = question.model
         if model.provider not in self._clients:
             self._clients[model.provider] = self._connect(model.provider)
         with self._watch.lap("llm"):
-            reply = self._clients[model.provider].complete(model, messages, sampling, occurrence)
+            reply = self._clients[model.provider].complete(model, question.messages, question.sampling, occurrence)
         self.asked += 1
         entry = {
-            "key": key,
+            "key": question.key,
             "occurrence": occurrence,
             "model": model.name,
-            "lines": _line_digests(messages),
+            "lines": question.line_digests,
             **asdict(reply),
         }
         self._file.append(entry)
-        self._index[key, occurrence] = entry
+        self._index[question.key, occurrence] = entry
         return entry
 
-    def _explain(self, key: str, occurrence: int, model: ModelSpec, messages: Sequence[Message]) -> str:
+    def _explain(self, question: Question, occurrence: int) -> str:
         """Why a replay missed: the nearest entry and the first differing line."""
-        head = f"replay miss in {self.path}: no answer of {model.name} is recorded for question {key[:12]}"
+        head = f"replay miss in {self.path}: no answer of {question.model.name} is recorded"
+        head += f" for question {question.key[:12]}"
         tail = "Use record=missing to ask it live."
-        same = [e for e in self._entries if e["key"] == key]
+        same = [e for e in self._entries if e["key"] == question.key]
         if same:
             return f"{head}, occurrence {occurrence} (recorded: {len(same)}). {tail}"
         if not self._entries:
             return f"{head}, nor anything else. {tail}"
-        now, lines = _line_digests(messages), _lines(messages)
-        agreed = [_common_prefix(now, entry["lines"]) for entry in self._entries]
+        agreed = [_common_prefix(question.line_digests, entry["lines"]) for entry in self._entries]
         nearest = max(range(len(agreed)), key=agreed.__getitem__)
         entry, common = self._entries[nearest], agreed[nearest]
         where = f"{head}. The nearest is entry {nearest + 1}, of {entry['model']}"
-        if entry["lines"] == now:
+        if entry["lines"] == question.line_digests:
             return f"{where}, with the same messages: model or sampling parameters differ. {tail}"
-        shown = lines[common] if common < len(lines) else "(the question ends here)"
+        shown = question.lines[common] if common < len(question.lines) else "(the question ends here)"
         return f"{where}; from line {common + 1} on they differ, now: {shown!r}. {tail}"
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
-
-
-def _lines(messages: Sequence[Message]) -> list[str]:
-    return [line for m in messages for line in (f"[{m['role']}]", *m["content"].splitlines())]
-
-
-def _line_digests(messages: Sequence[Message]) -> str:
-    return "".join(hashlib.sha256(line.encode()).hexdigest()[:_DIGEST_WIDTH] for line in _lines(messages))
 
 
 def _common_prefix(a: str, b: str) -> int:

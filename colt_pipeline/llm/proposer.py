@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from colt_pipeline.llm.cassette import Cassette, recording_key
+from colt_pipeline.llm.cassette import Cassette, Question
 from colt_pipeline.llm.parse import parse
 from colt_pipeline.llm.prompt import render
 from colt_pipeline.records import Answer, ModelSpec, PromptContext
@@ -25,9 +25,8 @@ class Proposer:
         Raises:
             ReplayMissError, LLMError: see Cassette.answer.
         """
-        messages = render(context)
-        key = recording_key(model, messages, self._sampling)
-        occurrence = occurrences.get(key, 0)
-        reply = self._cassette.answer(key, occurrence, model, messages, self._sampling)
+        question = Question(model, render(context), self._sampling)
+        occurrence = occurrences.get(question.key, 0)
+        reply = self._cassette.answer(question, occurrence)
         verdict = parse(reply, [name for name, _ in context.transformations], [m.name for m in context.models])
-        return Answer(key, occurrence, reply, verdict)
+        return Answer(question.key, occurrence, reply, verdict)

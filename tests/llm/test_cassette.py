@@ -10,7 +10,7 @@ import pytest
 from toy import LARGE, SMALL
 
 from colt_pipeline.errors import JournalError, LLMError, RecordingError, ReplayMissError
-from colt_pipeline.llm.cassette import Cassette, recording_key
+from colt_pipeline.llm.cassette import Cassette, Question
 from colt_pipeline.llm.client import Client
 from colt_pipeline.records import Message, ModelSpec, Reply
 from colt_pipeline.runs.stopwatch import Stopwatch
@@ -44,7 +44,7 @@ def never(provider: str) -> Client:
 
 
 def ask(cassette: Cassette, messages: list[Message], occurrence: int = 0, model: ModelSpec = SMALL) -> str:
-    return cassette.answer(recording_key(model, messages, SAMPLING), occurrence, model, messages, SAMPLING).text
+    return cassette.answer(Question(model, messages, SAMPLING), occurrence).text
 
 
 def test_recorded_answers_are_replayed_without_a_client(tmp_path: Path) -> None:
@@ -98,11 +98,11 @@ def test_answers_of_another_backend_are_not_passed_off_as_the_models(tmp_path: P
 
 
 def test_the_key_changes_with_all_that_changes_the_answer() -> None:
-    base = recording_key(SMALL, question("a"), {"temperature": 1.0})
-    assert base == recording_key(SMALL, question("a"), {"temperature": 1.0})
-    assert base != recording_key(LARGE, question("a"), {"temperature": 1.0})
-    assert base != recording_key(SMALL, question("b"), {"temperature": 1.0})
-    assert base != recording_key(SMALL, question("a"), {"temperature": 0.0})
+    base = Question(SMALL, question("a"), {"temperature": 1.0}).key
+    assert base == Question(SMALL, question("a"), {"temperature": 1.0}).key
+    assert base != Question(LARGE, question("a"), {"temperature": 1.0}).key
+    assert base != Question(SMALL, question("b"), {"temperature": 1.0}).key
+    assert base != Question(SMALL, question("a"), {"temperature": 0.0}).key
 
 
 def test_a_broken_recording_is_refused_and_kept(tmp_path: Path) -> None:
