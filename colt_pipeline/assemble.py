@@ -9,11 +9,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from colt_pipeline import stack
 from colt_pipeline.config import Config
-from colt_pipeline.errors import ConfigError, DeviceMismatchError, RecordingError
+from colt_pipeline.errors import ConfigError, DeviceError, DeviceMismatchError, RecordingError
 from colt_pipeline.events import Started
 from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.llm.client import Client
@@ -27,11 +25,12 @@ from colt_pipeline.search.world import World
 
 stack.require()  # before TVM is imported: a wrong tvm-ffi would crash the process
 
+from colt_pipeline.evaluation.connect import Backend, backends  # noqa: E402
 from colt_pipeline.evaluation.cost_model import CostModel  # noqa: E402
-from colt_pipeline.evaluation.devices import Device, cpu_target, host_cpu  # noqa: E402
+from colt_pipeline.evaluation.devices import Device, describe  # noqa: E402
 from colt_pipeline.evaluation.evaluator import Evaluator  # noqa: E402
-from colt_pipeline.evaluation.ledger import SCHEMA, Header, Ledger, read_header  # noqa: E402
-from colt_pipeline.evaluation.measure import LocalMeasurer, Measurer  # noqa: E402
+from colt_pipeline.evaluation.ledger import Header, Ledger, read_header  # noqa: E402
+from colt_pipeline.evaluation.measure import Measurer  # noqa: E402
 from colt_pipeline.space import Program, Space  # noqa: E402
 from colt_pipeline.workloads import Workload, build  # noqa: E402
 
@@ -54,44 +53,58 @@ class Job:
     cassette: Cassette
     evaluator: Evaluator
     target: dict[str, Any]
+    source: str
+    """Where latencies come from, in words."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a run's recording lies, and who adds to it."""
+
+    directory: Path
+    header: dict[str, Any]
+    backend: Backend | None
+    """None: nobody, the recording is replayed."""
+    words: str
 
 
 @contextmanager
-def assemble(
-    config: Config, connect_measurer: Callable[[Workload, dict[str, Any], Config], Measurer] | None = None
-) -> Iterator[Job]:
-    """The objects of one run, released at the end; `connect_measurer` replaces the local measurer (tests do so).
+def assemble(config: Config, connect_measurer: Callable[[Workload], Measurer] | None = None) -> Iterator[Job]:
+    """The objects of one run, released at the end; `connect_measurer` replaces the backend's (tests do so).
 
     Raises:
         ColtError: configuration, recordings or run directory do not allow the run.
     """
-    _supported(config)
+    _known_providers(config)
     workload = build(config.workload.name, config.workload.shape)
-    replay = config.record.mode == "replay"
-    recording, header = _recorded(config, workload) if replay else _recordable(config, workload)
+    place = _place(config, workload)
+    header, target, backend = place.header, place.header["target"], place.backend
     rundir = RunDir(Path(config.results) / "runs" / config.experiment / config.run, config.identity())
     with ExitStack() as cleanup:
         journal = Journal(rundir.journal)
         cleanup.callback(journal.close)
         _same_world(journal, workload, header)
         if config.record.mode == "all" and not journal.events:
-            _set_aside(recording)
+            _set_aside(place.directory)
         watch = Stopwatch()
-        connect = None if replay else lambda provider: CLIENTS[provider]()
-        cassette = Cassette(recording / "llm.jsonl", connect, watch)
+        connect = None if backend is None else lambda provider: CLIENTS[provider]()
+        cassette = Cassette(place.directory / "llm.jsonl", connect, watch)
         cleanup.callback(cassette.close)
-        target = header["target"]
 
         def measurer() -> Measurer:
-            if connect_measurer is not None:
-                return connect_measurer(workload, target, config)
-            return LocalMeasurer(workload, target, config.measure)
+            assert backend is not None
+            return connect_measurer(workload) if connect_measurer else backend.connect(workload)
 
-        ledger = Ledger(recording / "measurements.jsonl", header, replay)
+        ledger = Ledger(place.directory / "measurements.jsonl", header, replay=backend is None)
         cleanup.callback(ledger.close)
-        device_directory = _device_directory(config, Device(header["device"]))
+        device = Device(header["device"])
         evaluator = Evaluator(
-            workload, ledger, header, None if replay else measurer, device_directory, config.record.mode == "all"
+            workload,
+            ledger,
+            header,
+            None if backend is None else measurer,
+            _recordings(config) / device.slug,
+            config.record.mode == "all",
         )
         cleanup.callback(evaluator.close)
         space = Space(workload.module, target)
@@ -102,9 +115,9 @@ def assemble(
                 workload=workload.name,
                 workload_hash=workload.hash,
                 target=target,
-                device=Device(header["device"]).slug,
-                measurement="measured",
-                baseline_secs=evaluator.baseline_secs(),
+                device=device.slug,
+                measurement=header["measurement"],
+                baseline_secs=evaluator.baseline_secs(space.baseline),
             )
 
         models = config.model_specs
@@ -113,7 +126,7 @@ def assemble(
             models=models,
             seed=config.seed,
             budget=config.samples,
-            target=f"CPU through LLVM, mcpu {target['mcpu']}, {target['num-cores']} cores",
+            target=describe(target, device.facts),
             start=start,
             space=space,
             cost_model=CostModel(space, config.search.warmup_samples),
@@ -122,14 +135,10 @@ def assemble(
             watch=watch,
         )
         state = State(models, config.search.branching, config.search.max_failures)
-        yield Job(config, workload, rundir, journal, state, world, cassette, evaluator, target)
+        yield Job(config, workload, rundir, journal, state, world, cassette, evaluator, target, place.words)
 
 
-def _supported(config: Config) -> None:
-    if config.target.kind != "llvm":
-        raise ConfigError(
-            f"target={config.target.name} (kind {config.target.kind}) cannot be measured yet; use target=cpu"
-        )
+def _known_providers(config: Config) -> None:
     for model in config.model_specs:
         if model.provider not in CLIENTS:
             raise ConfigError(
@@ -153,42 +162,71 @@ def _same_world(journal: Journal, workload: Workload, header: Header) -> None:
         )
 
 
-def _device_directory(config: Config, device: Device) -> Path:
-    return Path(config.results) / "recordings" / device.slug
+def _place(config: Config, workload: Workload) -> _Place:
+    """The run's recording: the one there is, or the one that the first device at hand would make.
+
+    Raises:
+        RecordingError: a replay without a recording of this workload.
+        DeviceError, ConfigError: no device gives latencies for the target.
+    """
+    recorded = _recorded(config, workload)
+    if config.record.mode == "replay":
+        if len(recorded) != 1:
+            raise RecordingError(
+                f"replay of {config.experiment}/{config.run} needs its recording on one device below "
+                f"{_recordings(config)}; found: {', '.join(recorded) or 'none'}. "
+                "Record it with record=missing, or remove all but one."
+            )
+        return _replayed(config, *recorded.popitem())
+    try:
+        found = backends(config)
+    except DeviceError:
+        if config.device != "auto" or len(recorded) != 1:
+            raise
+        return _replayed(config, *recorded.popitem())
+    if config.device == "auto" and config.record.mode == "missing":
+        own = next((name for name, backend in found.items() if backend.device.slug in recorded), None)
+        if own is None and len(recorded) == 1:
+            return _replayed(config, *recorded.popitem())
+        found = found if own is None else {own: found[own]}
+    name, backend = next(iter(found.items()))
+    slug, header = backend.device.slug, backend.header(workload, config.measure)
+    return _Place(_directory(config, slug), header, backend, f"device={name}: {slug}, latencies {backend.measurement}")
 
 
-def _recorded(config: Config, workload: Workload) -> tuple[Path, dict[str, Any]]:
-    """Directory and header of the one recording of this run, on whichever device it was made."""
-    root = Path(config.results) / "recordings"
-    name = f"{config.experiment}/{config.run}"
-    if not root.is_dir():
-        raise RecordingError(f"there is no recordings directory {root}; check results={config.results}")
-    found = sorted(p.parent for p in root.glob(f"*/{name}/measurements.jsonl"))
-    if len(found) != 1:
-        devices = ", ".join(p.relative_to(root).parts[0] for p in found) or "none"
-        raise RecordingError(
-            f"replay of {name} needs its recording on one device below {root}; found: {devices}. "
-            "Record it with record=missing, or remove all but one."
-        )
-    header = read_header(found[0] / "measurements.jsonl")
-    if header is None or header["workload_hash"] != workload.hash:
-        recorded = "nothing" if header is None else f"{header['workload']} {header['workload_hash'][:12]}"
-        raise RecordingError(f"{found[0]} recorded {recorded}; this run tunes {workload.name} {workload.hash[:12]}")
-    return found[0], header
+def _replayed(config: Config, slug: str, header: dict[str, Any]) -> _Place:
+    words = f"recorded ledger of {slug}, latencies {header['measurement']}; nothing is measured"
+    return _Place(_directory(config, slug), header, None, words)
 
 
-def _recordable(config: Config, workload: Workload) -> tuple[Path, dict[str, Any]]:
-    """Directory and header of the recording that this machine would make of this run."""
-    device = host_cpu()
-    header = {
-        "schema": SCHEMA,
-        "workload": workload.name,
-        "workload_hash": workload.hash,
-        "target": cpu_target(device, config.target.cores, config.target.mcpu),
-        "device": device.facts,
-        "evaluator": OmegaConf.to_container(OmegaConf.structured(config.measure)),
-    }
-    return _device_directory(config, device) / config.experiment / config.run, header
+def _recordings(config: Config) -> Path:
+    return Path(config.results) / "recordings"
+
+
+def _directory(config: Config, slug: str) -> Path:
+    return _recordings(config) / slug / config.experiment / config.run
+
+
+def _recorded(config: Config, workload: Workload) -> dict[str, dict[str, Any]]:
+    """Device slug -> header of each recording of this run.
+
+    Raises:
+        RecordingError: one of another workload or shape, or a replay without any recordings.
+    """
+    if config.record.mode == "replay" and not _recordings(config).is_dir():
+        raise RecordingError(f"there is no recordings directory {_recordings(config)}; check results={config.results}")
+    found = {}
+    for path in sorted(_recordings(config).glob(f"*/{config.experiment}/{config.run}/measurements.jsonl")):
+        header = read_header(path)
+        if header is None:
+            continue  # killed before the first line
+        if header["workload_hash"] != workload.hash:
+            raise RecordingError(
+                f"{path} recorded {header['workload']} {header['workload_hash'][:12]}; this run tunes "
+                f"{workload.name} {workload.hash[:12]}. Give it another name with run=NAME."
+            )
+        found[path.relative_to(_recordings(config)).parts[0]] = header
+    return found
 
 
 def _set_aside(recording: Path) -> None:

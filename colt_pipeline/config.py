@@ -25,6 +25,27 @@ class WorkloadConfig:
 
 
 @dataclass
+class GpuConfig:
+    """A GPU by its data sheet: what an estimate computes with. Rates are peaks."""
+
+    name: str
+    arch: str
+    """CUDA architecture, such as sm_75."""
+    multiprocessors: int
+    clock_ghz: float
+    fp32_lanes: int
+    """Fused multiply-adds per clock and multiprocessor."""
+    bandwidth_gb_s: float
+    """Device memory, 10^9 bytes per second."""
+    l2_mib: float
+    threads_per_multiprocessor: int
+    blocks_per_multiprocessor: int
+    shared_kib_per_multiprocessor: int
+    launch_us: float
+    """Cost of one kernel launch, microseconds."""
+
+
+@dataclass
 class TargetConfig:
     """conf/target: what to compile for."""
 
@@ -35,6 +56,10 @@ class TargetConfig:
     """Threads of a kernel; 0 = all usable cores."""
     mcpu: str
     """LLVM CPU name; "" = as detected."""
+    arch: str
+    """CUDA architecture, such as sm_90; "" = as detected, or that of `gpu` where there is no device."""
+    gpu: GpuConfig | None
+    """The GPU that is assumed where none is at hand; None for a CPU."""
 
 
 @dataclass
@@ -74,10 +99,28 @@ class LLMConfig:
 
 @dataclass
 class MeasureConfig:
-    """conf/measure: how a kernel is timed."""
+    """conf/measure: how a kernel is built and timed."""
 
+    min_repeats: int
     max_repeats: int
+    max_spread: float
+    min_repeat_secs: float
     budget_secs: float
+    slower: float
+    cache_flush_mib: int
+    build_timeout_secs: float
+    run_timeout_secs: float
+    memory_mib: int
+    builders: int
+
+
+@dataclass
+class RpcConfig:
+    """conf/rpc: a TVM RPC tracker; `key` "" means none."""
+
+    host: str
+    port: int
+    key: str
     timeout_secs: float
 
 
@@ -99,6 +142,8 @@ class Config:
     search: SearchConfig
     llm: LLMConfig
     measure: MeasureConfig
+    device: str
+    rpc: RpcConfig
     record: RecordConfig
     model_set: str
     largest: str
@@ -117,12 +162,12 @@ class Config:
         )
 
     def identity(self) -> dict[str, Any]:
-        """What makes this run this run: without where it is stored, how it is recorded, and unused models and sets."""
+        """What makes this run this run: without where it is stored, who records it, and unused models and sets."""
         full: dict[str, Any] = OmegaConf.to_container(OmegaConf.structured(self))  # type: ignore[assignment]
         chosen = full["model_sets"][self.model_set]
         full["model_sets"] = {self.model_set: chosen}
         full["models"] = {name: full["models"][name] for name in chosen}
-        return {k: v for k, v in full.items() if k not in ("results", "record")}
+        return {k: v for k, v in full.items() if k not in ("results", "record", "device", "rpc")}
 
 
 RECORD_MODES = ("replay", "missing", "all")
@@ -155,7 +200,8 @@ def load(raw: DictConfig) -> Config:
             "search.apply_attempts": search.apply_attempts,
             "search.max_failures": search.max_failures,
             "search.warmup_samples": search.warmup_samples,
-            "measure.max_repeats": measure.max_repeats,
+            "measure.min_repeats": measure.min_repeats,
+            "measure.memory_mib": measure.memory_mib,
         },
     )
     _at_least(
@@ -164,11 +210,19 @@ def load(raw: DictConfig) -> Config:
             "search.rollout_length": search.rollout_length,
             "search.c": search.c,
             "target.cores": config.target.cores,
+            "measure.max_spread": measure.max_spread,
+            "measure.min_repeat_secs": measure.min_repeat_secs,
             "measure.budget_secs": measure.budget_secs,
+            "measure.slower": measure.slower,
+            "measure.cache_flush_mib": measure.cache_flush_mib,
+            "measure.builders": measure.builders,
+            "rpc.timeout_secs": config.rpc.timeout_secs,
         },
     )
-    if not measure.timeout_secs > 0:
-        raise ConfigError(f"measure.timeout_secs={measure.timeout_secs} must be positive")
+    _at_least(measure.min_repeats, **{"measure.max_repeats": measure.max_repeats})
+    for key in ("build_timeout_secs", "run_timeout_secs"):
+        if not 0 < getattr(measure, key) < math.inf:
+            raise ConfigError(f"measure.{key}={getattr(measure, key)} must be positive")
     if not 0 <= search.lambda_ <= 1:
         raise ConfigError(f"search.lambda_={search.lambda_} must lie between 0 and 1")
     for name, model in config.models.items():

@@ -3,6 +3,7 @@
 ColtError
 ├── ConfigError            a flag, key, choice or type in the configuration
 ├── StackError             the installed packages do not fit together
+├── DeviceError            no such device, RPC tracker or server
 ├── RunDirError            a run directory that is unwritable or holds another run
 ├── JournalError           a JSON Lines file that is broken or in use by another process
 ├── RecordingError
@@ -26,6 +27,10 @@ class ConfigError(ColtError):
 
 class StackError(ColtError):
     """The installed packages do not fit together."""
+
+
+class DeviceError(ColtError):
+    """No such device, RPC tracker or server."""
 
 
 class RunDirError(ColtError):

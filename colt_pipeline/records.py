@@ -97,6 +97,8 @@ class Measurement:
     detail: str = ""
     max_relative_error: float | None = None
     """max|out - reference| / max|reference| of the last run."""
+    stop: str | None = None
+    """Why timing stopped: ``steady``, ``repeats``, ``budget`` or ``slower`` (than the best so far, after one run)."""
 
     @property
     def latency_secs(self) -> float | None:

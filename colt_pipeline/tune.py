@@ -43,6 +43,7 @@ def run(config: Config) -> dict[str, Any]:
             file=sys.stderr,
         )
     with assemble(config) as job:
+        print(f"{config.run}  {job.source}", file=sys.stderr, flush=True)
         start = time.perf_counter()
         resumed_at = sum(len(e.samples) for e in job.journal.events if isinstance(e, Measured))
         for event in search(job.world, job.journal, job.state):
@@ -81,6 +82,7 @@ def _write(job: Job, elapsed_secs: float) -> dict[str, Any]:
         "seed": config.seed,
         "budget_samples": config.samples,
         "warmup_samples": config.search.warmup_samples,
+        "rtol": job.workload.rtol,
     }
     summary = {**facts, **outcome.summary(state, world.models, world.largest.name, job.workload.flop)}
     rundir.write_csv("curve.csv", outcome.curve(state))
@@ -92,7 +94,9 @@ def _write(job: Job, elapsed_secs: float) -> dict[str, Any]:
         rundir.write_json("best.json", trace)
     if job.cassette.asked or job.evaluator.measured:
         laps = {name: round(seconds, 3) for name, seconds in sorted(world.watch.seconds.items())}
-        rundir.write_json("timing.json", {**laps, "total": round(elapsed_secs, 3)})
+        # Wall-clock times, so that runs side by side can be told from one another.
+        on_device = [[round(begin, 3), round(end, 3)] for begin, end in job.evaluator.intervals]
+        rundir.write_json("timing.json", {**laps, "total": round(elapsed_secs, 3), "on_device": on_device})
     # Last: a directory with a summary is a finished run.
     rundir.write_json("summary.json", summary)
     return summary
@@ -100,20 +104,28 @@ def _write(job: Job, elapsed_secs: float) -> dict[str, Any]:
 
 def _table(rows: list[dict[str, Any]]) -> str:
     """The summary table: one line per run; "live" counts the answers and programs that were not replayed."""
-    cells = [("run", "samples", "baseline", "best", "speedup", "calls", "altered", "faults", "live", "stopped")]
+    cells = [
+        ("run", "samples", "errors", "baseline", "best", "speedup", "calls", "altered", "faults", "live", "stopped")
+    ]
     for s in rows:
         best = "-" if s["best_secs"] is None else f"{s['best_secs'] * 1e3:.3f} ms"
         speedup = "-" if s["speedup"] is None else f"{s['speedup']:.2f}x"
         counts = (s["regular_calls"], s["course_alterations"], sum(s["rejections"].values()))
         live = f"{s['asked']}+{s['measured']}"
-        measured = (str(s["samples"]), f"{s['baseline_secs'] * 1e3:.1f} ms", best, speedup)
+        errors = " ".join(f"{kind}:{number}" for kind, number in s["sample_errors"].items()) or "-"
+        measured = (str(s["samples"]), errors, f"{s['baseline_secs'] * 1e3:.1f} ms", best, speedup)
         cells.append((s["run"], *measured, *map(str, counts), live, str(s["stopped"])))
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
     backends = ", ".join(sorted({s["llm_backend"] for s in rows}))
     stand_in = " (stand-ins for the named models)" if "embedded" in backends else ""
-    latencies = ", ".join(sorted({s["measurement"] for s in rows}))
-    return "\n".join([*lines, f"LLM backend: {backends}{stand_in}; latencies: {latencies}"])
+    latencies = ", ".join(sorted({f"{s['measurement']} ({s['device']})" for s in rows}))
+    lines.append(f"LLM backend: {backends}{stand_in}; latencies: {latencies}")
+    checked = {s["rtol"] for s in rows if s["measurement"] == "measured"}
+    if checked:
+        allowed = ", ".join(f"{rtol:g}" for rtol in sorted(checked))
+        lines.append(f"every measured program was checked against the NumPy reference: relative error <= {allowed}")
+    return "\n".join(lines)
 
 
 @hydra.main(config_path="../conf", config_name="config", version_base="1.3")

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from colt_pipeline.errors import ColtError
 
 
 def run_stage(
-    stage: Callable[[Path, Path], None], source: str, description: str | None, argv: Sequence[str] | None
+    stage: Callable[..., None],
+    source: str,
+    description: str | None,
+    argv: Sequence[str] | None,
+    also: Mapping[str, str] | None = None,
 ) -> int:
-    """Call ``stage(source directory, output directory)`` with the directories from the command line.
+    """Call ``stage(source directory, output directory, **also)`` with the directories from the command line.
 
     Args:
         stage: What to do.
         source: Name of the flag for the directory to read, without dashes.
         description: Shown by ``--help``.
         argv: Command line without the program; None: this process's.
+        also: Names of flags for further directories to read, with their help texts; one that is not given is None.
 
     Returns:
         The exit status: 1, with the message on stderr, when the input is not usable.
@@ -27,9 +32,11 @@ def run_stage(
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(f"--{source}", dest="source", type=Path, required=True, help="directory to read")
     parser.add_argument("--out", type=Path, required=True, help="directory to write")
+    for name, text in (also or {}).items():
+        parser.add_argument(f"--{name}", type=Path, help=text)
     arguments = parser.parse_args(argv)
     try:
-        stage(arguments.source, arguments.out)
+        stage(arguments.source, arguments.out, **{name: getattr(arguments, name) for name in also or {}})
     except ColtError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""Collect finished runs into runs.csv, curves.csv and calls.csv."""
+"""Collect finished runs and the noise of their devices into runs.csv, curves.csv, calls.csv and noise.csv."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from colt_pipeline.analysis.aggregate import aggregate, write_tidy
 from stages import run_stage
 
 
-def collect(runs_dir: Path, out: Path) -> None:
-    """Run directories below `runs_dir` -> tidy CSV files in `out`."""
-    write_tidy(aggregate(runs_dir), out)
+def collect(runs_dir: Path, out: Path, recordings: Path | None = None) -> None:
+    """Run directories below `runs_dir` and noise in `recordings` -> tidy CSV files in `out`."""
+    write_tidy(aggregate(runs_dir, recordings), out)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """``python -m stages.aggregate --runs results/runs/cpu --out results/data/cpu``."""
-    return run_stage(collect, "runs", __doc__, argv)
+    """``python -m stages.aggregate --runs results/runs/cpu --recordings results/recordings --out results/data/cpu``."""
+    also = {"recordings": "directory of recordings, for the noise; without it no difference is called an improvement"}
+    return run_stage(collect, "runs", __doc__, argv, also)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from colt_pipeline.analysis.aggregate import read_tidy
+from colt_pipeline.analysis.comparisons import comparisons
 from colt_pipeline.analysis.labels import caption
 from colt_pipeline.analysis.tables import best_latencies, call_counts, invocation_rates, speedups, write_table
 from stages import run_stage
+
+_SEE_NOISE = "(which differences exceed the noise: see comparisons)"
 
 TABLES = {
     "invocation_rates": (
@@ -18,8 +21,13 @@ TABLES = {
         "course alterations)",
     ),
     "call_counts": (call_counts, "LLM calls"),
-    "speedups": (speedups, "Speedup over the unoptimized program"),
-    "best_latencies": (best_latencies, "Latency in milliseconds"),
+    "speedups": (speedups, f"Speedup over the unoptimized program {_SEE_NOISE}"),
+    "best_latencies": (best_latencies, f"Latency in milliseconds {_SEE_NOISE}"),
+    "comparisons": (
+        comparisons,
+        "Best latency against the reference's (ratio: the reference's / this one; called faster or slower only beyond "
+        "the noise floor: 95 % of pairs of measurements of one program differ by less)",
+    ),
 }
 """File name -> (function, what its numbers are)."""
 

@@ -22,7 +22,7 @@ from colt_pipeline.llm.embedded import BACKEND
         ("record.mode=sometimes", "record.mode=sometimes is unknown; choose one of: replay, missing, all"),
         ("largest=gpt-6", "model in model_sets.8=gpt-6 is unknown"),
         ("run=../elsewhere", "'../elsewhere' is no such name"),
-        ("measure.max_repeats=0", "measure.max_repeats=0 must be at least 1"),
+        ("measure.max_repeats=0", "measure.max_repeats=0 must be at least 3"),
         ("target.cores=-1", "target.cores=-1 must be at least 0"),
         ("search.c=inf", "search.c=inf must be at least 0"),
         ("model_sets.8=[]", "model_sets.8=[] must name at least one model"),

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,14 @@ from colt_pipeline import assemble as assembly
 from colt_pipeline.assemble import Job, assemble
 from colt_pipeline.config import Config
 from colt_pipeline.errors import (
-    ColtError,
+    DeviceError,
     DeviceMismatchError,
     RecordingError,
     ReplayMissError,
     RunDirError,
-    StackError,
 )
-from colt_pipeline.evaluation.devices import Device
+from colt_pipeline.evaluation import connect
+from colt_pipeline.evaluation.devices import Device, host_cpu
 from colt_pipeline.records import Measurement
 from colt_pipeline.search.loop import search
 
@@ -59,10 +59,11 @@ class HashMeasurer:
     def __init__(self, *_: object) -> None:
         self.seen: list[str] = []
 
-    def measure(self, modules: Sequence[tvm.IRModule]) -> list[Measurement]:
-        texts = [hashlib.sha256(str(m.script(show_meta=False)).encode()).hexdigest() for m in modules]
-        self.seen.extend(texts)
-        return [Measurement((1e-3 * (1 + int(t[:6], 16) % 1000),), max_relative_error=0.0) for t in texts]
+    def measure(self, modules: Sequence[tvm.IRModule], best_secs: float | None) -> Iterator[Measurement]:
+        for module in modules:
+            text = hashlib.sha256(str(module.script(show_meta=False)).encode()).hexdigest()
+            self.seen.append(text)
+            yield Measurement((1e-3 * (1 + int(text[:6], 16) % 1000),), max_relative_error=0.0)
 
     def close(self) -> None:
         pass
@@ -136,7 +137,7 @@ def test_a_replay_builds_no_client_and_no_measurer(
         raise AssertionError("a replay builds nothing")
 
     monkeypatch.setitem(assembly.CLIENTS, "embedded", never)
-    monkeypatch.setattr(assembly, "LocalMeasurer", never)
+    monkeypatch.setattr(assembly, "backends", never)
     play(replay, never)
     assert journal(replay) == journal(live)
 
@@ -192,11 +193,11 @@ def test_equal_programs_of_two_runs_are_measured_once(composed: Compose) -> None
 
 def test_a_failed_baseline_ends_the_run_and_is_tried_again(composed: Compose) -> None:
     class Failing(HashMeasurer):
-        def measure(self, modules: Sequence[tvm.IRModule]) -> list[Measurement]:
-            return [Measurement(error="timeout", detail="longer than 30 s") for _ in modules]
+        def measure(self, modules: Sequence[tvm.IRModule], best_secs: float | None) -> Iterator[Measurement]:
+            yield from (Measurement(error="timeout", detail="the run took longer than 30 s") for _ in modules)
 
     config = composed(*TINY)
-    with pytest.raises(StackError, match="the unoptimized deepseek_r1_moe fails: timeout"):
+    with pytest.raises(DeviceError, match="the unoptimized deepseek_r1_moe fails here: timeout"):
         play(config, Failing)
     assert play(config).state.finished == "budget"
 
@@ -207,16 +208,27 @@ def test_a_journal_of_another_device_is_not_continued(
     config = composed(*TINY)
     play(config, stop_after=5)
     before = journal(config)
-    elsewhere = Device({**assembly.host_cpu().facts, "cpu": "Another CPU"})
-    monkeypatch.setattr(assembly, "host_cpu", lambda: elsewhere)
+    elsewhere = Device({**host_cpu().facts, "cpu": "Another CPU"})
+    monkeypatch.setattr(connect, "host_cpu", lambda cores: elsewhere)
     with pytest.raises(DeviceMismatchError, match="was begun on"):
+        play(composed(*TINY, "device=local"))
+    with pytest.raises(ReplayMissError):  # auto: the recording of the other device, replayed
         play(config)
     assert journal(config) == before
 
 
-def test_another_target_kind_is_refused_for_now(composed: Compose) -> None:
-    with pytest.raises(ColtError, match="target=gpu .* use target=cpu"):
-        play(composed("target=gpu"))
+def test_the_recording_of_another_device_is_replayed(
+    composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = composed(*TINY)
+    play(config)
+    again = composed(*TINY, f"results={tmp_path / 'again'}")
+    move_recordings(config, again)
+    monkeypatch.setattr(connect, "host_cpu", lambda cores: Device({**host_cpu().facts, "cpu": "Another CPU"}))
+    job = play(again)
+    assert journal(again) == journal(config)
+    assert job.evaluator.measured == job.cassette.asked == 0
+    assert job.source.startswith("recorded ledger of ")
 
 
 def command(results: Path, *overrides: str) -> list[str]:

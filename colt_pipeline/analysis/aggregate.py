@@ -1,4 +1,4 @@
-"""Run directories -> three tidy frames (runs, curves, calls), kept as CSV files.
+"""Run directories and noise recordings -> four tidy frames (runs, curves, calls, noise), kept as CSV files.
 
 A run directory is finished when it holds ``summary.json``; ``curve.csv`` and ``calls.csv`` lie next to it. One that
 holds only its journal is still running or was interrupted, and is an error: figures never leave a run out silently.
@@ -9,12 +9,13 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from colt_pipeline.analysis.noise import NOISE_COLUMNS, read_noise
 from colt_pipeline.errors import ConfigError
 
 IDS = ("workload", "target", "search", "model_set", "largest", "seed")
@@ -23,9 +24,13 @@ IDS = ("workload", "target", "search", "model_set", "largest", "seed")
 # Named, because a type guessed from the values would turn the model set "2" into a number.
 _TEXT = (
     *(name for name in IDS if name != "seed"),
-    *("experiment", "run", "stopped", "best_program", "llm_backend", "measurement", "device", "model", "backend"),
+    *("experiment", "run", "stopped", "best_program", "llm_backend", "measurement", "device"),
+    *("model", "backend", "program"),
 )
-_FLOAT = ("baseline_secs", "best_secs", "speedup", "latency_secs", "parameters_b", "hit_rate", "gflops", "best_sample")
+_FLOAT = (
+    *("baseline_secs", "best_secs", "speedup", "latency_secs", "parameters_b", "hit_rate", "gflops", "best_sample"),
+    *("minutes", "median_secs", "spread_within", "spread_between", "floor"),
+)
 _COUNTS = ("regular_calls", "course_alterations", "small_model_calls")
 _DTYPES = {**dict.fromkeys(_TEXT, "str"), **dict.fromkeys(_FLOAT, "float64"), "is_largest": "bool"}
 
@@ -52,14 +57,24 @@ class Tidy:
     """One row per run and sample: IDS, sample (from 1), latency_secs, best_secs, speedup."""
     calls: pd.DataFrame
     """One row per run and model: IDS, the model, its counts, one column per kind of rejection, its tokens."""
+    noise: pd.DataFrame
+    """One row per device and workload of the runs whose noise was recorded, see `noise.read_noise`."""
 
 
-def aggregate(runs_dir: Path) -> Tidy:
+_NAMES = tuple(field.name for field in fields(Tidy))
+
+
+def aggregate(runs_dir: Path, recordings: Path | None = None) -> Tidy:
     """Read every run directory below `runs_dir`, in the order of their names.
+
+    Args:
+        runs_dir: Holds run directories, at any depth.
+        recordings: Holds the recordings of the devices, noise among them; None: no noise is known.
 
     Raises:
         ConfigError: There is no run, a run is unfinished, lacks a file or a field, contradicts itself, or two
-            directories hold the same run.
+            directories hold the same run; or a noise recording is broken.
+        JournalError: A line of a noise recording is not a JSON object.
     """
     runs, curves, calls = [], [], []
     seen: dict[tuple[Any, ...], Path] = {}
@@ -74,12 +89,14 @@ def aggregate(runs_dir: Path) -> Tidy:
         runs.append(summary)
         curves.append(_with_ids(_read_part(run_dir / "curve.csv", _CURVE_FIELDS), ids))
         calls.append(_with_ids(own_calls, ids))
-    return Tidy(_settle(pd.DataFrame(runs)), _settle(pd.concat(curves)), _settle(_complete_calls(pd.concat(calls))))
+    all_runs = pd.DataFrame(runs)
+    noise = _noise_of(all_runs, recordings)
+    return Tidy(*map(_settle, (all_runs, pd.concat(curves), _complete_calls(pd.concat(calls)), noise)))
 
 
 def write_tidy(tidy: Tidy, data_dir: Path) -> None:
-    """Write runs.csv, curves.csv and calls.csv to `data_dir`."""
-    for name in ("runs", "curves", "calls"):
+    """Write runs.csv, curves.csv, calls.csv and noise.csv to `data_dir`."""
+    for name in _NAMES:
         write_csv(getattr(tidy, name), data_dir / f"{name}.csv")
 
 
@@ -89,7 +106,7 @@ def read_tidy(data_dir: Path) -> Tidy:
     Raises:
         ConfigError: A file is missing or unreadable.
     """
-    return Tidy(*(_read_csv(data_dir / f"{name}.csv") for name in ("runs", "curves", "calls")))
+    return Tidy(*(_read_csv(data_dir / f"{name}.csv") for name in _NAMES))
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
@@ -166,6 +183,13 @@ def _check_counts(summary: dict[str, Any], calls: pd.DataFrame, run_dir: Path) -
     for name, count in zip(_COUNTS, counted, strict=True):
         if summary[name] != count:
             raise ConfigError(f"{run_dir}: calls.csv adds up to {count} {name}, summary.json says {summary[name]}")
+
+
+def _noise_of(runs: pd.DataFrame, recordings: Path | None) -> pd.DataFrame:
+    """The noise of the devices and workloads of `runs`."""
+    if recordings is None:
+        return pd.DataFrame(columns=list(NOISE_COLUMNS))
+    return read_noise(recordings).merge(runs[["device", "workload"]].drop_duplicates(), on=["device", "workload"])
 
 
 def _with_ids(frame: pd.DataFrame, ids: dict[str, Any]) -> pd.DataFrame:

@@ -25,6 +25,7 @@ from colt_pipeline.analysis.labels import (
     display_order,
     workload_title,
 )
+from colt_pipeline.analysis.noise import comparison_floor
 
 Dashes = tuple[float, ...]
 
@@ -45,7 +46,9 @@ _WIDTH = 7.0  # inches: both columns of a two-column page
 _PANEL_HEIGHT = 1.75
 _COLUMNS = 3
 _CAPTION_LINE = 92  # characters that fit into the width of the figure
+_TITLE_LINE = 36  # characters of a title that fit over one panel
 _SHORT_LABEL = 26  # characters of a legend entry that fit into the width of one panel
+_NOISE_CAPTION = "; noise: 95 % of pairs of measurements of one program differ by less"
 # The font ships with matplotlib; any other would make the files depend on the machine.
 _RC = {"font.family": "DejaVu Sans", "svg.hashsalt": "colt", "text.parse_math": False}
 _THIN = {"grid.linewidth": 0.5, "axes.linewidth": 0.8, "axes.titlepad": 4}
@@ -56,8 +59,8 @@ def speedup_curves_data(tidy: Tidy) -> pd.DataFrame:
 
     Returns:
         Columns workload, configuration (its label), family, sample, speedup (mean over seeds), lowest, highest,
-        seeds. Samples at which not every seed has a valid program, or after one has stopped, are left out: a mean
-        over fewer seeds would make the curve jump.
+        seeds, noise_floor (of the workload, see `comparison_floor`). Samples at which not every seed has a valid
+        program, or after one has stopped, are left out: a mean over fewer seeds would make the curve jump.
     """
     labels = configurations(tidy)
     names = ["workload", "label", "family"]
@@ -70,6 +73,8 @@ def speedup_curves_data(tidy: Tidy) -> pd.DataFrame:
         .merge(runs.reset_index(), on=names)
     )
     data = data[data["seeds"] == data["runs"]].drop(columns="runs").rename(columns={"label": "configuration"})
+    floors = {name: comparison_floor(own, tidy.noise) for name, own in tidy.runs.groupby("workload")}
+    data["noise_floor"] = data["workload"].map(floors).astype("float64")
     ranks = {name: rank for rank, name in enumerate(display_order(data["workload"], WORKLOAD_TITLES))}
     ranks |= {name: rank for rank, name in enumerate(labels["label"])}
     return data.sort_values(
@@ -100,12 +105,15 @@ def _draw(data: pd.DataFrame, caption: str) -> Figure:
     columns = min(_COLUMNS, max(len(workloads), 1))
     rows = -(-len(workloads) // columns) or 1
     figure = Figure(figsize=(_WIDTH, _PANEL_HEIGHT * rows + 0.8), layout="constrained")
+    if any(map(_is_noise, data["noise_floor"])):
+        caption += _NOISE_CAPTION
     figure.suptitle("\n".join(textwrap.wrap(caption, _CAPTION_LINE, break_on_hyphens=False)), fontsize="medium")
     axes: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flatten())
     styles = _styles(data)
     for panel, workload in zip(axes, workloads, strict=False):
-        _draw_panel(panel, data[data["workload"] == workload], styles)
-        panel.set_title(workload_title(workload))
+        own = data[data["workload"] == workload]
+        _draw_panel(panel, own, styles)
+        panel.set_title(_panel_title(workload, own["noise_floor"].iloc[0]))
     for panel in axes[len(workloads) :]:
         panel.set_axis_off()
     for panel in axes[: len(workloads) : columns]:
@@ -115,6 +123,19 @@ def _draw(data: pd.DataFrame, caption: str) -> Figure:
     title = "mean and range over seeds" if data["seeds"].max() > 1 else None
     _draw_legend(figure, axes[len(workloads) :], axes[: len(workloads)], title)
     return figure
+
+
+def _panel_title(workload: str, floor: float) -> str:
+    title = workload_title(workload)
+    if not _is_noise(floor):
+        return title
+    noise = f"(noise ×{floor:.2f})"
+    return (" " if len(title) + len(noise) < _TITLE_LINE else "\n").join((title, noise))
+
+
+def _is_noise(floor: float) -> bool:
+    """Not for an unknown floor (NaN), nor for that of estimates (1), which have no noise."""
+    return floor > 1
 
 
 def _draw_panel(panel: Axes, data: pd.DataFrame, styles: dict[str, dict[str, Any]]) -> None:

@@ -1,10 +1,13 @@
-"""The machine that measures: its target and its fingerprint. Neither holds a host name or a path."""
+"""What measures, by the facts that influence latency, and the targets that fit. No host name and no path in either."""
 
 from __future__ import annotations
 
 import os
 import platform
 import re
+import shutil
+import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,44 +15,149 @@ from typing import Any
 
 import tvm
 
-from colt_pipeline.errors import ConfigError
+from colt_pipeline.config import GpuConfig, RpcConfig, TargetConfig
+from colt_pipeline.errors import ConfigError, DeviceError
+
+_GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+_ARCH = re.compile(r"sm_\d{2,3}[af]?")
+
+# What one block may use on every CUDA architecture since sm_50, static shared memory included (CUDA C++ Programming
+# Guide, compute capabilities). TVM's space and verification read these names.
+_CUDA_LIMITS = {
+    "max_num_threads": 1024,
+    "max_shared_memory_per_block": 48 << 10,
+    "max_threads_per_block": 1024,
+    "registers_per_block": 64 << 10,
+    "thread_warp_size": 32,
+}
 
 
 @dataclass(frozen=True)
 class Device:
-    """A device that runs kernels, by what influences latency."""
+    """A device that gives latencies, by what influences them."""
 
     facts: dict[str, Any]
-    """CPU model, usable cores, LLVM CPU name, TVM version."""
+    """``kind`` (cpu, gpu, rpc, estimate), names, cores, threads, frequency governor, TVM version."""
 
     @property
     def slug(self) -> str:
-        """A short name for directories and captions: processor, LLVM CPU, cores."""
-        words = f"{self.facts['cpu']} {self.facts['mcpu']} {self.facts['cores']}c"
+        """A short name for directories and captions."""
+        f = self.facts
+        words = {
+            "cpu": lambda: f"{f['cpu']} {f['mcpu']} {f['cores']}c",
+            "gpu": lambda: f"{f['gpu']} {f['arch']}",
+            "rpc": lambda: f"rpc {f['key']} {f['arch']}",
+            "estimate": lambda: f"estimate {f['gpu']} {f['arch']}",
+        }[f.get("kind", "cpu")]()
         return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
 
 
-def host_cpu() -> Device:
-    """This machine's CPU."""
+def host_cpu(cores: int = 0) -> Device:
+    """This machine's CPU with `cores` threads; 0 = all usable cores.
+
+    Raises:
+        ConfigError: more cores than the device has.
+    """
+    usable = len(os.sched_getaffinity(0))
+    if cores > usable:
+        raise ConfigError(f"target.cores={cores}, but this machine offers {usable}; use 0 for all")
     return Device(
         {
+            "kind": "cpu",
             "cpu": _cpu_model(),
-            "cores": len(os.sched_getaffinity(0)),
+            "cores": usable,
+            "threads": cores or usable,
             "mcpu": str(tvm.target.codegen.llvm_get_system_cpu()),
+            "governor": _GOVERNOR.read_text().strip() if _GOVERNOR.exists() else "unreadable",
             "tvm": version("apache-tvm"),
         }
     )
 
 
-def cpu_target(device: Device, cores: int, mcpu: str) -> dict[str, Any]:
-    """TVM's target for `device`; `cores` 0 and `mcpu` "" mean as detected.
+def host_gpu(arch: str) -> Device:
+    """This machine's first CUDA GPU; `arch` "" means as detected.
 
     Raises:
-        ConfigError: more cores than the device has.
+        DeviceError: there is none.
     """
-    if cores > device.facts["cores"]:
-        raise ConfigError(f"target.cores={cores}, but this machine offers {device.facts['cores']}; use 0 for all")
-    return {"kind": "llvm", "num-cores": cores or device.facts["cores"], "mcpu": mcpu or device.facts["mcpu"]}
+    gpu = tvm.cuda(0)
+    if not gpu.exist:
+        raise DeviceError("this machine has no CUDA GPU (device=local)")
+    return Device(
+        {
+            "kind": "gpu",
+            "gpu": str(gpu.device_name),
+            "arch": arch or "sm_" + str(gpu.compute_version).replace(".", ""),
+            "multiprocessors": int(gpu.multi_processor_count),
+            "clock_khz": int(gpu.max_clock_rate),
+            "tvm": version("apache-tvm"),
+        }
+    )
+
+
+def rpc_device(settings: RpcConfig, target: TargetConfig) -> Device:
+    """The servers behind a tracker: taken for alike when they share a key, as TVM's tracker does."""
+    arch = target.arch or (target.gpu.arch if target.gpu else target.mcpu or host_cpu().facts["mcpu"])
+    return Device(
+        {"kind": "rpc", "key": settings.key, "arch": arch, "threads": target.cores, "tvm": version("apache-tvm")}
+    )
+
+
+def estimated_gpu(gpu: GpuConfig, arch: str, model: int) -> Device:
+    """No device: a formula of version `model` over a GPU's data sheet."""
+    sheet = {**vars(gpu), "arch": arch or gpu.arch}
+    return Device(
+        {"kind": "estimate", "gpu": gpu.name, "arch": sheet["arch"], "model": model, "sheet": sheet}
+        | {"tvm": version("apache-tvm")}
+    )
+
+
+def cpu_target(threads: int, mcpu: str) -> dict[str, Any]:
+    """TVM's target for a CPU.
+
+    Raises:
+        ConfigError: LLVM does not know `mcpu`.
+    """
+    target = {"kind": "llvm", "num-cores": threads, "mcpu": mcpu}
+    with tvm.target.Target({"kind": "llvm"}):
+        known = {str(name) for name in tvm.target.codegen.llvm_get_cpu_archlist()}
+    if mcpu not in known:
+        raise ConfigError(f"target.mcpu={mcpu} is unknown to LLVM; leave it empty to use this machine's")
+    return target
+
+
+def cuda_target(arch: str, to_compile: bool) -> dict[str, Any]:
+    """TVM's target for a CUDA GPU; `to_compile`: kernels will be compiled here.
+
+    Raises:
+        ConfigError: `arch` is no CUDA architecture, or none that the installed nvcc compiles for.
+    """
+    if not _ARCH.fullmatch(arch):
+        raise ConfigError(f"target.arch={arch} is no CUDA architecture; write it like sm_90")
+    known = _nvcc_architectures() if to_compile else set()
+    if known and arch.rstrip("af") not in known:
+        raise ConfigError(f"target.arch={arch} is unknown to this nvcc; it compiles for {', '.join(sorted(known))}")
+    return {"kind": "cuda", "arch": arch, **_CUDA_LIMITS, "host": {"kind": "llvm"}}
+
+
+def describe(target: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """A target in words, for prompts."""
+    if target["kind"] == "llvm":
+        return f"CPU through LLVM, mcpu {target['mcpu']}, {target['num-cores']} cores"
+    return (
+        f"GPU through CUDA, {facts.get('gpu', 'NVIDIA')}, {target['arch']}, at most "
+        f"{target['max_threads_per_block']} threads and {target['max_shared_memory_per_block'] >> 10} KiB of shared "
+        "memory per block"
+    )
+
+
+def _nvcc_architectures() -> set[str]:
+    """What the installed nvcc compiles for; empty where there is none."""
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        return set()
+    done = subprocess.run([nvcc, "--list-gpu-code"], capture_output=True, text=True, check=False)
+    return set(done.stdout.split())
 
 
 def _cpu_model() -> str:

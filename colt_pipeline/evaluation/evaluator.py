@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import fcntl
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import tvm
 
-from colt_pipeline.errors import ReplayMissError, StackError
+from colt_pipeline.errors import DeviceError, ReplayMissError
 from colt_pipeline.evaluation.ledger import Header, Ledger
+from colt_pipeline.evaluation.lock import device_lock
 from colt_pipeline.evaluation.measure import Measurer
 from colt_pipeline.events import Sample
 from colt_pipeline.records import Measurement, digest
 from colt_pipeline.space import Program
 from colt_pipeline.workloads import Workload
+
+Modules = dict[str, tvm.IRModule]
+"""Program key -> scheduled module."""
 
 
 class Evaluator:
@@ -34,7 +38,7 @@ class Evaluator:
         device_directory: Path,
         anew: bool,
     ) -> None:
-        """`connect` makes the measurer, None in a replay; `device_directory`: recordings of this device.
+        """`connect` makes the measurer, None in a replay; `device_directory`: recordings of this device, by its slug.
 
         `anew`: measure what this run has not measured itself, whatever other runs have.
         """
@@ -47,17 +51,20 @@ class Evaluator:
         self._measurer: Measurer | None = None
         self.measured = 0
         """Programs measured live by this object."""
+        self.intervals: list[tuple[float, float]] = []
+        """When the device was in use by this object: begin and end, seconds since the epoch."""
 
-    def baseline_secs(self) -> float:
-        """Median latency of the unoptimized program.
+    def baseline_secs(self, module: tvm.IRModule) -> float:
+        """Median latency of the unoptimized program, which is `module` on this target.
 
         Raises:
             ReplayMissError: a replay without a recorded baseline.
-            StackError: the unoptimized program does not run here.
+            DeviceError: the unoptimized program does not run here.
         """
-        baseline = self._lookup(self._workload.hash, self._workload.module, keep_error=False)
-        if baseline.latency_secs is None:
-            raise StackError(f"the unoptimized {self._workload.name} fails: {baseline.error} ({baseline.detail})")
+        key = self._workload.hash
+        self._obtain({key: module}, keep_errors=False)
+        baseline = self._ledger.get(key)
+        assert baseline is not None and baseline.latency_secs is not None
         return baseline.latency_secs
 
     def measure(self, programs: Sequence[Program]) -> list[Sample]:
@@ -65,54 +72,57 @@ class Evaluator:
 
         Raises:
             ReplayMissError: a replay met a program that was not recorded.
+            DeviceError: the device is gone; what it had measured is kept.
         """
-        found = [(p.key, self._lookup(p.key, p.schedule.mod)) for p in programs]
-        return [Sample(key, measurement.latency_secs, measurement.error) for key, measurement in found]
+        self._obtain({p.key: p.schedule.mod for p in programs})
+        found = [(p.key, self._ledger.get(p.key)) for p in programs]
+        return [Sample(key, m.latency_secs, m.error) for key, m in found if m is not None]
 
-    def _lookup(self, key: str, module: tvm.IRModule, keep_error: bool = True) -> Measurement:
-        recorded = self._ledger.get(key)
-        if recorded is not None:
-            return recorded
+    def _obtain(self, modules: Modules, keep_errors: bool = True) -> None:
+        """Put into the run's ledger what it lacks of `modules`, each as soon as it is known."""
+        missing = {key: module for key, module in modules.items() if self._ledger.get(key) is None}
+        if not missing:
+            return
         if self._connect is None:
             raise ReplayMissError(
-                f"replay of {self._ledger.path}: program {key[:12]} was not measured in the recording; "
+                f"replay of {self._ledger.path}: program {next(iter(missing))[:12]} was not measured in the recording; "
                 "the code, the configuration or a package differs from the recorded run. "
-                "Use record=missing to measure it here."
+                "Use record=missing device=local to measure it on this machine."
             )
-        measurement = self._shared(key, module)
-        if keep_error or measurement.error is None:  # a failed baseline is tried again, or the run could never go on
+        for key, measurement in self._through_shared(missing):
+            # A failed baseline is tried again, or the run could never go on.
+            if not keep_errors and measurement.latency_secs is None:
+                raise DeviceError(
+                    f"the unoptimized {self._workload.name} fails here: {measurement.error} ({measurement.detail})"
+                )
             self._ledger.put(key, measurement)
-        return measurement
 
-    def _shared(self, key: str, module: tvm.IRModule) -> Measurement:
-        """From the device's shared ledger, or measured now and put there unless it failed."""
+    def _through_shared(self, missing: Modules) -> Iterator[tuple[str, Measurement]]:
+        """From the device's shared ledger, or measured now and put there unless it failed.
+
+        The lock covers the builds too: they would disturb what another process measures on a CPU.
+        """
         name = f"{self._workload.name}-{digest(dict(self._header))[:12]}.jsonl"
-        with self._device_lock():
-            shared = Ledger(self._device_directory / "shared" / name, self._header, replay=False)
-            try:
-                known = None if self._anew else shared.get(key)
-                if known is None:
-                    known = self._live().measure([module])[0]
-                    if known.error is None:
-                        shared.put(key, known)
-                return known
-            finally:
-                shared.close()
-
-    @contextmanager
-    def _device_lock(self) -> Iterator[None]:
-        """Two processes never measure on one device at once: they queue."""
-        directory = self._device_directory / "shared"
-        directory.mkdir(parents=True, exist_ok=True)
-        with (directory / "lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        path = self._device_directory / "shared" / name
+        with device_lock(self._device_directory.name), closing(Ledger(path, self._header, replay=False)) as shared:
+            known = {} if self._anew else {key: m for key in missing if (m := shared.get(key)) is not None}
+            yield from known.items()
+            new = {key: module for key, module in missing.items() if key not in known}
+            if not new:
+                return
+            begin = time.time()
+            results = self._live().measure(list(new.values()), self._ledger.best_secs)
+            for key, measurement in zip(new, results, strict=True):
+                self.measured += 1
+                if measurement.error is None:
+                    shared.put(key, measurement)
+                yield key, measurement
+            self.intervals.append((begin, time.time()))
 
     def _live(self) -> Measurer:
         if self._measurer is None:
             assert self._connect is not None
             self._measurer = self._connect()
-        self.measured += 1
         return self._measurer
 
     def close(self) -> None:

@@ -27,7 +27,7 @@ def read_header(path: Path) -> dict[str, Any] | None:
         return None
     if lines[0].get("schema") != SCHEMA:
         raise RecordingError(f"{path}: the first line is not a header of schema {SCHEMA}; restore the file")
-    return lines[0]
+    return {"measurement": "measured", **lines[0]}  # the field is younger than the first recordings
 
 
 class Ledger:
@@ -57,15 +57,20 @@ class Ledger:
         differing = [k for k in sorted({*recorded, *header}) if recorded.get(k) != header.get(k)]
         if differing and self._file is not None:
             self._file.close()
+            shown = "; ".join(_difference(k, recorded.get(k), header.get(k)) for k in differing)
             raise DeviceMismatchError(
-                f"{self.path} was recorded with another {', '.join(differing)} "
-                f"({', '.join(f'{k}: {recorded.get(k)!r}, now {header.get(k)!r}' for k in differing)}). "
+                f"{self.path} was recorded with another {', '.join(differing)} ({shown}). "
                 "Replay it with record=replay, or choose another name with run=NAME to measure here."
             )
 
     def get(self, program: str) -> Measurement | None:
         """The recorded measurement of a program key."""
         return self._known.get(program)
+
+    @property
+    def best_secs(self) -> float | None:
+        """The best latency that is recorded here."""
+        return min((m.latency_secs for m in self._known.values() if m.latency_secs is not None), default=None)
 
     def put(self, program: str, measurement: Measurement) -> None:
         """Record a new measurement on disk."""
@@ -76,6 +81,14 @@ class Ledger:
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
+
+
+def _difference(name: str, there: Any, here: Any) -> str:
+    """Where two header fields differ, by their parts."""
+    if not (isinstance(there, Mapping) and isinstance(here, Mapping)):
+        return f"{name}: {there!r} there, {here!r} here"
+    parts = [k for k in sorted({*there, *here}) if there.get(k) != here.get(k)]
+    return ", ".join(f"{name}.{k}: {there.get(k)!r} there, {here.get(k)!r} here" for k in parts)
 
 
 def _measurement(line: Mapping[str, Any]) -> Measurement:

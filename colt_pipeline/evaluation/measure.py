@@ -1,32 +1,43 @@
-"""Measures programs in a worker process that lives on; a crash or a hang costs one sample, never the run."""
+"""Measures programs in worker processes that live on; a crash or a hang costs one sample, never the run."""
 
 from __future__ import annotations
 
-import json
 import os
-import selectors
 import subprocess
-import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import count, repeat
+from queue import SimpleQueue
+from threading import Lock
 from typing import Any, Protocol
 
 import tvm
 
-from colt_pipeline.config import MeasureConfig
-from colt_pipeline.errors import StackError
+from colt_pipeline.config import MeasureConfig, RpcConfig
+from colt_pipeline.errors import DeviceError
+from colt_pipeline.evaluation.process import WorkerProcess
 from colt_pipeline.records import Measurement
 from colt_pipeline.workloads import Workload
 
-_LOAD_TIMEOUT_SECS = 300.0
-_CHUNK = 1 << 16
+_GRACE_SECS = 10.0
+"""Beyond a limit that the worker keeps itself: for a worker that hangs."""
+_TRIES = 2
+
+# Ends when its parent is gone, whatever ended it, and removes what the workers left.
+_JANITOR = 'read -r _; rm -rf "$1"'
 
 
 class Measurer(Protocol):
     """Anything that measures scheduled modules."""
 
-    def measure(self, modules: Sequence[tvm.IRModule]) -> list[Measurement]:
-        """One Measurement per module, in order; failures are values."""
+    def measure(self, modules: Sequence[tvm.IRModule], best_secs: float | None) -> Iterator[Measurement]:
+        """One Measurement per module, in order, as soon as it is there; failures are values.
+
+        `best_secs`: the best latency so far, from which clear losers are told.
+        """
         ...
 
     def close(self) -> None:
@@ -34,111 +45,129 @@ class Measurer(Protocol):
         ...
 
 
-@dataclass
-class _Crash:
-    status: int | None
+@dataclass(frozen=True)
+class _Built:
+    """A kernel that waits in the worker that built it."""
 
-
-class WorkerProcess:
-    """One persistent worker; started on the first request, restarted after a crash or a time-out."""
-
-    def __init__(self, threads: int) -> None:
-        """`threads`: size of TVM's thread pool in the worker."""
-        self._environment = {**os.environ, "TVM_NUM_THREADS": str(threads)}
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    def request(self, message: dict[str, Any], timeout_secs: float) -> dict[str, Any] | _Crash | None:
-        """The worker's answer; None after a time-out, _Crash when it died. Either way it is gone then."""
-        if self._process is None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "colt_pipeline.evaluation.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=self._environment,
-            )
-        process = self._process
-        assert process.stdin is not None and process.stdout is not None
-        try:
-            process.stdin.write(json.dumps(message).encode() + b"\n")
-            process.stdin.flush()
-        except BrokenPipeError:
-            return self._bury()
-        answer = b""
-        with selectors.DefaultSelector() as selector:
-            selector.register(process.stdout, selectors.EVENT_READ)
-            while not answer.endswith(b"\n"):
-                if not selector.select(timeout_secs):
-                    self.close()
-                    return None
-                chunk = os.read(process.stdout.fileno(), _CHUNK)
-                if not chunk:
-                    return self._bury()
-                answer += chunk
-        parsed: dict[str, Any] = json.loads(answer)
-        return parsed
-
-    def _bury(self) -> _Crash:
-        assert self._process is not None
-        status = self._process.wait()
-        self.close()
-        return _Crash(status)
-
-    def close(self) -> None:
-        """Kill the worker, if there is one."""
-        if self._process is None:
-            return
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                try:
-                    pipe.close()
-                except BrokenPipeError:
-                    pass  # unsent bytes of the request that the dead worker never read
-        self._process = None
+    name: str
+    worker: WorkerProcess
+    generation: int
 
 
 class LocalMeasurer:
-    """Builds and runs on this machine, one program at a time."""
+    """Builds side by side and runs one at a time, on this machine or, with `rpc`, on servers of a tracker.
 
-    def __init__(self, workload: Workload, target: dict[str, Any], settings: MeasureConfig) -> None:
-        """`target` as TVM's dict; `settings`: repeats and time limit."""
-        self._workload = workload
-        self._target = target
+    On a CPU of this machine nothing is built while a kernel runs, for that would disturb the timing; elsewhere
+    building goes on.
+    """
+
+    def __init__(
+        self, workload: Workload, target: dict[str, Any], settings: MeasureConfig, rpc: RpcConfig | None = None
+    ) -> None:
+        """`target` as TVM's dict."""
         self._settings = settings
-        self._worker = WorkerProcess(threads=int(target["num-cores"]))
+        self._scratch = tempfile.mkdtemp(prefix="colt-")
+        self._janitor = subprocess.Popen(
+            ["/bin/sh", "-c", _JANITOR, "sh", self._scratch], stdin=subprocess.PIPE, start_new_session=True
+        )
+        # One thread each: a worker forks, and builds fill the cores.
+        environment = {"TMPDIR": self._scratch, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        if target["kind"] == "llvm":
+            environment["TVM_NUM_THREADS"] = str(target["num-cores"])
+        load: dict[str, Any] = {"op": "load", "workload": workload.name, "shape": workload.shape, "target": target}
+        load["rpc"] = vars(rpc) if rpc else None
+        self._overlap = target["kind"] != "llvm" or rpc is not None
+        # An RPC server serves one session at a time, and the tracker hands it out; a device of this machine does not.
+        self._device: AbstractContextManager[Any] = Lock() if rpc is None else nullcontext()
+        self._waiting_secs = rpc.timeout_secs if rpc else 0.0
+        self._names = count()
+        self._workers = [WorkerProcess(load, environment) for _ in range(settings.builders or usable_cores())]
+        self._idle: SimpleQueue[WorkerProcess] = SimpleQueue()
+        for worker in self._workers:
+            self._idle.put(worker)
+        # Threads only wait for their worker. They live as long as the measurer: a worker dies with its parent thread.
+        self._threads = ThreadPoolExecutor(len(self._workers))
 
-    def measure(self, modules: Sequence[tvm.IRModule]) -> list[Measurement]:
-        return [self._one(module) for module in modules]
+    def measure(self, modules: Sequence[tvm.IRModule], best_secs: float | None) -> Iterator[Measurement]:
+        """See Measurer.
 
-    def _one(self, module: tvm.IRModule) -> Measurement:
-        if not self._worker.alive:
-            self._worker.close()
-            loaded = self._worker.request(
-                {"op": "load", "workload": self._workload.name, "shape": self._workload.shape}, _LOAD_TIMEOUT_SECS
-            )
-            if not isinstance(loaded, dict):
-                raise StackError(
-                    "the measuring process does not start; run `python -m colt_pipeline.evaluation.worker` to see why"
-                )
-        request = {
-            "op": "measure",
-            "module": tvm.ir.save_json(module),
-            "target": self._target,
-            "max_repeats": self._settings.max_repeats,
-            "budget_secs": self._settings.budget_secs,
-        }
-        answer = self._worker.request(request, self._settings.timeout_secs)
-        if answer is None:
-            return Measurement(error="timeout", detail=f"longer than {self._settings.timeout_secs:g} s")
-        if isinstance(answer, _Crash):
-            return Measurement(error="crash", detail=f"the worker ended with status {answer.status}")
-        return Measurement(**{**answer, "run_secs": tuple(answer["run_secs"])})
+        Raises:
+            DeviceError: the device cannot be reached.
+            StackError: the workers do not start.
+        """
+        if self._overlap:
+            yield from self._threads.map(self._build_and_run, modules, repeat(best_secs))
+            return
+        for module, built in list(zip(modules, self._threads.map(self._build_somewhere, modules), strict=True)):
+            measured = built if isinstance(built, Measurement) else self._run(built, module, best_secs)
+            if measured.latency_secs is not None:
+                best_secs = min(measured.latency_secs, best_secs or measured.latency_secs)
+            yield measured
+
+    def _build_and_run(self, module: tvm.IRModule, best_secs: float | None) -> Measurement:
+        worker = self._idle.get()
+        try:
+            built = self._build(worker, module)
+            if isinstance(built, Measurement):
+                return built
+            with self._device:
+                return self._run(built, module, best_secs)
+        finally:
+            self._idle.put(worker)
+
+    def _build_somewhere(self, module: tvm.IRModule) -> _Built | Measurement:
+        worker = self._idle.get()
+        try:
+            return self._build(worker, module)
+        finally:
+            self._idle.put(worker)
+
+    def _build(self, worker: WorkerProcess, module: tvm.IRModule) -> _Built | Measurement:
+        """A worker that dies may have been killed from outside: a second death is the program's own."""
+        name, limit = str(next(self._names)), self._settings.build_timeout_secs
+        request = {"op": "build", "name": name, "module": tvm.ir.save_json(module)}
+        request["memory_mib"] = self._settings.memory_mib
+        status = None
+        for _ in range(_TRIES):
+            answer = worker.request(request, limit)
+            if isinstance(answer, dict):
+                return _Built(name, worker, worker.generation) if "ok" in answer else _measurement(answer)
+            status = answer.status
+            if status is None:
+                return Measurement(error="timeout", detail=f"the build took longer than {limit:g} s")
+        return Measurement(error="crash", detail=f"the building process ended with status {status}")
+
+    def _run(self, built: _Built | Measurement, module: tvm.IRModule, best_secs: float | None) -> Measurement:
+        """A kernel whose worker is gone is built again."""
+        limit = self._settings.run_timeout_secs + self._waiting_secs + _GRACE_SECS
+        for _ in range(_TRIES):
+            if isinstance(built, Measurement):
+                return built
+            request = {"op": "run", "name": built.name, "settings": vars(self._settings), "best_secs": best_secs}
+            answer = built.worker.request(request, limit, built.generation)
+            if isinstance(answer, dict):
+                return _measurement(answer)
+            built = self._build(built.worker, module)
+        return Measurement(error="crash", detail=f"its worker was lost {_TRIES} times")
 
     def close(self) -> None:
-        self._worker.close()
+        """End all processes and remove what they left."""
+        for worker in self._workers:
+            worker.stop()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        for worker in self._workers:
+            worker.close()
+        assert self._janitor.stdin is not None
+        self._janitor.stdin.close()
+        self._janitor.wait()
+
+
+def _measurement(answer: dict[str, Any]) -> Measurement:
+    if "fatal" in answer:
+        raise DeviceError(answer["fatal"])
+    return Measurement(**{**answer, "run_secs": tuple(answer["run_secs"])})
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))

@@ -1,11 +1,14 @@
 """The process that builds and runs kernels: ``python -m colt_pipeline.evaluation.worker``.
 
 It reads one JSON request per line from standard input and answers with one JSON line. It lives on from program to
-program, so TVM is imported and the inputs are made once; a kernel that kills it costs one sample. It never imports
-TVM's tensor intrinsics and needs no C compiler: kernels are linked in memory.
+program, so TVM is imported and the inputs are made once. Kernels are linked in memory: no C compiler, no files.
 
-Requests: {"op": "load", "workload", "shape"} and {"op": "measure", "module", "target", "max_repeats", "budget_secs"};
-answers: {"ok": true} or the fields of a Measurement.
+It builds itself, but runs no kernel itself: each run happens in a fork of it, which inherits the inputs and the linked
+kernel. So whatever a kernel does, loops for ever, writes out of bounds, exhausts memory, it does to its fork, within
+limits of time and memory, and the next kernel meets a clean process.
+
+Requests (``op``): ``load`` (workload, shape, target, rpc), ``build`` (name, module, memory_mib), ``run`` (name,
+settings, best_secs); answers: {"ok": true}, {"fatal": message} or the fields of a Measurement.
 """
 
 from __future__ import annotations
@@ -13,64 +16,145 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import resource
+import selectors
 import signal
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tvm
 
+from colt_pipeline.config import MeasureConfig, RpcConfig
+from colt_pipeline.errors import DeviceError
+from colt_pipeline.evaluation.bench import TVM_ERRORS, Bench, last_line
+from colt_pipeline.evaluation.remote import run_remote
 from colt_pipeline.records import Measurement
-from colt_pipeline.workloads import Workload, build
+from colt_pipeline.workloads import build
 
 _PR_SET_PDEATHSIG = 1
+_CHUNK = 1 << 16
+
+Answer = dict[str, Any]
 
 
-class _Bench:
-    """Inputs on the device and the expected output of one workload."""
+class Worker:
+    """Holds one workload's bench and the kernels that were built and not yet run."""
 
-    def __init__(self, workload: Workload) -> None:
-        inputs = workload.inputs()
-        self.expected = workload.expected(inputs)
-        self.rtol = workload.rtol
-        self._shape = workload.parameter_shapes[-1]
-        self._inputs = [tvm.runtime.tensor(x, tvm.cpu()) for x in inputs]
+    def load(self, workload: str, shape: dict[str, int], target: dict[str, Any], rpc: dict[str, Any] | None) -> Answer:
+        """Make inputs and reference; `rpc`: run on a server of this tracker."""
+        self._bench = Bench(build(workload, shape))
+        self._target = tvm.target.Target(target)
+        self._device = target["kind"]
+        self._rpc = RpcConfig(**rpc) if rpc else None
+        self._built: dict[str, Any] = {}
+        return {"ok": True}
 
-    def measure(self, module: str, target: dict[str, Any], max_repeats: int, budget_secs: float) -> Measurement:
-        """Build, time, check. Repeats fill `budget_secs`, at least one, at most `max_repeats`.
-
-        TVM's evaluator warms up with one run that it discards.
-        """
+    def build(self, name: str, module: str, memory_mib: int) -> Answer:
+        """Compile and link; a failure is a Measurement."""
         try:
-            kernel = tvm.compile(tvm.ir.load_json(module), target=tvm.target.Target(target)).mod
-        except (RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:  # what TVM raises
-            return Measurement(error="build_error", detail=_last_line(error))
-        # NaN everywhere: an output that the kernel leaves unwritten shows as wrong.
-        out = tvm.runtime.tensor(np.full(self._shape, np.nan, "float32"), tvm.cpu())
+            with _memory_limit(memory_mib):
+                library = tvm.compile(tvm.ir.load_json(module), target=self._target)
+                if self._device == "llvm" and self._rpc is None:
+                    library.mod.get_function("main")  # link now, while builds run side by side
+        except (*TVM_ERRORS, MemoryError) as error:
+            return asdict(Measurement(error="build_error", detail=last_line(error)))
+        self._built[name] = library
+        return {"ok": True}
+
+    def run(self, name: str, settings: dict[str, Any], best_secs: float | None) -> Answer:
+        """Time and check a built kernel in a fork."""
+        library, timing = self._built.pop(name), MeasureConfig(**settings)
+
+        def here() -> Measurement:
+            # CUDA's driver reserves address space far beyond what it uses, so the limit is for CPU kernels.
+            if self._device == "llvm":
+                _limit_memory(timing.memory_mib)
+            device = tvm.cuda(0) if self._device == "cuda" else tvm.cpu()
+            return self._bench.measure(library.mod, device, timing, best_secs)
+
+        def there() -> Measurement:
+            assert self._rpc is not None
+            return run_remote(self._rpc, self._device, library, self._bench, timing, best_secs)
+
+        waiting = self._rpc.timeout_secs if self._rpc else 0.0
+        return _in_fork(there if self._rpc else here, timing.run_timeout_secs, waiting)
+
+
+def _in_fork(work: Callable[[], Measurement], timeout_secs: float, waiting_secs: float) -> Answer:
+    """What `work` returns, computed in a fork; a death of the fork or a time-out is a Measurement.
+
+    `waiting_secs` is added to the limit: the time that the fork may wait for its device.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
         try:
-            timer = kernel.time_evaluator("main", tvm.cpu(), number=1, repeat=1)
-            run_secs: tuple[float, ...] = (float(timer(*self._inputs, out).mean),)
-            repeats = min(max_repeats, int(budget_secs / max(run_secs[0], 1e-9)))
-            if repeats > 1:
-                timer = kernel.time_evaluator("main", tvm.cpu(), number=1, repeat=repeats)
-                run_secs = tuple(float(t) for t in timer(*self._inputs, out).results)
-        except (RuntimeError, TypeError, ValueError) as error:
-            return Measurement(error="run_error", detail=_last_line(error))
-        difference = float(np.abs(out.numpy() - self.expected).max() / np.abs(self.expected).max())
-        if not difference <= self.rtol:
-            detail = f"relative error {difference:.3g}, allowed {self.rtol:g}"
-            return Measurement(run_secs, "wrong_result", detail, difference if np.isfinite(difference) else None)
-        return Measurement(run_secs, max_relative_error=difference)
+            die_with_parent()
+            try:
+                answer = asdict(work())
+            except DeviceError as error:
+                answer = {"fatal": str(error)}
+            os.write(writer, json.dumps(answer).encode())
+            status = 0
+        finally:
+            os._exit(status)  # never back into the worker's loop, whatever happened
+    os.close(writer)
+    text = _read_all(reader, timeout_secs + waiting_secs)
+    os.close(reader)
+    if text is None:
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    if text is None:
+        return asdict(Measurement(error="timeout", detail=f"the run took longer than {timeout_secs:g} s"))
+    if not text:
+        return asdict(Measurement(error="crash", detail=_how_it_ended(os.waitstatus_to_exitcode(status))))
+    parsed: Answer = json.loads(text)
+    return parsed
 
 
-def _last_line(error: Exception) -> str:
-    """The message without native stack frames, which hold paths and addresses."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:300] if lines else type(error).__name__
+def _read_all(reader: int, timeout_secs: float) -> bytes | None:
+    """Everything until the pipe closes; None after a time-out."""
+    text, deadline = b"", time.monotonic() + timeout_secs
+    with selectors.DefaultSelector() as selector:
+        selector.register(reader, selectors.EVENT_READ)
+        while selector.select(max(deadline - time.monotonic(), 0)):
+            chunk = os.read(reader, _CHUNK)
+            if not chunk:
+                return text
+            text += chunk
+    return None
 
 
-def _die_with_parent() -> None:
+def _how_it_ended(status: int) -> str:
+    if status < 0:
+        return f"the kernel's process was ended by signal {-status} ({signal.Signals(-status).name})"
+    return f"the kernel's process ended with status {status}"
+
+
+def _limit_memory(mib: int) -> None:
+    """Let this process's address space grow by so much and no more."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0]) if sys.platform == "linux" else 0
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (mib << 20), hard))
+
+
+@contextmanager
+def _memory_limit(mib: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    _limit_memory(mib)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def die_with_parent() -> None:
     """On Linux, let the kernel kill this process when its parent dies, even in the middle of a measurement."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -79,21 +163,15 @@ def _die_with_parent() -> None:
 def main() -> None:
     """Serve requests until standard input closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    _die_with_parent()
+    die_with_parent()
     # TVM and LLVM print to standard output now and then; answers get a channel of their own.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    bench: _Bench | None = None
+    worker = Worker()
+    operations: dict[str, Callable[..., Answer]] = {"load": worker.load, "build": worker.build, "run": worker.run}
     for line in sys.stdin:
         request = json.loads(line)
-        operation = request.pop("op")
-        if operation == "load":
-            bench = _Bench(build(request["workload"], request["shape"]))
-            answer: dict[str, Any] = {"ok": True}
-        else:
-            assert bench is not None, "measure before load"
-            answer = asdict(bench.measure(**request))
-        answers.write(json.dumps(answer) + "\n")
+        answers.write(json.dumps(operations[request.pop("op")](**request)) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,11 +22,10 @@ from tvm.s_tir.schedule import Trace
 
 from colt_pipeline.errors import SpaceError
 from colt_pipeline.records import Rejection, canonical_json
-from colt_pipeline.space import intrinsics
+from colt_pipeline.space.generate import TVM_ERRORS, generate
+from colt_pipeline.space.threads import draw_tiles
 from colt_pipeline.space.transformations import TRANSFORMATIONS, Transformation
 
-_log = logging.getLogger(__name__)
-_log.setLevel(logging.WARNING)  # TVM reports each rule that does not apply
 _MAX_SEED = 2**31 - 1
 _SAMPLING_ATTEMPTS = 256
 
@@ -75,19 +73,11 @@ class Space:
 
         `target` is TVM's dict form, for example {"kind": "llvm", "num-cores": 2, "mcpu": "znver4"}.
         """
-        intrinsics.register(target["kind"])
         self.module = module
-        self.context = ms.TuneContext(
-            mod=module,
-            target=tvm.target.Target(target),
-            space_generator="post-order-apply",
-            search_strategy="evolutionary",
-            task_name="main",
-            rand_state=1,
-            num_threads=1,
-            logger=_log,
-        )
-        self._designs = [Trace(s.trace.insts, {}) for s in self.context.generate_design_space()]
+        self._on_gpu = target["kind"] != "llvm"
+        self.context, designs = generate(module, target)
+        # On a GPU the decisions stay, for the extents of the tiles follow from them.
+        self._designs = designs if self._on_gpu else [Trace(d.insts, {}) for d in designs]
         self._postprocs = list(self.context.space_generator.postprocs)
         mutators = {type(m).__name__: m for m in self.context.space_generator.mutator_probs}
         self._mutators = {t.name: mutators[t.mutator] for t in TRANSFORMATIONS if t.mutator in mutators}
@@ -98,6 +88,18 @@ class Space:
     def base_code(self) -> str:
         """The unoptimized program for prompts."""
         return program_code(str(self.module.script(show_meta=False)))
+
+    @cached_property
+    def baseline(self) -> tvm.IRModule:
+        """The unoptimized program as it can run: on a GPU with TVM's fallback binding to threads and nothing else."""
+        if not self._on_gpu:
+            return self.module
+        schedule = Schedule(self.module, debug_mask="none")
+        schedule.enter_postproc()
+        bind = next(p for p in self._postprocs if isinstance(p, ms.postproc.RewriteUnboundBlock))
+        if not bind.apply(schedule):
+            raise SpaceError("TVM finds no way to bind the unoptimized program to GPU threads")
+        return schedule.mod
 
     def initial(self, count: int, rng: np.random.Generator) -> list[Program]:
         """Up to `count` distinct programs, each a fresh sample of a uniformly drawn design space.
@@ -110,6 +112,8 @@ class Space:
             if len(found) == count:
                 break
             design = self._designs[int(rng.integers(len(self._designs)))]
+            if self._on_gpu:
+                design = draw_tiles(design, rng)
             program = self._realize(design, int(rng.integers(1, _MAX_SEED)))
             if program is not None:
                 found.setdefault(program.key, program)
@@ -131,7 +135,7 @@ class Space:
             try:
                 Trace.apply_json_to_schedule(json.loads(trace_json), schedule)
                 program = self._realize(schedule.trace, seed=1)
-            except RuntimeError as error:
+            except TVM_ERRORS as error:
                 raise SpaceError(f"the recorded trace of program {key[:12]} does not apply with this TVM") from error
             if program is None or program.key != key:
                 raise SpaceError(f"the recorded trace of program {key[:12]} gives another program with this TVM")
@@ -203,7 +207,7 @@ class Space:
             schedule.enter_postproc()
             if not all(p.apply(schedule) for p in self._postprocs):
                 return None
-        except RuntimeError:  # TVM's schedule errors: this combination of decisions is not a schedule
+        except TVM_ERRORS:  # this combination of decisions is not a schedule
             return None
         return Program(schedule, replayed)
 

@@ -2,13 +2,14 @@
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 WriteRun = Callable[..., Path]
+WriteNoise = Callable[..., Path]
 
 SIZES = {"gpt-5.2": 300.0, "gpt-5-mini": 20.0}
 
@@ -84,3 +85,36 @@ def runs_dir(write_run: WriteRun, tmp_path: Path) -> Path:
     write_run("b/c", {"gpt-5.2": (30, 8), "gpt-5-mini": (90, 0)}, (None, 1.0, 0.5, 0.0625), {"truncated": 3})
     write_run("d", {"gpt-5-mini": (50, 0)}, (0.5, 0.25), model_set="small")
     return tmp_path / "runs"
+
+
+@pytest.fixture
+def write_noise(tmp_path: Path) -> WriteNoise:
+    """Write one noise recording below ``tmp_path/recordings``."""
+
+    def write(
+        latencies: Sequence[float | None],
+        workload: str = "flux_conv",
+        device: str = "cpu-2-cores",
+        header: dict[str, Any] | None = None,
+    ) -> Path:
+        """`latencies`: seconds per measurement, two minutes apart, None if it failed; `header` changes its first line.
+
+        The runs of a measurement are its latency, and 10 % less and more.
+        """
+        path = tmp_path / "recordings" / device / "noise" / f"{workload}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines: list[dict[str, Any]] = [
+            {"schema": 1, "workload": workload, "workload_hash": "ab", "target": {}, "device": {}, "evaluator": {}}
+            | {"measurement": "measured"}
+            | (header or {})
+        ]
+        lines += [
+            {"program": "12e456", "elapsed_secs": 120.0 * index}
+            | {"run_secs": [] if secs is None else [0.9 * secs, 1.1 * secs, secs]}
+            | {"error": "timeout" if secs is None else None}
+            for index, secs in enumerate(latencies)
+        ]
+        path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        return path
+
+    return write

@@ -41,7 +41,7 @@ def test_files_give_back_the_same_frames_and_bytes(runs_dir, tmp_path):
     write_tidy(tidy, tmp_path / "one")
     again = read_tidy(tmp_path / "one")
     write_tidy(again, tmp_path / "two")
-    for name in ("runs", "curves", "calls"):
+    for name in ("runs", "curves", "calls", "noise"):
         pd.testing.assert_frame_equal(getattr(tidy, name), getattr(again, name))
         data = (tmp_path / "one" / f"{name}.csv").read_bytes()
         assert data == (tmp_path / "two" / f"{name}.csv").read_bytes()

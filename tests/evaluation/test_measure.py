@@ -1,31 +1,73 @@
-"""Measuring for real: a worker that lives on, and faults that cost one sample."""
+"""Measuring for real: workers that live on, and faults that cost one sample."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import tvm
+from support import ROOT
 from tvm import te
 
 from colt_pipeline.config import MeasureConfig
 from colt_pipeline.evaluation.devices import cpu_target, host_cpu
 from colt_pipeline.evaluation.measure import LocalMeasurer
+from colt_pipeline.records import Measurement
 from colt_pipeline.space import Space
-from colt_pipeline.workloads import build
+from colt_pipeline.workloads import Workload, build
 
 pytestmark = pytest.mark.tvm
 
 SHAPE = {"batch": 1, "tokens": 4, "inner": 32, "outer": 16}
-SETTINGS = MeasureConfig(max_repeats=4, budget_secs=0.01, timeout_secs=20.0)
+SETTINGS = MeasureConfig(
+    min_repeats=3,
+    max_repeats=4,
+    max_spread=0.5,
+    min_repeat_secs=0.0,
+    budget_secs=0.01,
+    slower=0.0,
+    cache_flush_mib=0,
+    build_timeout_secs=20.0,
+    run_timeout_secs=20.0,
+    memory_mib=1024,
+    builders=2,
+)
+
+
+def workload() -> Workload:
+    return build("deepseek_r1_moe", SHAPE)
+
+
+def target() -> dict[str, object]:
+    device = host_cpu()
+    return cpu_target(device.facts["threads"], device.facts["mcpu"])
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[LocalMeasurer]:
+    local = LocalMeasurer(workload(), target(), SETTINGS)
+    yield local
+    local.close()
 
 
 @pytest.fixture
-def measurer() -> Iterator[LocalMeasurer]:
-    local = LocalMeasurer(build("deepseek_r1_moe", SHAPE), cpu_target(host_cpu(), 0, ""), SETTINGS)
-    yield local
-    local.close()
+def measurer(shared: LocalMeasurer) -> LocalMeasurer:
+    """Workers that live on from test to test, as they do from batch to batch."""
+    shared._settings, shared._overlap = SETTINGS, False
+    return shared
+
+
+def measure(measurer: LocalMeasurer, *modules: tvm.IRModule, best_secs: float | None = None) -> list[Measurement]:
+    return list(measurer.measure(modules, best_secs))
 
 
 def kernel(body: te.Tensor, a: te.Tensor, b: te.Tensor) -> tvm.IRModule:
@@ -41,71 +83,157 @@ def scaled(factor: float) -> tvm.IRModule:
 
 
 def out_of_bounds() -> tvm.IRModule:
-    """Reads far beyond the end of an input: the worker dies."""
+    """Writes far beyond the end of the output: the process dies."""
     a, b = te.placeholder((1, 4, 32), name="A"), te.placeholder((32, 16), name="B")
-    c = te.compute((1, 4, 16), lambda n, i, j: a[n, i, j + (i + 1) * te.const(2**30, "int32")] + b[i, j])
-    return kernel(c, a, b)
+    c = te.compute((1, 4, 16), lambda n, i, j: a[n, i, j] + b[i, j], name="C")
+    text = str(kernel(c, a, b).script()).replace("C[v_n, v_i, v_j] =", "C[v_n, v_i + 100000000, v_j] =")
+    assert "100000000" in text
+    return tvm.script.from_source(text)
 
 
-def test_schedules_of_a_workload_measure_and_are_correct(measurer: LocalMeasurer) -> None:
-    workload = build("deepseek_r1_moe", SHAPE)
-    space = Space(workload.module, cpu_target(host_cpu(), 0, ""))
-    programs = space.initial(2, np.random.default_rng(0))
-    measured = measurer.measure([workload.module, *(p.schedule.mod for p in programs)])
-    for m in measured:
-        assert m.error is None, m.detail
-        assert m.latency_secs is not None and 0 < m.latency_secs < 0.1
-        assert 1 <= len(m.run_secs) <= SETTINGS.max_repeats
-        assert m.max_relative_error is not None and m.max_relative_error < workload.rtol
+def endless() -> tvm.IRModule:
+    """A loop of about a century."""
+    a, b = te.placeholder((1, 4, 32), name="A"), te.placeholder((32, 16), name="B")
+    k, n2 = te.reduce_axis((0, 2**31 - 1), name="k"), te.reduce_axis((0, 64), name="n2")
+    return kernel(
+        te.compute((1, 4, 16), lambda n, i, j: te.sum(te.sin(a[n, i, k % 32] * b[(k + n2) % 32, j]), axis=[k, n2])),
+        a,
+        b,
+    )
 
 
-def test_a_wrong_result_is_an_error_not_a_sample(measurer: LocalMeasurer) -> None:
-    right, wrong = measurer.measure([scaled(1.0), scaled(1.01)])
-    assert right.error is None
-    assert wrong.error == "wrong_result" and wrong.latency_secs is None
-    assert wrong.max_relative_error == pytest.approx(0.01, rel=0.01)
+def hungry(buffers: int = 1) -> tvm.IRModule:
+    """Allocates and fills 8 GB per buffer."""
+    a, b = te.placeholder((1, 4, 32), name="A"), te.placeholder((32, 16), name="B")
+    big = [
+        te.compute((2_000_000, 1000), lambda i, j: a[0, i % 4, j % 32] + b[j % 32, i % 16], name=f"big{n}")
+        for n in range(buffers)
+    ]
+    return kernel(te.compute((1, 4, 16), lambda n, i, j: sum((x[i, j] for x in big), a[n, i, j]), name="C"), a, b)
 
 
-def test_an_infinite_result_is_wrong_and_can_be_written_down(measurer: LocalMeasurer) -> None:
-    wrong = measurer.measure([scaled(float("inf"))])[0]
-    assert wrong.error == "wrong_result" and wrong.max_relative_error is None
-
-
-def test_a_crash_costs_one_sample(measurer: LocalMeasurer) -> None:
-    crashed, after = measurer.measure([out_of_bounds(), scaled(1.0)])
-    assert crashed.error == "crash" and "status -11" in crashed.detail
-    assert after.error is None
-
-
-def test_a_program_that_does_not_build_is_an_error(measurer: LocalMeasurer) -> None:
+def no_such_function() -> tvm.IRModule:
     a, b = te.placeholder((1, 4, 32), name="A"), te.placeholder((32, 16), name="B")
     c = te.compute(
         (1, 4, 16), lambda n, i, j: tvm.tirx.call_extern("float32", "no_such_function", a[n, i, j] + b[i, j])
     )
-    broken, after = measurer.measure([kernel(c, a, b), scaled(1.0)])
-    assert broken.error in ("build_error", "run_error", "crash")
-    assert after.error is None
+    return kernel(c, a, b)
 
 
-def test_a_kernel_that_takes_too_long_is_a_timeout(measurer: LocalMeasurer) -> None:
-    a, b = te.placeholder((1, 4, 32), name="A"), te.placeholder((32, 16), name="B")
-    k = te.reduce_axis((0, 2**31 - 1), name="k")
-    n2 = te.reduce_axis((0, 64), name="n2")
-    c = te.compute(
-        (1, 4, 16),
-        lambda n, i, j: te.sum(te.sin(a[n, i, k % 32] * b[(k + n2) % 32, j]), axis=[k, n2]),
+def test_schedules_of_a_workload_measure_and_are_correct(measurer: LocalMeasurer) -> None:
+    space = Space(workload().module, target())
+    programs = space.initial(2, np.random.default_rng(0))
+    for m in measure(measurer, workload().module, *(p.schedule.mod for p in programs)):
+        assert m.error is None, m.detail
+        assert m.latency_secs is not None and 0 < m.latency_secs < 0.1
+        assert 3 <= len(m.run_secs) <= 4 and m.stop in ("steady", "repeats", "budget")
+        assert m.max_relative_error is not None and m.max_relative_error < workload().rtol
+
+
+FAULTS = {
+    "wrong_result": (lambda: scaled(1.01), "wrong_result", "relative error 0.01"),
+    "infinite": (lambda: scaled(float("inf")), "wrong_result", "relative error"),
+    "out_of_bounds": (out_of_bounds, "crash", "signal 11 (SIGSEGV)"),
+    "endless": (endless, "timeout", "the run took longer than 1 s"),
+    "hungry": (hungry, "run_error", "bad_alloc"),
+    "unlinked": (no_such_function, "crash", "signal 11"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_costs_one_sample(measurer: LocalMeasurer, fault: str) -> None:
+    make, kind, detail = FAULTS[fault]
+    measurer._settings = replace(SETTINGS, run_timeout_secs=1.0 if fault == "endless" else 20.0)
+    before, faulty, after = measure(measurer, scaled(1.0), make(), scaled(1.0))
+    assert before.error is after.error is None
+    assert faulty.error == kind and detail in faulty.detail
+    assert faulty.latency_secs is None
+    workers = [w._process for w in measurer._workers]
+    assert all(w is not None and w.poll() is None for w in workers)  # the workers live on
+    assert not any(psutil.Process(w.pid).children() for w in workers if w is not None)
+
+
+def test_a_wrong_result_keeps_its_error(measurer: LocalMeasurer) -> None:
+    wrong, infinite = measure(measurer, scaled(1.01), scaled(float("inf")))
+    assert wrong.max_relative_error == pytest.approx(0.01, rel=0.01)
+    assert infinite.max_relative_error is None  # JSON has no infinity
+
+
+def test_a_clear_loser_is_run_once(measurer: LocalMeasurer) -> None:
+    measurer._settings = replace(SETTINGS, slower=4.0)
+    loser, winner = measure(measurer, scaled(1.0), best_secs=1e-9)[0], measure(measurer, scaled(1.0), best_secs=10.0)[0]
+    assert loser.stop == "slower" and len(loser.run_secs) == 1 and loser.error is None
+    assert len(winner.run_secs) >= 3
+
+
+def test_a_flushed_cache_runs_each_repeat_once(measurer: LocalMeasurer) -> None:
+    measurer._settings = replace(SETTINGS, cache_flush_mib=8, min_repeat_secs=0.01)
+    flushed = measure(measurer, scaled(1.0))[0]
+    assert flushed.error is None and max(flushed.run_secs) < 0.005
+
+
+def test_workers_killed_from_outside_are_replaced_and_lose_nothing(measurer: LocalMeasurer) -> None:
+    measure(measurer, scaled(1.0))
+    results = measurer.measure([scaled(1.0) for _ in range(4)], None)
+    first = next(results)  # all four are built and wait in their workers
+    for worker in measurer._workers:
+        if worker._process is not None:
+            worker._process.send_signal(signal.SIGKILL)
+            worker._process.wait()
+    assert [m.error for m in (first, *results)] == [None] * 4
+
+
+def test_a_program_that_kills_its_builder_is_a_crash(measurer: LocalMeasurer, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure(measurer, scaled(1.0))
+    measurer._settings = replace(SETTINGS, memory_mib=1)  # too little for LLVM
+    failed = measure(measurer, scaled(1.0))[0]
+    assert failed.error in ("crash", "build_error")
+    measurer._settings = SETTINGS
+    assert measure(measurer, scaled(1.0))[0].error is None
+
+
+def test_building_goes_on_while_running_waits_off_the_cpu(measurer: LocalMeasurer) -> None:
+    measurer._overlap = True
+    results = measure(measurer, *(scaled(f) for f in (1.0, 1.01, 1.0, 1.01, 1.0)))
+    assert [m.error for m in results] == [None, "wrong_result", None, "wrong_result", None]
+
+
+SCRIPT = """
+import sys, yaml
+sys.path[:0] = ["tests", "tests/evaluation"]
+from test_measure import LocalMeasurer, SETTINGS, endless, scaled, target, workload
+local = LocalMeasurer(workload(), target(), SETTINGS)
+try:
+    print(local._scratch, [m.error for m in local.measure([scaled(1.0)], None)], flush=True)
+    print([m.error for m in local.measure([endless()], None)])
+finally:
+    local.close()
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_behind(how: signal.Signals) -> None:
+    """Not a process, not a file: after Ctrl-C to the whole group, and after kill -9 of the parent alone."""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
-    measurer.measure([scaled(1.0)])  # the worker is up, so the limit is the kernel's alone
-    measurer._settings = MeasureConfig(max_repeats=1, budget_secs=0.01, timeout_secs=2.0)
-    slow, after = measurer.measure([kernel(c, a, b), scaled(1.0)])
-    assert slow.error == "timeout"
-    assert after.error is None
-
-
-def test_a_worker_killed_from_outside_is_replaced(measurer: LocalMeasurer) -> None:
-    measurer.measure([scaled(1.0)])
-    process = measurer._worker._process
-    assert process is not None
-    process.kill()
-    process.wait()
-    assert measurer.measure([scaled(1.0)])[0].error is None
+    assert parent.stdout is not None
+    scratch = parent.stdout.readline().split()[0]
+    assert Path(scratch).is_dir()
+    time.sleep(0.5)  # into the endless kernel
+    family = psutil.Process(parent.pid).children(recursive=True)
+    assert len(family) >= 2
+    if how is signal.SIGINT:
+        os.killpg(parent.pid, how)
+    else:
+        parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive
+    assert not Path(scratch).exists()

@@ -1,0 +1,155 @@
+"""How much repeated measurements of one program differ on a device: no smaller difference is an improvement.
+
+Recorded are, per device and workload, measurements of one and the same program, minutes apart, in
+``<recordings>/<device>/noise/<workload>.jsonl``: a header, then one measurement per line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from colt_pipeline.errors import ConfigError
+from colt_pipeline.runs.jsonl import read_lines
+
+SCHEMA = 1
+MIN_MEASUREMENTS = 8
+"""With fewer, the 95th percentile over pairs (28 of them) would rest on a single pair."""
+
+_STATISTICS = ("median_secs", "spread_within", "spread_between", "floor")
+NOISE_COLUMNS = ("device", "workload", "program", "measurements", "errors", "minutes", *_STATISTICS)
+
+
+@dataclass(frozen=True)
+class _Repeat:
+    program: str
+    elapsed_secs: float
+    run_secs: tuple[float, ...]
+    """Empty if the measurement failed."""
+
+
+def read_noise(recordings: Path) -> pd.DataFrame:
+    """What the noise recordings of all devices say.
+
+    Returns:
+        One row per device and workload: device, workload, program (its key), measurements (the good ones), errors
+        (the failed ones), minutes (from the first good one to the last), and the columns of `noise_statistics`.
+
+    Raises:
+        ConfigError: `recordings` is no directory, or a file is not what it should be.
+        JournalError: A line is not a JSON object.
+    """
+    if not recordings.is_dir():
+        raise ConfigError(f"{recordings} is not a directory; name the one that holds the recordings of the devices")
+    paths = sorted(recordings.glob("*/noise/*.jsonl"), key=lambda path: path.relative_to(recordings).as_posix())
+    return pd.DataFrame([_row(path) for path in paths], columns=list(NOISE_COLUMNS))
+
+
+def noise_statistics(run_secs: Sequence[Sequence[float]]) -> dict[str, float]:
+    """The spread of repeated measurements, each given by the seconds of its timed runs; its latency is their median.
+
+    Returns:
+        median_secs: median of the latencies;
+        spread_within: median over measurements of (interquartile range of the runs / latency);
+        spread_between: (95th - 5th percentile of the latencies) / their median;
+        floor: see `noise_floor`.
+        All are NaN where there is no measurement.
+    """
+    if not run_secs:
+        return dict.fromkeys(_STATISTICS, math.nan)
+    quartiles = np.array([np.percentile(runs, (25, 50, 75)) for runs in run_secs])
+    latencies = quartiles[:, 1]
+    low, median, high = np.percentile(latencies, (5, 50, 95))
+    within = np.median((quartiles[:, 2] - quartiles[:, 0]) / latencies)
+    values = (median, within, (high - low) / median, noise_floor(latencies))
+    return {name: float(value) for name, value in zip(_STATISTICS, values, strict=True)}
+
+
+def noise_floor(latencies: Sequence[float] | np.ndarray[Any, Any]) -> float:
+    """The ratio (at least 1) below which 95 % of all pairs of `latencies` of one program lie.
+
+    "A is faster than B" means latency of B / latency of A > floor. This is the noise of two single measurements, so
+    for means over several seeds it is on the safe side. NaN (unknown) below MIN_MEASUREMENTS.
+    """
+    values = np.asarray(latencies, dtype=float)
+    if len(values) < MIN_MEASUREMENTS:
+        return math.nan
+    first, second = values[np.array(np.triu_indices(len(values), k=1))]
+    return float(np.percentile(np.maximum(first, second) / np.minimum(first, second), 95))
+
+
+def comparison_floor(runs: pd.DataFrame, noise: pd.DataFrame) -> float:
+    """The ratio that the latencies of `runs`, all of one workload, must exceed to count as different.
+
+    Args:
+        runs: Rows of `Tidy.runs`.
+        noise: `Tidy.noise`.
+
+    Returns:
+        1 for estimates, which have no noise. NaN (unknown) if none was recorded, too little was, or the latencies
+        come from several devices or are part estimated, part measured.
+    """
+    kinds = runs[["device", "workload", "measurement"]].drop_duplicates()
+    if len(kinds) != 1:
+        return math.nan
+    if kinds["measurement"].iloc[0] == "estimated":
+        return 1.0
+    floors = noise.merge(kinds, on=["device", "workload"])["floor"]
+    return float(floors.iloc[0]) if len(floors) else math.nan
+
+
+def _row(path: Path) -> dict[str, Any]:
+    lines = read_lines(path)
+    _check_header(path, lines)
+    repeats = [_repeat(path, number, line) for number, line in enumerate(lines[1:], start=2)]
+    for number, repeat in enumerate(repeats, start=2):
+        if repeat.program != repeats[0].program:
+            raise _broken(path, number, f"program {repeat.program} is not that of line 2; noise is that of one program")
+    good = [repeat for repeat in repeats if repeat.run_secs]
+    elapsed = [repeat.elapsed_secs for repeat in good]
+    return {
+        "device": path.parent.parent.name,
+        "workload": path.stem,
+        "program": repeats[0].program if repeats else "",
+        "measurements": len(good),
+        "errors": len(repeats) - len(good),
+        "minutes": (max(elapsed) - min(elapsed)) / 60 if good else math.nan,
+        **noise_statistics([repeat.run_secs for repeat in good]),
+    }
+
+
+def _check_header(path: Path, lines: list[dict[str, Any]]) -> None:
+    header = lines[0] if lines else {}
+    # The name of the file is what the runs are matched with; an estimate repeats exactly and would give a floor of 1.
+    for name, expected in (("schema", SCHEMA), ("workload", path.stem), ("measurement", "measured")):
+        if header.get(name) != expected:
+            raise _broken(path, 1, f"the header's {name} is {header.get(name)!r}, not {expected!r}")
+
+
+def _repeat(path: Path, number: int, line: dict[str, Any]) -> _Repeat:
+    if missing := {"program", "elapsed_secs", "run_secs", "error"}.difference(line):
+        raise _broken(path, number, f"lacks {', '.join(sorted(missing))}")
+    program, elapsed, runs, error = (line[name] for name in ("program", "elapsed_secs", "run_secs", "error"))
+    if not isinstance(program, str):
+        raise _broken(path, number, f"program {program!r} is no text")
+    if not _is_number(elapsed):
+        raise _broken(path, number, f"elapsed_secs {elapsed!r} is no number of seconds")
+    if error is not None:
+        return _Repeat(program, elapsed, ())
+    if not isinstance(runs, list) or not runs or not all(_is_number(secs) and secs > 0 for secs in runs):
+        raise _broken(path, number, f"run_secs {runs!r} is no list of positive seconds, and error is null")
+    return _Repeat(program, elapsed, tuple(runs))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _broken(path: Path, number: int, problem: str) -> ConfigError:
+    return ConfigError(f"{path}, line {number}: {problem}. Restore the file, or move it away to record it anew.")

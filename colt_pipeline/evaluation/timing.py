@@ -1,0 +1,56 @@
+"""How long to time a kernel: enough runs for a steady median, no more than the budget, few for a clear loser.
+
+Everything here is a function of the run times alone, no clock is read, so tests need no kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from colt_pipeline.config import MeasureConfig
+
+Timer = Callable[[int, int], Sequence[float]]
+"""(number, repeat) -> `repeat` run times in seconds, each the mean of `number` runs, after one discarded run."""
+
+
+def time_kernel(timer: Timer, settings: MeasureConfig, best_secs: float | None) -> tuple[tuple[float, ...], str]:
+    """Run times in seconds, and why timing stopped.
+
+    ``slower``: the first timed run took more than `settings.slower` times `best_secs`; ``steady``: the spread is
+    within `settings.max_spread`; ``repeats`` and ``budget``: a limit was reached first.
+    """
+    first = timer(1, 1)[0]
+    if best_secs is not None and settings.slower and first > settings.slower * best_secs:
+        return (first,), "slower"
+    # A flush precedes each timed run, so a run that repeats the kernel would be warm from the second on.
+    number = 1 if settings.cache_flush_mib else max(1, math.ceil(settings.min_repeat_secs / max(first, 1e-9)))
+    run_secs = [first] if number == 1 else []
+    spent = 2 * first  # and the discarded run
+    while True:
+        stop = _enough(run_secs, spent, settings)
+        if stop is not None:
+            return tuple(run_secs), stop
+        missing = settings.min_repeats - len(run_secs)
+        room = settings.max_repeats - len(run_secs)
+        results = timer(number, missing if missing > 0 else min(settings.min_repeats, room))
+        run_secs.extend(results)
+        spent += number * sum(results) + results[0]
+
+
+def spread(run_secs: Sequence[float]) -> float:
+    """Interquartile range / median."""
+    low, middle, high = np.quantile(run_secs, (0.25, 0.5, 0.75))
+    return float((high - low) / middle)
+
+
+def _enough(run_secs: Sequence[float], spent_secs: float, settings: MeasureConfig) -> str | None:
+    if len(run_secs) < settings.min_repeats:
+        return None
+    if spread(run_secs) <= settings.max_spread:
+        return "steady"
+    if len(run_secs) >= settings.max_repeats:
+        return "repeats"
+    return "budget" if spent_secs >= settings.budget_secs else None
