@@ -56,14 +56,17 @@ def observe(configs: Sequence[Config], minutes: float) -> Path:
     with ExitStack() as cleanup:
         subjects = [_subject(config, cleanup) for config in configs]
         lines: dict[str, list[dict[str, Any]]] = {s.workload.name: [s.header] for s in subjects}
-        start = time.monotonic()
+        start, rounds = time.monotonic(), 0
         while time.monotonic() - start < 60 * minutes:
             for s in subjects:
                 elapsed = round(time.monotonic() - start, 3)
                 measured = _measure(s, [s.module])[0]
                 fields = {k: v for k, v in asdict(measured).items() if k in ("run_secs", "error")}
                 lines[s.workload.name].append({"program": s.key, "elapsed_secs": elapsed, **fields})
-            print(f"{(time.monotonic() - start) / 60:.1f} of {minutes:g} minutes", file=sys.stderr, flush=True)
+            rounds += 1
+            if rounds in (1, 8) or rounds % 50 == 0:
+                passed = (time.monotonic() - start) / 60
+                print(f"{rounds} rounds, {passed:.1f} of {minutes:g} minutes", file=sys.stderr, flush=True)
     recordings = Path(configs[0].results) / "recordings"
     for s in subjects:
         path = recordings / s.backend.device.slug / "noise" / f"{s.workload.name}.jsonl"

@@ -16,18 +16,16 @@ import psutil
 import pytest
 import tvm
 from support import ROOT
-from tvm import te
 
 from colt_pipeline.config import MeasureConfig
 from colt_pipeline.evaluation.devices import cpu_target, host_cpu
 from colt_pipeline.evaluation.measure import LocalMeasurer
 from colt_pipeline.records import Measurement
 from colt_pipeline.space import Space
-from colt_pipeline.workloads import Workload, build
+from stages.faults import endless, hungry, out_of_bounds, scaled, unlinked, workload
 
 pytestmark = pytest.mark.tvm
 
-SHAPE = {"batch": 1, "tokens": 4, "inner": 32, "outer": 16}
 SETTINGS = MeasureConfig(
     min_repeats=3,
     max_repeats=4,
@@ -41,10 +39,6 @@ SETTINGS = MeasureConfig(
     memory_mib=1024,
     builders=2,
 )
-
-
-def workload() -> Workload:
-    return build("deepseek_r1_moe", SHAPE)
 
 
 def target() -> dict[str, object]:
@@ -70,56 +64,6 @@ def measure(measurer: LocalMeasurer, *modules: tvm.IRModule, best_secs: float | 
     return list(measurer.measure(modules, best_secs))
 
 
-def kernel(body: te.Tensor, a: te.Tensor, b: te.Tensor) -> tvm.IRModule:
-    return tvm.IRModule({"main": te.create_prim_func([a, b, body]).with_attr("global_symbol", "main")})
-
-
-def scaled(factor: float) -> tvm.IRModule:
-    """The workload's matmul times a factor: wrong unless it is 1."""
-    a, b = te.placeholder((1, 4, 32), name="A"), te.placeholder((32, 16), name="B")
-    k = te.reduce_axis((0, 32), name="k")
-    c = te.compute((1, 4, 16), lambda n, i, j: te.sum(a[n, i, k] * b[k, j] * te.const(factor, "float32"), axis=k))
-    return kernel(c, a, b)
-
-
-def out_of_bounds() -> tvm.IRModule:
-    """Writes far beyond the end of the output: the process dies."""
-    a, b = te.placeholder((1, 4, 32), name="A"), te.placeholder((32, 16), name="B")
-    c = te.compute((1, 4, 16), lambda n, i, j: a[n, i, j] + b[i, j], name="C")
-    text = str(kernel(c, a, b).script()).replace("C[v_n, v_i, v_j] =", "C[v_n, v_i + 100000000, v_j] =")
-    assert "100000000" in text
-    return tvm.script.from_source(text)
-
-
-def endless() -> tvm.IRModule:
-    """A loop of about a century."""
-    a, b = te.placeholder((1, 4, 32), name="A"), te.placeholder((32, 16), name="B")
-    k, n2 = te.reduce_axis((0, 2**31 - 1), name="k"), te.reduce_axis((0, 64), name="n2")
-    return kernel(
-        te.compute((1, 4, 16), lambda n, i, j: te.sum(te.sin(a[n, i, k % 32] * b[(k + n2) % 32, j]), axis=[k, n2])),
-        a,
-        b,
-    )
-
-
-def hungry(buffers: int = 1) -> tvm.IRModule:
-    """Allocates and fills 8 GB per buffer."""
-    a, b = te.placeholder((1, 4, 32), name="A"), te.placeholder((32, 16), name="B")
-    big = [
-        te.compute((2_000_000, 1000), lambda i, j: a[0, i % 4, j % 32] + b[j % 32, i % 16], name=f"big{n}")
-        for n in range(buffers)
-    ]
-    return kernel(te.compute((1, 4, 16), lambda n, i, j: sum((x[i, j] for x in big), a[n, i, j]), name="C"), a, b)
-
-
-def no_such_function() -> tvm.IRModule:
-    a, b = te.placeholder((1, 4, 32), name="A"), te.placeholder((32, 16), name="B")
-    c = te.compute(
-        (1, 4, 16), lambda n, i, j: tvm.tirx.call_extern("float32", "no_such_function", a[n, i, j] + b[i, j])
-    )
-    return kernel(c, a, b)
-
-
 def test_schedules_of_a_workload_measure_and_are_correct(measurer: LocalMeasurer) -> None:
     space = Space(workload().module, target())
     programs = space.initial(2, np.random.default_rng(0))
@@ -136,7 +80,7 @@ FAULTS = {
     "out_of_bounds": (out_of_bounds, "crash", "signal 11 (SIGSEGV)"),
     "endless": (endless, "timeout", "the run took longer than 1 s"),
     "hungry": (hungry, "run_error", "bad_alloc"),
-    "unlinked": (no_such_function, "crash", "signal 11"),
+    "unlinked": (unlinked, "crash", "signal 11"),
 }
 
 

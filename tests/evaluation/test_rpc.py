@@ -16,12 +16,13 @@ from threading import Thread
 
 import pytest
 from support import ROOT
-from test_measure import SETTINGS, endless, out_of_bounds, scaled, target, workload
+from test_measure import SETTINGS, target
 from tvm import rpc as tvm_rpc
 
 from colt_pipeline.config import RpcConfig
 from colt_pipeline.errors import DeviceError
 from colt_pipeline.evaluation.measure import LocalMeasurer
+from stages.faults import endless, out_of_bounds, scaled, workload
 
 pytestmark = pytest.mark.tvm
 

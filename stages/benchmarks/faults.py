@@ -1,0 +1,154 @@
+"""Every kind of fault provoked for real inside a search, what was recorded, and that the search went on."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import tvm
+
+from colt_pipeline.assemble import assemble
+from colt_pipeline.config import Config
+from colt_pipeline.evaluation.connect import local
+from colt_pipeline.evaluation.measure import LocalMeasurer, Measurer
+from colt_pipeline.events import Measured
+from colt_pipeline.records import Measurement
+from colt_pipeline.runs.jsonl import read_lines
+from colt_pipeline.search.loop import search
+from colt_pipeline.workloads import Workload
+from stages.benchmarks import Options, Row, composed
+from stages.faults import SHAPE, endless, hungry, out_of_bounds, scaled, unlinked
+
+_RUN_TIMEOUT_SECS = 3.0
+_DISK_KIB = 64
+
+# Sample number -> (what is done to it, the kernel that takes its place; None: it is the machine that misbehaves)
+PROVOKED: dict[int, tuple[str, Callable[[], tvm.IRModule] | None]] = {
+    6: ("an endless loop", endless),
+    9: ("writes 6 GB out of bounds", out_of_bounds),
+    11: ("allocates 104 GB", hungry),
+    14: ("a wrong result", lambda: scaled(1.01)),
+    17: ("calls a function that does not exist", unlinked),
+    20: ("its worker is killed by signal 9", None),
+}
+
+
+class Saboteur:
+    """A measurer that replaces some kernels by faulty ones and kills a worker."""
+
+    def __init__(self, inner: LocalMeasurer) -> None:
+        self._inner = inner
+        self._seen = -1  # the first program is the baseline
+        self.results: dict[int, Measurement] = {}
+
+    def measure(self, modules: Sequence[tvm.IRModule], best_secs: float | None) -> Iterator[Measurement]:
+        numbers = range(self._seen + 1, self._seen + 1 + len(modules))
+        self._seen += len(modules)
+        made = [
+            make() if (make := PROVOKED.get(n, ("", None))[1]) else m for n, m in zip(numbers, modules, strict=True)
+        ]
+        results = self._inner.measure(made, best_secs)
+        for number in numbers:
+            killer = threading.Timer(0.0, self._kill) if PROVOKED.get(number) == PROVOKED[20] else None
+            if killer is not None:
+                killer.start()
+                killer.join()
+            self.results[number] = next(results)
+            yield self.results[number]
+
+    def _kill(self) -> None:
+        for worker in self._inner._workers:
+            if worker._process is not None:
+                os.kill(worker._process.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def rows(options: Options) -> list[Row]:
+    """One row per fault: what was provoked, what was recorded, and how the search went on."""
+    with tempfile.TemporaryDirectory() as scratch:
+        config = composed([f"results={scratch}", "run=faults", *_tiny(options.candidates)])
+        config = replace(config, measure=replace(config.measure, run_timeout_secs=_RUN_TIMEOUT_SECS))
+        found = _in_a_search(config)
+    return [*found, _full_disk(options.candidates)]
+
+
+def _tiny(samples: int) -> list[str]:
+    shape = [f"workload.shape.{key}={value}" for key, value in SHAPE.items()]
+    return ["workload=deepseek_r1_moe", *shape, f"samples={samples}", "search.warmup_samples=8", "model_set=4"]
+
+
+def _in_a_search(config: Config) -> list[Row]:
+    made: list[Saboteur] = []
+
+    def connect(workload: Workload) -> Measurer:
+        inner = local(config).connect(workload)
+        assert isinstance(inner, LocalMeasurer)
+        made.append(Saboteur(inner))
+        return made[0]
+
+    with assemble(config, connect) as job:
+        events = list(search(job.world, job.journal, job.state))
+    samples = [s for e in events if isinstance(e, Measured) for s in e.samples]
+    found = []
+    for number, (what, _) in PROVOKED.items():
+        result = made[0].results[number]
+        after = made[0].results.get(number + 1)
+        found.append(
+            {
+                "provoked": what,
+                "sample": number,
+                "recorded": result.error or "a latency",
+                "detail": result.detail,
+                "next_sample": "-" if after is None else after.error or "a latency",
+                "search": f"{job.state.finished} after {len(samples)} samples",
+            }
+        )
+    return found
+
+
+def _full_disk(samples: int) -> Row:
+    """A search on a small disk that fills up, goes on after room was made, and has lost nothing."""
+    with tempfile.TemporaryDirectory() as mount:
+        size = f"size={_DISK_KIB}k"
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", mount], capture_output=True, check=False)
+        if done.returncode:
+            raise PermissionError(errno.EPERM, "the full disk needs a small tmpfs, and only root may mount one")
+        try:
+            first = _run(mount, samples)
+            before = _lines(Path(mount))
+            subprocess.run(["mount", "-o", "remount,size=64m", mount], check=True)
+            second = _run(mount, samples)
+            after = _lines(Path(mount))
+        finally:
+            subprocess.run(["umount", mount], check=True)
+    kept = all(after[name][: len(lines)] == lines for name, lines in before.items())
+    return {
+        "provoked": f"the disk ({_DISK_KIB} KiB) is full",
+        "sample": "-",
+        "recorded": f"exit status {first.returncode}: {first.stderr.splitlines()[-1].replace(mount, 'RESULTS')}",
+        "detail": f"{sum(map(len, before.values()))} lines before, all of them kept: {kept}",
+        "next_sample": "-",
+        "search": f"with more room: exit status {second.returncode}, {len(after['events.jsonl'])} events",
+    }
+
+
+def _run(results: str, samples: int) -> subprocess.CompletedProcess[str]:
+    flags = [f"results={results}", "run=disk", f"hydra.run.dir={tempfile.gettempdir()}/colt-faults", *_tiny(samples)]
+    command = [sys.executable, "-m", "colt_pipeline.tune", "hydra.output_subdir=null", *flags]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def _lines(results: Path) -> dict[str, list[str]]:
+    """The parsed lines of every journal and recording, by file name."""
+    return {p.name: [json.dumps(line) for line in read_lines(p)] for p in sorted(results.rglob("*.jsonl"))}
