@@ -1,17 +1,19 @@
 """The same candidates through this project's measurement and through TVM's, side by side.
 
 Each candidate is timed five times after warm-up by every method; this project also checks the result against the
-reference, TVM does not. `own f_build` spares TVM's builder the import of all tensor intrinsics. One row is this project's default
-setting, which stops when the spread is small or a candidate is clearly slower than the best.
+reference, TVM does not. `own f_build` spares TVM's builder the import of all tensor intrinsics. One row is this
+project's default setting, which stops when the spread is small or a candidate is clearly slower than the best.
 """
 
 from __future__ import annotations
 
 import math
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import tvm
@@ -90,10 +92,11 @@ def _tvm(target: dict[str, object], modules: list[tvm.IRModule], f_build: Callab
     runner = ms.runner.LocalRunner(evaluator_config=settings)
     built = builder.build([ms.builder.BuilderInput(m, tvm.target.Target(target)) for m in modules])
     ready = [i for i, result in enumerate(built) if result.error_msg is None]
-    inputs = [ms.runner.RunnerInput(built[i].artifact_path, str(target["kind"]), arguments) for i in ready]
+    inputs = [ms.runner.RunnerInput(built[i].artifact_path, "cpu", arguments) for i in ready]
     results = [future.result() for future in runner.run(inputs)]
     trials: Trials = [None] * len(modules)
     for i, result in zip(ready, results, strict=True):
+        shutil.rmtree(Path(str(built[i].artifact_path)).parent)
         if result.error_msg is None:
             trials[i] = [float(t) for t in result.run_secs]
     return trials

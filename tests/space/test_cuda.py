@@ -1,0 +1,94 @@
+"""TVM's CUDA space: samples that verification accepts, transformations, the bound baseline, and real PTX."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+import tvm
+from test_program import SHAPES
+
+from colt_pipeline.errors import SpaceError
+from colt_pipeline.evaluation.devices import cuda_target
+from colt_pipeline.records import Rejection
+from colt_pipeline.space import Program, Space
+from colt_pipeline.space.generate import generate
+from colt_pipeline.space.threads import _factorize, draw_tiles
+from colt_pipeline.workloads import build
+
+pytestmark = pytest.mark.tvm
+
+TARGET = cuda_target("sm_75", to_compile=False)
+
+
+def space(name: str) -> Space:
+    return Space(build(name, SHAPES[name]).module, TARGET)
+
+
+@pytest.mark.parametrize("name", ["deepseek_r1_moe", "flux_conv", "flux_attention", "llama3_8b_attention_core"])
+def test_samples_are_bound_verified_and_reloadable(name: str) -> None:
+    here = space(name)
+    programs = here.initial(2, np.random.default_rng(0))
+    again = space(name)
+    for program in programs:
+        assert 'thread="threadIdx.x"' in program.text
+        assert again.load(program.key, program.trace_json).text == program.text
+    assert [p.key for p in space(name).initial(2, np.random.default_rng(0))] == [p.key for p in programs]
+    assert 'thread="blockIdx.x"' in str(here.baseline.script())
+
+
+def test_transformations_change_programs_and_cpu_ones_are_not_offered() -> None:
+    here = space("flux_attention")
+    program = here.initial(1, np.random.default_rng(0))[0]
+    names = [t.name for t in here.applicable(program)]
+    assert "TileSize" in names and "ThreadBinding" in names
+    assert not {"Parallel", "ComputeLocation"} & set(names)
+    for name in names:
+        child = here.apply(program, [name], np.random.default_rng(1), 16, lambda key: key == program.key)
+        assert isinstance(child, (Program, Rejection))
+    grown = here.apply(program, ["TileSize"], np.random.default_rng(1), 16, lambda key: key == program.key)
+    assert isinstance(grown, Program) and grown.key != program.key
+
+
+@pytest.mark.parametrize(
+    ("extent", "count", "most"), [(4096, 5, 64), (7168, 3, 64), (17, 5, 64), (1, 5, 64), (66, 2, 8)]
+)
+def test_factors_multiply_to_the_extent(extent: int, count: int, most: int) -> None:
+    rng = np.random.default_rng(0)
+    draws = {tuple(_factorize(extent, count, most, rng)) for _ in range(50)}
+    for factors in draws:
+        assert math.prod(factors) == extent and len(factors) == count and factors[-1] <= most
+    assert len(draws) > 1 or extent in (1,)
+
+
+def test_drawn_tiles_keep_the_threads_within_bounds() -> None:
+    module = build("deepseek_r1_moe", SHAPES["deepseek_r1_moe"]).module
+    _, designs = generate(module, TARGET)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        trace = draw_tiles(designs[0], rng)
+        assert 32 <= threads(trace) <= 1024
+
+
+def threads(trace: Any) -> int:
+    """The product of the third factors of the spatial tiles (structure SSSRRSRS)."""
+    tiles = [trace.get_decision(i) for i in trace.insts if i.kind.name == "SamplePerfectTile"]
+    return math.prod(int(t[2]) for t in tiles if len(t) == 5)
+
+
+def test_nothing_valid_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = space("deepseek_r1_moe")
+    monkeypatch.setattr(Space, "_realize", lambda *_, **__: None)
+    with pytest.raises(SpaceError, match="no valid initial program in 256 samples of 1 design spaces"):
+        here.initial(1, np.random.default_rng(0))
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
+def test_samples_and_baseline_compile_to_ptx() -> None:
+    here = space("deepseek_r1_moe")
+    for module in (here.baseline, here.initial(1, np.random.default_rng(0))[0].schedule.mod):
+        library = tvm.compile(module, target=tvm.target.Target(TARGET))
+        assert library.mod.imports[0].kind == "cuda"
