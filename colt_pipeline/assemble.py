@@ -179,8 +179,8 @@ def _place(config: Config, workload: Workload) -> _Place:
             )
         return _replayed(config, *recorded.popitem())
     try:
-        found = backends(config)
-    except DeviceError:
+        found, absent = backends(config)
+    except (DeviceError, ConfigError):
         if config.device != "auto" or len(recorded) != 1:
             raise
         return _replayed(config, *recorded.popitem())
@@ -191,7 +191,8 @@ def _place(config: Config, workload: Workload) -> _Place:
         found = found if own is None else {own: found[own]}
     name, backend = next(iter(found.items()))
     slug, header = backend.device.slug, backend.header(workload, config.measure)
-    return _Place(_directory(config, slug), header, backend, f"device={name}: {slug}, latencies {backend.measurement}")
+    words = f"device={name}: {slug}, latencies {backend.measurement}" + (f" ({absent})" if absent else "")
+    return _Place(_directory(config, slug), header, backend, words)
 
 
 def _replayed(config: Config, slug: str, header: dict[str, Any]) -> _Place:

@@ -170,6 +170,7 @@ class Config:
         return {k: v for k, v in full.items() if k not in ("results", "record", "device", "rpc")}
 
 
+TARGET_KINDS = ("llvm", "cuda")
 RECORD_MODES = ("replay", "missing", "all")
 
 
@@ -187,6 +188,12 @@ def load(raw: DictConfig) -> Config:
     assert isinstance(config, Config)
     _choice("model_set", config.model_set, list(config.model_sets))
     _choice("record.mode", config.record.mode, list(RECORD_MODES))
+    _choice("target.kind", config.target.kind, list(TARGET_KINDS))
+    for key, value in vars(config.target.gpu).items() if config.target.gpu else ():
+        if not isinstance(value, str) and not 0 < value < math.inf:
+            raise ConfigError(f"target.gpu.{key}={value} must be positive")
+    if not 0 < config.rpc.port < 1 << 16:
+        raise ConfigError(f"rpc.port={config.rpc.port} is no port")
     _model_set(config)
     _at_least(1, samples=config.samples)
     _at_least(0, seed=config.seed)
@@ -213,12 +220,13 @@ def load(raw: DictConfig) -> Config:
             "measure.max_spread": measure.max_spread,
             "measure.min_repeat_secs": measure.min_repeat_secs,
             "measure.budget_secs": measure.budget_secs,
-            "measure.slower": measure.slower,
             "measure.cache_flush_mib": measure.cache_flush_mib,
             "measure.builders": measure.builders,
             "rpc.timeout_secs": config.rpc.timeout_secs,
         },
     )
+    if measure.slower:
+        _at_least(1, **{"measure.slower": measure.slower})
     _at_least(measure.min_repeats, **{"measure.max_repeats": measure.max_repeats})
     for key in ("build_timeout_secs", "run_timeout_secs"):
         if not 0 < getattr(measure, key) < math.inf:

@@ -79,7 +79,7 @@ def observe(configs: Sequence[Config], minutes: float) -> Path:
 
 def _subject(config: Config, cleanup: ExitStack) -> _Subject:
     workload = build(config.workload.name, config.workload.shape)
-    backend = next(iter(backends(config).values()))
+    backend = next(iter(backends(config)[0].values()))
     if backend.measurement != "measured":
         raise DeviceError(
             f"latencies for target={config.target.name} are {backend.measurement} here: they have no noise"
@@ -103,7 +103,7 @@ def _subject(config: Config, cleanup: ExitStack) -> _Subject:
 
 
 def _measure(subject: _Subject, modules: list[tvm.IRModule]) -> list[Measurement]:
-    with device_lock(subject.backend.device.slug):
+    with device_lock(subject.backend.device.lock):
         return list(subject.measurer.measure(modules, None))
 
 

@@ -59,7 +59,8 @@ def _progress(job: Job, elapsed_secs: float, resumed_at: int) -> None:
     done = len(state.samples)
     left = elapsed_secs / (done - resumed_at) * (config.samples - done)
     calls = " ".join(f"{name}:{s.regular_calls}+{s.course_alterations}" for name, s in state.stats.items())
-    speedup = "-" if state.speedup is None else f"{state.speedup:.2f}x"
+    assert state.started is not None
+    speedup = "-" if state.speedup is None else f"{state.speedup:.2f}x{_mark(state.started.measurement)}"
     who = "calls of stand-ins for" if "embedded" in {m.provider for m in job.world.models} else "calls"
     print(
         f"{config.run}  {done}/{config.samples} samples  best {speedup}  {who} {calls}  ETA {left:.0f} s",
@@ -89,9 +90,10 @@ def _write(job: Job, elapsed_secs: float) -> dict[str, Any]:
     rundir.write_csv("calls.csv", outcome.calls(state, world.models, world.largest.name))
     if state.best is not None:
         best = world.program(state.programs[state.best.program])
-        rundir.write_text("best.txt", "\n".join([*best.history, "", best.code]) + "\n")
-        trace = {"workload_hash": job.workload.hash, "target": job.target, "trace": json.loads(best.trace_json)}
-        rundir.write_json("best.json", trace)
+        title = f"# {state.best.latency_secs:.6g} s, {summary['measurement']} ({summary['device']})"
+        rundir.write_text("best.txt", "\n".join([title, *best.history, "", best.code]) + "\n")
+        of_best = {"workload_hash": job.workload.hash, "target": job.target, "measurement": summary["measurement"]}
+        rundir.write_json("best.json", {**of_best, "trace": json.loads(best.trace_json)})
     if job.cassette.asked or job.evaluator.measured:
         laps = {name: round(seconds, 3) for name, seconds in sorted(world.watch.seconds.items())}
         # Wall-clock times, so that runs side by side can be told from one another.
@@ -102,18 +104,24 @@ def _write(job: Job, elapsed_secs: float) -> dict[str, Any]:
     return summary
 
 
+def _mark(measurement: str) -> str:
+    """What follows a number that was not measured."""
+    return "" if measurement == "measured" else f" ({measurement})"
+
+
 def _table(rows: list[dict[str, Any]]) -> str:
     """The summary table: one line per run; "live" counts the answers and programs that were not replayed."""
     cells = [
         ("run", "samples", "errors", "baseline", "best", "speedup", "calls", "altered", "faults", "live", "stopped")
     ]
     for s in rows:
-        best = "-" if s["best_secs"] is None else f"{s['best_secs'] * 1e3:.3f} ms"
-        speedup = "-" if s["speedup"] is None else f"{s['speedup']:.2f}x"
+        mark = _mark(s["measurement"])
+        best = "-" if s["best_secs"] is None else f"{s['best_secs'] * 1e3:.3f} ms{mark}"
+        speedup = "-" if s["speedup"] is None else f"{s['speedup']:.2f}x{mark}"
         counts = (s["regular_calls"], s["course_alterations"], sum(s["rejections"].values()))
         live = f"{s['asked']}+{s['measured']}"
         errors = " ".join(f"{kind}:{number}" for kind, number in s["sample_errors"].items()) or "-"
-        measured = (str(s["samples"]), errors, f"{s['baseline_secs'] * 1e3:.1f} ms", best, speedup)
+        measured = (str(s["samples"]), errors, f"{s['baseline_secs'] * 1e3:.1f} ms{mark}", best, speedup)
         cells.append((s["run"], *measured, *map(str, counts), live, str(s["stopped"])))
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]

@@ -231,6 +231,35 @@ def test_the_recording_of_another_device_is_replayed(
     assert job.source.startswith("recorded ledger of ")
 
 
+GPU = (
+    "workload=deepseek_r1_moe",
+    "target=rtx2080ti",
+    "search.warmup_samples=8",
+    "model_set=4",
+    "samples=16",
+    "run=gpu",
+)
+
+
+def test_an_estimated_run_repeats_replays_and_says_what_it_is(composed: Compose, tmp_path: Path) -> None:
+    config = composed(*GPU, "device=estimate")
+    with assemble(config) as job:
+        list(search(job.world, job.journal, job.state))
+    assert "latencies estimated" in job.source
+    assert job.state.started is not None and job.state.started.measurement == "estimated"
+    assert all(s.latency_secs for s in job.state.samples)
+    assert any((Path(config.results) / "recordings").glob("estimate-*/adhoc/gpu/measurements.jsonl"))
+    again, replay = (
+        composed(*GPU, *flags, f"results={tmp_path / flags[0]}") for flags in (["device=auto"], ["record=replay"])
+    )
+    move_recordings(config, replay)
+    for other in (again, replay):
+        with assemble(other) as repeated:
+            list(search(repeated.world, repeated.journal, repeated.state))
+        assert journal(other) == journal(config)
+    assert repeated.source.startswith("recorded ledger of estimate-")
+
+
 def command(results: Path, *overrides: str) -> list[str]:
     shown = [f"results={results}", f"hydra.run.dir={results}/logs", f"hydra.sweep.dir={results}/logs"]
     return [sys.executable, "-m", "colt_pipeline.tune", *TINY, *shown, "measure.budget_secs=0.01", *overrides]
@@ -326,6 +355,23 @@ def test_an_unwritable_results_directory_is_named(tmp_path: Path) -> None:
         [*command(tmp_path), f"results={tmp_path / 'file'}"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode != 0 and "cannot write" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_one_sweep_measures_a_cpu_and_estimates_a_gpu(tmp_path: Path) -> None:
+    sweep = [
+        *command(tmp_path, "samples=6", "target=cpu,h100", "model_set=2,4", "run=${target.name}-${model_set}"),
+        "-m",
+    ]
+    done = subprocess.run(sweep, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    summaries = [json.loads(p.read_text()) for p in sorted((tmp_path / "runs").rglob("summary.json"))]
+    assert [(s["target"], s["measurement"]) for s in summaries] == [("cpu", "measured")] * 2 + [
+        ("h100", "estimated")
+    ] * 2
+    rows = [line for line in done.stdout.splitlines() if line.startswith(("cpu", "h100"))]
+    assert ["(estimated)" in row for row in rows] == [row.startswith("h100") for row in rows]
+    assert "relative error <= 0.0001" in done.stdout
+    assert done.stderr.count("device=estimate: estimate-nvidia-h100") == 2
 
 
 def test_a_sweep_goes_on_after_a_bad_job_and_reports_it(tmp_path: Path) -> None:

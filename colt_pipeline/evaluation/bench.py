@@ -15,11 +15,8 @@ from colt_pipeline.evaluation.timing import time_kernel
 from colt_pipeline.records import Measurement
 from colt_pipeline.workloads import Workload
 
-_RPC_DEVICE = 128
-"""TVM adds this to the type of a device behind RPC."""
-
-TVM_ERRORS = (RuntimeError, TypeError, ValueError, AttributeError, KeyError)
-"""What TVM raises for a program that it cannot build or run."""
+TVM_ERRORS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError, OSError, MemoryError)
+"""What TVM, and the compilers that it calls, raise for a program that they cannot build or run."""
 
 
 class Bench:
@@ -34,20 +31,17 @@ class Bench:
         self._inputs = [tvm.runtime.tensor(x, tvm.cpu()) for x in inputs]
 
     def measure(self, kernel: Any, device: Any, settings: MeasureConfig, best_secs: float | None) -> Measurement:
-        """Time and check ``main`` of a loaded module on `device`, here or remote."""
+        """Time and check ``main`` of a loaded module on `device`, here or remote.
+
+        Raises:
+            TVM_ERRORS: the device refuses the kernel or the data.
+        """
         on_host = device.dlpack_device_type() == tvm.cpu().dlpack_device_type()
         inputs = self._inputs if on_host else [tvm.runtime.tensor(x.numpy(), device) for x in self._inputs]
         # NaN everywhere: an output that the kernel leaves unwritten shows as wrong.
         out = tvm.runtime.tensor(np.full(self._shape, np.nan, "float32"), device)
-
-        remote = device.dlpack_device_type() >= _RPC_DEVICE
-        timer = self._timed_there if remote else self._timed_here
-        try:
-            run_secs, stop = time_kernel(partial(timer, kernel, device, [*inputs, out], settings), settings, best_secs)
-        except TVM_ERRORS as error:
-            return Measurement(error="run_error", detail=last_line(error))
-        if not all(math.isfinite(t) and t > 0 for t in run_secs):
-            return Measurement(error="run_error", detail=f"the device reports the run times {run_secs}")
+        timer = partial(_on_host if on_host else _on_device, kernel, device, [*inputs, out], settings.cache_flush_mib)
+        run_secs, stop = time_kernel(timer, settings, best_secs)
         difference = float(np.abs(out.numpy() - self.expected).max() / np.abs(self.expected).max())
         if not difference <= self._rtol:
             detail = f"relative error {difference:.3g}, allowed {self._rtol:g}"
@@ -55,31 +49,25 @@ class Bench:
             return Measurement(run_secs, "wrong_result", detail, finite, stop)
         return Measurement(run_secs, max_relative_error=difference, stop=stop)
 
-    @staticmethod
-    def _timed_here(
-        kernel: Any, device: Any, arguments: list[Any], settings: MeasureConfig, number: int, repeat: int
-    ) -> list[float]:
-        """Like TVM's time_evaluator, but without its discarded run in each call: the kernel is warm already."""
-        main, times = kernel.get_function("main"), []
-        for _ in range(repeat):
-            if settings.cache_flush_mib:
-                np.zeros(settings.cache_flush_mib << 18, np.float32).fill(1)
-            device.sync()
-            begin = time.perf_counter()
-            for _ in range(number):
-                main(*arguments)
-            device.sync()
-            times.append((time.perf_counter() - begin) / number)
-        return times
 
-    @staticmethod
-    def _timed_there(
-        kernel: Any, device: Any, arguments: list[Any], settings: MeasureConfig, number: int, repeat: int
-    ) -> list[float]:
-        """On the server's clock, so that the network is not timed."""
-        flush = settings.cache_flush_mib << 20
-        evaluate = kernel.time_evaluator("main", device, number=number, repeat=repeat, cache_flush_bytes=flush)
-        return [float(t) for t in evaluate(*arguments).results]
+def _on_host(kernel: Any, device: Any, arguments: list[Any], flush_mib: int, number: int, repeat: int) -> list[float]:
+    """Run times on this machine's CPU; TVM's time_evaluator would discard a run in each call."""
+    main, times = kernel.get_function("main"), []
+    for _ in range(repeat):
+        if flush_mib:
+            np.empty(flush_mib << 18, np.float32).fill(1)
+        begin = time.perf_counter()
+        for _ in range(number):
+            main(*arguments)
+        times.append((time.perf_counter() - begin) / number)
+    return times
+
+
+def _on_device(kernel: Any, device: Any, arguments: list[Any], flush_mib: int, number: int, repeat: int) -> list[float]:
+    """Run times by the device's own clock (CUDA events) or a server's, after a run that TVM discards."""
+    flush = flush_mib << 20
+    evaluate = kernel.time_evaluator("main", device, number=number, repeat=repeat, cache_flush_bytes=flush)
+    return [float(t) for t in evaluate(*arguments).results]
 
 
 def last_line(error: Exception) -> str:

@@ -12,6 +12,7 @@ import tvm
 from colt_pipeline.config import Config, MeasureConfig
 from colt_pipeline.errors import ConfigError, DeviceError
 from colt_pipeline.evaluation import remote
+from colt_pipeline.evaluation.bench import TVM_ERRORS, last_line
 from colt_pipeline.evaluation.devices import (
     Device,
     cpu_target,
@@ -30,6 +31,8 @@ from colt_pipeline.workloads import Workload
 _log = logging.getLogger(__name__)
 _ESTIMATE = 1
 """Version of the formula in estimate.py: latencies of two versions are those of two devices."""
+_LOOK_SECS = 60.0
+"""For a look at an RPC server's facts."""
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -69,8 +72,8 @@ class Estimator:
         for module in modules:
             try:
                 yield Measurement((estimate_secs(module, self._target, self._gpu),))
-            except ValueError as error:
-                yield Measurement(error="run_error", detail=str(error))
+            except TVM_ERRORS as error:
+                yield Measurement(error="run_error", detail=last_line(error))
 
     def close(self) -> None:
         pass
@@ -100,19 +103,17 @@ def rpc(config: Config) -> Backend:
     """
     if not config.rpc.key:
         raise DeviceError("no RPC tracker is configured (rpc.key is empty)")
-    remote.connect(config.rpc).close()
     if config.rpc.host not in _LOOPBACK:
         _log.warning(
             "rpc.host=%s: TVM's RPC has no authentication; whoever reaches it runs code there", config.rpc.host
         )
-    device = rpc_device(config.rpc, config.target)
+    device = rpc_device(config.rpc, config.target, remote.request(config.rpc, _LOOK_SECS))
     arch = device.facts["arch"]
-    if config.target.kind == "cuda":
-        target = cuda_target(arch, to_compile=True)
-    else:
-        target = cpu_target(config.target.cores or host_cpu().facts["threads"], arch)
+    on_gpu = config.target.kind == "cuda"
+    target = cuda_target(arch, to_compile=True) if on_gpu else cpu_target(device.facts["threads"], arch)
+    slots = max(remote.servers(config.rpc), 1)
     return Backend(
-        device, target, "measured", lambda workload: LocalMeasurer(workload, target, config.measure, config.rpc)
+        device, target, "measured", lambda workload: LocalMeasurer(workload, target, config.measure, config.rpc, slots)
     )
 
 
@@ -134,15 +135,16 @@ BACKENDS: dict[str, Callable[[Config], Backend]] = {"local": local, "rpc": rpc, 
 """``device=`` -> backend, in the order that ``device=auto`` tries."""
 
 
-def backends(config: Config) -> dict[str, Backend]:
-    """The backends that `config.device` allows and that are there, by name, best first.
+def backends(config: Config) -> tuple[dict[str, Backend], str]:
+    """The backends that `config.device` allows and that are there, by name, best first; and why others are not.
 
     Raises:
         DeviceError: none is.
         ConfigError: unknown device, or a target that the device refuses.
     """
     if config.device == "auto":
-        found, reasons = {}, []
+        found: dict[str, Backend] = {}
+        reasons = []
         for name, backend in BACKENDS.items():
             try:
                 found[name] = backend(config)
@@ -150,11 +152,11 @@ def backends(config: Config) -> dict[str, Backend]:
                 reasons.append(str(error))
         if not found:
             raise DeviceError(f"nothing here gives latencies for target={config.target.name}: {'; '.join(reasons)}")
-        return found
+        return found, "; ".join(reasons)
     if config.device not in BACKENDS:
         raise ConfigError(f"device={config.device} is unknown; choose one of: auto, {', '.join(BACKENDS)}")
     try:
-        return {config.device: BACKENDS[config.device](config)}
+        return {config.device: BACKENDS[config.device](config)}, ""
     except DeviceError as error:
         others = ", ".join(name for name in BACKENDS if name != config.device)
         raise DeviceError(f"device={config.device}: {error}. Other devices: auto, {others}") from error

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,12 @@ class Device:
         }[f.get("kind", "cpu")]()
         return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
 
+    @property
+    def lock(self) -> str:
+        """What processes of this machine share when they share this device, however it is described."""
+        kind = str(self.facts.get("kind", "cpu"))
+        return {"cpu": "cpu", "gpu": "cuda-0"}.get(kind) or self.slug
+
 
 def host_cpu(cores: int = 0) -> Device:
     """This machine's CPU with `cores` threads; 0 = all usable cores.
@@ -58,7 +65,7 @@ def host_cpu(cores: int = 0) -> Device:
     Raises:
         ConfigError: more cores than the device has.
     """
-    usable = len(os.sched_getaffinity(0))
+    usable = usable_cores()
     if cores > usable:
         raise ConfigError(f"target.cores={cores}, but this machine offers {usable}; use 0 for all")
     return Device(
@@ -95,12 +102,21 @@ def host_gpu(arch: str) -> Device:
     )
 
 
-def rpc_device(settings: RpcConfig, target: TargetConfig) -> Device:
-    """The servers behind a tracker: taken for alike when they share a key, as TVM's tracker does."""
-    arch = target.arch or (target.gpu.arch if target.gpu else target.mcpu or host_cpu().facts["mcpu"])
-    return Device(
-        {"kind": "rpc", "key": settings.key, "arch": arch, "threads": target.cores, "tvm": version("apache-tvm")}
-    )
+def rpc_device(settings: RpcConfig, target: TargetConfig, session: Any) -> Device:
+    """The servers behind a tracker, by one of them: those that share a key are taken for alike, as TVM's tracker does.
+
+    Raises:
+        DeviceError: a CUDA target, and the server has no CUDA GPU.
+    """
+    facts = {"kind": "rpc", "key": settings.key, "tvm": version("apache-tvm")}
+    if target.kind == "cuda":
+        gpu = session.cuda(0)
+        if not gpu.exist:
+            raise DeviceError(f"the RPC server with rpc.key={settings.key} has no CUDA GPU")
+        arch = target.arch or "sm_" + str(gpu.compute_version).replace(".", "")
+        return Device({**facts, "gpu": str(gpu.device_name), "arch": arch})
+    arch = target.mcpu or str(session.get_function("target.llvm_get_system_cpu")())
+    return Device({**facts, "arch": arch, "threads": target.cores or int(session.get_function("runtime.NumThreads")())})
 
 
 def estimated_gpu(gpu: GpuConfig, arch: str, model: int) -> Device:
@@ -131,13 +147,21 @@ def cuda_target(arch: str, to_compile: bool) -> dict[str, Any]:
 
     Raises:
         ConfigError: `arch` is no CUDA architecture, or none that the installed nvcc compiles for.
+        DeviceError: there is no CUDA compiler.
     """
     if not _ARCH.fullmatch(arch):
         raise ConfigError(f"target.arch={arch} is no CUDA architecture; write it like sm_90")
+    if to_compile and shutil.which("nvcc") is None and find_spec("cuda") is None:
+        raise DeviceError("no CUDA compiler is here: put nvcc on the PATH, or install cuda-bindings")
     known = _nvcc_architectures() if to_compile else set()
     if known and arch.rstrip("af") not in known:
         raise ConfigError(f"target.arch={arch} is unknown to this nvcc; it compiles for {', '.join(sorted(known))}")
     return {"kind": "cuda", "arch": arch, **_CUDA_LIMITS, "host": {"kind": "llvm"}}
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def describe(target: Mapping[str, Any], facts: Mapping[str, Any]) -> str:

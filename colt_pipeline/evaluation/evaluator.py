@@ -10,6 +10,7 @@ from pathlib import Path
 import tvm
 
 from colt_pipeline.errors import DeviceError, ReplayMissError
+from colt_pipeline.evaluation.devices import Device
 from colt_pipeline.evaluation.ledger import Header, Ledger
 from colt_pipeline.evaluation.lock import device_lock
 from colt_pipeline.evaluation.measure import Measurer
@@ -38,7 +39,7 @@ class Evaluator:
         device_directory: Path,
         anew: bool,
     ) -> None:
-        """`connect` makes the measurer, None in a replay; `device_directory`: recordings of this device, by its slug.
+        """`connect` makes the measurer, None in a replay; `device_directory`: recordings of this device.
 
         `anew`: measure what this run has not measured itself, whatever other runs have.
         """
@@ -104,20 +105,32 @@ class Evaluator:
         """
         name = f"{self._workload.name}-{digest(dict(self._header))[:12]}.jsonl"
         path = self._device_directory / "shared" / name
-        with device_lock(self._device_directory.name), closing(Ledger(path, self._header, replay=False)) as shared:
-            known = {} if self._anew else {key: m for key in missing if (m := shared.get(key)) is not None}
+        with (
+            device_lock(Device(self._header["device"]).lock),
+            closing(Ledger(path, self._header, replay=False)) as shared,
+        ):
+            known = {key: m for key in missing if (m := shared.get(key)) is not None and self._serves(m)}
             yield from known.items()
             new = {key: module for key, module in missing.items() if key not in known}
             if not new:
                 return
             begin = time.time()
-            results = self._live().measure(list(new.values()), self._ledger.best_secs)
-            for key, measurement in zip(new, results, strict=True):
-                self.measured += 1
-                if measurement.error is None:
-                    shared.put(key, measurement)
-                yield key, measurement
-            self.intervals.append((begin, time.time()))
+            try:
+                results = self._live().measure(list(new.values()), self._ledger.best_secs)
+                for key, measurement in zip(new, results, strict=True):
+                    self.measured += 1
+                    if measurement.error is None:
+                        shared.put(key, measurement)
+                    yield key, measurement
+            finally:
+                self.intervals.append((begin, time.time()))
+
+    def _serves(self, measurement: Measurement) -> bool:
+        """Whether another run's measurement will do: one that was cut short will not if it could be the best here."""
+        if self._anew:
+            return False
+        best, latency = self._ledger.best_secs, measurement.latency_secs
+        return measurement.stop != "slower" or (best is not None and latency is not None and latency > best)
 
     def _live(self) -> Measurer:
         if self._measurer is None:

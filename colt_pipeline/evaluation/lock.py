@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_SYSTEM_LOCKS = Path("/run/lock")
-"""Where Linux keeps lock files of all users."""
+from colt_pipeline.errors import DeviceError
+
+_LOCKS = (Path("/run/lock"), Path("/tmp"))
+"""Where lock files of all users may lie, best first; not TMPDIR, which may differ between processes."""
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
-def device_lock(slug: str) -> Iterator[None]:
-    """Hold the device `slug` of this machine; waits until no other process does. Leaves no file behind."""
-    directory = _SYSTEM_LOCKS if os.access(_SYSTEM_LOCKS, os.W_OK) else Path(tempfile.gettempdir())
-    path = directory / f"colt-{slug}.lock"
+def device_lock(name: str) -> Iterator[None]:
+    """Hold the device `name` of this machine; waits until no other process does. Removes its file at a normal end.
+
+    Raises:
+        DeviceError: no directory for lock files is writable, or the disk is full.
+    """
+    directory = next((path for path in _LOCKS if os.access(path, os.W_OK)), _LOCKS[-1])
+    path = directory / f"colt-{name}.lock"
     while True:
-        descriptor = _open(path)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            descriptor = _open(path)
+        except OSError as error:
+            raise DeviceError(f"cannot lock the device with {path}: {error.strerror}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _log.info("another process measures on %s; waiting", name)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         if _is(path, descriptor):
             break
         os.close(descriptor)  # the one before us removed this file while we waited for it

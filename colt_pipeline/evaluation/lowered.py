@@ -110,6 +110,8 @@ def _collect(
         if kernel is None:
             raise ValueError(f"no thread binding around this statement; schedule the module for CUDA first: {stmt}")
         kernel.stores.append((stmt, loops, where))
+    elif not isinstance(stmt, tirx.Evaluate):  # of a constant: no work
+        raise ValueError(f"no estimate for a statement of type {type(stmt).__name__}")
 
 
 def unrolled(loops: Sequence[Loop]) -> set[Loop]:

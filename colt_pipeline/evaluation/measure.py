@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import count, repeat
+from pathlib import Path
 from queue import SimpleQueue
-from threading import Lock
+from threading import BoundedSemaphore
 from typing import Any, Protocol
 
 import tvm
 
 from colt_pipeline.config import MeasureConfig, RpcConfig
 from colt_pipeline.errors import DeviceError
+from colt_pipeline.evaluation.devices import usable_cores
 from colt_pipeline.evaluation.process import WorkerProcess
+from colt_pipeline.evaluation.remote import remote_limit_secs
 from colt_pipeline.records import Measurement
 from colt_pipeline.workloads import Workload
 
@@ -62,11 +64,23 @@ class LocalMeasurer:
     """
 
     def __init__(
-        self, workload: Workload, target: dict[str, Any], settings: MeasureConfig, rpc: RpcConfig | None = None
+        self,
+        workload: Workload,
+        target: dict[str, Any],
+        settings: MeasureConfig,
+        rpc: RpcConfig | None = None,
+        slots: int = 1,
     ) -> None:
-        """`target` as TVM's dict."""
+        """`target` as TVM's dict; `slots`: kernels that may run at once, on as many RPC servers.
+
+        Raises:
+            DeviceError: the temporary directory is unwritable.
+        """
         self._settings = settings
-        self._scratch = tempfile.mkdtemp(prefix="colt-")
+        try:
+            self._scratch = tempfile.mkdtemp(prefix="colt-")
+        except OSError as error:
+            raise DeviceError(f"cannot write {tempfile.gettempdir()}: {error.strerror}; set TMPDIR") from error
         self._janitor = subprocess.Popen(
             ["/bin/sh", "-c", _JANITOR, "sh", self._scratch], stdin=subprocess.PIPE, start_new_session=True
         )
@@ -74,14 +88,18 @@ class LocalMeasurer:
         environment = {"TMPDIR": self._scratch, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         if target["kind"] == "llvm":
             environment["TVM_NUM_THREADS"] = str(target["num-cores"])
+        elif shutil.which("nvcc"):
+            environment["TVM_CUDA_COMPILE_MODE"] = "nvcc"  # TVM's default, NVRTC, needs cuda-bindings
         load: dict[str, Any] = {"op": "load", "workload": workload.name, "shape": workload.shape, "target": target}
         load["rpc"] = vars(rpc) if rpc else None
         self._overlap = target["kind"] != "llvm" or rpc is not None
-        # An RPC server serves one session at a time, and the tracker hands it out; a device of this machine does not.
-        self._device: AbstractContextManager[Any] = Lock() if rpc is None else nullcontext()
-        self._waiting_secs = rpc.timeout_secs if rpc else 0.0
+        self._device = BoundedSemaphore(slots)
+        self._run_secs = remote_limit_secs(rpc, settings) if rpc else settings.run_timeout_secs
         self._names = count()
-        self._workers = [WorkerProcess(load, environment) for _ in range(settings.builders or usable_cores())]
+        # Beside builds, a core stays free for whatever drives the device.
+        builders = settings.builders or max(usable_cores() - int(self._overlap), 1)
+        log = Path(self._scratch) / "errors"
+        self._workers = [WorkerProcess(load, environment, log) for _ in range(builders)]
         self._idle: SimpleQueue[WorkerProcess] = SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
@@ -139,16 +157,18 @@ class LocalMeasurer:
 
     def _run(self, built: _Built | Measurement, module: tvm.IRModule, best_secs: float | None) -> Measurement:
         """A kernel whose worker is gone is built again."""
-        limit = self._settings.run_timeout_secs + self._waiting_secs + _GRACE_SECS
-        for _ in range(_TRIES):
-            if isinstance(built, Measurement):
-                return built
-            request = {"op": "run", "name": built.name, "settings": vars(self._settings), "best_secs": best_secs}
-            answer = built.worker.request(request, limit, built.generation)
-            if isinstance(answer, dict):
-                return _measurement(answer)
+        losses = 0
+        while isinstance(built, _Built):
+            if built.worker.generation == built.generation:
+                request = {"op": "run", "name": built.name, "settings": vars(self._settings), "best_secs": best_secs}
+                answer = built.worker.request(request, self._run_secs + _GRACE_SECS, built.generation)
+                if isinstance(answer, dict):
+                    return _measurement(answer)
+                losses += 1
+                if losses == _TRIES:
+                    return Measurement(error="crash", detail=f"its worker was lost {_TRIES} times")
             built = self._build(built.worker, module)
-        return Measurement(error="crash", detail=f"its worker was lost {_TRIES} times")
+        return built
 
     def close(self) -> None:
         """End all processes and remove what they left."""
@@ -166,8 +186,3 @@ def _measurement(answer: dict[str, Any]) -> Measurement:
     if "fatal" in answer:
         raise DeviceError(answer["fatal"])
     return Measurement(**{**answer, "run_secs": tuple(answer["run_secs"])})
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import selectors
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from colt_pipeline.errors import StackError
@@ -28,8 +31,9 @@ class Lost:
 class WorkerProcess:
     """One persistent worker; started on the first request, restarted after a crash or a time-out."""
 
-    def __init__(self, load: dict[str, Any], environment: dict[str, str]) -> None:
-        """`load`: the request that prepares a fresh worker; `environment`: added to this process's."""
+    def __init__(self, load: dict[str, Any], environment: dict[str, str], log: Path) -> None:
+        """`load`: the request that prepares a fresh worker; `environment`: added to this process's; `log`: stderr."""
+        self._log = log
         self._load = load
         self._environment = {**os.environ, **environment}
         self._process: subprocess.Popen[bytes] | None = None
@@ -54,22 +58,23 @@ class WorkerProcess:
             self.close()
             self._start()
             if isinstance(self._exchange(self._load, _LOAD_TIMEOUT_SECS), Lost) and not self._stopped:
-                raise StackError(
-                    "the measuring process does not start; run `python -m colt_pipeline.evaluation.worker` to see why"
-                )
+                said = self._log.read_text(errors="replace").strip().splitlines()[-1:] if self._log.exists() else []
+                raise StackError(f"the measuring process does not start: {''.join(said) or 'it said nothing'}")
         return self._exchange(message, timeout_secs)
 
     def _start(self) -> None:
         self.generation += 1
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "colt_pipeline.evaluation.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=self._environment,
-        )
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "colt_pipeline.evaluation.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=self._environment,
+                start_new_session=True,  # a group of its own, with the compilers that it calls
+            )
         if self._stopped:
-            self._process.kill()
+            _kill(self._process)
 
     def _exchange(self, message: dict[str, Any], timeout_secs: float) -> dict[str, Any] | Lost:
         process = self._process
@@ -104,14 +109,15 @@ class WorkerProcess:
     def stop(self) -> None:
         """From any thread: kill the worker and start no other; whoever waits for an answer gets Lost."""
         self._stopped = True
-        if self._process is not None:
-            self._process.kill()
+        process = self._process  # another thread may take it away
+        if process is not None:
+            _kill(process)
 
     def close(self) -> None:
         """Kill the worker, if there is one."""
         if self._process is None:
             return
-        self._process.kill()
+        _kill(self._process)
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
@@ -120,3 +126,9 @@ class WorkerProcess:
                 except BrokenPipeError:
                     pass  # unsent bytes of the request that the dead worker never read
         self._process = None
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a worker with everything that it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -22,6 +22,7 @@ from colt_pipeline.records import Measurement
 
 _TRIES = 2
 _REACH_SECS = 5.0
+_RETRY_SECS = 0.2
 _LIBRARY = "kernel.so"
 
 
@@ -37,7 +38,10 @@ def run_remote(
         raise DeviceError("device=rpc links kernels with a C compiler, and none is on the PATH; install gcc or clang")
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / _LIBRARY
-        library.export_library(str(path))
+        try:
+            library.export_library(str(path))
+        except TVM_ERRORS as error:
+            return Measurement(error="build_error", detail=last_line(error))
         for _ in range(_TRIES):
             session = request(settings, timing.run_timeout_secs)
             try:
@@ -53,6 +57,23 @@ def run_remote(
     return Measurement(error="crash", detail=f"{_TRIES} RPC servers were lost while it ran")
 
 
+def remote_limit_secs(settings: RpcConfig, timing: MeasureConfig) -> float:
+    """The longest that `run_remote` may take: every try waits for a server and runs, and the kernel is linked."""
+    return timing.build_timeout_secs + _TRIES * (settings.timeout_secs + timing.run_timeout_secs)
+
+
+def servers(settings: RpcConfig) -> int:
+    """How many servers the tracker knows under the key, busy or free.
+
+    Raises:
+        DeviceError: no tracker answers.
+    """
+    tracker = connect(settings)
+    known = [server for server in tracker.summary()["server_info"] if server["key"] == f"server:{settings.key}"]
+    tracker.close()
+    return len(known)
+
+
 def request(settings: RpcConfig, session_secs: float) -> Any:
     """A session of at most `session_secs` on the next free server.
 
@@ -65,8 +86,8 @@ def request(settings: RpcConfig, session_secs: float) -> Any:
         tracker._sock.settimeout(left)  # TVM would wait for ever
         try:
             return tracker.request(settings.key, session_timeout=session_secs, max_retry=1)
-        except RuntimeError:
-            continue  # none came free, or the tracker gave one that is gone; it forgets that one
+        except RuntimeError:  # none came free, or the tracker gave one that is gone; it forgets that one
+            time.sleep(_RETRY_SECS)
         finally:
             tracker.close()
     raise DeviceError(
@@ -82,15 +103,19 @@ def connect(settings: RpcConfig) -> Any:
     Raises:
         DeviceError: nothing that answers like a tracker listens there.
     """
+    before = socket.getdefaulttimeout()
     try:
-        # TVM would try for a minute before it gives up.
+        # TVM would try for a minute before it gives up, and wait for ever for something that listens and says nothing.
         socket.create_connection((settings.host, settings.port), _REACH_SECS).close()
+        socket.setdefaulttimeout(_REACH_SECS)
         return tvm_rpc.connect_tracker(settings.host, settings.port)
     except (OSError, RuntimeError) as error:
         raise DeviceError(
             f"no RPC tracker answers at rpc.host={settings.host} rpc.port={settings.port}; start one: "
             f"python -m tvm.exec.rpc_tracker --host {settings.host} --port {settings.port}"
         ) from error
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def _answers(session: Any) -> bool:

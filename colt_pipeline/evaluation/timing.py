@@ -18,23 +18,28 @@ Timer = Callable[[int, int], Sequence[float]]
 def time_kernel(timer: Timer, settings: MeasureConfig, best_secs: float | None) -> tuple[tuple[float, ...], str]:
     """Run times in seconds, and why timing stopped.
 
-    ``slower``: the warm-up run took more than `settings.slower` times `best_secs`, and is the only one; ``steady``: the
-    spread is within `settings.max_spread`; ``repeats`` and ``budget``: a limit was reached first.
+    ``slower``: one warm run took more than `settings.slower` times `best_secs`, and is the only one; ``steady``: the
+    spread is within `settings.max_spread`; ``repeats`` and ``budget``: a limit was reached first. Half of a run's time
+    limit ends it too, so that a slow kernel is a latency and no time-out.
+
+    Raises:
+        ValueError: the timer reports what is no time.
     """
-    warm_up = timer(1, 1)[0]
-    if best_secs is not None and settings.slower and warm_up > settings.slower * best_secs:
-        return (warm_up,), "slower"
+    cold = _times(timer(1, 1))[0]  # starts threads, loads code, touches memory: up to 1.6 times a warm run of 10 ms
+    first = _times(timer(1, 1))[0]
+    if best_secs is not None and settings.slower and first > settings.slower * best_secs:
+        return (first,), "slower"
     # A flush precedes each timed run, so a run that repeats the kernel would be warm from the second on.
-    number = 1 if settings.cache_flush_mib else max(1, math.ceil(settings.min_repeat_secs / max(warm_up, 1e-9)))
-    run_secs: list[float] = []
-    spent = warm_up
+    number = 1 if settings.cache_flush_mib else max(1, math.ceil(settings.min_repeat_secs / first))
+    run_secs = [first] if number == 1 else []
+    spent = cold + first
     while True:
         stop = _enough(run_secs, spent, settings)
         if stop is not None:
             return tuple(run_secs), stop
         missing = settings.min_repeats - len(run_secs)
         room = settings.max_repeats - len(run_secs)
-        results = timer(number, missing if missing > 0 else min(settings.min_repeats, room))
+        results = _times(timer(number, missing if missing > 0 else min(settings.min_repeats, room)))
         run_secs.extend(results)
         spent += number * sum(results)
 
@@ -48,7 +53,15 @@ def spread(run_secs: Sequence[float]) -> float:
     return (high - low) / middle
 
 
+def _times(results: Sequence[float]) -> Sequence[float]:
+    if not all(math.isfinite(t) and t > 0 for t in results):
+        raise ValueError(f"the device reports the run times {list(results)}")
+    return results
+
+
 def _enough(run_secs: Sequence[float], spent_secs: float, settings: MeasureConfig) -> str | None:
+    if run_secs and spent_secs + settings.min_repeats * run_secs[-1] > settings.run_timeout_secs / 2:
+        return "budget"
     if len(run_secs) < settings.min_repeats:
         return None
     if spread(run_secs) <= settings.max_spread:

@@ -1,11 +1,12 @@
 """The process that builds and runs kernels: ``python -m colt_pipeline.evaluation.worker``.
 
 It reads one JSON request per line from standard input and answers with one JSON line. It lives on from program to
-program, so TVM is imported and the inputs are made once. Kernels are linked in memory: no C compiler, no files.
+program, so TVM is imported and the inputs are made once. Kernels for this machine's CPU are linked in memory: no C
+compiler, no files.
 
 It builds itself, but runs no kernel itself: each run happens in a fork of it, which inherits the inputs and the linked
-kernel. So whatever a kernel does, loops for ever, writes out of bounds, exhausts memory, it does to its fork, within
-limits of time and memory, and the next kernel meets a clean process.
+kernel. So whatever a kernel does, loops for ever, writes out of bounds, exhausts memory, it does to its fork, within a
+limit of time (and, on this machine's CPU, of memory), and the next kernel meets a clean process.
 
 Requests (``op``): ``load`` (workload, shape, target, rpc), ``build`` (name, module, memory_mib), ``run`` (name,
 settings, best_secs); answers: {"ok": true}, {"fatal": message} or the fields of a Measurement.
@@ -32,7 +33,7 @@ import tvm
 from colt_pipeline.config import MeasureConfig, RpcConfig
 from colt_pipeline.errors import DeviceError
 from colt_pipeline.evaluation.bench import TVM_ERRORS, Bench, last_line
-from colt_pipeline.evaluation.remote import run_remote
+from colt_pipeline.evaluation.remote import remote_limit_secs, run_remote
 from colt_pipeline.records import Measurement
 from colt_pipeline.workloads import build
 
@@ -57,11 +58,11 @@ class Worker:
     def build(self, name: str, module: str, memory_mib: int) -> Answer:
         """Compile and link; a failure is a Measurement."""
         try:
-            with _memory_limit(memory_mib):
+            with _memory_limit(memory_mib), self._target:
                 library = tvm.compile(tvm.ir.load_json(module), target=self._target)
                 if self._device == "llvm" and self._rpc is None:
                     library.mod.get_function("main")  # link now, while builds run side by side
-        except (*TVM_ERRORS, MemoryError) as error:
+        except TVM_ERRORS as error:
             return asdict(Measurement(error="build_error", detail=last_line(error)))
         self._built[name] = library
         return {"ok": True}
@@ -81,8 +82,9 @@ class Worker:
             assert self._rpc is not None
             return run_remote(self._rpc, self._device, library, self._bench, timing, best_secs)
 
-        waiting = self._rpc.timeout_secs if self._rpc else 0.0
-        return _in_fork(there if self._rpc else here, timing.run_timeout_secs, waiting)
+        if self._rpc is None:
+            return _in_fork(here, timing.run_timeout_secs, 0.0)
+        return _in_fork(there, timing.run_timeout_secs, remote_limit_secs(self._rpc, timing) - timing.run_timeout_secs)
 
 
 def _in_fork(work: Callable[[], Measurement], timeout_secs: float, waiting_secs: float) -> Answer:
@@ -91,15 +93,19 @@ def _in_fork(work: Callable[[], Measurement], timeout_secs: float, waiting_secs:
     `waiting_secs` is added to the limit: the time that the fork may wait for its device.
     """
     reader, writer = os.pipe()
-    child = os.fork()
+    worker, child = os.getpid(), os.fork()
     if child == 0:
         status = 1
         try:
             die_with_parent()
+            if os.getppid() != worker:  # it died before it could be followed
+                os._exit(status)
             try:
                 answer = asdict(work())
             except DeviceError as error:
                 answer = {"fatal": str(error)}
+            except TVM_ERRORS as error:
+                answer = asdict(Measurement(error="run_error", detail=last_line(error)))
             os.write(writer, json.dumps(answer).encode())
             status = 0
         finally:
@@ -141,7 +147,8 @@ def _limit_memory(mib: int) -> None:
     """Let this process's address space grow by so much and no more."""
     pages = int(Path("/proc/self/statm").read_text().split()[0]) if sys.platform == "linux" else 0
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (mib << 20), hard))
+    limit = pages * resource.getpagesize() + (mib << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
 @contextmanager

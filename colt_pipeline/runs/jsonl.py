@@ -81,6 +81,9 @@ class JsonLines:
         except BlockingIOError as error:
             self._file.close()
             raise JournalError(f"{path} is in use by another process; wait for it, or give this run a name.") from error
+        except OSError as error:
+            self._file.close()
+            raise JournalError(f"cannot mend {path}: {error.strerror}. Make room and try again.") from error
         except JournalError:
             self._file.close()
             raise

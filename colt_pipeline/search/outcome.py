@@ -18,7 +18,8 @@ def curve(state: State) -> list[dict[str, Any]]:
         if sample.latency_secs is not None:
             best = sample.latency_secs if best is None else min(best, sample.latency_secs)
         speedup = None if best is None else state.started.baseline_secs / best
-        rows.append({"sample": number, "latency_secs": sample.latency_secs, "best_secs": best, "speedup": speedup})
+        row = {"sample": number, "latency_secs": sample.latency_secs, "best_secs": best, "speedup": speedup}
+        rows.append({**row, "measurement": state.started.measurement})
     return rows
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +16,7 @@ import tvm
 
 from colt_pipeline.assemble import assemble
 from colt_pipeline.config import Config
+from colt_pipeline.errors import DeviceError
 from colt_pipeline.evaluation.connect import local
 from colt_pipeline.evaluation.measure import LocalMeasurer, Measurer
 from colt_pipeline.events import Measured
@@ -31,6 +30,8 @@ from stages.faults import SHAPE, endless, hungry, out_of_bounds, scaled, unlinke
 _RUN_TIMEOUT_SECS = 3.0
 _DISK_KIB = 64
 
+_KILLED = 20
+
 # Sample number -> (what is done to it, the kernel that takes its place; None: it is the machine that misbehaves)
 PROVOKED: dict[int, tuple[str, Callable[[], tvm.IRModule] | None]] = {
     6: ("an endless loop", endless),
@@ -38,7 +39,7 @@ PROVOKED: dict[int, tuple[str, Callable[[], tvm.IRModule] | None]] = {
     11: ("allocates 104 GB", hungry),
     14: ("a wrong result", lambda: scaled(1.01)),
     17: ("calls a function that does not exist", unlinked),
-    20: ("its worker is killed by signal 9", None),
+    _KILLED: ("its worker is killed by signal 9", None),
 }
 
 
@@ -58,10 +59,8 @@ class Saboteur:
         ]
         results = self._inner.measure(made, best_secs)
         for number in numbers:
-            killer = threading.Timer(0.0, self._kill) if PROVOKED.get(number) == PROVOKED[20] else None
-            if killer is not None:
-                killer.start()
-                killer.join()
+            if number == _KILLED:  # built, and waiting in its worker
+                self._kill()
             self.results[number] = next(results)
             yield self.results[number]
 
@@ -123,7 +122,7 @@ def _full_disk(samples: int) -> Row:
         size = f"size={_DISK_KIB}k"
         done = subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", mount], capture_output=True, check=False)
         if done.returncode:
-            raise PermissionError(errno.EPERM, "the full disk needs a small tmpfs, and only root may mount one")
+            raise DeviceError("the full disk needs a small tmpfs, and only root may mount one")
         try:
             first = _run(mount, samples)
             before = _lines(Path(mount))

@@ -1,8 +1,10 @@
 """The same candidates through this project's measurement and through TVM's, side by side.
 
-Each candidate is timed five times after warm-up by every method; this project also checks the result against the
-reference, TVM does not. `own f_build` spares TVM's builder the import of all tensor intrinsics. One row is this
-project's default setting, which stops when the spread is small or a candidate is clearly slower than the best.
+The candidates are those that the recorded searches measured. Each is timed five times after one warm-up run by every
+method; this project also checks each result against the reference, TVM does not. `own f_build` spares TVM's builder the
+import of all tensor intrinsics. This project gets its candidates in batches, as a search has them; TVM in such batches
+or all at once, which is kinder to it, for its builder starts new processes for each batch. One row is this project's
+default setting, which stops when the spread is small or a candidate is clearly slower than the best.
 """
 
 from __future__ import annotations
@@ -15,14 +17,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import tvm
 from tvm.s_tir import meta_schedule as ms
 
 from colt_pipeline.config import Config
+from colt_pipeline.errors import ConfigError
 from colt_pipeline.evaluation.connect import local
 from colt_pipeline.evaluation.lock import device_lock
 from colt_pipeline.evaluation.timing import spread
+from colt_pipeline.events import Measured, Planted, Stepped, event_from_json
+from colt_pipeline.runs.jsonl import read_lines
 from colt_pipeline.space import Space
 from colt_pipeline.workloads import Workload, build
 from stages.benchmarks import Options, Row, composed
@@ -38,20 +42,22 @@ def rows(options: Options) -> list[Row]:
 
 
 def _of_workload(options: Options, name: str) -> list[Row]:
-    config = composed([f"workload={name}"])
+    config = composed([f"workload={name}", f"experiment={options.experiment}"])
     workload = build(config.workload.name, config.workload.shape)
     backend = local(config)
-    programs = Space(workload.module, backend.target).initial(options.candidates, np.random.default_rng(0))
-    modules = [p.schedule.mod for p in programs]
+    modules = _candidates(options, config, Space(workload.module, backend.target))
+    batch = config.search.batch_size
     same = replace(config.measure, min_repeats=_REPEATS, max_repeats=_REPEATS, min_repeat_secs=0.0, slower=0.0)
+    # The slowest last: whatever it does to the machine, it does to nobody else.
     methods: dict[str, Callable[[], Trials]] = {
-        "this project": lambda: _ours(workload, replace(config, measure=same), modules),
-        "TVM, own f_build": lambda: _tvm(backend.target, modules, _build),
-        "this project, default settings": lambda: _ours(workload, config, modules),
-        "TVM as it comes": lambda: _tvm(backend.target, modules, None),
+        "this project": lambda: _ours(workload, replace(config, measure=same), modules, batch),
+        "TVM, own f_build, one batch": lambda: _tvm(backend.target, modules, len(modules), _build),
+        "this project, default settings": lambda: _ours(workload, config, modules, batch),
+        "TVM, own f_build": lambda: _tvm(backend.target, modules, batch, _build),
+        "TVM as it comes, one batch": lambda: _tvm(backend.target, modules, len(modules), None),
     }
     found = []
-    with device_lock(backend.device.slug):
+    with device_lock(backend.device.lock):
         for method, measure in methods.items():
             start = time.perf_counter()
             trials = measure()
@@ -60,23 +66,53 @@ def _of_workload(options: Options, name: str) -> list[Row]:
             spreads = [spread(t) for t in good if len(t) > 1]
             row: Row = {"workload": name, "method": method, "candidates": len(trials), "lost": len(trials) - len(good)}
             row |= {"seconds": round(seconds, 2), "trials_per_sec": round(len(good) / seconds, 4)}
+            row["running_secs"] = round(sum(map(sum, good)), 2)
             row["median_spread"] = round(statistics.median(spreads), 5) if spreads else ""
             print(row, flush=True)
             found.append(row)
     speed = {row["method"]: float(str(row["trials_per_sec"])) for row in found}
     for row in found:
-        for other, key in (("TVM, own f_build", "times_own_f_build"), ("TVM as it comes", "times_as_it_comes")):
-            own = speed[str(row["method"])]
-            row[key] = round(own / speed[other], 2) if speed[other] else math.inf
+        for other in (m for m in methods if m.startswith("TVM")):
+            ratio = speed[str(row["method"])] / speed[other] if speed[other] else math.inf
+            row[f"times {other}"] = round(ratio, 2)
     return found
 
 
-def _ours(workload: Workload, config: Config, modules: list[tvm.IRModule]) -> Trials:
+def _candidates(options: Options, config: Config, space: Space) -> list[tvm.IRModule]:
+    """The first distinct programs that the recorded runs of this workload measured, in the order of the runs' names.
+
+    Raises:
+        ConfigError: there are too few, because `dvc repro` has not replayed them here.
+    """
+    runs = options.results / "runs" / config.experiment / config.workload.name
+    found: dict[str, tvm.IRModule] = {}
+    for journal in sorted(runs.glob("*/events.jsonl")):
+        traces: dict[str, str] = {}
+        for event in map(event_from_json, read_lines(journal)):
+            children = event.children if isinstance(event, Planted) else ()
+            if isinstance(event, Stepped) and event.child is not None:
+                children = (event.child,)
+            traces |= {child.program: child.trace for child in children}
+            for sample in event.samples if isinstance(event, Measured) else ():
+                if len(found) < options.candidates and sample.error is None:
+                    found[sample.program] = space.load(sample.program, traces[sample.program]).schedule.mod
+    if len(found) < options.candidates:
+        raise ConfigError(f"{runs} holds {len(found)} measured programs of {options.candidates}; run `dvc repro` first")
+    return list(found.values())
+
+
+def _ours(workload: Workload, config: Config, modules: list[tvm.IRModule], batch: int) -> Trials:
     measurer = local(config).connect(workload)
+    trials: Trials = []
+    best: float | None = None
     try:
-        return [m.run_secs if m.error is None else None for m in measurer.measure(modules, None)]
+        for start in range(0, len(modules), batch):
+            for m in measurer.measure(modules[start : start + batch], best):
+                trials.append(m.run_secs if m.error is None else None)
+                best = min((t for t in (best, m.latency_secs) if t is not None), default=None)
     finally:
         measurer.close()
+    return trials
 
 
 def _build(module: tvm.IRModule, target: tvm.target.Target, _: object) -> tvm.runtime.Module:
@@ -84,19 +120,23 @@ def _build(module: tvm.IRModule, target: tvm.target.Target, _: object) -> tvm.ru
     return tvm.compile(module, target=target).mod
 
 
-def _tvm(target: dict[str, object], modules: list[tvm.IRModule], f_build: Callable[..., object] | None) -> Trials:
-    """TVM's LocalBuilder and LocalRunner with their defaults, all candidates in one batch."""
+def _tvm(
+    target: dict[str, object], modules: list[tvm.IRModule], batch: int, f_build: Callable[..., object] | None
+) -> Trials:
+    """TVM's LocalBuilder and LocalRunner with their defaults."""
     arguments = ms.arg_info.ArgInfo.from_entry_func(modules[0], remove_preproc=True)
     builder = ms.builder.LocalBuilder(f_build=f_build)
     settings = ms.runner.EvaluatorConfig(number=1, repeat=_REPEATS, min_repeat_ms=0)
     runner = ms.runner.LocalRunner(evaluator_config=settings)
-    built = builder.build([ms.builder.BuilderInput(m, tvm.target.Target(target)) for m in modules])
-    ready = [i for i, result in enumerate(built) if result.error_msg is None]
-    inputs = [ms.runner.RunnerInput(built[i].artifact_path, "cpu", arguments) for i in ready]
-    results = [future.result() for future in runner.run(inputs)]
-    trials: Trials = [None] * len(modules)
-    for i, result in zip(ready, results, strict=True):
-        shutil.rmtree(Path(str(built[i].artifact_path)).parent)
-        if result.error_msg is None:
-            trials[i] = [float(t) for t in result.run_secs]
+    trials: Trials = []
+    for start in range(0, len(modules), batch):
+        inputs = [ms.builder.BuilderInput(m, tvm.target.Target(target)) for m in modules[start : start + batch]]
+        for built in builder.build(inputs):
+            if built.error_msg is not None:
+                trials.append(None)  # what it left in the temporary directory, only its dead worker knew
+                continue
+            (future,) = runner.run([ms.runner.RunnerInput(built.artifact_path, "cpu", arguments)])
+            result = future.result()
+            shutil.rmtree(Path(str(built.artifact_path)).parent)
+            trials.append(None if result.error_msg is not None else [float(t) for t in result.run_secs])
     return trials

@@ -21,10 +21,10 @@ def rows(options: Options) -> list[Row]:
     with tempfile.TemporaryDirectory() as scratch:
         names = ("first", "second")
         searches = [_start(Path(scratch), name, seed, options) for seed, name in enumerate(names)]
-        for search in searches:
-            _, errors = search.communicate()
+        said = [search.communicate()[1] for search in searches]
+        for search, errors in zip(searches, said, strict=True):
             if search.returncode:
-                raise DeviceError(f"a search failed: {errors.splitlines()[-1]}")
+                raise DeviceError(f"a search failed: {errors.strip().splitlines()[-1:]}")
         uses = [
             (begin, end, name)
             for name in names

@@ -28,7 +28,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_cpu_is_detected_and_measured_here(composed: Compose) -> None:
-    (name, backend), *others = backends(composed()).items()
+    (name, backend), *others = backends(composed())[0].items()
     assert (name, others, backend.measurement) == ("local", [], "measured")
     facts = host_cpu().facts
     assert backend.target == {"kind": "llvm", "num-cores": facts["threads"], "mcpu": facts["mcpu"]}
@@ -37,7 +37,7 @@ def test_a_cpu_is_detected_and_measured_here(composed: Compose) -> None:
 
 @pytest.mark.usefixtures("no_gpu")
 def test_without_a_gpu_auto_estimates_for_the_configured_one(composed: Compose) -> None:
-    (name, backend), *others = backends(composed("target=gpu")).items()
+    (name, backend), *others = backends(composed("target=gpu"))[0].items()
     assert (name, others, backend.measurement) == ("estimate", [], "estimated")
     assert backend.device.slug == "estimate-nvidia-geforce-rtx-2080-ti-sm-75"
     assert backend.target["arch"] == "sm_75"
@@ -45,7 +45,8 @@ def test_without_a_gpu_auto_estimates_for_the_configured_one(composed: Compose) 
 
 def test_a_gpu_at_hand_comes_first(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connect, "host_gpu", lambda arch: GPU)
-    found = backends(composed("target=gpu"))
+    found, absent = backends(composed("target=gpu"))
+    assert "no RPC tracker is configured" in absent
     assert list(found) == ["local", "estimate"]
     assert found["local"].target["arch"] == "sm_90"
     assert found["local"].device.slug == "some-gpu-sm-90"
@@ -53,7 +54,7 @@ def test_a_gpu_at_hand_comes_first(composed: Compose, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(("target", "arch"), [("rtx2080ti", "sm_75"), ("h100", "sm_90"), ("h200", "sm_90")])
 def test_named_gpus_have_their_architecture(composed: Compose, target: str, arch: str) -> None:
-    backend = backends(composed(f"target={target}", "device=estimate"))["estimate"]
+    backend = backends(composed(f"target={target}", "device=estimate"))[0]["estimate"]
     assert backend.target["arch"] == arch and arch.replace("_", "-") in backend.device.slug
     tvm.target.Target(backend.target)  # TVM accepts it
 
@@ -100,11 +101,10 @@ def test_an_architecture_that_nvcc_lacks_is_named(monkeypatch: pytest.MonkeyPatc
 def test_a_tracker_beyond_loopback_is_warned_about(
     composed: Compose, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Tracker:
-        def close(self) -> None:
-            pass
-
-    monkeypatch.setattr("colt_pipeline.evaluation.remote.connect", lambda settings: Tracker())
+    device = Device({"kind": "rpc", "key": "k", "arch": host_cpu().facts["mcpu"], "threads": 1, "tvm": "0"})
+    monkeypatch.setattr("colt_pipeline.evaluation.remote.request", lambda settings, secs: None)
+    monkeypatch.setattr("colt_pipeline.evaluation.remote.servers", lambda settings: 1)
+    monkeypatch.setattr(connect, "rpc_device", lambda *_: device)
     with caplog.at_level(logging.WARNING):
         backends(composed("device=rpc", "rpc.key=k", "rpc.host=192.0.2.1"))
     assert "no authentication" in caplog.text
@@ -119,6 +119,11 @@ def test_the_governor_is_a_fact_where_it_can_be_read(monkeypatch: pytest.MonkeyP
     assert host_cpu().facts["governor"] == "unreadable"
     governor.write_text("performance\n")
     assert host_cpu().facts["governor"] == "performance"
+
+
+def test_one_device_has_one_lock_however_it_is_described() -> None:
+    assert Device({**GPU.facts, "arch": "sm_75"}).lock == GPU.lock
+    assert Device({**host_cpu().facts, "cores": 1}).lock == host_cpu().lock != GPU.lock
 
 
 def test_targets_in_words() -> None:

@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 from support import ROOT
 
+from colt_pipeline.errors import DeviceError
 from colt_pipeline.evaluation import lock
 from colt_pipeline.evaluation.lock import device_lock
 
 HOLD = """
 import sys, time
 from pathlib import Path
+from colt_pipeline.errors import DeviceError
 from colt_pipeline.evaluation import lock
-lock._SYSTEM_LOCKS = Path(sys.argv[1])
+lock._LOCKS = (Path(sys.argv[1]),)
 for _ in range(20):
     with lock.device_lock("bench"):
         begin = time.monotonic()
@@ -42,14 +44,19 @@ def test_holders_take_turns_and_leave_nothing(tmp_path: Path) -> None:
 
 
 def test_devices_do_not_wait_for_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "_SYSTEM_LOCKS", tmp_path)
+    monkeypatch.setattr(lock, "_LOCKS", (tmp_path,))
     with device_lock("a"), device_lock("b"):
         assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_without_a_system_directory_the_temporary_one_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "_SYSTEM_LOCKS", tmp_path / "absent")
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(lock, "_LOCKS", (tmp_path / "absent", tmp_path))
     with device_lock("a"):
         assert [p.name for p in tmp_path.iterdir()] == ["colt-a.lock"]
     assert not list(tmp_path.iterdir())
+
+
+def test_no_place_for_locks_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "_LOCKS", (tmp_path / "absent",))
+    with pytest.raises(DeviceError, match="cannot lock the device with .*absent/colt-a.lock"), device_lock("a"):
+        pass

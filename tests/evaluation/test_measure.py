@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -18,8 +19,10 @@ import tvm
 from support import ROOT
 
 from colt_pipeline.config import MeasureConfig
+from colt_pipeline.errors import StackError
 from colt_pipeline.evaluation.devices import cpu_target, host_cpu
 from colt_pipeline.evaluation.measure import LocalMeasurer
+from colt_pipeline.evaluation.process import Lost, WorkerProcess
 from colt_pipeline.records import Measurement
 from colt_pipeline.space import Space
 from stages.faults import endless, hungry, out_of_bounds, scaled, unlinked, workload
@@ -110,10 +113,10 @@ def test_a_clear_loser_is_run_once(measurer: LocalMeasurer) -> None:
     assert len(winner.run_secs) >= 3
 
 
-def test_a_flushed_cache_runs_each_repeat_once(measurer: LocalMeasurer) -> None:
+def test_a_flushed_cache_times_the_kernel_all_the_same(measurer: LocalMeasurer) -> None:
     measurer._settings = replace(SETTINGS, cache_flush_mib=8, min_repeat_secs=0.01)
     flushed = measure(measurer, scaled(1.0))[0]
-    assert flushed.error is None and max(flushed.run_secs) < 0.005
+    assert flushed.error is None and len(flushed.run_secs) >= 3
 
 
 def test_workers_killed_from_outside_are_replaced_and_lose_nothing(measurer: LocalMeasurer) -> None:
@@ -127,13 +130,27 @@ def test_workers_killed_from_outside_are_replaced_and_lose_nothing(measurer: Loc
     assert [m.error for m in (first, *results)] == [None] * 4
 
 
-def test_a_program_that_kills_its_builder_is_a_crash(measurer: LocalMeasurer, monkeypatch: pytest.MonkeyPatch) -> None:
-    measure(measurer, scaled(1.0))
-    measurer._settings = replace(SETTINGS, memory_mib=1)  # too little for LLVM
-    failed = measure(measurer, scaled(1.0))[0]
-    assert failed.error in ("crash", "build_error")
-    measurer._settings = SETTINGS
-    assert measure(measurer, scaled(1.0))[0].error is None
+@pytest.mark.parametrize(
+    ("losses", "error"), [([-9], None), ([-9, -9], "crash"), ([None], "timeout")], ids=["once", "twice", "hangs"]
+)
+def test_a_builder_that_is_lost_once_is_forgiven(
+    measurer: LocalMeasurer, monkeypatch: pytest.MonkeyPatch, losses: list[int | None], error: str | None
+) -> None:
+    answer = WorkerProcess.request
+
+    def lossy(self: WorkerProcess, message: dict[str, Any], *rest: Any) -> dict[str, Any] | Lost:
+        return Lost(losses.pop(0)) if losses and message["op"] == "build" else answer(self, message, *rest)
+
+    monkeypatch.setattr(WorkerProcess, "request", lossy)
+    lost, after = measure(measurer, scaled(1.0))[0], measure(measurer, scaled(1.0))[0]
+    assert lost.error == error and after.error is None
+
+
+def test_a_worker_that_does_not_start_says_why(tmp_path: Path) -> None:
+    worker = WorkerProcess({"op": "load", "workload": "no such kernel", "shape": {}}, {}, tmp_path / "errors")
+    with pytest.raises(StackError, match="does not start.*no such kernel"):
+        worker.request({"op": "build"}, 1.0)
+    worker.close()
 
 
 def test_building_goes_on_while_running_waits_off_the_cpu(measurer: LocalMeasurer) -> None:

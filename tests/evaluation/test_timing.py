@@ -20,7 +20,7 @@ SETTINGS = MeasureConfig(
     slower=4.0,
     cache_flush_mib=0,
     build_timeout_secs=1.0,
-    run_timeout_secs=1.0,
+    run_timeout_secs=1000.0,
     memory_mib=1,
     builders=1,
 )
@@ -41,13 +41,14 @@ class Script:
 def test_steady_times_end_after_the_fewest_runs() -> None:
     timer = Script(0.01)
     assert time_kernel(timer, SETTINGS, None) == ((0.01,) * 3, "steady")
-    assert timer.calls == [(1, 1), (1, 3)]
+    assert timer.calls == [(1, 1), (1, 1), (1, 2)]
 
 
 def test_times_that_spread_are_repeated_until_the_limit() -> None:
     timer = Script(*[0.01, 0.02, 0.03, 0.04] * 5)
     run_secs, stop = time_kernel(timer, SETTINGS, None)
     assert stop == "repeats" and len(run_secs) == 12
+    assert run_secs[0] == 0.02  # the cold run does not count
 
 
 def test_times_that_settle_end_when_they_have() -> None:
@@ -62,8 +63,8 @@ def test_the_budget_ends_between_rounds_and_never_below_the_fewest_runs() -> Non
 
 
 @pytest.mark.parametrize(("first", "stop"), [(0.41, "slower"), (0.39, "steady")])
-def test_a_clear_loser_ends_after_one_run(first: float, stop: str) -> None:
-    run_secs, why = time_kernel(Script(first), SETTINGS, best_secs=0.1)
+def test_a_clear_loser_ends_after_one_warm_run(first: float, stop: str) -> None:
+    run_secs, why = time_kernel(Script(9.0, first), SETTINGS, best_secs=0.1)
     assert why == stop and len(run_secs) == (1 if stop == "slower" else 3)
 
 
@@ -75,7 +76,7 @@ def test_without_a_best_or_with_zero_nothing_is_a_loser() -> None:
 def test_short_kernels_are_repeated_within_a_run() -> None:
     timer = Script(1e-5)
     run_secs, _ = time_kernel(timer, SETTINGS, None)
-    assert timer.calls == [(1, 1), (100, 3)]
+    assert timer.calls == [(1, 1), (1, 1), (100, 3)]
     assert len(run_secs) == 3
 
 
@@ -83,6 +84,17 @@ def test_a_flushed_cache_is_flushed_before_every_run() -> None:
     timer = Script(1e-5)
     time_kernel(timer, replace(SETTINGS, cache_flush_mib=1), None)
     assert all(number == 1 for number, _ in timer.calls)
+
+
+def test_a_slow_kernel_ends_before_its_time_limit() -> None:
+    run_secs, stop = time_kernel(Script(8.0), replace(SETTINGS, run_timeout_secs=30.0), None)
+    assert (run_secs, stop) == ((8.0,), "budget")
+
+
+@pytest.mark.parametrize("times", [(float("nan"),), (0.0,), (0.01, -1.0), (0.01, float("inf"))])
+def test_what_is_no_time_is_refused(times: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="the device reports the run times"):
+        time_kernel(Script(*times), SETTINGS, None)
 
 
 @given(

@@ -20,6 +20,7 @@ TARGET = {"kind": "llvm", "num-cores": 2, "mcpu": "znver4"}
 SHAPES = {
     "deepseek_r1_moe": {"batch": 1, "tokens": 16, "inner": 128, "outer": 64},
     "flux_attention": {"heads": 2, "kv_heads": 2, "head_dim": 32, "tokens": 32, "context": 32},
+    "llama3_8b_attention_core": {"heads": 4, "kv_heads": 2, "head_dim": 32, "tokens": 32, "context": 64},
     "flux_conv": {"batch": 1, "channels": 16, "filters": 16, "height": 8, "width": 8},
 }
 
