@@ -249,9 +249,8 @@ def test_an_estimated_run_repeats_replays_and_says_what_it_is(composed: Compose,
     assert job.state.started is not None and job.state.started.measurement == "estimated"
     assert all(s.latency_secs for s in job.state.samples)
     assert any((Path(config.results) / "recordings").glob("estimate-*/adhoc/gpu/measurements.jsonl"))
-    again, replay = (
-        composed(*GPU, *flags, f"results={tmp_path / flags[0]}") for flags in (["device=auto"], ["record=replay"])
-    )
+    again = composed(*GPU, f"results={tmp_path / 'again'}")
+    replay = composed(*GPU, "record=replay", f"results={tmp_path / 'replay'}")
     move_recordings(config, replay)
     for other in (again, replay):
         with assemble(other) as repeated:

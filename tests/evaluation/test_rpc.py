@@ -15,14 +15,18 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from support import ROOT
+from support import ROOT, Compose
 from test_measure import SETTINGS, target
 from tvm import rpc as tvm_rpc
 
+from colt_pipeline.assemble import assemble
 from colt_pipeline.config import RpcConfig
 from colt_pipeline.errors import DeviceError
+from colt_pipeline.evaluation.devices import host_cpu
 from colt_pipeline.evaluation.measure import LocalMeasurer
-from stages.faults import endless, out_of_bounds, scaled, workload
+from colt_pipeline.runs.jsonl import read_lines
+from colt_pipeline.search.loop import search
+from stages.faults import SHAPE, endless, out_of_bounds, scaled, workload
 
 pytestmark = pytest.mark.tvm
 
@@ -115,6 +119,19 @@ def test_programs_are_measured_and_checked_on_a_server(measurer: LocalMeasurer, 
     right, wrong = measurer.measure([scaled(1.0), scaled(1.01)], None)
     assert right.error is None and len(right.run_secs) >= 3
     assert wrong.error == "wrong_result"
+
+
+def test_a_search_runs_on_a_server(composed: Compose, port: int, start: Start) -> None:
+    start()
+    rpc = ("device=rpc", f"rpc.key={KEY}", f"rpc.port={port}")
+    shape = [f"workload.shape.{key}={value}" for key, value in SHAPE.items()]
+    config = composed("workload=deepseek_r1_moe", *shape, "samples=6", "measure.builders=2", "run=remote", *rpc)
+    with assemble(config) as job:
+        list(search(job.world, job.journal, job.state))
+    assert [s.error for s in job.state.samples] == [None] * 6
+    assert job.source.startswith(f"device=rpc: rpc-{KEY}-{host_cpu().facts['mcpu']}, latencies measured")
+    (ledger,) = (Path(config.results) / "recordings").glob("rpc-*/adhoc/remote/measurements.jsonl")
+    assert read_lines(ledger)[0]["device"]["kind"] == "rpc"
 
 
 def test_a_server_that_dies_mid_batch_loses_nothing(measurer: LocalMeasurer, start: Start) -> None:
