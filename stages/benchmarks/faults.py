@@ -143,9 +143,10 @@ def _full_disk(samples: int) -> Row:
 
 
 def _run(results: str, samples: int) -> subprocess.CompletedProcess[str]:
-    flags = [f"results={results}", "run=disk", f"hydra.run.dir={tempfile.gettempdir()}/colt-faults", *_tiny(samples)]
-    command = [sys.executable, "-m", "colt_pipeline.tune", "hydra.output_subdir=null", *flags]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory() as logs:  # Hydra's own, off the small disk
+        flags = [f"results={results}", "run=disk", f"hydra.run.dir={logs}", *_tiny(samples)]
+        command = [sys.executable, "-m", "colt_pipeline.tune", "hydra.output_subdir=null", *flags]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def _lines(results: Path) -> dict[str, list[str]]:
