@@ -136,7 +136,7 @@ BACKENDS: dict[str, Callable[[Config], Backend]] = {"local": local, "rpc": rpc, 
 
 
 def backends(config: Config) -> tuple[dict[str, Backend], str]:
-    """The backends that `config.device` allows and that are there, by name, best first; and why others are not.
+    """The backends that `config.device` allows and that are there, by name, best first; and why none before it is.
 
     Raises:
         DeviceError: none is.
@@ -149,7 +149,8 @@ def backends(config: Config) -> tuple[dict[str, Backend], str]:
             try:
                 found[name] = backend(config)
             except DeviceError as error:
-                reasons.append(str(error))
+                if not found:
+                    reasons.append(str(error))
         if not found:
             raise DeviceError(f"nothing here gives latencies for target={config.target.name}: {'; '.join(reasons)}")
         return found, "; ".join(reasons)

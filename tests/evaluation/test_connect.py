@@ -41,12 +41,14 @@ def test_without_a_gpu_auto_estimates_for_the_configured_one(composed: Compose) 
     assert (name, others, backend.measurement) == ("estimate", [], "estimated")
     assert backend.device.slug == "estimate-nvidia-geforce-rtx-2080-ti-sm-75"
     assert backend.target["arch"] == "sm_75"
+    absent = backends(composed("target=gpu"))[1]
+    assert "no CUDA GPU" in absent and "no RPC tracker is configured" in absent
 
 
 def test_a_gpu_at_hand_comes_first(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connect, "host_gpu", lambda arch: GPU)
     found, absent = backends(composed("target=gpu"))
-    assert "no RPC tracker is configured" in absent
+    assert not absent
     assert list(found) == ["local", "estimate"]
     assert found["local"].target["arch"] == "sm_90"
     assert found["local"].device.slug == "some-gpu-sm-90"
