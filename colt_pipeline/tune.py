@@ -30,6 +30,15 @@ _finished: list[dict[str, Any]] = []
 """Summaries of the runs of this process, for the table at the end."""
 
 
+_signals: list[int] = []
+"""Signals that ask for an end. An exception alone may get lost: Python ignores it where an object is being deleted."""
+
+
+def _interrupt(number: int, _: object) -> None:
+    _signals.append(number)
+    raise KeyboardInterrupt
+
+
 def run(config: Config) -> dict[str, Any]:
     """Search (or resume, or replay), write the outputs, return the summary with what was asked and measured live.
 
@@ -47,6 +56,8 @@ def run(config: Config) -> dict[str, Any]:
         start = time.perf_counter()
         resumed_at = sum(len(e.samples) for e in job.journal.events if isinstance(e, Measured))
         for event in search(job.world, job.journal, job.state):
+            if _signals:
+                raise KeyboardInterrupt
             if isinstance(event, Measured):
                 _progress(job, time.perf_counter() - start, resumed_at)
         summary = _write(job, time.perf_counter() - start)
@@ -154,7 +165,8 @@ def main() -> None:
     Exit status 1 if a job failed, 130 after Ctrl-C or SIGTERM.
     """
     logging.captureWarnings(True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         _job()
     except KeyboardInterrupt:
