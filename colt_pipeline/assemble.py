@@ -181,7 +181,7 @@ def _place(config: Config, workload: Workload) -> _Place:
     try:
         found, absent = backends(config)
     except (DeviceError, ConfigError):
-        if config.device != "auto" or len(recorded) != 1:
+        if config.device != "auto" or config.record.mode != "missing" or len(recorded) != 1:
             raise
         return _replayed(config, *recorded.popitem())
     if config.device == "auto" and config.record.mode == "missing":

@@ -217,6 +217,21 @@ def test_a_journal_of_another_device_is_not_continued(
     assert journal(config) == before
 
 
+def test_without_a_device_record_all_touches_no_recording(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = composed(*TINY)
+    play(config)
+    shutil.rmtree(Path(config.results) / "runs")
+    before = sorted((Path(config.results) / "recordings").rglob("*.jsonl*"))
+
+    def absent(config: Config) -> Any:
+        raise DeviceError("nothing here gives latencies")
+
+    monkeypatch.setattr(assembly, "backends", absent)
+    with pytest.raises(DeviceError):
+        play(composed(*TINY, "record=all"))
+    assert sorted((Path(config.results) / "recordings").rglob("*.jsonl*")) == before
+
+
 def test_the_recording_of_another_device_is_replayed(
     composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
