@@ -25,7 +25,7 @@ from colt_pipeline.search.world import World
 
 stack.require()  # before TVM is imported: a wrong tvm-ffi would crash the process
 
-from colt_pipeline.evaluation.connect import Backend, backends  # noqa: E402
+from colt_pipeline.evaluation.connect import Backend, choose  # noqa: E402
 from colt_pipeline.evaluation.cost_model import CostModel  # noqa: E402
 from colt_pipeline.evaluation.devices import Device, describe  # noqa: E402
 from colt_pipeline.evaluation.evaluator import Evaluator  # noqa: E402
@@ -178,18 +178,15 @@ def _place(config: Config, workload: Workload) -> _Place:
                 "Record it with record=missing, or remove all but one."
             )
         return _replayed(config, *recorded.popitem())
+    fresh = config.record.mode == "all"
     try:
-        found, absent = backends(config)
+        name, backend, absent = choose(config, () if fresh else recorded)
     except (DeviceError, ConfigError):
-        if config.device != "auto" or config.record.mode != "missing" or len(recorded) != 1:
+        if config.device != "auto" or fresh or len(recorded) != 1:
             raise
         return _replayed(config, *recorded.popitem())
-    if config.device == "auto" and config.record.mode == "missing":
-        own = next((name for name, backend in found.items() if backend.device.slug in recorded), None)
-        if own is None and len(recorded) == 1:
-            return _replayed(config, *recorded.popitem())
-        found = found if own is None else {own: found[own]}
-    name, backend = next(iter(found.items()))
+    if config.device == "auto" and not fresh and len(recorded) == 1 and backend.device.slug not in recorded:
+        return _replayed(config, *recorded.popitem())
     slug, header = backend.device.slug, backend.header(workload, config.measure)
     words = f"device={name}: {slug}, latencies {backend.measurement}" + (f" ({absent})" if absent else "")
     return _Place(_directory(config, slug), header, backend, words)

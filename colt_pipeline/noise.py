@@ -24,7 +24,7 @@ from hydra import compose, initialize_config_dir
 from colt_pipeline.analysis.noise import read_noise
 from colt_pipeline.config import Config, load
 from colt_pipeline.errors import ColtError, DeviceError
-from colt_pipeline.evaluation.connect import Backend, backends
+from colt_pipeline.evaluation.connect import Backend, choose
 from colt_pipeline.evaluation.lock import device_lock
 from colt_pipeline.evaluation.measure import Measurer
 from colt_pipeline.records import Measurement, canonical_json
@@ -79,7 +79,7 @@ def observe(configs: Sequence[Config], minutes: float) -> Path:
 
 def _subject(config: Config, cleanup: ExitStack) -> _Subject:
     workload = build(config.workload.name, config.workload.shape)
-    backend = next(iter(backends(config)[0].values()))
+    _, backend, _ = choose(config, ())
     if backend.measurement != "measured":
         raise DeviceError(
             f"latencies for target={config.target.name} are {backend.measurement} here: they have no noise"

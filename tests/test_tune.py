@@ -137,7 +137,7 @@ def test_a_replay_builds_no_client_and_no_measurer(
         raise AssertionError("a replay builds nothing")
 
     monkeypatch.setitem(assembly.CLIENTS, "embedded", never)
-    monkeypatch.setattr(assembly, "backends", never)
+    monkeypatch.setattr(assembly, "choose", never)
     play(replay, never)
     assert journal(replay) == journal(live)
 
@@ -223,10 +223,10 @@ def test_without_a_device_record_all_touches_no_recording(composed: Compose, mon
     shutil.rmtree(Path(config.results) / "runs")
     before = sorted((Path(config.results) / "recordings").rglob("*.jsonl*"))
 
-    def absent(config: Config) -> Any:
+    def absent(*_: object) -> Any:
         raise DeviceError("nothing here gives latencies")
 
-    monkeypatch.setattr(assembly, "backends", absent)
+    monkeypatch.setattr(assembly, "choose", absent)
     with pytest.raises(DeviceError):
         play(composed(*TINY, "record=all"))
     assert sorted((Path(config.results) / "recordings").rglob("*.jsonl*")) == before

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,29 +135,39 @@ BACKENDS: dict[str, Callable[[Config], Backend]] = {"local": local, "rpc": rpc, 
 """``device=`` -> backend, in the order that ``device=auto`` tries."""
 
 
-def backends(config: Config) -> tuple[dict[str, Backend], str]:
-    """The backends that `config.device` allows and that are there, by name, best first; and why none before it is.
+def choose(config: Config, recorded: Collection[str]) -> tuple[str, Backend, str]:
+    """The backend of a run, its name, and why none before it was taken.
+
+    With ``device=auto`` the first that is there, but rather one whose slug is in `recorded`; those after the choice are
+    not tried, for a tracker may keep one waiting.
 
     Raises:
-        DeviceError: none is.
+        DeviceError: none is there.
         ConfigError: unknown device, or a target that the device refuses.
     """
-    if config.device == "auto":
-        found: dict[str, Backend] = {}
-        reasons = []
-        for name, backend in BACKENDS.items():
-            try:
-                found[name] = backend(config)
-            except DeviceError as error:
-                if not found:
-                    reasons.append(str(error))
-        if not found:
-            raise DeviceError(f"nothing here gives latencies for target={config.target.name}: {'; '.join(reasons)}")
-        return found, "; ".join(reasons)
+    if config.device != "auto":
+        return config.device, _named(config), ""
+    found: list[tuple[str, Backend, str]] = []
+    reasons: list[str] = []
+    for name, connect in BACKENDS.items():
+        try:
+            backend = connect(config)
+        except DeviceError as error:
+            reasons.append(str(error))
+            continue
+        found.append((name, backend, "" if found else "; ".join(reasons)))
+        if not recorded or backend.device.slug in recorded:
+            return found[-1]
+    if not found:
+        raise DeviceError(f"nothing here gives latencies for target={config.target.name}: {'; '.join(reasons)}")
+    return found[0]
+
+
+def _named(config: Config) -> Backend:
     if config.device not in BACKENDS:
         raise ConfigError(f"device={config.device} is unknown; choose one of: auto, {', '.join(BACKENDS)}")
     try:
-        return {config.device: BACKENDS[config.device](config)}, ""
+        return BACKENDS[config.device](config)
     except DeviceError as error:
         others = ", ".join(name for name in BACKENDS if name != config.device)
         raise DeviceError(f"device={config.device}: {error}. Other devices: auto, {others}") from error

@@ -60,12 +60,13 @@ def _times(results: Sequence[float]) -> Sequence[float]:
 
 
 def _enough(run_secs: Sequence[float], spent_secs: float, settings: MeasureConfig) -> str | None:
+    enough = len(run_secs) >= settings.min_repeats
+    if enough and spread(run_secs) <= settings.max_spread:
+        return "steady"
     if run_secs and spent_secs + settings.min_repeats * run_secs[-1] > settings.run_timeout_secs / 2:
         return "budget"
-    if len(run_secs) < settings.min_repeats:
+    if not enough:
         return None
-    if spread(run_secs) <= settings.max_spread:
-        return "steady"
     if len(run_secs) >= settings.max_repeats:
         return "repeats"
     return "budget" if spent_secs >= settings.budget_secs else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import tvm
@@ -26,32 +27,26 @@ def generate(module: tvm.IRModule, target: dict[str, Any]) -> tuple[ms.TuneConte
         SpaceError: TVM generates no design space.
     """
     intrinsics.register()
-    rules: Any = "post-order-apply"  # on a CPU TVM chooses the rules by the vector unit
-    if target["kind"] == "cuda":
-        rules = _cuda_rules(module, target)
-    try:
-        return _generate(module, target, rules)
-    except TVM_ERRORS as error:
-        said = str(error).strip().splitlines()[-1]
-        raise SpaceError(f"TVM generates no design space of this workload for {target['kind']}: {said}") from error
+    said = ""
+    for space in ["post-order-apply"] if target["kind"] == "llvm" else _cuda_spaces():
+        try:
+            return _generate(module, target, space)
+        except TVM_ERRORS as error:
+            said = str(error).strip().splitlines()[-1]
+    raise SpaceError(f"TVM generates no design space of this workload for {target['kind']}: {said}")
 
 
-def _cuda_rules(module: tvm.IRModule, target: dict[str, Any]) -> Any:
-    """TVM's rules for CUDA cores, as far as they work for `module`."""
-    # For CUDA from sm_80 on, TVM would add the rules of tensor cores, which match no float32 kernel and cost half a
-    # minute of parsing their intrinsics.
+def _cuda_spaces() -> Iterator[Any]:
+    """TVM's rules for CUDA cores; then without the one that fails in TVM 0.27 on several reductions (attention).
+
+    From sm_80 on TVM itself would add the rules of tensor cores, which match no float32 kernel and cost half a minute
+    of parsing their intrinsics.
+    """
     rules = list(ms.ScheduleRule.create("cuda"))
-    try:
-        _generate(module, target, _post_order(rules))
-    except TVM_ERRORS:
-        # TVM 0.27 fails on several reductions in one program (attention): CrossThreadReduction meets a tiled block.
-        _log.warning("TVM's rule CrossThreadReduction fails on this workload and is left out")
-        rules = [rule for rule in rules if not isinstance(rule, ms.schedule_rule.CrossThreadReduction)]
-    return _post_order(rules)
-
-
-def _post_order(rules: list[Any]) -> Any:
-    return ms.space_generator.PostOrderApply(sch_rules=rules, postprocs="cuda", mutator_probs="cuda")
+    yield ms.space_generator.PostOrderApply(sch_rules=rules, postprocs="cuda", mutator_probs="cuda")
+    _log.warning("TVM's rule CrossThreadReduction fails on this workload and is left out")
+    rules = [rule for rule in rules if not isinstance(rule, ms.schedule_rule.CrossThreadReduction)]
+    yield ms.space_generator.PostOrderApply(sch_rules=rules, postprocs="cuda", mutator_probs="cuda")
 
 
 def _generate(module: tvm.IRModule, target: dict[str, Any], space: Any) -> tuple[ms.TuneContext, list[Trace]]:

@@ -11,7 +11,7 @@ from support import Compose
 
 from colt_pipeline.errors import ConfigError, DeviceError
 from colt_pipeline.evaluation import connect, devices
-from colt_pipeline.evaluation.connect import backends
+from colt_pipeline.evaluation.connect import choose
 from colt_pipeline.evaluation.devices import Device, cpu_target, cuda_target, describe, host_cpu
 
 pytestmark = pytest.mark.tvm
@@ -28,8 +28,8 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_cpu_is_detected_and_measured_here(composed: Compose) -> None:
-    (name, backend), *others = backends(composed())[0].items()
-    assert (name, others, backend.measurement) == ("local", [], "measured")
+    name, backend, absent = choose(composed(), ())
+    assert (name, absent, backend.measurement) == ("local", "", "measured")
     facts = host_cpu().facts
     assert backend.target == {"kind": "llvm", "num-cores": facts["threads"], "mcpu": facts["mcpu"]}
     assert {"cpu", "cores", "threads", "governor", "mcpu", "tvm"} <= facts.keys()
@@ -37,26 +37,29 @@ def test_a_cpu_is_detected_and_measured_here(composed: Compose) -> None:
 
 @pytest.mark.usefixtures("no_gpu")
 def test_without_a_gpu_auto_estimates_for_the_configured_one(composed: Compose) -> None:
-    (name, backend), *others = backends(composed("target=gpu"))[0].items()
-    assert (name, others, backend.measurement) == ("estimate", [], "estimated")
+    name, backend, absent = choose(composed("target=gpu"), ())
+    assert (name, backend.measurement) == ("estimate", "estimated")
     assert backend.device.slug == "estimate-nvidia-geforce-rtx-2080-ti-sm-75"
     assert backend.target["arch"] == "sm_75"
-    absent = backends(composed("target=gpu"))[1]
     assert "no CUDA GPU" in absent and "no RPC tracker is configured" in absent
 
 
 def test_a_gpu_at_hand_comes_first(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connect, "host_gpu", lambda arch: GPU)
-    found, absent = backends(composed("target=gpu"))
-    assert not absent
-    assert list(found) == ["local", "estimate"]
-    assert found["local"].target["arch"] == "sm_90"
-    assert found["local"].device.slug == "some-gpu-sm-90"
+    name, backend, absent = choose(composed("target=gpu"), ())
+    assert (name, backend.device.slug, backend.target["arch"], absent) == ("local", "some-gpu-sm-90", "sm_90", "")
+    recorded = ["estimate-nvidia-geforce-rtx-2080-ti-sm-75"]
+    assert choose(composed("target=gpu"), recorded)[0] == "estimate"  # the run goes on where it was recorded
+    assert choose(composed("target=gpu"), ["some-other-gpu"])[0] == "local"
+
+
+def test_a_tracker_is_left_alone_where_this_machine_will_do(composed: Compose) -> None:
+    assert choose(composed("rpc.key=k", "rpc.port=1"), ())[0] == "local"  # nothing listens there
 
 
 @pytest.mark.parametrize(("target", "arch"), [("rtx2080ti", "sm_75"), ("h100", "sm_90"), ("h200", "sm_90")])
 def test_named_gpus_have_their_architecture(composed: Compose, target: str, arch: str) -> None:
-    backend = backends(composed(f"target={target}", "device=estimate"))[0]["estimate"]
+    backend = choose(composed(f"target={target}", "device=estimate"), ())[1]
     assert backend.target["arch"] == arch and arch.replace("_", "-") in backend.device.slug
     tvm.target.Target(backend.target)  # TVM accepts it
 
@@ -75,7 +78,7 @@ def test_a_device_that_is_not_there_is_named_with_the_way_out(
     composed: Compose, overrides: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(DeviceError, match=message):
-        backends(composed(*overrides))
+        choose(composed(*overrides), ())
 
 
 @pytest.mark.parametrize(
@@ -89,7 +92,7 @@ def test_a_device_that_is_not_there_is_named_with_the_way_out(
 )
 def test_a_target_that_cannot_be_is_named(composed: Compose, overrides: tuple[str, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        backends(composed(*overrides))
+        choose(composed(*overrides), ())
 
 
 def test_an_architecture_that_nvcc_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,10 +111,10 @@ def test_a_tracker_beyond_loopback_is_warned_about(
     monkeypatch.setattr("colt_pipeline.evaluation.remote.servers", lambda settings: 1)
     monkeypatch.setattr(connect, "rpc_device", lambda *_: device)
     with caplog.at_level(logging.WARNING):
-        backends(composed("device=rpc", "rpc.key=k", "rpc.host=192.0.2.1"))
+        choose(composed("device=rpc", "rpc.key=k", "rpc.host=192.0.2.1"), ())
     assert "no authentication" in caplog.text
     caplog.clear()
-    backends(composed("device=rpc", "rpc.key=k"))
+    choose(composed("device=rpc", "rpc.key=k"), ())
     assert not caplog.text
 
 

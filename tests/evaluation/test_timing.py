@@ -103,5 +103,7 @@ def test_what_is_no_time_is_refused(times: tuple[float, ...]) -> None:
 def test_it_ends_within_its_limits(times: list[float], fewest: int, more: int, bound: float) -> None:
     settings = replace(SETTINGS, min_repeats=fewest, max_repeats=fewest + more, max_spread=bound)
     run_secs, stop = time_kernel(Script(*times), settings, None)
-    assert fewest <= len(run_secs) <= fewest + more
-    assert (stop == "steady") == (spread(run_secs) <= bound)
+    assert 1 <= len(run_secs) <= fewest + more
+    enough = len(run_secs) >= fewest
+    assert enough or stop == "budget"  # a slow kernel, see above
+    assert (stop == "steady") == (enough and spread(run_secs) <= bound)
