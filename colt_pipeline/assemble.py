@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,20 +17,24 @@ from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.llm.client import Client
 from colt_pipeline.llm.embedded import EmbeddedClient
 from colt_pipeline.llm.proposer import Proposer
+from colt_pipeline.llm.random_proposer import BACKEND as RANDOM
+from colt_pipeline.llm.random_proposer import RandomProposer
+from colt_pipeline.records import NO_MODEL, ModelSpec
 from colt_pipeline.runs.journal import Journal
 from colt_pipeline.runs.rundir import RunDir
 from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.search.state import State
-from colt_pipeline.search.world import World
+from colt_pipeline.search.world import CostModelLike, ProposerLike, World
 
 stack.require()  # before TVM is imported: a wrong tvm-ffi would crash the process
 
 from colt_pipeline.evaluation.connect import Backend, choose  # noqa: E402
 from colt_pipeline.evaluation.cost_model import CostModel  # noqa: E402
-from colt_pipeline.evaluation.devices import Device, describe  # noqa: E402
+from colt_pipeline.evaluation.devices import Device, describe, hardware  # noqa: E402
 from colt_pipeline.evaluation.evaluator import Evaluator  # noqa: E402
 from colt_pipeline.evaluation.ledger import Header, Ledger, read_header  # noqa: E402
 from colt_pipeline.evaluation.measure import Measurer  # noqa: E402
+from colt_pipeline.evaluation.pretrained import PretrainedModel, read_experience  # noqa: E402
 from colt_pipeline.space import Program, Space  # noqa: E402
 from colt_pipeline.workloads import Workload, build  # noqa: E402
 
@@ -38,6 +42,27 @@ JOURNAL_SCHEMA = 1
 
 CLIENTS: dict[str, Callable[[], Client]] = {"embedded": EmbeddedClient}
 """Provider name -> client."""
+
+PROPOSERS: dict[str, Callable[[Config, Cassette], ProposerLike]] = {
+    "llm": lambda config, cassette: Proposer(cassette, vars(config.llm)),
+    "uniform": lambda config, cassette: RandomProposer(weighted=False),
+    "tvm": lambda config, cassette: RandomProposer(weighted=True),
+    "none": lambda config, cassette: RandomProposer(weighted=True),
+}
+"""``search.proposer`` -> who proposes."""
+
+
+def _pretrained(config: Config, workload: Workload, space: Space) -> PretrainedModel:
+    # Features of a GPU program have little in common with those of a CPU program.
+    others = read_experience(Path(config.pretraining), workload.hash) if config.target.kind == "llvm" else []
+    return PretrainedModel(space, config.search.warmup_samples, others)
+
+
+COST_MODELS: dict[str, Callable[[Config, Workload, Space], CostModelLike[Program]]] = {
+    "xgb": lambda config, workload, space: CostModel(space, config.search.warmup_samples),
+    "pretrained": _pretrained,
+}
+"""``search.cost_model`` -> what predicts scores."""
 
 
 @dataclass(frozen=True)
@@ -120,22 +145,34 @@ def assemble(config: Config, connect_measurer: Callable[[Workload], Measurer] | 
                 baseline_secs=evaluator.baseline_secs(space.baseline),
             )
 
-        models = config.model_specs
+        models = _models(config)
         world = World(
             settings=config.search,
             models=models,
             seed=config.seed,
             budget=config.samples,
             target=describe(target, device.facts),
+            hardware=hardware(target, config.target.l2_kib),
             start=start,
             space=space,
-            cost_model=CostModel(space, config.search.warmup_samples),
+            cost_model=COST_MODELS[config.search.cost_model](config, workload, space),
             evaluator=evaluator,
-            proposer=Proposer(cassette, vars(config.llm)),
+            proposer=PROPOSERS[config.search.proposer](config, cassette),
             watch=watch,
         )
-        state = State(models, config.search.branching, config.search.max_failures)
+        state = State(models, config.search)
         yield Job(config, workload, rundir, journal, state, world, cassette, evaluator, target, place.words)
+
+
+def _models(config: Config) -> tuple[ModelSpec, ...]:
+    """The model set, as who answers makes it: random answers are not the model's, and a search may have no models."""
+    match config.search.proposer:
+        case "llm":
+            return config.model_specs
+        case "none":
+            return (NO_MODEL,)
+        case _:
+            return tuple(replace(model, provider=RANDOM) for model in config.model_specs)
 
 
 def _known_providers(config: Config) -> None:

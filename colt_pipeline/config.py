@@ -56,6 +56,8 @@ class TargetConfig:
     """Threads of a kernel; 0 = all usable cores."""
     mcpu: str
     """LLVM CPU name; "" = as detected."""
+    l2_kib: int
+    """L2 cache per core that prompts state; 0 for a GPU."""
     arch: str
     """CUDA architecture, such as sm_90; "" = as detected, or that of `gpu` where there is no device."""
     gpu: GpuConfig | None
@@ -77,14 +79,25 @@ class SearchConfig:
     """conf/search: names follow the paper's formulas."""
 
     name: str
+    proposer: str
+    decisions: bool
+    draws_per_proposal: int
+    router: str
     lambda_: float
     c: float
     branching: int
+    rollout: str
     rollout_length: int
-    course_alteration: bool
+    course_alteration: str
+    course_rate: float
+    first_children: str
+    cost_model: str
     warmup_samples: int
+    rewards: str
     batch_size: int
+    candidates: int
     initial_programs: int
+    widening: float
     apply_attempts: int
     max_failures: int
 
@@ -152,6 +165,7 @@ class Config:
     samples: int
     seed: int
     results: str
+    pretraining: str
 
     @property
     def model_specs(self) -> tuple[ModelSpec, ...]:
@@ -167,11 +181,24 @@ class Config:
         chosen = full["model_sets"][self.model_set]
         full["model_sets"] = {self.model_set: chosen}
         full["models"] = {name: full["models"][name] for name in chosen}
-        return {k: v for k, v in full.items() if k not in ("results", "record", "device", "rpc")}
+        return {k: v for k, v in full.items() if k not in _ELSEWHERE}
 
+
+_ELSEWHERE = ("results", "pretraining", "record", "device", "rpc")
+"""Keys that say where things lie and who records them."""
 
 TARGET_KINDS = ("llvm", "cuda")
 RECORD_MODES = ("replay", "missing", "all")
+SEARCH_CHOICES = {
+    "proposer": ("llm", "uniform", "tvm", "none"),
+    "router": ("endogenous", "uniform", "round_robin", "cheapest", "ucb"),
+    "first_children": ("proposer", "random"),
+    "rollout": ("fixed", "exhaustive"),
+    "rewards": ("predicted", "measured"),
+    "cost_model": ("xgb", "pretrained"),
+    "course_alteration": ("path", "streak", "random", "never"),
+}
+"""Key of conf/search -> what it may be."""
 
 
 def load(raw: DictConfig) -> Config:
@@ -189,6 +216,8 @@ def load(raw: DictConfig) -> Config:
     _choice("model_set", config.model_set, list(config.model_sets))
     _choice("record.mode", config.record.mode, list(RECORD_MODES))
     _choice("target.kind", config.target.kind, list(TARGET_KINDS))
+    for key, choices in SEARCH_CHOICES.items():
+        _choice(f"search.{key}", getattr(config.search, key), list(choices))
     for key, value in vars(config.target.gpu).items() if config.target.gpu else ():
         if not isinstance(value, str) and not 0 < value < math.inf:
             raise ConfigError(f"target.gpu.{key}={value} must be positive")
@@ -207,6 +236,7 @@ def load(raw: DictConfig) -> Config:
             "search.apply_attempts": search.apply_attempts,
             "search.max_failures": search.max_failures,
             "search.warmup_samples": search.warmup_samples,
+            "search.draws_per_proposal": search.draws_per_proposal,
             "measure.min_repeats": measure.min_repeats,
             "measure.memory_mib": measure.memory_mib,
         },
@@ -216,6 +246,8 @@ def load(raw: DictConfig) -> Config:
         **{
             "search.rollout_length": search.rollout_length,
             "search.c": search.c,
+            "search.candidates": search.candidates,
+            "search.widening": search.widening,
             "target.cores": config.target.cores,
             "measure.max_spread": measure.max_spread,
             "measure.min_repeat_secs": measure.min_repeat_secs,
@@ -231,8 +263,9 @@ def load(raw: DictConfig) -> Config:
     for key in ("build_timeout_secs", "run_timeout_secs"):
         if not 0 < getattr(measure, key) < math.inf:
             raise ConfigError(f"measure.{key}={getattr(measure, key)} must be positive")
-    if not 0 <= search.lambda_ <= 1:
-        raise ConfigError(f"search.lambda_={search.lambda_} must lie between 0 and 1")
+    for key in ("lambda_", "course_rate"):
+        if not 0 <= getattr(search, key) <= 1:
+            raise ConfigError(f"search.{key}={getattr(search, key)} must lie between 0 and 1")
     for name, model in config.models.items():
         if model.parameters_b <= 0:
             raise ConfigError(f"models.{name}.parameters_b={model.parameters_b} must be positive (billions)")

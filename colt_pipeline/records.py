@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import statistics
 from dataclasses import dataclass
 
@@ -40,11 +41,68 @@ class ModelSpec:
     """True where the vendor does not publish the parameter count."""
 
 
+NO_MODEL = ModelSpec("none", "none", "none", 1.0, False)
+"""Stands in the model set of a search without models; no result lists it."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a program's trace holds a decision that may be set: a tile, or one number among choices."""
+
+    transformation: str
+    """The transformation that draws here."""
+    label: str
+    """Unique within the program, such as ``matmul.k`` (block and loop)."""
+    now: tuple[int, ...]
+    """The present decision: the tile's factors from outer to inner, or the one number."""
+    extent: int = 0
+    """Product of the tile's factors; 0 for a single number."""
+    innermost: int = 0
+    """Largest allowed innermost factor of a tile."""
+    choices: tuple[int, ...] = ()
+    """What a single number may be."""
+
+    @property
+    def bounds(self) -> str:
+        """What a decision may be, in words."""
+        if self.extent:
+            return f"{len(self.now)} factors with product {self.extent}, the last at most {self.innermost}"
+        return f"one of {', '.join(map(str, self.choices))}"
+
+    def shown(self, decision: tuple[int, ...]) -> str:
+        """`decision` as an answer writes it."""
+        return str(list(decision) if self.extent else decision[0])
+
+    def fault(self, decision: tuple[int, ...]) -> str | None:
+        """Why `decision` is out of bounds here; None if it is not."""
+        if not self.extent:
+            return None if len(decision) == 1 and decision[0] in self.choices else f"must be {self.bounds}"
+        if len(decision) != len(self.now):
+            return f"must be {len(self.now)} factors"
+        if min(decision) < 1 or math.prod(decision) != self.extent:
+            return f"must multiply to {self.extent}"
+        return f"must end with at most {self.innermost}" if decision[-1] > self.innermost else None
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One proposed transformation; without a decision the mutator draws site and decision."""
+
+    name: str
+    site: Site | None = None
+    decision: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        if self.site is None:
+            return self.name
+        return f"{self.name}({self.site.label}={self.site.shown(self.decision)})".replace(" ", "")
+
+
 @dataclass(frozen=True)
 class Proposal:
     """What a model proposes: transformations in order and, advisory, who answers next."""
 
-    transformations: tuple[str, ...]
+    transformations: tuple[Edit, ...]
     next_model: str | None
     flaw: str | None = None
     """Rejection kind of the half that was dropped (``unknown_model``), or None."""
@@ -64,6 +122,7 @@ REJECTIONS: tuple[str, ...] = (
     "truncated",
     "refusal",
     "unknown_transformation",
+    "bad_decision",
     "unknown_model",
     "inapplicable",
     "duplicate",
@@ -145,6 +204,10 @@ class PromptContext:
     """Current program, parent, grandparent; as many as exist."""
     transformations: tuple[tuple[str, str], ...]
     """Name and description of each transformation on offer."""
+    sites: tuple[Site, ...]
+    """Where a decision may be given; empty where answers are bare names."""
+    hardware: str
+    """Vector width, registers, caches in words; shown with the sites."""
     depth: int
     samples: int
     budget: int

@@ -100,7 +100,7 @@ def _write(job: Job, elapsed_secs: float) -> dict[str, Any]:
     rundir.write_csv("curve.csv", outcome.curve(state))
     rundir.write_csv("calls.csv", outcome.calls(state, world.models, world.largest.name))
     if state.best is not None:
-        best = world.program(state.programs[state.best.program])
+        best = world.program(state.child(state.best.program))
         title = f"# {state.best.latency_secs:.6g} s, {summary['measurement']} ({summary['device']})"
         rundir.write_text("best.txt", "\n".join([title, *best.history, "", best.code]) + "\n")
         of_best = {"workload_hash": job.workload.hash, "target": job.target, "measurement": summary["measurement"]}

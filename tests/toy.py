@@ -12,7 +12,7 @@ import numpy as np
 
 from colt_pipeline.config import SearchConfig
 from colt_pipeline.events import Sample, Started
-from colt_pipeline.records import Answer, ModelSpec, PromptContext, Proposal, Rejection, Reply, digest
+from colt_pipeline.records import Answer, Edit, ModelSpec, PromptContext, Proposal, Rejection, Reply, Site, digest
 from colt_pipeline.search.world import World
 
 SMALL = ModelSpec("small", "embedded", "small", 8.0, False)
@@ -66,21 +66,30 @@ class ToySpace:
     def applicable(self, program: ToyProgram) -> Sequence[ToyTransformation]:
         return (ToyTransformation(),)
 
+    def sites(self, program: ToyProgram) -> tuple[Site, ...]:
+        return (Site("Step", "last", program.steps[-1:], choices=tuple(range(10))),)
+
     def apply(
         self,
         program: ToyProgram,
-        names: Sequence[str],
+        edits: Sequence[Edit],
         rng: np.random.Generator,
         attempts: int,
         known: Callable[[str], bool],
-    ) -> ToyProgram | Rejection:
-        for _ in range(attempts):
-            child = ToyProgram((*program.steps, *(int(rng.integers(self.alphabet)) for _ in names)))
-            if not known(child.key):
-                return child
-        return Rejection("duplicate", "known")
+        draws: int,
+    ) -> list[ToyProgram] | Rejection:
+        found: list[ToyProgram] = []
+        for _ in range(attempts * draws):
+            child = ToyProgram((*program.steps, *(int(rng.integers(self.alphabet)) for _ in edits)))
+            if not known(child.key) and child not in found:
+                found.append(child)
+            if len(found) == draws:
+                break
+        return found or Rejection("duplicate", "known")
 
-    def rollout(self, program: ToyProgram, length: int, rng: np.random.Generator, attempts: int) -> ToyProgram:
+    def rollout(
+        self, program: ToyProgram, length: int, rng: np.random.Generator, attempts: int, exhaustive: bool
+    ) -> ToyProgram:
         return ToyProgram((*program.steps, *(int(n) for n in rng.integers(self.alphabet, size=length))))
 
 
@@ -115,7 +124,7 @@ Script = Callable[[ModelSpec, PromptContext, int], Proposal | Rejection]
 def uniform_script(model: ModelSpec, context: PromptContext, occurrence: int) -> Proposal | Rejection:
     """One step; the next model follows from the question, evenly."""
     names = [m.name for m in context.models]
-    return Proposal(("Step",), names[int(digest([model.name, str(context), occurrence])[:8], 16) % len(names)])
+    return Proposal((Edit("Step"),), names[int(digest([model.name, str(context), occurrence])[:8], 16) % len(names)])
 
 
 @dataclass
@@ -139,14 +148,25 @@ def settings(**changes: Any) -> SearchConfig:
     """search=paper with small batches."""
     values: dict[str, Any] = {
         "name": "paper",
+        "proposer": "llm",
+        "decisions": False,
+        "draws_per_proposal": 1,
+        "router": "endogenous",
         "lambda_": 0.5,
         "c": 2**0.5,
         "branching": 2,
+        "rollout": "fixed",
         "rollout_length": 4,
-        "course_alteration": True,
+        "course_alteration": "path",
+        "course_rate": 0.0,
+        "first_children": "proposer",
+        "cost_model": "xgb",
         "warmup_samples": 4,
+        "rewards": "predicted",
         "batch_size": 4,
+        "candidates": 0,
         "initial_programs": 2,
+        "widening": 0.0,
         "apply_attempts": 2,
         "max_failures": 3,
     }
@@ -169,6 +189,7 @@ def world(
         seed=seed,
         budget=budget,
         target="toy",
+        hardware="",
         start=lambda: Started(1, "toy", "0" * 64, {"kind": "toy"}, "toy", "measured", 1.0),
         space=space or ToySpace(),
         cost_model=ToyCostModel(score),

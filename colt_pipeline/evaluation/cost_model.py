@@ -65,7 +65,7 @@ class CostModel:
         """Predicted scores in the order of `programs`; uniform noise from `rng` until warm."""
         if not self.warm:
             return [float(x) for x in rng.uniform(size=len(programs))]
-        return [float(x) for x in self._model.predict(self._space.context, _candidates(programs))]
+        return [float(x) for x in self._model.predict(self._space.context, candidates(programs))]
 
     def update(self, programs: Sequence[Program], samples: Sequence[Sample]) -> None:
         """Learn from measured programs; TVM trains on min(cost)/cost, again when a fifth of the data is new."""
@@ -75,8 +75,9 @@ class CostModel:
             else RunnerResult(None, s.error)
             for s in samples
         ]
-        self._model.update(self._space.context, _candidates(programs), results)
+        self._model.update(self._space.context, candidates(programs), results)
 
 
-def _candidates(programs: Sequence[Program]) -> list[MeasureCandidate]:
+def candidates(programs: Sequence[Program]) -> list[MeasureCandidate]:
+    """What TVM calls them."""
     return [MeasureCandidate(p.schedule, []) for p in programs]

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -173,6 +174,15 @@ def describe(target: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
         f"{target['max_threads_per_block']} threads and {target['max_shared_memory_per_block'] >> 10} KiB of shared "
         "memory per block"
     )
+
+
+def hardware(target: Mapping[str, Any], l2_kib: int) -> str:
+    """What a model that takes decisions is told beside the target; "" for a GPU, whose limits `describe` states."""
+    if target["kind"] != "llvm":
+        return ""
+    has = partial(tvm.target.codegen.target_has_features, target=tvm.target.Target(dict(target)))
+    lanes, registers = (16, 32) if has("avx512f") else (8, 16) if has("avx") else (4, 16)
+    return f"vectors of {lanes} float32, {registers} vector registers, {l2_kib} KiB of L2 cache per core"
 
 
 def _nvcc_architectures() -> set[str]:

@@ -5,7 +5,8 @@ follow from its parameter count n (billions):
 
 - how often its answer holds no valid proposal: 0.172 (7/n)^3, at most one half. This cubic falls through the rates
   reported for the authors' own models (17.2 % at 7B, 10.5 % at 8B, 0.17 % at 32B) and is next to nothing above;
-- its skill, ln n / ln 300 in [0, 1]: the probability that it follows a sensible rule instead of drawing at random.
+- its skill, ln n / ln 300 in [0, 1]: the probability that it follows a sensible rule (knowledge.py, where the prompt
+  asks for decisions) instead of drawing at random.
 
 Token counts are estimates (characters / 4), and latency is zero: no model ran.
 """
@@ -22,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from colt_pipeline.llm.knowledge import RULES, nests, plan
 from colt_pipeline.records import Message, ModelSpec, Reply, canonical_json
 
 BACKEND = "embedded"
@@ -30,6 +32,9 @@ _SKILLED_AT_B = 300.0
 _BROKEN_AT_7B = 0.172
 _LARGEST_SHARE = 0.2
 _TILE_WEIGHT = 4.0
+
+Entry = str | dict[str, object]
+"""One entry of an answer's list of transformations."""
 
 
 def broken_rate(parameters_b: float) -> float:
@@ -59,7 +64,7 @@ class EmbeddedClient:
     ) -> Reply:
         question = canonical_json([model.name, list(messages), occurrence])
         seed = hashlib.sha256(question.encode()).digest()
-        text = _answer(model, messages[-1]["content"], np.random.default_rng(list(seed)))
+        text = _answer(model, "\n".join(m["content"] for m in messages), np.random.default_rng(list(seed)))
         characters = sum(len(m["content"]) for m in messages)
         return Reply(
             text=text,
@@ -98,18 +103,41 @@ def _break(text: str, offered: Sequence[str], rng: np.random.Generator) -> str:
     ]
 
 
-def _transformations(prompt: str, offered: list[str], able: float, rng: np.random.Generator) -> list[str]:
-    """By rule: get the structure right first, then refine tiles; change much after a fall, little after a rise."""
+def _transformations(prompt: str, offered: list[str], able: float, rng: np.random.Generator) -> list[Entry]:
+    """By rule where the prompt lists sites or shows what is missing; otherwise random names."""
     if rng.random() >= able:
         return [offered[i] for i in rng.integers(len(offered), size=int(rng.integers(1, 6)))]
-    code = prompt.split("## Parent")[0]
-    chosen = []
+    scores = [float(s) for s in re.findall(r"^Predicted score: ([0-9.eE+-]+)$", prompt, re.MULTILINE)]
+    fell = len(scores) > 1 and scores[0] < scores[1]
+    return _decisions(prompt, fell, rng) or _names(prompt, offered, fell, rng)
+
+
+def _decisions(prompt: str, fell: bool, rng: np.random.Generator) -> list[Entry]:
+    """Plan a tiled block by the rules: by all of them at the start and after a fall, by a few after a rise."""
+    found = nests(prompt)
+    fresh = "\nLeaf depth: 1\n" in prompt
+    if not fresh and found:
+        found = [found[int(rng.integers(len(found)))]]
+    decided: dict[str, list[int]] = {}
+    for nest in found:
+        few = set(rng.choice(len(RULES), size=int(rng.integers(1, 4)), replace=False))
+        rules = RULES if fresh or fell else [rule for number, rule in enumerate(RULES) if number in few]
+        decided |= plan(nest, rules, rng)
+    names = {"unroll": "Unroll", "parallel": "Parallel"}
+    return [
+        {"name": names.get(label, "TileSize"), "site": label, "decision": d if "." in label else d[0]}
+        for label, d in decided.items()
+    ]
+
+
+def _names(prompt: str, offered: list[str], fell: bool, rng: np.random.Generator) -> list[Entry]:
+    """Get the structure right first, then refine tiles; change much after a fall, little after a rise."""
+    code = prompt.split("## Current program")[1].split("## Parent")[0]
+    chosen: list[Entry] = []
     if "T.parallel" not in code and "Parallel" in offered:
         chosen.append("Parallel")
     if "pragma_auto_unroll_max_step" not in code and "Unroll" in offered:
         chosen.append("Unroll")
-    scores = [float(s) for s in re.findall(r"^Predicted score: ([0-9.eE+-]+)$", prompt, re.MULTILINE)]
-    fell = len(scores) > 1 and scores[0] < scores[1]
     weights = np.array([_TILE_WEIGHT if name == "TileSize" else 1.0 for name in offered])
     count = int(rng.integers(3, 5) if fell else rng.integers(1, 3))
     return chosen + [offered[i] for i in rng.choice(len(offered), size=count, p=weights / weights.sum())]

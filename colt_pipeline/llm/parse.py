@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from colt_pipeline.records import Proposal, Rejection, Reply
+from colt_pipeline.records import Edit, Proposal, Rejection, Reply, Site
 
 _REASONING = re.compile(r"<(think|thinking|reasoning|thought)>.*?(</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 _ORPHAN_CLOSE = re.compile(r"\A.*?</(think|thinking|reasoning|thought)>", re.DOTALL | re.IGNORECASE)
@@ -19,8 +19,13 @@ _MAX_TRANSFORMATIONS = 16
 _SHOWN = 120
 
 
-def parse(reply: Reply, transformations: Sequence[str], models: Sequence[str]) -> Proposal | Rejection:
-    """The verdict on a reply, given the names on offer; `models` with one name means that no choice was asked for."""
+def parse(
+    reply: Reply, transformations: Sequence[str], models: Sequence[str], sites: Sequence[Site] = ()
+) -> Proposal | Rejection:
+    """The verdict on a reply, given the names and sites on offer.
+
+    `models` with one name means that no choice was asked for; without `sites` a transformation is a bare name.
+    """
     if reply.finish_reason == "content_filter":
         return Rejection("refusal", "the provider withheld the answer")
     text = _ORPHAN_CLOSE.sub("", _REASONING.sub("", reply.text)).strip()
@@ -33,17 +38,43 @@ def parse(reply: Reply, transformations: Sequence[str], models: Sequence[str]) -
     names = found.get("transformations")
     if not isinstance(names, list) or not names:
         return Rejection("not_json", 'no list "transformations" with at least one name')
-    known = {name.lower(): name for name in transformations}
-    for name in names:
-        if not isinstance(name, str) or name.strip().lower() not in known:
-            return Rejection("unknown_transformation", f"{_short(name)} is not one of {', '.join(transformations)}")
-    proposed = tuple(known[name.strip().lower()] for name in names[:_MAX_TRANSFORMATIONS])
+    proposed = []
+    for item in names[:_MAX_TRANSFORMATIONS]:
+        edit = _edit(item, transformations, sites)
+        if isinstance(edit, Rejection):
+            return edit
+        proposed.append(edit)
     if len(models) == 1:
-        return Proposal(proposed, models[0])
+        return Proposal(tuple(proposed), models[0])
     advised = found.get("next_model")
     exact = {name.lower(): name for name in models}
     chosen = exact.get(advised.strip().lower()) if isinstance(advised, str) else None
-    return Proposal(proposed, chosen, flaw=None if chosen else "unknown_model")
+    return Proposal(tuple(proposed), chosen, flaw=None if chosen else "unknown_model")
+
+
+def _edit(item: object, transformations: Sequence[str], sites: Sequence[Site]) -> Edit | Rejection:
+    """One entry of the list: a name, or an object with name, site and decision where sites are on offer."""
+    known = {name.lower(): name for name in transformations}
+    given = item.get("name") if isinstance(item, dict) and sites else item
+    name = known.get(given.strip().lower()) if isinstance(given, str) else None
+    if name is None:
+        return Rejection("unknown_transformation", f"{_short(item)} is not one of {', '.join(transformations)}")
+    if not isinstance(item, dict) or not {"site", "decision"} & item.keys():
+        return Edit(name)
+    label, decision = item.get("site"), item.get("decision")
+    site = next((s for s in sites if s.label == label and s.transformation == name), None)
+    if site is None:
+        offered = ", ".join(s.label for s in sites if s.transformation == name) or "none"
+        return Rejection("bad_decision", f"site {_short(label)} of {name} is not one of {offered}")
+    numbers: list[Any] = decision if isinstance(decision, list) else [decision]
+    if not numbers or not all(type(number) is int for number in numbers):
+        return Rejection("bad_decision", f"{name} at {site.label}: {_short(decision)} must be whole numbers")
+    fault = site.fault(tuple(numbers))
+    return (
+        Rejection("bad_decision", f"{name} at {site.label}: {_short(decision)} {fault}")
+        if fault
+        else Edit(name, site, tuple(numbers))
+    )
 
 
 def _first_object(text: str) -> dict[str, Any] | None:

@@ -28,5 +28,6 @@ class Proposer:
         question = Question(model, render(context), self._sampling)
         occurrence = occurrences.get(question.key, 0)
         reply = self._cassette.answer(question, occurrence)
-        verdict = parse(reply, [name for name, _ in context.transformations], [m.name for m in context.models])
+        offered = [name for name, _ in context.transformations]
+        verdict = parse(reply, offered, [m.name for m in context.models], context.sites)
         return Answer(question.key, occurrence, reply, verdict)

@@ -1,20 +1,56 @@
-"""Course alteration: when to take the pen from the small models (paper section 3.4)."""
+"""Course alteration: when to take the pen from the small models (paper section 3.4), and what it is compared with."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
 
 from colt_pipeline.search.tree import Node
 
 
-def regresses_persistently(child_regressed: bool, ancestors: Iterable[Node], acting: str, largest: str) -> bool:
-    """Whether the new child of `acting` is the second regression in a row by small models on its path.
+@dataclass(frozen=True)
+class Turn:
+    """A child that a small model just made."""
 
-    `ancestors`: the parent and its ancestors, from below. Edges made by the largest model, and those made by none (the
-    initial programs), are skipped, so two regressions are in a row whether or not they are adjacent in the tree.
+    regressed: bool
+    """Its predicted score is below its parent's."""
+    ancestors: Iterable[Node]
+    """The parent and its ancestors, from below."""
+    largest: str
+    streak: int
+    """Regressions in a row before it, in order of calls, wherever in the tree."""
+    rate: float
+    rng: np.random.Generator
+
+
+@dataclass(frozen=True)
+class CourseRule:
+    """When the largest model answers in the place of a small one, and whose child stays."""
+
+    triggers: Callable[[Turn], bool]
+    keeps_better: bool = False
+    """The small model's child stays if the largest model's scores lower; otherwise it is pruned whatever comes."""
+
+
+def regresses_persistently(turn: Turn) -> bool:
+    """Whether the child is the second regression in a row by small models on its path.
+
+    Edges made by the largest model, and those made by none (the initial programs), are skipped, so two regressions are
+    in a row whether or not they are adjacent in the tree.
     """
-    if acting == largest or not child_regressed:
+    if not turn.regressed:
         return False
-    earlier = (node for node in ancestors if node.made_by is not None and node.made_by != largest)
+    earlier = (node for node in turn.ancestors if node.made_by is not None and node.made_by != turn.largest)
     previous = next(earlier, None)
     return previous is not None and previous.regressed
+
+
+COURSE_RULES: dict[str, CourseRule] = {
+    "path": CourseRule(regresses_persistently),
+    "streak": CourseRule(lambda turn: turn.regressed and turn.streak % 2 == 1, keeps_better=True),
+    "random": CourseRule(lambda turn: turn.rng.random() < turn.rate),
+    "never": CourseRule(lambda turn: False),
+}
+"""``search.course_alteration`` -> rule."""

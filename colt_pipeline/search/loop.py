@@ -6,10 +6,13 @@ after any event goes on from the journal as if nothing had happened.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
+from colt_pipeline.config import SearchConfig
 from colt_pipeline.events import Event, Finished, Measured
 from colt_pipeline.runs.journal import Journal
+from colt_pipeline.search.batch import choose_batch
 from colt_pipeline.search.expand import expand, plant
 from colt_pipeline.search.policy import ma_uct, preferences
 from colt_pipeline.search.state import State
@@ -36,28 +39,38 @@ def next_event(world: World[P], state: State) -> Event:
     """What happens next: start, plant, one search step, measure a batch, or finish."""
     if state.started is None:
         return world.start()
-    if not state.planted:
-        return plant(world)
+    if wants_roots(world.settings, state):
+        return plant(world, state)
     left = world.budget - len(state.samples)
     if left <= 0:
         return Finished("budget")
     batch = min(world.settings.batch_size, left)
-    node = state.tree.select(tree_policy(world)) if len(state.pending) < batch else None
+    node = None
+    if len(state.pending) < batch or state.fresh < world.settings.candidates:
+        node = state.tree.select(tree_policy(world, state))
     if node is not None:
         return expand(world, state, node)
     if not state.pending:
         return Finished("exhausted")
+    chosen = choose_batch(world, state, batch)
     with world.watch.lap("measure"):
-        return Measured(tuple(world.evaluator.measure([world.program(c) for c in state.pending[:batch]])))
+        return Measured(tuple(world.evaluator.measure([world.program(c) for c in chosen])))
 
 
-def tree_policy(world: World[P]) -> Callable[[Node, Node], float]:
+def wants_roots(settings: SearchConfig, state: State) -> bool:
+    """Whether programs are to be sampled from the design spaces: at the start, and as the search widens."""
+    wanted = settings.widening * math.sqrt(len(state.samples))
+    return not state.plantings or settings.initial_programs + state.plantings - 1 < wanted
+
+
+def tree_policy(world: World[P], state: State) -> Callable[[Node, Node], float]:
     """MA-UCT over the model set (paper section 3.2)."""
     phi = preferences({m.name: m.parameters_b for m in world.models})
-    lambda_, c = world.settings.lambda_, world.settings.c
+    lambda_, c, best_secs = world.settings.lambda_, world.settings.c, state.best_secs
 
     def score(node: Node, parent: Node) -> float:
-        return ma_uct(node.value, node.visits, parent.visits, phi[node.model or ""], lambda_, c)
+        value = node.value + best_secs * node.rate
+        return ma_uct(value, node.visits, parent.visits, phi[node.model or ""], lambda_, c)
 
     return score
 
@@ -67,5 +80,5 @@ def apply(world: World[P], state: State, event: Event) -> None:
     state.apply(event)
     if isinstance(event, Measured):
         with world.watch.lap("train"):
-            programs = [world.program(state.programs[s.program]) for s in event.samples]
+            programs = [world.program(state.child(s.program)) for s in event.samples]
             world.cost_model.update(programs, event.samples)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from colt_pipeline.records import REJECTIONS, ModelSpec
+from colt_pipeline.records import NO_MODEL, REJECTIONS, ModelSpec
 from colt_pipeline.search.state import State
 
 
@@ -27,6 +27,8 @@ def calls(state: State, models: Sequence[ModelSpec], largest: str) -> list[dict[
     """One row per model: calls, hits, errors by kind, tokens."""
     rows = []
     for model in models:
+        if model == NO_MODEL:
+            continue
         stats = state.stats[model.name]
         rows.append(
             {

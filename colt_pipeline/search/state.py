@@ -5,28 +5,41 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from colt_pipeline.config import SearchConfig
 from colt_pipeline.events import Child, Event, Finished, Measured, Planted, Sample, Started, Stepped
 from colt_pipeline.records import ModelSpec
 from colt_pipeline.search.stats import ModelStats
 from colt_pipeline.search.tree import ROOT, Tree
 
 
+def largest(models: Sequence[ModelSpec]) -> ModelSpec:
+    """The model with the most parameters; the first of equals."""
+    return max(models, key=lambda m: m.parameters_b)
+
+
 class State:
     """Tree, per-model statistics, samples and what is still to be measured."""
 
-    def __init__(self, models: Sequence[ModelSpec], branching: int, max_failures: int) -> None:
+    def __init__(self, models: Sequence[ModelSpec], settings: SearchConfig) -> None:
         """`models`: the model set, in order."""
-        self.tree = Tree(branching, max_failures)
+        self.tree = Tree(settings.branching, settings.max_failures)
+        self._measured_rewards = settings.rewards == "measured"
+        self._largest = largest(models).name
         self.stats = {m.name: ModelStats() for m in models}
         self.started: Started | None = None
-        self.planted = False
+        self.plantings = 0
+        """How often programs were sampled from the design spaces."""
         self.finished: str | None = None
         self.steps = 0
+        self.streak = 0
+        """Regressions in a row by small models, in order of calls."""
         self.samples: list[Sample] = []
         self.pending: list[Child] = []
         """Programs in the tree that wait for measurement, in order of birth."""
-        self.programs: dict[str, Child] = {}
-        """Every program in the tree by key."""
+        self.fresh = 0
+        """Programs that entered the tree since the last measurement."""
+        self.nodes: dict[str, int] = {}
+        """The node of every program in the tree, by key."""
         self.known: set[str] = set()
         """Keys of the programs in the tree and of those that were pruned: none of them is made again."""
         self.occurrences: Counter[str] = Counter()
@@ -38,14 +51,13 @@ class State:
             case Started():
                 self.started = event
             case Planted():
-                self.planted = True
+                self.plantings += 1
                 for child in event.children:
                     self._grow(ROOT, child, None)
             case Stepped():
                 self._step(event)
             case Measured():
-                self.samples.extend(event.samples)
-                del self.pending[: len(event.samples)]
+                self._measure(event)
             case Finished():
                 self.finished = event.reason
 
@@ -54,6 +66,9 @@ class State:
         for call in event.calls:
             self.stats[call.model].count(call)
             self.occurrences[call.key] += 1
+        first = event.pruned or event.child
+        if first is not None and event.calls and event.calls[0].model != self._largest:
+            self.streak = self.streak + 1 if first.score < first.parent_score else 0
         if event.pruned is not None:
             self.known.add(event.pruned.program)
         if event.child is not None:
@@ -62,16 +77,37 @@ class State:
             self.tree.fail(event.parent, event.retry_model)
 
     def _grow(self, parent: int, child: Child, made_by: str | None) -> None:
-        self.tree.grow(parent, child, made_by)
-        self.programs[child.program] = child
+        self.nodes[child.program] = self.tree.grow(parent, child, made_by).id
         self.known.add(child.program)
         self.pending.append(child)
+        self.fresh += 1
+
+    def _measure(self, event: Measured) -> None:
+        self.samples.extend(event.samples)
+        self.fresh = 0
+        done = {sample.program for sample in event.samples}
+        self.pending = [child for child in self.pending if child.program not in done]
+        if self._measured_rewards:
+            for sample in event.samples:
+                self.tree.measured(self.nodes[sample.program], sample.latency_secs)
+
+    def child(self, program: str) -> Child:
+        """The record of a program in the tree."""
+        record = self.tree.nodes[self.nodes[program]].record
+        assert record is not None
+        return record
 
     @property
     def best(self) -> Sample | None:
         """The fastest valid sample; the earlier one of equals."""
         valid = [s for s in self.samples if s.latency_secs is not None]
         return min(valid, key=lambda s: s.latency_secs or 0.0) if valid else None
+
+    @property
+    def best_secs(self) -> float:
+        """The best latency; 0 before there is one."""
+        best = self.best
+        return 0.0 if best is None else best.latency_secs or 0.0
 
     @property
     def speedup(self) -> float | None:

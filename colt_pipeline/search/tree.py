@@ -27,7 +27,9 @@ class Node:
     children: list[int] = field(default_factory=list)
     visits: int = 0
     value: float = 0.0
-    """W: cumulative reward."""
+    """W: cumulative reward, without the part in `rate`."""
+    rate: float = 0.0
+    """Cumulative 1 / latency (1/s) of the programs whose reward is measured, relative to the best latency."""
     failures: int = 0
     """Expansions of this node that gave no child."""
     open_below: int = 0
@@ -48,6 +50,10 @@ class Tree:
         self._max_failures = max_failures
         self.nodes = [Node(ROOT, None, 0, None, None, None)]
 
+    @property
+    def root(self) -> Node:
+        return self.nodes[ROOT]
+
     def expandable(self, node: Node) -> bool:
         """Whether a model may be asked at this node."""
         return node.id != ROOT and len(node.children) < self._branching and node.failures < self._max_failures
@@ -66,6 +72,14 @@ class Tree:
             ancestor.visits += 1
             ancestor.value += child.reward
         return node
+
+    def measured(self, id: int, latency_secs: float | None) -> None:
+        """From now on the reward of this node is best latency / latency, or 0 for an error (None)."""
+        record = self.nodes[id].record
+        assert record is not None
+        for ancestor in self.path(id):
+            ancestor.value -= record.reward
+            ancestor.rate += 1 / latency_secs if latency_secs else 0.0
 
     def fail(self, id: int, retry_model: str | None) -> None:
         """Count a failed expansion of a node; the next try is `retry_model`'s."""

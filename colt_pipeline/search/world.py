@@ -11,8 +11,9 @@ import numpy as np
 
 from colt_pipeline.config import SearchConfig
 from colt_pipeline.events import Child, Sample, Started
-from colt_pipeline.records import Answer, ModelSpec, PromptContext, Rejection
+from colt_pipeline.records import Answer, Edit, ModelSpec, PromptContext, Rejection, Site
 from colt_pipeline.runs.stopwatch import Stopwatch
+from colt_pipeline.search.state import largest
 
 
 class ProgramLike(Protocol):
@@ -49,10 +50,17 @@ class SpaceLike(Protocol[P]):
     def initial(self, count: int, rng: np.random.Generator) -> list[P]: ...
     def load(self, key: str, trace_json: str) -> P: ...
     def applicable(self, program: P) -> Sequence[TransformationLike]: ...
+    def sites(self, program: P) -> tuple[Site, ...]: ...
     def apply(
-        self, program: P, names: Sequence[str], rng: np.random.Generator, attempts: int, known: Callable[[str], bool]
-    ) -> P | Rejection: ...
-    def rollout(self, program: P, length: int, rng: np.random.Generator, attempts: int) -> P: ...
+        self,
+        program: P,
+        edits: Sequence[Edit],
+        rng: np.random.Generator,
+        attempts: int,
+        known: Callable[[str], bool],
+        draws: int,
+    ) -> list[P] | Rejection: ...
+    def rollout(self, program: P, length: int, rng: np.random.Generator, attempts: int, exhaustive: bool) -> P: ...
 
 
 class CostModelLike(Protocol[P_contra]):
@@ -84,6 +92,9 @@ class Purpose(IntEnum):
     SCORE = 4
     ROUTE = 5
     RETRY = 6
+    COURSE = 7
+    CHOOSE = 8
+    BATCH = 9
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,8 @@ class World(Generic[P]):
     """Samples to measure."""
     target: str
     """The target in words, for prompts."""
+    hardware: str
+    """What prompts add for a model that takes decisions, see `PromptContext.hardware`."""
     start: Callable[[], Started]
     space: SpaceLike[P]
     cost_model: CostModelLike[P]
@@ -108,7 +121,7 @@ class World(Generic[P]):
     @property
     def largest(self) -> ModelSpec:
         """The model with the most parameters; the first of equals."""
-        return max(self.models, key=lambda m: m.parameters_b)
+        return largest(self.models)
 
     def rng(self, step: int, purpose: Purpose, attempt: int = 0) -> np.random.Generator:
         """The generator of one purpose in one step (and, after a course alteration, of its second attempt)."""

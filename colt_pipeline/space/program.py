@@ -21,8 +21,9 @@ from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.schedule import Trace
 
 from colt_pipeline.errors import SpaceError
-from colt_pipeline.records import Rejection, canonical_json
+from colt_pipeline.records import Edit, Rejection, Site, canonical_json
 from colt_pipeline.space.generate import TVM_ERRORS, generate
+from colt_pipeline.space.sites import decide, find_sites
 from colt_pipeline.space.threads import draw_tiles
 from colt_pipeline.space.transformations import TRANSFORMATIONS, Transformation
 
@@ -83,6 +84,7 @@ class Space:
         self._mutators = {t.name: mutators[t.mutator] for t in TRANSFORMATIONS if t.mutator in mutators}
         self._programs: dict[str, Program] = {}
         self._applicable: dict[str, tuple[Transformation, ...]] = {}
+        self._sites: dict[str, dict[str, tuple[int, Site]]] = {}
 
     @cached_property
     def base_code(self) -> str:
@@ -152,49 +154,79 @@ class Space:
             )
         return self._applicable[program.key]
 
+    def sites(self, program: Program) -> tuple[Site, ...]:
+        """Where `program` holds a decision that an edit may set, in the order of its trace."""
+        return tuple(site for _, site in self._find_sites(program).values())
+
     def apply(
         self,
         program: Program,
-        names: Sequence[str],
+        edits: Sequence[Edit],
         rng: np.random.Generator,
         attempts: int,
         known: Callable[[str], bool],
-    ) -> Program | Rejection:
-        """Apply the transformations in order; the decisions are drawn from `rng`.
+        draws: int = 1,
+    ) -> list[Program] | Rejection:
+        """Apply the edits in order; decisions that they leave open are drawn from `rng`.
 
-        Tries `attempts` draws until the result is valid and not yet `known` (by key); otherwise the last try's
-        Rejection, of kind ``inapplicable`` or ``duplicate``.
+        Tries `attempts` times per draw until there are `draws` distinct valid programs that are not yet `known` (by
+        key). Without any, the last try's Rejection, of kind ``inapplicable`` or ``duplicate``.
         """
         failure = Rejection("inapplicable", "no attempt was made")
-        for _ in range(attempts):
-            result = self._apply_once(program, names, rng)
+        found: dict[str, Program] = {}
+        open_ended = any(edit.site is None for edit in edits)  # else every try gives the same program
+        for _ in range(attempts * draws if open_ended else 1):
+            result = self._apply_once(program, edits, rng)
             if isinstance(result, Rejection):
                 failure = result
-            elif known(result.key):
+            elif known(result.key) or result.key in found:
                 failure = Rejection("duplicate", f"program {result.key[:12]} is already in the tree")
             else:
-                return self._keep(result)
-        return failure
+                found[result.key] = self._keep(result)
+                if len(found) == draws:
+                    break
+        return list(found.values()) or failure
 
-    def rollout(self, program: Program, length: int, rng: np.random.Generator, attempts: int) -> Program:
-        """`program` after `length` uniformly random transformations; itself where no draw is valid."""
-        names = [t.name for t in self.applicable(program)]
-        if not names:
+    def rollout(
+        self, program: Program, length: int, rng: np.random.Generator, attempts: int, exhaustive: bool
+    ) -> Program:
+        """`program` after `length` uniformly random transformations; itself where no draw is valid.
+
+        `exhaustive`: it ends at the first transformation that finds nothing to change.
+        """
+        offered = [Edit(t.name) for t in self.applicable(program)]
+        if not offered or not length:
             return program
         for _ in range(attempts):
-            result = self._apply_once(program, [names[i] for i in rng.integers(len(names), size=length)], rng)
+            edits = [offered[i] for i in rng.integers(len(offered), size=length)]
+            result = self._apply_once(program, edits, rng, exhaustive)
             if isinstance(result, Program):
                 return result
         return program
 
-    def _apply_once(self, program: Program, names: Sequence[str], rng: np.random.Generator) -> Program | Rejection:
+    def _apply_once(
+        self, program: Program, edits: Sequence[Edit], rng: np.random.Generator, exhaustive: bool = False
+    ) -> Program | Rejection:
         trace = program.trace
-        for name in names:
-            trace = self._mutate(trace, name, int(rng.integers(1, _MAX_SEED)))
-            if trace is None:
-                return Rejection("inapplicable", f"{name} finds nothing to change")
+        for edit in edits:
+            if edit.site is None:
+                changed = self._mutate(trace, edit.name, int(rng.integers(1, _MAX_SEED)))
+            else:
+                index, site = self._find_sites(program)[edit.site.label]
+                changed = decide(trace, index, site, edit.decision)
+            if changed is None and exhaustive:
+                break
+            if changed is None:
+                return Rejection("inapplicable", f"{edit} finds nothing to change")
+            trace = changed
         result = self._realize(trace, seed=1)
-        return result or Rejection("inapplicable", f"{', '.join(names)} gives a schedule that the target refuses")
+        named = ", ".join(map(str, edits))
+        return result or Rejection("inapplicable", f"{named} gives a schedule that the target refuses")
+
+    def _find_sites(self, program: Program) -> dict[str, tuple[int, Site]]:
+        if program.key not in self._sites:
+            self._sites[program.key] = find_sites(self.module, program.trace)
+        return self._sites[program.key]
 
     def _mutate(self, trace: Trace, name: str, seed: int) -> Trace | None:
         return ms._ffi_api.MutatorApply(self._mutators[name], _ordered(trace), seed)

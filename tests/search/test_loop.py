@@ -25,7 +25,7 @@ from colt_pipeline.search.world import World
 
 def play(toy: World[ToyProgram], path: Path, stop_after: int | None = None) -> State:
     """Run (or resume) a search; stop after so many new events, as a kill would."""
-    state = State(toy.models, toy.settings.branching, toy.settings.max_failures)
+    state = State(toy.models, toy.settings)
     journal = Journal(path)
     for number, _ in enumerate(search(toy, journal, state), start=1):
         if number == stop_after:
@@ -117,7 +117,7 @@ def test_a_tiny_space_ends_with_duplicates_counted(tmp_path: Path) -> None:
 
 
 def test_an_unknown_next_model_costs_only_the_advice(tmp_path: Path) -> None:
-    toy = world(budget=8, script=lambda m, c, o: Proposal(("Step",), None, flaw="unknown_model"))
+    toy = world(budget=8, script=lambda m, c, o: Proposal((Edit("Step"),), None, flaw="unknown_model"))
     state = play(toy, tmp_path / "events.jsonl")
     assert state.finished == "budget"
     calls = sum(s.regular_calls + s.course_alterations for s in state.stats.values())
@@ -135,7 +135,7 @@ def falling(chance: float) -> Callable[[ToyProgram, np.random.Generator], float]
 
 
 def to_small(model: ModelSpec, context: PromptContext, occurrence: int) -> Proposal:
-    return Proposal(("Step",), "small")
+    return Proposal((Edit("Step"),), "small")
 
 
 def alteration_rate(tmp_path: Path, chance: float, samples: int, **changes: object) -> tuple[int, int, list[Stepped]]:
@@ -229,7 +229,7 @@ def test_invariants(
 ) -> None:
     def sometimes(model: ModelSpec, context: PromptContext, occurrence: int) -> Proposal | Rejection:
         draw = np.random.default_rng([seed, context.samples, occurrence, len(str(context))]).random()
-        return Rejection("not_json", "") if draw < bad else Proposal(("Step",), model.name)
+        return Rejection("not_json", "") if draw < bad else Proposal((Edit("Step"),), model.name)
 
     third = dataclasses.replace(SMALL, name="third", parameters_b=14.0)
     toy = world(

@@ -1,0 +1,38 @@
+"""Random answers in the place of a model's: the control that tells what the models contribute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from colt_pipeline.records import Answer, Edit, ModelSpec, PromptContext, Proposal, Rejection, Reply, digest
+
+BACKEND = "random"
+_MOST = 5
+"""Transformations per proposal: 1 to 5, as many as an unskilled stand-in's."""
+
+# TVM's own probabilities of its mutators on CPU; those on CUDA differ by names alone (MetaSchedule, DefaultLLVM and
+# DefaultCUDA in mutator.cc).
+_TVM_WEIGHTS = {"TileSize": 0.9, "ComputeLocation": 0.05, "Unroll": 0.03, "Parallel": 0.02, "ThreadBinding": 0.02}
+
+
+class RandomProposer:
+    """Draws transformations from those on offer; it advises no next model, and no tokens are spent."""
+
+    def __init__(self, weighted: bool) -> None:
+        """`weighted`: with TVM's mutator probabilities instead of evenly."""
+        self._weighted = weighted
+
+    def ask(self, model: ModelSpec, context: PromptContext, occurrences: Mapping[str, int]) -> Answer:
+        """A draw that follows from (model, program, state of the search)."""
+        offered = [name for name, _ in context.transformations]
+        key = digest([BACKEND, self._weighted, model.name, context.lineage[0].history, context.samples, offered])
+        occurrence = occurrences.get(key, 0)
+        reply = Reply("", "stop", 0, 0, 0.0, BACKEND, BACKEND)
+        if not offered:
+            return Answer(key, occurrence, reply, Rejection("inapplicable", "nothing is on offer"))
+        rng = np.random.default_rng([int(key[:8], 16), int(key[8:16], 16), occurrence])
+        weights = np.array([_TVM_WEIGHTS[name] if self._weighted else 1.0 for name in offered])
+        drawn = rng.choice(len(offered), size=int(rng.integers(1, _MOST + 1)), p=weights / weights.sum())
+        return Answer(key, occurrence, reply, Proposal(tuple(Edit(offered[i]) for i in drawn), None))

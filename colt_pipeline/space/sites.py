@@ -1,0 +1,89 @@
+"""Sampling sites: where a program's trace holds a decision, under names that a model can read.
+
+A site is found by replaying the trace and looking at the loops and blocks that stand before each sampling instruction,
+so a label such as ``conv2d.dx`` (block and loop) follows the workload's source. TVM itself moves a compute location
+that is impossible to the nearest possible one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import Instruction, Trace
+
+from colt_pipeline.records import Site
+
+_PARALLEL = "meta_schedule.parallel"
+_UNROLL = "meta_schedule.unroll_"
+_FETCH = "meta_schedule.cooperative_fetch"  # no mutator changes it
+
+
+def find_sites(module: Any, trace: Trace) -> dict[str, tuple[int, Site]]:
+    """The sites of a valid `trace` over `module` by label, in its order, each with the index of its instruction."""
+    index = {inst: number for number, inst in enumerate(trace.insts)}
+    annotated = {str(i.inputs[1]): str(i.attrs[0]) for i in trace.insts if i.kind.name == "Annotate"}
+    found: dict[str, tuple[int, Site]] = {}
+    schedule = Schedule(module, debug_mask="none")
+
+    def look(inst: Instruction, inputs: Sequence[Any], attrs: Sequence[Any], decision: Any) -> Any:
+        site = _site(schedule, inst, inputs, decision, annotated)
+        if site is not None:
+            label, twins = site.label, 1
+            while label in found:
+                twins += 1
+                label = f"{site.label}#{twins}"
+            found[label] = (index[inst], replace(site, label=label))
+        return decision
+
+    trace.apply_to_schedule(schedule, remove_postproc=True, decision_provider=look)
+    return found
+
+
+def decide(trace: Trace, index: int, site: Site, decision: tuple[int, ...]) -> Trace:
+    """`trace` with another decision at the instruction with this index; the decision is within the site's bounds."""
+    insts = list(trace.insts)
+    old = insts[index]
+    if old.kind.name == "Annotate":
+        insts[index] = Instruction(old.kind, [old.inputs[0], decision[0]], old.attrs, old.outputs)
+        return Trace(insts, trace.decisions)
+    value: Any = decision[0]
+    if site.extent:
+        value = list(decision)
+    elif old.kind.name == "SampleCategorical":
+        value = site.choices.index(decision[0])
+    return trace.with_decision(old, value, remove_postproc=False)
+
+
+def _site(
+    schedule: Schedule, inst: Instruction, inputs: Sequence[Any], decision: Any, annotated: dict[str, str]
+) -> Site | None:
+    match inst.kind.name:
+        case "SamplePerfectTile":
+            loop = schedule.get(inputs[0])
+            block = schedule.get(schedule.get_child_blocks(inputs[0])[0]).name_hint
+            now = tuple(int(factor) for factor in decision)
+            label = f"{block}.{loop.loop_var.name}"
+            return Site("TileSize", label, now, extent=int(loop.extent), innermost=int(inst.attrs[1]))
+        case "SampleComputeLocation":
+            depth = max((len(schedule.get_loops(c)) for c in schedule.get_consumers(inputs[0])), default=0)
+            label = schedule.get(inputs[0]).name_hint
+            return Site("ComputeLocation", label, (int(decision),), choices=tuple(range(-2, depth)))
+        case "SampleCategorical":
+            key = annotated.get(str(inst.outputs[0]), "")
+            if key == _FETCH:
+                return None
+            choices = tuple(int(value) for value in inst.attrs[0])
+            name, label = ("Unroll", "unroll") if key.startswith(_UNROLL) else ("ThreadBinding", "threads")
+            return Site(name, label, (choices[int(decision)],), choices=choices)
+        case "Annotate" if inst.attrs[0] == _PARALLEL:
+            jobs = int(inst.inputs[1])
+            return Site("Parallel", "parallel", (jobs,), choices=_jobs(jobs))
+    return None
+
+
+def _jobs(now: int) -> tuple[int, ...]:
+    """Limits for the extent of the parallel loop: the powers of two up to 1024, and the present one."""
+    return tuple(sorted({now, *(2**n for n in range(11))}))
