@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from colt_pipeline.config import SearchConfig
-from colt_pipeline.events import Sample, Started
+from colt_pipeline.events import Call, Sample, Started
 from colt_pipeline.records import Answer, Edit, ModelSpec, PromptContext, Proposal, Rejection, Reply, Site, digest
 from colt_pipeline.search.world import World
 
@@ -142,6 +142,11 @@ class ToyProposer:
         self.contexts.append(context)
         reply = Reply("", "stop", 10, 1, 0.0, model.name, "embedded")
         return Answer(key, occurrence, reply, self.script(model, context, occurrence))
+
+
+def call(model: str, hit: bool = False, role: str = "regular", outcome: str = "accepted") -> Call:
+    """A call with these outcomes; nothing else of it matters to statistics."""
+    return Call(model, role, "key", 0, outcome, "", (), None, None, 0, 0, hit)
 
 
 def settings(**changes: Any) -> SearchConfig:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from colt_pipeline.llm.parse import parse
-from colt_pipeline.records import REJECTIONS, Proposal, Rejection, Reply
+from colt_pipeline.records import REJECTIONS, Edit, Proposal, Rejection, Reply
 
 NAMES = ["TileSize", "ComputeLocation", "Unroll", "Parallel"]
 MODELS = ["gpt-5.2", "gpt-5-mini", "qwen3-8b"]
@@ -36,7 +36,7 @@ def verdict(text: str, finish_reason: str = "stop") -> Proposal | Rejection:
     ],
 )
 def test_answers_with_one_clear_meaning(text: str) -> None:
-    assert verdict(text) == Proposal(("TileSize", "Unroll"), "gpt-5-mini")
+    assert verdict(text) == Proposal((Edit("TileSize"), Edit("Unroll")), "gpt-5-mini")
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_bad_answers_have_their_kind(text: str, kind: str) -> None:
 @pytest.mark.parametrize("name", ["gpt-4", "gpt-5", "Qwen3-32B", "qwen3", "", None, 3, ["gpt-5.2"]])
 def test_a_model_that_was_not_offered_is_never_mapped_to_one_that_was(name: object) -> None:
     found = verdict(json.dumps({"transformations": ["Unroll"], "next_model": name}))
-    assert found == Proposal(("Unroll",), None, flaw="unknown_model")
+    assert found == Proposal((Edit("Unroll"),), None, flaw="unknown_model")
 
 
 def test_a_cut_off_answer_is_truncated_and_a_filtered_one_a_refusal() -> None:
@@ -80,20 +80,20 @@ def test_a_cut_off_answer_is_truncated_and_a_filtered_one_a_refusal() -> None:
 
 
 def test_a_model_alone_needs_no_advice() -> None:
-    assert parse(reply('{"transformations": ["Unroll"]}'), NAMES, ["gpt-5.2"]) == Proposal(("Unroll",), "gpt-5.2")
+    assert parse(reply('{"transformations": ["Unroll"]}'), NAMES, ["gpt-5.2"]) == Proposal((Edit("Unroll"),), "gpt-5.2")
 
 
 def test_a_sequence_without_end_is_cut() -> None:
     found = verdict(json.dumps({"transformations": ["Unroll"] * 500, "next_model": "gpt-5.2"}))
     assert isinstance(found, Proposal)
-    assert found.transformations == ("Unroll",) * 16
+    assert found.transformations == (Edit("Unroll"),) * 16
 
 
 @given(st.text(max_size=300))
 def test_any_text_has_a_verdict_from_what_was_offered(text: str) -> None:
     found = verdict(text)
     if isinstance(found, Proposal):
-        assert set(found.transformations) <= set(NAMES)
+        assert {edit.name for edit in found.transformations} <= set(NAMES)
     else:
         assert found.kind in REJECTIONS and len(found.detail) < 500
 

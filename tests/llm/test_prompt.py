@@ -16,6 +16,8 @@ CONTEXT = PromptContext(
         ProgramView("UNOPTIMIZED", (), None, None),
     ),
     transformations=(("TileSize", "re-split"), ("Unroll", "unroll")),
+    sites=(),
+    hardware="8 float32 per vector",
     depth=2,
     samples=10,
     budget=300,

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from toy import LARGE, SMALL, ToyEvaluator, ToyProgram, ToyProposer, ToySpace, world
 
 from colt_pipeline.events import Planted, Stepped
-from colt_pipeline.records import ModelSpec, PromptContext, Proposal, Rejection
+from colt_pipeline.records import Edit, ModelSpec, PromptContext, Proposal, Rejection
 from colt_pipeline.runs.journal import Journal
 from colt_pipeline.search.loop import search
 from colt_pipeline.search.state import State
@@ -212,7 +212,7 @@ def test_an_alteration_prunes_the_child_and_asks_the_same_question(tmp_path: Pat
 
 
 def test_course_alteration_can_be_switched_off(tmp_path: Path) -> None:
-    altered, _, _ = alteration_rate(tmp_path, 1.0, 40, course_alteration=False)
+    altered, _, _ = alteration_rate(tmp_path, 1.0, 40, course_alteration="never")
     assert altered == 0
 
 
