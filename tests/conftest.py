@@ -11,11 +11,12 @@ from colt_pipeline.config import Config, load
 
 @pytest.fixture
 def composed(tmp_path: Path) -> Compose:
-    """Results go to a temporary directory unless an override says otherwise."""
+    """Results go to a temporary directory, and nothing is known of other workloads, unless an override says so."""
 
     def compose_config(*overrides: str) -> Config:
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            raw = compose("config", overrides=[f"results={tmp_path / 'results'}", *overrides])
+            places = (f"results={tmp_path / 'results'}", f"pretraining={tmp_path / 'pretraining'}")
+            raw = compose("config", overrides=[*places, *overrides])
         return load(raw)
 
     return compose_config

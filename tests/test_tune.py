@@ -15,11 +15,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tvm
 from support import ROOT, Compose
 
 from colt_pipeline import assemble as assembly
+from colt_pipeline.analysis.aggregate import aggregate
 from colt_pipeline.assemble import Job, assemble
 from colt_pipeline.config import Config
 from colt_pipeline.errors import (
@@ -31,24 +33,26 @@ from colt_pipeline.errors import (
 )
 from colt_pipeline.evaluation import connect
 from colt_pipeline.evaluation.devices import Device, host_cpu
+from colt_pipeline.evaluation.pretrained import write_experience
 from colt_pipeline.records import Measurement
 from colt_pipeline.search.loop import search
+from colt_pipeline.tune import _write
 
 pytestmark = pytest.mark.tvm
 
-TINY = (
-    "workload=deepseek_r1_moe",
-    "workload.shape.inner=128",
-    "workload.shape.outer=64",
-    "search.warmup_samples=8",
-    "model_set=4",
-    "samples=20",
-    "run=tiny",
-)
+PROJECTION = ("workload=deepseek_r1_moe", "workload.shape.inner=128", "workload.shape.outer=64")
 ATTENTION = (
     "workload=flux_attention",
     "workload.shape={heads: 2, kv_heads: 2, head_dim: 32, tokens: 32, context: 32}",
-    *TINY[3:],
+)
+SHORT = ("search.warmup_samples=8", "model_set=4", "samples=20", "run=tiny")
+PAPER = ("search=paper", *SHORT)
+COLT = ("search=colt", "search.candidates=12", *SHORT)
+TINY = (*PROJECTION, *PAPER)
+SEARCHES = pytest.mark.parametrize(
+    "size",
+    [TINY, (*ATTENTION, *PAPER), (*ATTENTION, *COLT)],
+    ids=["paper-projection", "paper-attention", "colt-attention"],
 )
 FILES = ("best.json", "best.txt", "calls.csv", "config.yaml", "curve.csv", "events.jsonl", "summary.json")
 
@@ -86,7 +90,7 @@ def move_recordings(source: Config, destination: Config) -> None:
     shutil.copytree(Path(source.results) / "recordings", Path(destination.results) / "recordings")
 
 
-@pytest.mark.parametrize("size", [TINY, ATTENTION], ids=["projection", "attention"])
+@SEARCHES
 def test_run_equals_rerun_equals_replay(composed: Compose, tmp_path: Path, size: tuple[str, ...]) -> None:
     first, second = composed(*size), composed(*size, f"results={tmp_path / 'again'}")
     play(first)
@@ -99,7 +103,7 @@ def test_run_equals_rerun_equals_replay(composed: Compose, tmp_path: Path, size:
 
 
 @pytest.mark.parametrize("stop_after", [2, 5, 14])
-@pytest.mark.parametrize("size", [TINY, ATTENTION], ids=["projection", "attention"])
+@SEARCHES
 def test_a_live_run_resumed_after_a_kill_asks_and_measures_nothing_twice(
     composed: Compose, tmp_path: Path, stop_after: int, size: tuple[str, ...]
 ) -> None:
@@ -112,6 +116,96 @@ def test_a_live_run_resumed_after_a_kill_asks_and_measures_nothing_twice(
     assert (
         before.evaluator.measured + after.evaluator.measured == reference.evaluator.measured == 21
     )  # and the baseline
+
+
+def write_others(directory: Path, name: str = "other") -> None:
+    """Experience with a made-up workload, in which the first feature tells how slow a program is."""
+    directory.mkdir()
+    drawn = np.random.default_rng(0).uniform(0, 50, size=(24, 329)).astype(np.float32)
+    rows = [(None if n == 0 else float(1e-3 * (1 + row[0])), row) for n, row in enumerate(drawn)]
+    write_experience(directory / f"{name}.csv", rows)
+
+
+def test_a_search_with_experience_repeats_resumes_and_replays(composed: Compose, tmp_path: Path) -> None:
+    write_others(tmp_path / "known")
+    colt = (*PROJECTION, *COLT, f"pretraining={tmp_path / 'known'}")
+    first, again, parts, replay = (
+        composed(*colt, f"results={tmp_path / name}", *more)
+        for name, *more in (("first",), ("again",), ("parts",), ("replay", "record=replay"))
+    )
+    for config in (first, again):
+        play(config)
+    play(parts, stop_after=9)
+    play(parts)
+    move_recordings(first, replay)
+    play(replay)
+    assert journal(first) == journal(again) == journal(parts) == journal(replay)
+    without = composed(*PROJECTION, *COLT)
+    play(without)
+    assert journal(without) != journal(first)
+
+
+def test_experience_with_the_workload_itself_is_not_used(composed: Compose, tmp_path: Path) -> None:
+    without = composed(*PROJECTION, *COLT)
+    workload_hash = play(without).workload.hash
+    write_others(tmp_path / "known", workload_hash)
+    own = composed(*PROJECTION, *COLT, f"pretraining={tmp_path / 'known'}", f"results={tmp_path / 'again'}")
+    play(own)
+    assert journal(own) == journal(without)
+
+
+def test_decisions_of_the_models_reach_the_journal(composed: Compose) -> None:
+    config = composed(*PROJECTION, *COLT)
+    job = play(config)
+    edits = [edit for call in job_calls(config) for edit in call["transformations"]]
+    assert any(edit.startswith("TileSize(matmul.") for edit in edits)
+    assert not sum(stats.rejections["bad_decision"] for stats in job.state.stats.values())
+    paper = composed(*TINY, "run=paper")
+    play(paper)
+    assert not any("(" in edit for call in job_calls(paper) for edit in call["transformations"])
+
+
+def job_calls(config: Config) -> list[dict[str, Any]]:
+    """Every call in the run's journal."""
+    return [call for line in journal(config).splitlines() for call in json.loads(line).get("calls", ())]
+
+
+@pytest.mark.parametrize("search", ["random_proposer", "random_proposer_tvm"])
+def test_random_answers_are_labelled_and_cost_nothing(composed: Compose, tmp_path: Path, search: str) -> None:
+    config = composed(*PROJECTION, f"search={search}", *SHORT)
+    job = play(config)
+    assert job.cassette.asked == 0 and job.state.finished == "budget"
+    _write(job, 0.0)
+    calls = list(csv.DictReader((job.rundir.path / "calls.csv").read_text().splitlines()))
+    assert {row["backend"] for row in calls} == {"random"} and len(calls) == 4
+    assert {row["prompt_tokens"] for row in calls} == {"0"}
+    assert sum(int(row["regular_calls"]) for row in calls) == len(job_calls(config)) - job_alterations(config) > 0
+    assert json.loads((job.rundir.path / "summary.json").read_text())["llm_backend"] == "random"
+    replay = composed(*PROJECTION, f"search={search}", *SHORT, f"results={tmp_path / 'replay'}", "record=replay")
+    move_recordings(config, replay)
+    play(replay)
+    assert journal(replay) == journal(config)
+
+
+def job_alterations(config: Config) -> int:
+    return sum(call["role"] == "course_alteration" for call in job_calls(config))
+
+
+def test_a_search_without_models_asks_none_and_lists_none(composed: Compose) -> None:
+    config = composed(*PROJECTION, "search=mcts_no_llm", *SHORT)
+    job = play(config)
+    assert job.cassette.asked == 0 and job.state.finished == "budget"
+    summary = _write(job, 0.0)
+    assert summary["llm_backend"] == "none" and summary["small_model_calls"] == 0
+    assert not list(csv.DictReader((job.rundir.path / "calls.csv").read_text().splitlines()))
+
+
+def test_a_search_without_models_is_aggregated(composed: Compose) -> None:
+    config = composed(*PROJECTION, "search=mcts_no_llm", *SHORT)
+    _write(play(config), 0.0)
+    tidy = aggregate(Path(config.results) / "runs")
+    assert list(tidy.runs["search"]) == ["mcts_no_llm"] and len(tidy.curves) == 20
+    assert tidy.calls.empty
 
 
 def test_answers_and_measurements_without_their_event_are_not_lost(composed: Compose, tmp_path: Path) -> None:
@@ -249,6 +343,7 @@ def test_the_recording_of_another_device_is_replayed(
 GPU = (
     "workload=deepseek_r1_moe",
     "target=rtx2080ti",
+    "search=paper",
     "search.warmup_samples=8",
     "model_set=4",
     "samples=16",
