@@ -41,6 +41,11 @@ def model_label(model: str, backend: str) -> str:
     return f"{model} (stand-in)" if backend == _STAND_IN else model
 
 
+def backend_label(backend: str) -> str:
+    """Who answered, in words; stand-ins are called so."""
+    return _BACKENDS.get(backend, f"LLMs via {backend}")
+
+
 def configurations(tidy: Tidy) -> pd.DataFrame:
     """One row per configuration, in display order.
 
@@ -72,7 +77,7 @@ def caption(tidy: Tidy) -> str:
     backends = sorted({*runs["llm_backend"], *tidy.calls["backend"]})
     seeds = runs.groupby([*CONFIGURATION, "workload"])["seed"].nunique()
     parts = [
-        _values("LLM backends", [_BACKENDS.get(name, f"LLMs via {name}") for name in backends]),
+        _values("LLM backends", map(backend_label, backends)),
         _values("measurements", [f"{name} latency" for name in runs["measurement"]]),
         _values("searches", [f"search={name}" for name in runs["search"]])
         + " with "

@@ -76,14 +76,23 @@ class RunDir:
         Raises:
             RunDirError: the directory is unwritable or the disk full.
         """
-        partial = self.path / f".{name}.part"
-        try:
-            partial.write_text(text)
-            partial.replace(self.path / name)
-        except OSError as error:
-            raise RunDirError(
-                f"cannot write {self.path / name}: {error.strerror}; the run is intact, run the same command again"
-            ) from error
+        write_text(self.path / name, text)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file that belongs to a run, whole or not at all.
+
+    Raises:
+        RunDirError: the directory is unwritable or the disk full.
+    """
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        partial.write_text(text)
+        partial.replace(path)
+    except OSError as error:
+        raise RunDirError(
+            f"cannot write {path}: {error.strerror}; the run is intact, run the same command again"
+        ) from error
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
