@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,7 @@ from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.llm.client import Client
 from colt_pipeline.llm.embedded import EmbeddedClient
 from colt_pipeline.llm.proposer import Proposer
-from colt_pipeline.llm.random_proposer import BACKEND as RANDOM
 from colt_pipeline.llm.random_proposer import RandomProposer
-from colt_pipeline.records import NO_MODEL, ModelSpec
 from colt_pipeline.runs.journal import Journal
 from colt_pipeline.runs.rundir import RunDir
 from colt_pipeline.runs.stopwatch import Stopwatch
@@ -145,7 +143,7 @@ def assemble(config: Config, connect_measurer: Callable[[Workload], Measurer] | 
                 baseline_secs=evaluator.baseline_secs(space.baseline),
             )
 
-        models = _models(config)
+        models = config.model_specs
         world = World(
             settings=config.search,
             models=models,
@@ -164,20 +162,9 @@ def assemble(config: Config, connect_measurer: Callable[[Workload], Measurer] | 
         yield Job(config, workload, rundir, journal, state, world, cassette, evaluator, target, place.words)
 
 
-def _models(config: Config) -> tuple[ModelSpec, ...]:
-    """The model set, as who answers makes it: random answers are not the model's, and a search may have no models."""
-    match config.search.proposer:
-        case "llm":
-            return config.model_specs
-        case "none":
-            return (NO_MODEL,)
-        case _:
-            return tuple(replace(model, provider=RANDOM) for model in config.model_specs)
-
-
 def _known_providers(config: Config) -> None:
     for model in config.model_specs:
-        if model.provider not in CLIENTS:
+        if config.search.proposer == "llm" and model.provider not in CLIENTS:
             raise ConfigError(
                 f"models.{model.name}.provider={model.provider} is unknown; choose one of: {', '.join(CLIENTS)}"
             )

@@ -6,14 +6,15 @@ Schema classes carry no defaults, so a key that is missing, unknown or of the wr
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.records import ModelSpec
+from colt_pipeline.records import NO_MODEL, RANDOM, ModelSpec
 
 
 @dataclass
@@ -169,11 +170,9 @@ class Config:
 
     @property
     def model_specs(self) -> tuple[ModelSpec, ...]:
-        """The models of the chosen set, in its order."""
-        return tuple(
-            ModelSpec(name=name, **{k: v for k, v in vars(self.models[name]).items()})
-            for name in self.model_sets[self.model_set]
-        )
+        """See `model_specs`."""
+        models = {name: vars(self.models[name]) for name in self.model_sets[self.model_set]}
+        return model_specs(self.search.proposer, models)
 
     def identity(self) -> dict[str, Any]:
         """What makes this run this run: without where it is stored, who records it, and unused models and sets."""
@@ -199,6 +198,17 @@ SEARCH_CHOICES = {
     "course_alteration": ("path", "streak", "random", "never"),
 }
 """Key of conf/search -> what it may be."""
+
+
+def model_specs(proposer: str, models: Mapping[str, Mapping[str, Any]]) -> tuple[ModelSpec, ...]:
+    """The models of a run in the order of the set (name -> fields), as who answers makes them.
+
+    Random answers are not the model's, so its provider is ``random``; a search may have no models at all.
+    """
+    if proposer == "none":
+        return (NO_MODEL,)
+    specs = (ModelSpec(name=name, **fields) for name, fields in models.items())
+    return tuple(spec if proposer == "llm" else replace(spec, provider=RANDOM) for spec in specs)
 
 
 def load(raw: DictConfig) -> Config:

@@ -45,7 +45,7 @@ def run(config: Config) -> dict[str, Any]:
     Raises:
         ColtError: the run cannot go on; it stays resumable.
     """
-    if config.samples <= config.search.warmup_samples:
+    if config.search.cost_model == "xgb" and config.samples <= config.search.warmup_samples:
         print(
             f"note: with search.warmup_samples={config.search.warmup_samples} and samples={config.samples} the cost "
             "model predicts noise throughout, as TVM's does; lower search.warmup_samples to let it learn",

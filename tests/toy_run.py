@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from toy import LARGE, SMALL, world
+from toy import LARGE, SMALL, settings, world
 
 from colt_pipeline.events import Call, Child, Event, Finished, Measured, Planted, Sample, Started, Stepped
 from colt_pipeline.records import canonical_json
@@ -36,7 +36,7 @@ def write_run(directory: Path, events: Iterable[Event], **changes: Any) -> Path:
     directory.mkdir(parents=True)
     config = {
         **{"run": "toy/run", "seed": 0, "samples": 4, "target": {"name": "toy"}, "model_set": "mine"},
-        "search": {"name": "paper", "branching": 2, "max_failures": 3, "warmup_samples": 2},
+        "search": vars(settings(warmup_samples=2)),
         "model_sets": {"mine": [LARGE.name, SMALL.name]},
         "models": {
             model.name: {key: value for key, value in dataclasses.asdict(model).items() if key != "name"}
@@ -90,7 +90,7 @@ def events_of_search(budget: int, path: Path) -> list[Event]:
     """What a toy search journals, with traces in TVM's form."""
     toy = world(budget=budget)
     journal = Journal(path)
-    for _ in search(toy, journal, State(toy.models, toy.settings.branching, toy.settings.max_failures)):
+    for _ in search(toy, journal, State(toy.models, toy.settings)):
         pass
     journal.close()
     return [_traced(event) for event in journal.events]

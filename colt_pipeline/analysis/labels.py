@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from colt_pipeline.analysis.aggregate import Tidy
+from colt_pipeline.records import RANDOM
 
 CONFIGURATION = ["target", "search", "model_set", "largest"]
 """The columns that make one configuration; its runs differ in workload and seed only."""
@@ -22,7 +23,8 @@ WORKLOAD_TITLES = {
 MODEL_SETS = ("small", "large", "2", "4", "8")
 
 _STAND_IN = "embedded"
-_BACKENDS = {_STAND_IN: "stand-in LLMs", "none": "no LLM"}
+_BACKENDS = {_STAND_IN: "stand-in LLMs", RANDOM: "random answers", "none": "no LLM"}
+_MARKS = {_STAND_IN: " (stand-in)", RANDOM: " (random)"}
 
 
 def workload_title(workload: str) -> str:
@@ -37,8 +39,8 @@ def display_order(names: Iterable[str], known: Iterable[str]) -> list[str]:
 
 
 def model_label(model: str, backend: str) -> str:
-    """The model's name; one that an embedded stand-in played is never shown as the model itself."""
-    return f"{model} (stand-in)" if backend == _STAND_IN else model
+    """The model's name; one that a stand-in played, or a random draw, is never shown as the model itself."""
+    return model + _MARKS.get(backend, "")
 
 
 def backend_label(backend: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from colt_pipeline.analysis.decisions import Change, changes
+from colt_pipeline.config import SearchConfig, model_specs
 from colt_pipeline.errors import RunDirError
 from colt_pipeline.events import Call, Event, Measured, Planted, Sample, Started, Stepped
 from colt_pipeline.records import ModelSpec
@@ -102,8 +103,9 @@ def read_run(path: Path) -> Run:
         raise RunDirError(f"{path} is no run directory: it has no events.jsonl. {_way_out(path)}")
     config = _read(path / "config.yaml", yaml.safe_load)
     try:
-        models = tuple(ModelSpec(name, **config["models"][name]) for name in config["model_sets"][config["model_set"]])
-        state = State(models, config["search"]["branching"], config["search"]["max_failures"])
+        names = config["model_sets"][config["model_set"]]
+        models = model_specs(config["search"]["proposer"], {name: config["models"][name] for name in names})
+        state = State(models, SearchConfig(**config["search"]))
         summary = _read(path / "summary.json", json.loads) if (path / "summary.json").exists() else {}
     except (KeyError, TypeError) as error:
         raise RunDirError(f"{path / 'config.yaml'} is not that of a run ({error}); restore it") from error
@@ -122,7 +124,8 @@ def tree_nodes(run: Run) -> list[TreeNode]:
     measured = pruned = 0
 
     def add(node: Node, call: Call | None = None, replaces: int | None = None) -> None:
-        untrained = measured < run.config["search"]["warmup_samples"]
+        search = run.config["search"]  # a pretrained model knows something from the start
+        untrained = search["cost_model"] == "xgb" and measured < search["warmup_samples"]
         nodes.append(_tree_node(run, node, call, replaces, untrained, samples))
 
     grown = iter(run.state.tree.nodes)  # numbered in order of birth
