@@ -73,20 +73,22 @@ def configurations(tidy: Tidy) -> pd.DataFrame:
     return frame
 
 
-def caption(tidy: Tidy) -> str:
-    """Backend, measurement, search, seeds, samples and device of all runs; different values are shown as mixed."""
+def caption(tidy: Tidy, name_searches: bool = True) -> str:
+    """Backend, measurement, search, seeds, samples and device of all runs; different values are shown as mixed.
+
+    `name_searches`: whether the searches are named, which is idle where they stand beside the numbers.
+    """
     runs = tidy.runs
     backends = sorted({*runs["llm_backend"], *tidy.calls["backend"]})
     seeds = runs.groupby([*CONFIGURATION, "workload"])["seed"].nunique()
     parts = [
-        _values("LLM backends", map(backend_label, backends)),
-        _values("measurements", [f"{name} latency" for name in runs["measurement"]]),
-        _values("searches", [f"search={name}" for name in runs["search"]])
-        + " with "
-        + _values("warm-ups", [f"warmup_samples={count}" for count in runs["warmup_samples"]]),
+        one_or_mixed("LLM backends", map(backend_label, backends)),
+        one_or_mixed("measurements", [f"{name} latency" for name in runs["measurement"]]),
+        (one_or_mixed("searches", [f"search={name}" for name in runs["search"]]) + " with ") * name_searches
+        + one_or_mixed("warm-ups", [f"warmup_samples={count}" for count in runs["warmup_samples"]]),
         _count("seed", seeds),
         _count("sample", runs["samples"]),
-        _values("devices", [f"device {name}" for name in runs["device"]]),
+        one_or_mixed("devices", [f"device {name}" for name in runs["device"]]),
     ]
     return ", ".join(parts)
 
@@ -130,7 +132,8 @@ def _label_of(calls: pd.DataFrame) -> str:
     return " / ".join(model_label(model, backend) for model, backend in pairs.itertuples(index=False))
 
 
-def _values(plural: str, values: Iterable[str]) -> str:
+def one_or_mixed(plural: str, values: Iterable[str]) -> str:
+    """The one value there is; several are shown as mixed."""
     distinct = sorted(set(values))
     return distinct[0] if len(distinct) == 1 else f"mixed {plural} ({', '.join(distinct)})"
 
