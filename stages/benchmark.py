@@ -4,6 +4,9 @@ overhead     the search's own time per step and sample, from replays of recorded
 measurement  the same candidates through this project's measurement and through TVM's
 faults       kernels and machines that misbehave, what was recorded, and that the search went on
 queue        two searches at once: their uses of the device do not overlap
+growth       does a long search slow down, and how much memory it takes
+limits       what the best recorded schedules reach of this machine's peak and bandwidth
+torch        the best recorded schedules beside PyTorch
 """
 
 from __future__ import annotations
@@ -16,15 +19,18 @@ from pathlib import Path
 
 from colt_pipeline.errors import ColtError
 from colt_pipeline.workloads import WORKLOADS
-from stages.benchmarks import Options, Row, faults, measurement, overhead, queue
+from stages.benchmarks import Options, Row, faults, growth, limits, measurement, overhead, pytorch, queue
 
 BENCHMARKS: dict[str, tuple[Callable[[Options], list[Row]], tuple[str, ...], int]] = {
     "overhead": (overhead.rows, tuple(WORKLOADS)[:5], 0),
     "measurement": (measurement.rows, ("llama3_8b_attention",), 64),
     "faults": (faults.rows, (), 24),
     "queue": (queue.rows, ("llama3_8b_attention",), 24),
+    "growth": (growth.rows, ("llama3_8b_attention",), 1000),
+    "limits": (limits.rows, (), 0),
+    "torch": (pytorch.rows, (), 0),
 }
-"""Name -> what makes its rows, default workloads, default number of candidates."""
+"""Name -> what makes its rows, default workloads (none: all with a finished run), default number of candidates."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--workload", action="append", help="repeatable")
     parser.add_argument("--model-set", default="8")
     parser.add_argument("--candidates", type=int, help="programs to measure")
+    parser.add_argument("--runs", type=Path, help="where finished runs are; default: RESULTS/runs")
+    parser.add_argument("--rounds", type=int, default=7, help="of what is measured side by side")
     parser.add_argument("--out", type=Path, required=True, help="directory to write")
     given = parser.parse_args(argv)
     make, workloads, candidates = BENCHMARKS[given.what]
@@ -45,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         workloads=tuple(given.workload or workloads),
         model_set=given.model_set,
         candidates=given.candidates or candidates,
+        runs=given.runs or given.results / "runs",
+        rounds=given.rounds,
     )
     try:
         rows = make(options)

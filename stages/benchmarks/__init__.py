@@ -25,6 +25,10 @@ class Options:
     workloads: tuple[str, ...]
     model_set: str
     candidates: int
+    runs: Path
+    """Where finished runs are, at any depth."""
+    rounds: int
+    """How often things that are measured side by side take their turn."""
 
 
 def composed(overrides: Sequence[str]) -> Config:
