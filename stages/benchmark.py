@@ -5,6 +5,9 @@ measurement  the same candidates through this project's measurement and through 
 faults       kernels and machines that misbehave, what was recorded, and that the search went on
 queue        two searches at once: their uses of the device do not overlap
 search       searches at equal samples, advanced in turn: their runs, for aggregate, tables and figures of stages/
+growth       does a long search slow down, and how much memory it takes
+limits       what the best recorded schedules reach of this machine's peak and bandwidth
+torch        the best recorded schedules beside PyTorch
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from pathlib import Path
 from colt_pipeline.errors import ColtError
 from colt_pipeline.tune import interruptible
 from colt_pipeline.workloads import WORKLOADS
-from stages.benchmarks import Options, Row, faults, measurement, overhead, queue, search
+from stages.benchmarks import Options, Row, faults, growth, limits, measurement, overhead, pytorch, queue, search
 
 BENCHMARKS: dict[str, tuple[Callable[[Options], list[Row]], tuple[str, ...], int]] = {
     "overhead": (overhead.rows, tuple(WORKLOADS)[:5], 0),
@@ -26,8 +29,11 @@ BENCHMARKS: dict[str, tuple[Callable[[Options], list[Row]], tuple[str, ...], int
     "faults": (faults.rows, (), 24),
     "queue": (queue.rows, ("llama3_8b_attention",), 24),
     "search": (search.rows, tuple(WORKLOADS)[:5], 0),
+    "growth": (growth.rows, ("llama3_8b_attention",), 1000),
+    "limits": (limits.rows, (), 0),
+    "torch": (pytorch.rows, (), 0),
 }
-"""Name -> what makes its rows, default workloads, default number of candidates."""
+"""Name -> what makes its rows, default workloads (none: all with a finished run), default number of candidates."""
 EXPERIMENTS = {"search": "search"}
 """Name -> experiment, if it is not cpu."""
 
@@ -43,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--candidates", "--samples", type=int, help="programs to measure")
     parser.add_argument("--searches", type=_names, default=tuple(search.SEARCHES), help="of search: with commas")
     parser.add_argument("--seeds", type=_numbers, default=(0, 1, 2), help="of search: with commas")
+    parser.add_argument("--runs", type=Path, help="where finished runs are; default: RESULTS/runs")
+    parser.add_argument("--rounds", type=int, default=7, help="of what is measured side by side")
     parser.add_argument("--out", type=Path, required=True, help="directory to write")
     parser.add_argument("overrides", nargs="*", help="of search: for Hydra, such as record=replay")
     given = parser.parse_intermixed_args(argv)
@@ -56,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         searches=given.searches,
         seeds=given.seeds,
         overrides=tuple(given.overrides),
+        runs=given.runs or given.results / "runs",
+        rounds=given.rounds,
     )
     try:
         with interruptible():

@@ -24,7 +24,7 @@ class State:
         """`models`: the model set, in order."""
         self.tree = Tree(settings.branching, settings.max_failures)
         self._measured_rewards = settings.rewards == "measured"
-        self._largest = largest(models).name
+        self._largest = largest(models).name if models else None
         self.stats = {m.name: ModelStats() for m in models}
         self.started: Started | None = None
         self.plantings = 0

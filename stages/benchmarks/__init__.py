@@ -27,6 +27,10 @@ class Options:
     workloads: tuple[str, ...]
     model_set: str
     candidates: int
+    runs: Path
+    """Where finished runs are, at any depth."""
+    rounds: int
+    """How often things that are measured side by side take their turn."""
     searches: tuple[str, ...] = ()
     """Of `search`: rows of its table, or names of conf/search."""
     seeds: tuple[int, ...] = ()
