@@ -73,10 +73,29 @@ class ModelConfig:
 
 
 @dataclass
+class EvolutionConfig:
+    """conf/search/evolutionary.yaml: names follow TVM's EvolutionarySearch."""
+
+    num_trials_per_iter: int
+    population_size: int
+    init_measured_ratio: float
+    init_min_unmeasured: int
+    max_fail_count: int
+    genetic_num_iters: int
+    genetic_mutate_prob: float
+    genetic_max_fail_count: int
+    eps_greedy: float
+
+
+@dataclass
 class SearchConfig:
     """conf/search: names follow the paper's formulas."""
 
     name: str
+    run_name: str
+    """The search's part of the default run name."""
+    strategy: str
+    """Who decides what happens next: a key of `search.loop.STRATEGIES`."""
     lambda_: float
     c: float
     branching: int
@@ -87,6 +106,8 @@ class SearchConfig:
     initial_programs: int
     apply_attempts: int
     max_failures: int
+    evolution: EvolutionConfig | None
+    """Settings of the evolutionary strategy; None for a tree search."""
 
 
 @dataclass
@@ -170,6 +191,9 @@ class Config:
         return {k: v for k, v in full.items() if k not in ("results", "record", "device", "rpc")}
 
 
+NO_LLM = "none"
+"""Model set and largest model of a search that asks no LLM."""
+STRATEGIES = ("mcts", "evolutionary")
 TARGET_KINDS = ("llvm", "cuda")
 RECORD_MODES = ("replay", "missing", "all")
 
@@ -187,6 +211,7 @@ def load(raw: DictConfig) -> Config:
         raise ConfigError(f"configuration key {error.full_key or '?'}: {message}") from error
     assert isinstance(config, Config)
     _choice("model_set", config.model_set, list(config.model_sets))
+    _choice("search.strategy", config.search.strategy, list(STRATEGIES))
     _choice("record.mode", config.record.mode, list(RECORD_MODES))
     _choice("target.kind", config.target.kind, list(TARGET_KINDS))
     for key, value in vars(config.target.gpu).items() if config.target.gpu else ():
@@ -195,6 +220,10 @@ def load(raw: DictConfig) -> Config:
     if not 0 < config.rpc.port < 1 << 16:
         raise ConfigError(f"rpc.port={config.rpc.port} is no port")
     _model_set(config)
+    if config.search.strategy == "evolutionary":
+        _evolution(config.search.evolution)
+        # It asks no LLM, so one run serves a sweep over model sets.
+        config.model_set, config.largest, config.model_sets = NO_LLM, NO_LLM, {NO_LLM: []}
     _at_least(1, samples=config.samples)
     _at_least(0, seed=config.seed)
     search, measure = config.search, config.measure
@@ -252,6 +281,16 @@ def _model_set(config: Config) -> None:
     most = max(config.models[name].parameters_b for name in names)
     if config.largest in names and config.models[config.largest].parameters_b < most:
         raise ConfigError(f"largest={config.largest} is not the largest model of {key}={names}")
+
+
+def _evolution(evolution: EvolutionConfig | None) -> None:
+    if evolution is None:
+        raise ConfigError("search.strategy=evolutionary needs search.evolution; start from search=evolutionary")
+    for key, value in vars(evolution).items():
+        is_share = isinstance(value, float)
+        _at_least(0 if is_share or key == "genetic_num_iters" else 1, **{f"search.evolution.{key}": value})
+        if is_share and value > 1:
+            raise ConfigError(f"search.evolution.{key}={value} is a share, so at most 1")
 
 
 def _choice(key: str, value: str, choices: list[str]) -> None:

@@ -65,18 +65,23 @@ class CostModel:
         """Predicted scores in the order of `programs`; uniform noise from `rng` until warm."""
         if not self.warm:
             return [float(x) for x in rng.uniform(size=len(programs))]
-        return [float(x) for x in self._model.predict(self._space.context, _candidates(programs))]
+        return [float(x) for x in self._model.predict(self._space.context, measure_candidates(programs))]
 
     def update(self, programs: Sequence[Program], samples: Sequence[Sample]) -> None:
         """Learn from measured programs; TVM trains on min(cost)/cost, again when a fifth of the data is new."""
-        results = [
-            RunnerResult([tvm.tirx.FloatImm("float64", s.latency_secs)], None)
-            if s.latency_secs is not None
-            else RunnerResult(None, s.error)
-            for s in samples
-        ]
-        self._model.update(self._space.context, _candidates(programs), results)
+        self._model.update(self._space.context, measure_candidates(programs), runner_results(samples))
 
 
-def _candidates(programs: Sequence[Program]) -> list[MeasureCandidate]:
+def measure_candidates(programs: Sequence[Program]) -> list[MeasureCandidate]:
+    """Programs as TVM's strategies and cost models take them."""
     return [MeasureCandidate(p.schedule, []) for p in programs]
+
+
+def runner_results(samples: Sequence[Sample]) -> list[RunnerResult]:
+    """Samples as TVM's strategies and cost models take them."""
+    return [
+        RunnerResult([tvm.tirx.FloatImm("float64", s.latency_secs)], None)
+        if s.latency_secs is not None
+        else RunnerResult(None, s.error)
+        for s in samples
+    ]

@@ -1,15 +1,17 @@
 """The search loop: decide the next event, put it on disk, apply it.
 
-`next_event` is a function of the state alone (the world answers alike for alike questions), so a search that was killed
-after any event goes on from the journal as if nothing had happened.
+`next_event`, like its sibling in `evolutionary`, is a function of the state alone (the world answers alike for alike
+questions), so a search that was killed after any event goes on from the journal as if nothing had happened.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from colt_pipeline.events import Event, Finished, Measured
 from colt_pipeline.runs.journal import Journal
+from colt_pipeline.search import evolutionary
 from colt_pipeline.search.expand import expand, plant
 from colt_pipeline.search.policy import ma_uct, preferences
 from colt_pipeline.search.state import State
@@ -25,8 +27,9 @@ def search(world: World[P], journal: Journal, state: State) -> Iterator[Event]:
     """
     for event in journal.events:
         apply(world, state, event)
+    decide = STRATEGIES[world.settings.strategy]
     while state.finished is None:
-        event = next_event(world, state)
+        event = decide(world, state)
         journal.append(event)
         apply(world, state, event)
         yield event
@@ -47,8 +50,14 @@ def next_event(world: World[P], state: State) -> Event:
         return expand(world, state, node)
     if not state.pending:
         return Finished("exhausted")
-    with world.watch.lap("measure"):
-        return Measured(tuple(world.evaluator.measure([world.program(c) for c in state.pending[:batch]])))
+    return world.measure(state.pending[:batch])
+
+
+STRATEGIES: dict[str, Callable[[World[Any], State], Event]] = {
+    "mcts": next_event,
+    "evolutionary": evolutionary.next_event,
+}
+"""``search.strategy`` -> what happens next."""
 
 
 def tree_policy(world: World[P]) -> Callable[[Node, Node], float]:
@@ -63,9 +72,9 @@ def tree_policy(world: World[P]) -> Callable[[Node, Node], float]:
 
 
 def apply(world: World[P], state: State, event: Event) -> None:
-    """Fold one event into the state and, if it brings measurements, into the cost model."""
+    """Fold one event into the state and, if it brings measurements, into the cost model (a breeder has its own)."""
     state.apply(event)
-    if isinstance(event, Measured):
+    if isinstance(event, Measured) and world.breeder is None:
         with world.watch.lap("train"):
             programs = [world.program(state.programs[s.program]) for s in event.samples]
             world.cost_model.update(programs, event.samples)

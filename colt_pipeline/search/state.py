@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from colt_pipeline.events import Child, Event, Finished, Measured, Planted, Sample, Started, Stepped
+from colt_pipeline.events import Bred, Candidate, Child, Event, Finished, Measured, Planted, Sample, Started, Stepped
 from colt_pipeline.records import ModelSpec
 from colt_pipeline.search.stats import ModelStats
 from colt_pipeline.search.tree import ROOT, Tree
@@ -23,12 +23,12 @@ class State:
         self.finished: str | None = None
         self.steps = 0
         self.samples: list[Sample] = []
-        self.pending: list[Child] = []
-        """Programs in the tree that wait for measurement, in order of birth."""
-        self.programs: dict[str, Child] = {}
-        """Every program in the tree by key."""
+        self.pending: list[Candidate] = []
+        """Programs that wait for measurement, in order of birth."""
+        self.programs: dict[str, Candidate] = {}
+        """Every program by key, apart from those that were pruned."""
         self.known: set[str] = set()
-        """Keys of the programs in the tree and of those that were pruned: none of them is made again."""
+        """Keys of all programs, those that were pruned too: none of them is made again."""
         self.occurrences: Counter[str] = Counter()
         """How often each recording key was asked in this run."""
 
@@ -41,6 +41,9 @@ class State:
                 self.planted = True
                 for child in event.children:
                     self._grow(ROOT, child, None)
+            case Bred():
+                for candidate in event.candidates:
+                    self._await(candidate)
             case Stepped():
                 self._step(event)
             case Measured():
@@ -63,9 +66,12 @@ class State:
 
     def _grow(self, parent: int, child: Child, made_by: str | None) -> None:
         self.tree.grow(parent, child, made_by)
-        self.programs[child.program] = child
-        self.known.add(child.program)
-        self.pending.append(child)
+        self._await(child)
+
+    def _await(self, candidate: Candidate) -> None:
+        self.programs[candidate.program] = candidate
+        self.known.add(candidate.program)
+        self.pending.append(candidate)
 
     @property
     def best(self) -> Sample | None:
