@@ -93,9 +93,7 @@ class SearchConfig:
 
     name: str
     run_name: str
-    """The search's part of the default run name."""
     strategy: str
-    """Who decides what happens next: a key of `search.loop.STRATEGIES`."""
     lambda_: float
     c: float
     branching: int
@@ -107,7 +105,6 @@ class SearchConfig:
     apply_attempts: int
     max_failures: int
     evolution: EvolutionConfig | None
-    """Settings of the evolutionary strategy; None for a tree search."""
 
 
 @dataclass
@@ -192,7 +189,6 @@ class Config:
 
 
 NO_LLM = "none"
-"""Model set and largest model of a search that asks no LLM."""
 STRATEGIES = ("mcts", "evolutionary")
 TARGET_KINDS = ("llvm", "cuda")
 RECORD_MODES = ("replay", "missing", "all")
@@ -222,7 +218,7 @@ def load(raw: DictConfig) -> Config:
     _model_set(config)
     if config.search.strategy == "evolutionary":
         _evolution(config.search.evolution)
-        # It asks no LLM, so one run serves a sweep over model sets.
+        # It asks no LLM, so all model sets are one run.
         config.model_set, config.largest, config.model_sets = NO_LLM, NO_LLM, {NO_LLM: []}
     _at_least(1, samples=config.samples)
     _at_least(0, seed=config.seed)
@@ -287,9 +283,8 @@ def _evolution(evolution: EvolutionConfig | None) -> None:
     if evolution is None:
         raise ConfigError("search.strategy=evolutionary needs search.evolution; start from search=evolutionary")
     for key, value in vars(evolution).items():
-        is_share = isinstance(value, float)
-        _at_least(0 if is_share or key == "genetic_num_iters" else 1, **{f"search.evolution.{key}": value})
-        if is_share and value > 1:
+        _at_least(0 if isinstance(value, float) else 1, **{f"search.evolution.{key}": value})
+        if isinstance(value, float) and value > 1:
             raise ConfigError(f"search.evolution.{key}={value} is a share, so at most 1")
 
 

@@ -35,8 +35,8 @@ _log.setLevel(logging.WARNING)  # TVM reports on every generation
 SCHEMA = 1
 _FIELDS = ("key", "measured", "traces")
 
-Measured = Sequence[tuple[Program, Sample]]
-"""Measured programs in the order of the search."""
+Experience = Sequence[tuple[Program, Sample]]
+"""Programs and what was measured of them, in the order of the search."""
 
 
 class Evolution:
@@ -64,7 +64,7 @@ class Evolution:
         )
         self._learned = 0
 
-    def breed(self, measured: Measured) -> list[Program]:
+    def breed(self, measured: Experience) -> list[Program]:
         """The next batch: programs that are not in `measured`, each once; empty when TVM has no more.
 
         `measured` is all that was measured in the run; what came since the last call is learned first.
@@ -79,7 +79,7 @@ class Evolution:
                 return list(new.values())
         return []
 
-    def _learn(self, measured: Measured) -> None:
+    def _learn(self, measured: Experience) -> None:
         candidates = measure_candidates([program for program, _ in measured])
         results = runner_results([sample for _, sample in measured])
         for (program, _), result in zip(measured, results, strict=True):
@@ -116,46 +116,51 @@ class Breeder:
         self._watch = watch
         self._evolution: Evolution | None = None
         self._file = None if connect is None else JsonLines(path)
-        self._entries = read_lines(path) if self._file is None else list(self._file.records)
-        for number, entry in enumerate(self._entries, start=1):
+        entries = read_lines(path) if self._file is None else self._file.records
+        for number, entry in enumerate(entries, start=1):
             if missing := [name for name in _FIELDS if name not in entry]:
                 self.close()
                 raise RecordingError(f"{path}, line {number}: lacks {', '.join(missing)}; restore the file")
+        self._traces: dict[str, list[str]] = {entry["key"]: entry["traces"] for entry in entries}
+        self._times = [entry["measured"] for entry in entries]
+        """How many programs were measured when each batch was bred."""
         self.asked = 0
         """Batches that this object did not find in the recording."""
 
-    def breed(self, measured: Measured) -> list[Program]:
+    def breed(self, measured: Experience) -> list[Program]:
         """The next batch of new programs after all that was `measured`, at most what is left of the budget.
-
-        Programs are rebuilt from their traces, live as in a replay, so a batch that is used can be replayed.
 
         Raises:
             ReplayMissError: strict replay, and the batch was not recorded.
             SpaceError: a recorded trace does not fit this workload, target or TVM.
         """
         key = digest([SCHEMA, self._settings, [[s.program, s.latency_secs, s.error] for _, s in measured]])
-        entry = next((e for e in self._entries if e["key"] == key), None) or self._record(key, measured)
-        return [self._space.rebuild(trace) for trace in entry["traces"]]
+        if key in self._traces:
+            return [self._space.rebuild(trace) for trace in self._traces[key]]
+        traces = self._ask(measured)
+        programs = [self._space.rebuild(trace) for trace in traces]  # first: what is recorded must replay
+        assert self._file is not None
+        self._file.append({"key": key, "measured": len(measured), "traces": traces})
+        self._traces[key] = traces
+        return programs
 
-    def _record(self, key: str, measured: Measured) -> dict[str, Any]:
-        if self._connect is None or self._file is None:
+    def _ask(self, measured: Experience) -> list[str]:
+        """The traces of a live batch."""
+        if self._connect is None:
             raise ReplayMissError(self._explain(len(measured)))
         with self._watch.lap("breed"):
             if self._evolution is None:
                 self._evolution = self._connect()
-            programs = self._evolution.breed(measured)
-        self.asked += 1
-        entry = {"key": key, "measured": len(measured), "traces": [p.trace_json for p in programs]}
-        self._file.append(entry)
-        self._entries.append(entry)
-        return entry
+            self.asked += 1
+            return [program.trace_json for program in self._evolution.breed(measured)]
 
     def _explain(self, measured: int) -> str:
         """Why a replay missed."""
-        found = any(entry["measured"] == measured for entry in self._entries)
-        why = "under these settings and after these latencies" if found else f"(recorded: {len(self._entries)} batches)"
+        recorded = f"the {len(self._times)} batches of the recording were bred at other times"
+        if measured in self._times:
+            recorded = "the recorded one came of other settings or latencies"
         return (
-            f"replay miss in {self.path}: TVM's batch after {measured} measured programs is not recorded {why}. "
+            f"replay miss in {self.path}: TVM's batch after {measured} measured programs is not recorded; {recorded}. "
             "Use record=missing device=local to breed it live."
         )
 
