@@ -26,6 +26,7 @@ from colt_pipeline.search.world import CostModelLike, ProposerLike, World
 
 stack.require()  # before TVM is imported: a wrong tvm-ffi would crash the process
 
+from colt_pipeline.evaluation.breeder import Breeder, Evolution  # noqa: E402
 from colt_pipeline.evaluation.connect import Backend, choose  # noqa: E402
 from colt_pipeline.evaluation.cost_model import CostModel  # noqa: E402
 from colt_pipeline.evaluation.devices import Device, describe, hardware  # noqa: E402
@@ -74,10 +75,16 @@ class Job:
     state: State
     world: World[Program]
     cassette: Cassette
+    breeder: Breeder | None
     evaluator: Evaluator
     target: dict[str, Any]
     source: str
     """Where latencies come from, in words."""
+
+    @property
+    def asked(self) -> int:
+        """Answers of LLMs, and batches of TVM's strategy, that came live."""
+        return self.cassette.asked + (self.breeder.asked if self.breeder else 0)
 
 
 @dataclass(frozen=True)
@@ -131,6 +138,9 @@ def assemble(config: Config, connect_measurer: Callable[[Workload], Measurer] | 
         )
         cleanup.callback(evaluator.close)
         space = Space(workload.module, target)
+        breeder = _breeder(config, space, place, watch)
+        if breeder is not None:
+            cleanup.callback(breeder.close)
 
         def start() -> Started:
             return Started(
@@ -157,9 +167,25 @@ def assemble(config: Config, connect_measurer: Callable[[Workload], Measurer] | 
             evaluator=evaluator,
             proposer=PROPOSERS[config.search.proposer](config, cassette),
             watch=watch,
+            breeder=breeder,
         )
         state = State(models, config.search)
-        yield Job(config, workload, rundir, journal, state, world, cassette, evaluator, target, place.words)
+        yield Job(config, workload, rundir, journal, state, world, cassette, breeder, evaluator, target, place.words)
+
+
+def _breeder(config: Config, space: Space, place: _Place, watch: Stopwatch) -> Breeder | None:
+    """Who makes the programs of an evolutionary search; None for a tree search."""
+    search = config.search
+    evolution = search.evolution
+    if search.strategy != "evolutionary" or evolution is None:
+        return None
+    settings = vars(evolution) | {"warmup_samples": search.warmup_samples, "budget": config.samples}
+
+    def connect() -> Evolution:
+        return Evolution(space, evolution, search.warmup_samples, config.samples)
+
+    path = place.directory / "candidates.jsonl"
+    return Breeder(path, space, settings | {"seed": config.seed}, None if place.backend is None else connect, watch)
 
 
 def _known_providers(config: Config) -> None:
@@ -253,7 +279,7 @@ def _recorded(config: Config, workload: Workload) -> dict[str, dict[str, Any]]:
 
 def _set_aside(recording: Path) -> None:
     """Keep what was recorded before under another name, so that everything is asked and measured anew."""
-    for name in ("llm.jsonl", "measurements.jsonl"):
+    for name in ("llm.jsonl", "candidates.jsonl", "measurements.jsonl"):
         path = recording / name
         if path.exists():
             free = next(n for n in count(1) if not (recording / f"{name}.{n}").exists())

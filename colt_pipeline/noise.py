@@ -22,7 +22,8 @@ import tvm
 from hydra import compose, initialize_config_dir
 
 from colt_pipeline.analysis.noise import read_noise
-from colt_pipeline.config import Config, load
+from colt_pipeline.checks import load
+from colt_pipeline.config import Config
 from colt_pipeline.errors import ColtError, DeviceError
 from colt_pipeline.evaluation.connect import Backend, choose
 from colt_pipeline.evaluation.lock import device_lock

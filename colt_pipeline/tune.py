@@ -22,7 +22,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from colt_pipeline.assemble import Job, assemble
-from colt_pipeline.config import Config, load
+from colt_pipeline.checks import load
+from colt_pipeline.config import Config
 from colt_pipeline.errors import ColtError
 from colt_pipeline.events import Measured
 from colt_pipeline.search import outcome
@@ -70,7 +71,7 @@ def run(config: Config) -> dict[str, Any]:
         resumed_at = sum(len(e.samples) for e in job.journal.events if isinstance(e, Measured))
         for _ in batches(job):
             _progress(job, time.perf_counter() - start, resumed_at)
-        return {**write_outputs(job), "asked": job.cassette.asked, "measured": job.evaluator.measured}
+        return {**write_outputs(job), "asked": job.asked, "measured": job.evaluator.measured}
 
 
 def batches(job: Job) -> Iterator[Measured]:
@@ -103,8 +104,9 @@ def _progress(job: Job, elapsed_secs: float, resumed_at: int) -> None:
     assert state.started is not None
     speedup = "-" if state.speedup is None else f"{state.speedup:.2f}x{mark(state.started.measurement)}"
     who = "calls of stand-ins for" if "embedded" in {m.provider for m in job.world.models} else "calls"
+    llm = f"{who} {calls}" if calls else "no LLM"
     print(
-        f"{config.run}  {done}/{config.samples} samples  best {speedup}  {who} {calls}  ETA {left:.0f} s",
+        f"{config.run}  {done}/{config.samples} samples  best {speedup}  {llm}  ETA {left:.0f} s",
         file=sys.stderr,
         flush=True,
     )
@@ -130,16 +132,17 @@ def write_outputs(job: Job) -> dict[str, Any]:
         "warmup_samples": config.search.warmup_samples,
         "rtol": job.workload.rtol,
     }
-    summary = {**facts, **outcome.summary(state, world.models, world.largest.name, job.workload.flop)}
-    rundir.write_csv("curve.csv", outcome.curve(state))
-    rundir.write_csv("calls.csv", outcome.calls(state, world.models, world.largest.name))
+    largest = world.largest.name if world.models else config.largest
+    summary = {**facts, **outcome.summary(state, world.models, largest, job.workload.flop)}
+    rundir.write_csv("curve.csv", outcome.CURVE_COLUMNS, outcome.curve(state))
+    rundir.write_csv("calls.csv", outcome.CALL_COLUMNS, outcome.calls(state, world.models, largest))
     if state.best is not None:
-        best = world.program(state.child(state.best.program))
+        best = world.program(state.programs[state.best.program])
         title = f"# {state.best.latency_secs:.6g} s, {summary['measurement']} ({summary['device']})"
         rundir.write_text("best.txt", "\n".join([title, *best.history, "", best.code]) + "\n")
         of_best = {"workload_hash": job.workload.hash, "target": job.target, "measurement": summary["measurement"]}
         rundir.write_json("best.json", {**of_best, "trace": json.loads(best.trace_json)})
-    if job.cassette.asked or job.evaluator.measured:
+    if job.asked or job.evaluator.measured:
         laps = {name: round(seconds, 3) for name, seconds in sorted(world.watch.seconds.items())}
         # Wall-clock times, so that runs side by side can be told from one another.
         on_device = [[round(begin, 3), round(end, 3)] for begin, end in job.evaluator.intervals]

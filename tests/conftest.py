@@ -6,7 +6,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from support import ROOT, Compose
 
-from colt_pipeline.config import Config, load
+from colt_pipeline.checks import load
+from colt_pipeline.config import Config
 
 
 @pytest.fixture

@@ -70,20 +70,24 @@ class CostModel:
         if not self.warm:
             return [float(x) for x in rng.uniform(size=len(programs))]
         with config_context(nthread=_THREADS):
-            return [float(x) for x in self._model.predict(self._space.context, candidates(programs))]
+            return [float(x) for x in self._model.predict(self._space.context, measure_candidates(programs))]
 
     def update(self, programs: Sequence[Program], samples: Sequence[Sample]) -> None:
         """Learn from measured programs; TVM trains on min(cost)/cost, again when a fifth of the data is new."""
-        results = [
-            RunnerResult([tvm.tirx.FloatImm("float64", s.latency_secs)], None)
-            if s.latency_secs is not None
-            else RunnerResult(None, s.error)
-            for s in samples
-        ]
         with config_context(nthread=_THREADS):
-            self._model.update(self._space.context, candidates(programs), results)
+            self._model.update(self._space.context, measure_candidates(programs), runner_results(samples))
 
 
-def candidates(programs: Sequence[Program]) -> list[MeasureCandidate]:
-    """What TVM calls them."""
+def measure_candidates(programs: Sequence[Program]) -> list[MeasureCandidate]:
+    """Programs as TVM's strategies and cost models take them."""
     return [MeasureCandidate(p.schedule, []) for p in programs]
+
+
+def runner_results(samples: Sequence[Sample]) -> list[RunnerResult]:
+    """Samples as TVM's strategies and cost models take them."""
+    return [
+        RunnerResult([tvm.tirx.FloatImm("float64", s.latency_secs)], None)
+        if s.latency_secs is not None
+        else RunnerResult(None, s.error)
+        for s in samples
+    ]

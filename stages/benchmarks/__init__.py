@@ -9,7 +9,8 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 
-from colt_pipeline.config import Config, load
+from colt_pipeline.checks import load
+from colt_pipeline.config import Config
 from colt_pipeline.errors import ConfigError
 
 Row = dict[str, object]
