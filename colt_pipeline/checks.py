@@ -12,6 +12,19 @@ from colt_pipeline.errors import ConfigError
 
 NO_LLM = "none"
 """Model set, and largest model, of a search without LLMs."""
+TARGET_KINDS = ("llvm", "cuda")
+RECORD_MODES = ("replay", "missing", "all")
+SEARCH_CHOICES = {
+    "strategy": ("mcts", "evolutionary"),
+    "proposer": ("llm", "uniform", "tvm", "none"),
+    "router": ("endogenous", "uniform", "round_robin", "cheapest", "ucb"),
+    "first_children": ("proposer", "random"),
+    "rollout": ("fixed", "exhaustive"),
+    "rewards": ("predicted", "measured"),
+    "cost_model": ("xgb", "pretrained"),
+    "course_alteration": ("path", "streak", "random", "never"),
+}
+"""Key of conf/search -> what it may be."""
 
 
 def load(raw: DictConfig) -> Config:

@@ -6,15 +6,12 @@ Schema classes carry no defaults, so a key that is missing, unknown or of the wr
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import OmegaConf
 
-from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import NO_MODEL, RANDOM, ModelSpec
 
 
@@ -204,39 +201,6 @@ class Config:
 
 _ELSEWHERE = ("results", "pretraining", "record", "device", "rpc")
 """Keys that say where things lie and who records them."""
-
-
-def model_specs(self) -> tuple[ModelSpec, ...]:
-        """See `model_specs`."""
-        models = {name: vars(self.models[name]) for name in self.model_sets[self.model_set]}
-        return model_specs(self.search.proposer, models)
-
-    def identity(self) -> dict[str, Any]:
-        """What makes this run this run: without where it is stored, who records it, and unused models and sets."""
-        full: dict[str, Any] = OmegaConf.to_container(OmegaConf.structured(self))  # type: ignore[assignment]
-        chosen = full["model_sets"][self.model_set]
-        full["model_sets"] = {self.model_set: chosen}
-        full["models"] = {name: full["models"][name] for name in chosen}
-        return {k: v for k, v in full.items() if k not in _ELSEWHERE}
-
-
-_ELSEWHERE = ("results", "pretraining", "record", "device", "rpc")
-"""Keys that say where things lie and who records them."""
-
-NO_LLM = "none"
-TARGET_KINDS = ("llvm", "cuda")
-RECORD_MODES = ("replay", "missing", "all")
-SEARCH_CHOICES = {
-    "strategy": ("mcts", "evolutionary"),
-    "proposer": ("llm", "uniform", "tvm", "none"),
-    "router": ("endogenous", "uniform", "round_robin", "cheapest", "ucb"),
-    "first_children": ("proposer", "random"),
-    "rollout": ("fixed", "exhaustive"),
-    "rewards": ("predicted", "measured"),
-    "cost_model": ("xgb", "pretrained"),
-    "course_alteration": ("path", "streak", "random", "never"),
-}
-"""Key of conf/search -> what it may be."""
 
 
 def model_specs(proposer: str, models: Mapping[str, Mapping[str, Any]]) -> tuple[ModelSpec, ...]:
