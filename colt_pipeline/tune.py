@@ -131,8 +131,8 @@ def write_outputs(job: Job) -> dict[str, Any]:
         "rtol": job.workload.rtol,
     }
     summary = {**facts, **outcome.summary(state, world.models, world.largest.name, job.workload.flop)}
-    rundir.write_csv("curve.csv", outcome.curve(state))
-    rundir.write_csv("calls.csv", outcome.calls(state, world.models, world.largest.name))
+    rundir.write_csv("curve.csv", outcome.CURVE_COLUMNS, outcome.curve(state))
+    rundir.write_csv("calls.csv", outcome.CALL_COLUMNS, outcome.calls(state, world.models, world.largest.name))
     if state.best is not None:
         best = world.program(state.child(state.best.program))
         title = f"# {state.best.latency_secs:.6g} s, {summary['measurement']} ({summary['device']})"

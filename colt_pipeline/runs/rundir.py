@@ -62,10 +62,10 @@ class RunDir:
         """Write indented JSON with sorted keys."""
         self.write_text(name, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
-    def write_csv(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
-        """Write rows with the first row's columns; None becomes an empty field."""
+    def write_csv(self, name: str, columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
+        """Write rows below a header; None becomes an empty field."""
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         self.write_text(name, text.getvalue())
