@@ -12,6 +12,9 @@ import tvm
 from test_tune import HashMeasurer
 from toy import ToyEvaluator, ToyProgram, world
 
+from colt_pipeline.analysis.aggregate import aggregate
+from colt_pipeline.analysis.labels import configurations
+from colt_pipeline.analysis.searches import search_caption, search_speedups
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.events import Measured, Sample
 from colt_pipeline.records import Measurement
@@ -163,3 +166,12 @@ def test_the_command_replays_offline(options: Options, tmp_path: Path, capsys: p
     assert len(table) == 3 and table[0].startswith("workload,seed,search,")
     assert benchmark.main([*command, "near,nowhere"]) == 1
     assert "Could not find 'search/nowhere'" in capsys.readouterr().err
+
+
+def test_a_search_without_llm_stands_beside_one_with(options: Options) -> None:
+    rows(replace(options, searches=("colt", "mcts_no_llm")), HashMeasurer)
+    tidy = aggregate(options.results / "runs")
+    assert list(configurations(tidy)["label"]) == ["COLT (4 models)", "mcts_no_llm"]
+    assert search_caption(tidy).startswith("mixed LLM backends (no LLM, stand-in LLMs), measured latency")
+    assert list(search_speedups(tidy).columns) == ["workload", "samples", "colt", "mcts_no_llm"]
+    assert tidy.runs.set_index("search").loc["mcts_no_llm", "regular_calls"] == 0

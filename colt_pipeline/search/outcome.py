@@ -64,6 +64,7 @@ def summary(state: State, models: Sequence[ModelSpec], largest: str, flop: int) 
     rejections: Counter[str] = Counter()
     for stats in state.stats.values():
         rejections.update(stats.rejections)
+    asked = {m.name: state.stats[m.name] for m in models if m != NO_MODEL}
     return {
         "samples": len(state.samples),
         "stopped": state.finished,
@@ -77,9 +78,9 @@ def summary(state: State, models: Sequence[ModelSpec], largest: str, flop: int) 
         "measurement": state.started.measurement,
         "device": state.started.device,
         "steps": state.steps,
-        "regular_calls": sum(s.regular_calls for s in state.stats.values()),
-        "course_alterations": sum(s.course_alterations for s in state.stats.values()),
-        "small_model_calls": sum(s.regular_calls for name, s in state.stats.items() if name != largest),
+        "regular_calls": sum(s.regular_calls for s in asked.values()),
+        "course_alterations": sum(s.course_alterations for s in asked.values()),
+        "small_model_calls": sum(s.regular_calls for name, s in asked.items() if name != largest),
         "rejections": dict(sorted(rejections.items())),
         "sample_errors": dict(sorted(Counter(s.error for s in state.samples if s.error).items())),
     }
