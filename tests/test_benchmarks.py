@@ -74,6 +74,7 @@ def test_limits_of_a_recorded_schedule(composed: Compose, monkeypatch: pytest.Mo
     config = composed(*TINY)
     _write(play(config, HashMeasurer), 1.0)  # its best.json is written by the app only
     monkeypatch.setattr(recorded, "composed", lambda overrides: composed(*TINY, *overrides))
+    monkeypatch.setattr(limits, "composed", lambda _: composed("measure.max_repeats=3", "measure.budget_secs=0"))
     monkeypatch.setattr(limits, "_MEMORY_MIB", 1)
     (row,) = limits.rows(options(Path(config.results) / "runs", "deepseek_r1_moe"))
     assert row["workload"] == "deepseek_r1_moe"

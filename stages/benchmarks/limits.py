@@ -2,8 +2,8 @@
 
 Limits and schedules are measured side by side in one run, in turn; nothing is taken from the recording but the
 schedules. A kernel that moves its inputs and its output once, and computes at the peak meanwhile, takes the longer of
-the two times, and no kernel takes less. A timed kernel runs again and again on the same data, so data that fit into the
-last-level cache are read from there, and for them the limit is the bandwidth of that cache.
+the two times, and none that does this work takes less. A timed kernel runs again and again on the same data, so data
+that fit into the last-level cache are read from there, and for them the limit is the bandwidth of that cache.
 """
 
 from __future__ import annotations
