@@ -4,6 +4,7 @@ import pytest
 from hydra.errors import ConfigCompositionException
 from support import ROOT, Compose
 
+from colt_pipeline.config import SEARCH_CHOICES
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.llm.embedded import BACKEND
 
@@ -114,3 +115,67 @@ def test_no_configuration_file_holds_a_path_or_an_address() -> None:
     for path in (ROOT / "conf").rglob("*.yaml"):
         text = path.read_text()
         assert "://" not in text and "/home" not in text, path
+
+
+SEARCHES = sorted(path.stem for path in (ROOT / "conf" / "search").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_every_search_loads_and_names_itself_as_its_file(composed: Compose, name: str) -> None:
+    config = composed(f"search={name}")
+    assert config.search.name == name
+    assert f"-{name}-" in config.run
+
+
+def test_every_search_differs_from_every_other(composed: Compose) -> None:
+    rows = [str({**vars(composed(f"search={name}").search), "name": ""}) for name in SEARCHES]
+    assert len(set(rows)) == len(rows) == 12
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_control_changes_what_its_name_says_and_nothing_else(composed: Compose, name: str) -> None:
+    controls = {
+        "mcts_no_llm": {"proposer", "decisions"},
+        "no_course_alteration": {"course_alteration"},
+        "random_course_alteration": {"course_alteration", "course_rate"},
+        "random_proposer": {"proposer", "decisions"},
+        "random_proposer_tvm": {"proposer", "decisions"},
+        **{f"router_{rule}": {"router"} for rule in ("cheapest", "round_robin", "ucb", "uniform")},
+    }
+    if name in controls:
+        colt, own = (vars(composed(f"search={search}").search) for search in ("colt", name))
+        assert {key for key in colt if colt[key] != own[key]} == {"name", *controls[name]}
+
+
+def test_the_paper_is_to_the_letter(composed: Compose) -> None:
+    paper = composed("search=paper").search
+    assert (paper.lambda_, paper.c, paper.branching) == (0.5, 2**0.5, 2)
+    assert (paper.router, paper.course_alteration, paper.rewards) == ("endogenous", "path", "predicted")
+    assert (paper.cost_model, paper.warmup_samples, paper.decisions) == ("xgb", 100, False)
+    assert (paper.draws_per_proposal, paper.candidates, paper.widening) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("key", SEARCH_CHOICES)
+def test_a_search_choice_that_does_not_exist_is_named_with_those_that_do(composed: Compose, key: str) -> None:
+    with pytest.raises(ConfigError, match=f"search.{key}=magic is unknown; choose one of: {SEARCH_CHOICES[key][0]}"):
+        composed(f"search.{key}=magic")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("search.draws_per_proposal=0", "search.draws_per_proposal=0 must be at least 1"),
+        ("search.candidates=-1", "search.candidates=-1 must be at least 0"),
+        ("search.widening=-0.5", "search.widening=-0.5 must be at least 0"),
+        ("search.course_rate=1.5", "search.course_rate=1.5 must lie between 0 and 1"),
+        ("search.decisions=perhaps", "key search.decisions"),
+    ],
+)
+def test_bad_search_values_are_named(composed: Compose, override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        composed(override)
+    assert message in str(raised.value)
+
+
+def test_where_experience_lies_is_no_part_of_a_runs_identity(composed: Compose) -> None:
+    assert composed().identity() == composed("pretraining=elsewhere").identity()

@@ -6,13 +6,17 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from colt_pipeline.config import SearchConfig
-from colt_pipeline.events import Sample, Started
+from colt_pipeline.events import Call, Child, Event, Sample, Started
 from colt_pipeline.records import Answer, Edit, ModelSpec, PromptContext, Proposal, Rejection, Reply, Site, digest
+from colt_pipeline.runs.journal import Journal
+from colt_pipeline.search.loop import search
+from colt_pipeline.search.state import State
 from colt_pipeline.search.world import World
 
 SMALL = ModelSpec("small", "embedded", "small", 8.0, False)
@@ -111,11 +115,18 @@ class ToyCostModel:
 class ToyEvaluator:
     """Latency from the program's content; counts what it measures."""
 
+    one_fails_in: int = 0
+    """0 = none fails."""
     measured: list[str] = field(default_factory=list)
 
     def measure(self, programs: Sequence[ToyProgram]) -> list[Sample]:
         self.measured.extend(p.key for p in programs)
-        return [Sample(p.key, 1.0 / (1 + int(p.key[:6], 16) % 100), None) for p in programs]
+        return [self._sample(p.key, int(p.key[:6], 16)) for p in programs]
+
+    def _sample(self, key: str, number: int) -> Sample:
+        if self.one_fails_in and number % self.one_fails_in == 0:
+            return Sample(key, None, "timeout")
+        return Sample(key, 1.0 / (1 + number % 100), None)
 
 
 @dataclass
@@ -160,6 +171,35 @@ class ToyProposer:
         return Answer(key, occurrence, reply, self.script(model, context, occurrence))
 
 
+def falling(chance: float) -> Callable[[ToyProgram, np.random.Generator], float]:
+    """A score that, per appended number, falls with this chance and rises otherwise; a function of the program."""
+
+    def score(program: ToyProgram, rng: np.random.Generator) -> float:
+        falls = sum(1 for n in program.steps[2:] if n % 1000 < chance * 1000)
+        return float(len(program.steps) - 2 - 2 * falls)
+
+    return score
+
+
+def call(model: str, hit: bool = False, role: str = "regular", outcome: str = "accepted") -> Call:
+    """A call with these outcomes; nothing else of it matters to statistics."""
+    return Call(model, role, "key", 0, outcome, "", (), None, None, 0, 0, hit)
+
+
+COLT: dict[str, Any] = {
+    "decisions": True,
+    "draws_per_proposal": 4,
+    "lambda_": 0.2,
+    "c": 0.2,
+    "branching": 4,
+    "widening": 1.0,
+    "rollout_length": 0,
+    "rewards": "measured",
+    "candidates": 8,
+}
+"""What search=colt changes, as far as a toy world has it."""
+
+
 def settings(**changes: Any) -> SearchConfig:
     """search=paper with small batches."""
     values: dict[str, Any] = {
@@ -199,6 +239,7 @@ def world(
     score: Callable[[ToyProgram, np.random.Generator], float] = lambda p, rng: float(rng.uniform()),
     script: Script = uniform_script,
     space: ToySpace | None = None,
+    one_fails_in: int = 0,
     **changes: Any,
 ) -> World[ToyProgram]:
     """A toy world; `changes` go to the search settings."""
@@ -212,6 +253,32 @@ def world(
         start=lambda: Started(1, "toy", "0" * 64, {"kind": "toy"}, "toy", "measured", 1.0),
         space=space or ToySpace(),
         cost_model=ToyCostModel(score),
-        evaluator=ToyEvaluator(),
+        evaluator=ToyEvaluator(one_fails_in),
         proposer=ToyProposer(script),
     )
+
+
+def child(
+    *steps: int, model: str = "small", score: float = 0.5, parent_score: float = 0.5, reward: float = 0.5
+) -> Child:
+    """The record of the program with these steps."""
+    program = ToyProgram(steps)
+    return Child(program.key, program.trace_json, model, score, parent_score, reward)
+
+
+def play(toy: World[ToyProgram], path: Path, stop_after: int | None = None) -> State:
+    """Run (or resume) a search; stop after so many new events, as a kill would."""
+    state = State(toy.models, toy.settings)
+    journal = Journal(path)
+    for number, _ in enumerate(search(toy, journal, state), start=1):
+        if number == stop_after:
+            break
+    journal.close()
+    return state
+
+
+def events_of(path: Path) -> list[Event]:
+    """What a journal holds."""
+    journal = Journal(path)
+    journal.close()
+    return list(journal.events)

@@ -39,6 +39,8 @@ _PARAMETERS = {
     "seed": 0,
 }
 
+_FEATURES = 2 * 164 + 1
+
 Rows = npt.NDArray[np.float32]
 
 
@@ -135,9 +137,12 @@ def read_experience(directory: Path, workload_hash: str) -> list[Experience]:
         try:
             with path.open(newline="") as file:
                 for latency, *row in csv.reader(file):
+                    if len(row) != _FEATURES:
+                        raise ValueError(f"{len(row)} numbers instead of {_FEATURES}")
                     experience.latencies.append(float(latency) if latency else np.inf)
                     experience.features.append(np.array(row, np.float32))
         except ValueError as error:
             raise RecordingError(f"{path} holds a line that is no features of a program ({error})") from error
-        found.append(experience)
+        if experience.latencies:
+            found.append(experience)
     return found

@@ -104,7 +104,7 @@ def register_tile(nest: Nest, decided: Plan, rng: np.random.Generator) -> None:
     """Accumulators fill the vector registers, a few of which stay free for operands."""
     lanes, free = nest.hardware.lanes, nest.hardware.registers * 3 // 4
     widths = [d for d in nest.vector.divisors(min(4 * lanes, nest.vector.innermost)) if d % lanes == 0]
-    width = _one_of(widths or nest.vector.divisors(lanes)[-1:], rng)
+    width = _one_of(widths or nest.vector.divisors(min(lanes, nest.vector.innermost))[-1:], rng)
     _set_inner(nest.vector, decided, 3, width)
     left = max(free // max(width // lanes, 1), 1)
     for tile in sorted(nest.rows, key=lambda t: rng.random()):
@@ -151,7 +151,8 @@ def balance(nest: Nest, decided: Plan, rng: np.random.Generator) -> None:
 def reduction_depth(nest: Nest, decided: Plan, rng: np.random.Generator) -> None:
     """Short reductions (of a stencil) stay whole inside, long ones give a few steps to the innermost level."""
     for tile in nest.reductions:
-        inner = tile.extent if tile.extent <= 7 else _one_of(tile.divisors(min(32, tile.innermost))[-4:], rng)
+        short = tile.extent <= min(7, tile.innermost)
+        inner = tile.extent if short else _one_of(tile.divisors(min(32, tile.innermost))[-4:], rng)
         _set_inner(tile, decided, 1, inner)
 
 

@@ -7,11 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from colt_pipeline.llm.parse import parse
-from colt_pipeline.records import REJECTIONS, Proposal, Rejection, Reply
+from colt_pipeline.records import REJECTIONS, Edit, Proposal, Rejection, Reply, Site
 
 NAMES = ["TileSize", "ComputeLocation", "Unroll", "Parallel"]
 MODELS = ["gpt-5.2", "gpt-5-mini", "qwen3-8b"]
 GOOD = '{"transformations": ["TileSize", "Unroll"], "next_model": "gpt-5-mini"}'
+
+K = Site("TileSize", "matmul.k", (16, 8), extent=128, innermost=64)
+TWIN = Site("TileSize", "matmul.k#2", (4, 2), extent=8, innermost=64)
+UNROLL = Site("Unroll", "unroll", (16,), choices=(0, 16, 64))
+SITES = (K, TWIN, UNROLL)
 
 
 def reply(text: str, finish_reason: str = "stop") -> Reply:
@@ -36,7 +41,7 @@ def verdict(text: str, finish_reason: str = "stop") -> Proposal | Rejection:
     ],
 )
 def test_answers_with_one_clear_meaning(text: str) -> None:
-    assert verdict(text) == Proposal(("TileSize", "Unroll"), "gpt-5-mini")
+    assert verdict(text) == Proposal((Edit("TileSize"), Edit("Unroll")), "gpt-5-mini")
 
 
 @pytest.mark.parametrize(
@@ -69,7 +74,7 @@ def test_bad_answers_have_their_kind(text: str, kind: str) -> None:
 @pytest.mark.parametrize("name", ["gpt-4", "gpt-5", "Qwen3-32B", "qwen3", "", None, 3, ["gpt-5.2"]])
 def test_a_model_that_was_not_offered_is_never_mapped_to_one_that_was(name: object) -> None:
     found = verdict(json.dumps({"transformations": ["Unroll"], "next_model": name}))
-    assert found == Proposal(("Unroll",), None, flaw="unknown_model")
+    assert found == Proposal((Edit("Unroll"),), None, flaw="unknown_model")
 
 
 def test_a_cut_off_answer_is_truncated_and_a_filtered_one_a_refusal() -> None:
@@ -80,20 +85,20 @@ def test_a_cut_off_answer_is_truncated_and_a_filtered_one_a_refusal() -> None:
 
 
 def test_a_model_alone_needs_no_advice() -> None:
-    assert parse(reply('{"transformations": ["Unroll"]}'), NAMES, ["gpt-5.2"]) == Proposal(("Unroll",), "gpt-5.2")
+    assert parse(reply('{"transformations": ["Unroll"]}'), NAMES, ["gpt-5.2"]) == Proposal((Edit("Unroll"),), "gpt-5.2")
 
 
 def test_a_sequence_without_end_is_cut() -> None:
     found = verdict(json.dumps({"transformations": ["Unroll"] * 500, "next_model": "gpt-5.2"}))
     assert isinstance(found, Proposal)
-    assert found.transformations == ("Unroll",) * 16
+    assert found.transformations == (Edit("Unroll"),) * 16
 
 
 @given(st.text(max_size=300))
 def test_any_text_has_a_verdict_from_what_was_offered(text: str) -> None:
     found = verdict(text)
     if isinstance(found, Proposal):
-        assert set(found.transformations) <= set(NAMES)
+        assert {edit.name for edit in found.transformations} <= set(NAMES)
     else:
         assert found.kind in REJECTIONS and len(found.detail) < 500
 
@@ -106,3 +111,96 @@ def test_any_text_has_a_verdict_from_what_was_offered(text: str) -> None:
 def test_any_json_has_a_verdict(value: object) -> None:
     found = verdict(json.dumps({"transformations": value, "next_model": value}))
     assert isinstance(found, (Proposal, Rejection))
+
+
+def decided(*entries: object, sites: tuple[Site, ...] = SITES) -> Proposal | Rejection:
+    return parse(reply(json.dumps({"transformations": entries, "next_model": "qwen3-8b"})), NAMES, MODELS, sites)
+
+
+@pytest.mark.parametrize(
+    ("entry", "edit"),
+    [
+        ({"name": "TileSize", "site": "matmul.k", "decision": [4, 32]}, Edit("TileSize", K, (4, 32))),
+        ({"name": "TileSize", "site": "matmul.k#2", "decision": [1, 8]}, Edit("TileSize", TWIN, (1, 8))),
+        ({"name": " unroll ", "site": "unroll", "decision": 0}, Edit("Unroll", UNROLL, (0,))),
+        ({"name": "Unroll", "site": "unroll", "decision": [64]}, Edit("Unroll", UNROLL, (64,))),
+        ({"name": "TileSize"}, Edit("TileSize")),
+        ({"name": "Parallel", "why": "two cores"}, Edit("Parallel")),
+        ("TileSize", Edit("TileSize")),
+    ],
+)
+def test_entries_name_a_site_and_a_decision_or_leave_both_open(entry: object, edit: Edit) -> None:
+    assert decided(entry, "Parallel") == Proposal((edit, Edit("Parallel")), "qwen3-8b")
+
+
+@pytest.mark.parametrize(
+    ("entry", "detail"),
+    [
+        ({"name": "TileSize", "site": "matmul.q", "decision": [4, 32]}, "is not one of matmul.k, matmul.k#2"),
+        ({"name": "TileSize", "site": "MATMUL.K", "decision": [4, 32]}, "is not one of"),  # labels are exact
+        ({"name": "TileSize", "site": "unroll", "decision": [4, 32]}, "is not one of matmul.k"),  # of another
+        ({"name": "Parallel", "site": "parallel", "decision": 4}, "is not one of none"),
+        ({"name": "TileSize", "site": "matmul.k", "decision": [4, 16]}, "must multiply to 128"),
+        ({"name": "TileSize", "site": "matmul.k", "decision": [1, 128]}, "must end with at most 64"),
+        ({"name": "TileSize", "site": "matmul.k", "decision": [2, 2, 32]}, "must be 2 factors"),
+        ({"name": "TileSize", "site": "matmul.k", "decision": [0, 128]}, "must multiply to 128"),
+        ({"name": "TileSize", "site": "matmul.k", "decision": []}, "must be whole numbers"),
+        ({"name": "TileSize", "site": "matmul.k", "decision": [4.0, 32.0]}, "must be whole numbers"),
+        ({"name": "TileSize", "site": "matmul.k", "decision": ["4", "32"]}, "must be whole numbers"),
+        ({"name": "TileSize", "site": "matmul.k", "decision": [[4], 32]}, "must be whole numbers"),
+        ({"name": "TileSize", "site": "matmul.k", "decision": [True, 128]}, "must be whole numbers"),
+        ({"name": "Unroll", "site": "unroll", "decision": False}, "must be whole numbers"),  # 0 is a choice
+        ({"name": "Unroll", "site": "unroll", "decision": None}, "must be whole numbers"),
+        ({"name": "Unroll", "site": "unroll"}, "must be whole numbers"),
+        ({"name": "Unroll", "site": "unroll", "decision": 32}, "must be one of 0, 16, 64"),
+        ({"name": "Unroll", "decision": 64}, "is not one of unroll"),  # a decision without a site
+        ({"name": "Unroll", "site": ["unroll"], "decision": 64}, "is not one of unroll"),
+    ],
+)
+def test_a_bad_decision_is_refused_and_explained(entry: object, detail: str) -> None:
+    found = decided(entry)
+    assert isinstance(found, Rejection)
+    assert found.kind == "bad_decision" and detail in found.detail and len(found.detail) < 500
+
+
+@pytest.mark.parametrize("entry", [{"name": "Tile", "site": "matmul.k", "decision": [4, 32]}, {"site": "unroll"}, {}])
+def test_an_entry_without_a_known_name_is_no_transformation(entry: object) -> None:
+    found = decided(entry)
+    assert isinstance(found, Rejection) and found.kind == "unknown_transformation"
+
+
+def test_one_bad_entry_spoils_the_answer() -> None:
+    good = {"name": "TileSize", "site": "matmul.k", "decision": [4, 32]}
+    found = decided(good, "Unroll", {"name": "TileSize", "site": "matmul.k#2", "decision": [3, 3]})
+    assert isinstance(found, Rejection) and found.kind == "bad_decision"
+
+
+def test_sites_mean_nothing_where_none_are_offered() -> None:
+    found = decided({"name": "TileSize", "site": "matmul.k", "decision": [4, 32]}, sites=())
+    assert isinstance(found, Rejection) and found.kind == "unknown_transformation"
+
+
+def test_good_decisions_with_a_bad_next_model_stay() -> None:
+    entry = {"name": "Unroll", "site": "unroll", "decision": 64}
+    text = json.dumps({"transformations": [entry], "next_model": "gpt-4"})
+    expected = Proposal((Edit("Unroll", UNROLL, (64,)),), None, flaw="unknown_model")
+    assert parse(reply(text), NAMES, MODELS, SITES) == expected
+
+
+numbers = st.none() | st.booleans() | st.integers(-2, 200) | st.floats(allow_nan=False) | st.text(max_size=3)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["name", "site", "decision", "x"]),
+        st.sampled_from([*NAMES, "matmul.k", "unroll"]) | numbers | st.lists(numbers, max_size=3),
+    )
+)
+def test_whatever_is_accepted_is_within_the_bounds_of_an_offered_site(entry: dict[str, object]) -> None:
+    found = decided(entry)
+    if isinstance(found, Rejection):
+        assert found.kind in ("unknown_transformation", "bad_decision")
+    else:
+        [edit] = found.transformations
+        assert edit.name in NAMES
+        assert edit.site is None or (edit.site in SITES and edit.site.fault(edit.decision) is None)

@@ -6,7 +6,7 @@ import pytest
 from jinja2 import UndefinedError
 
 from colt_pipeline.llm import prompt
-from colt_pipeline.records import ModelView, ProgramView, PromptContext
+from colt_pipeline.records import ModelView, ProgramView, PromptContext, Site, digest
 
 CONTEXT = PromptContext(
     target="CPU through LLVM, mcpu znver4, 2 cores",
@@ -16,11 +16,21 @@ CONTEXT = PromptContext(
         ProgramView("UNOPTIMIZED", (), None, None),
     ),
     transformations=(("TileSize", "re-split"), ("Unroll", "unroll")),
+    sites=(),
+    hardware="vectors of 8 float32",
     depth=2,
     samples=10,
     budget=300,
     models=(ModelView("gpt-5.2", 300.0, 11, 0.5, 0, 1), ModelView("qwen3-8b", 8.0, 12, 0.25, 3, 0)),
     largest="gpt-5.2",
+)
+SITES = (
+    Site("TileSize", "matmul.i", (2, 4, 1, 2), extent=16, innermost=64),
+    Site("TileSize", "matmul.k", (4, 32), extent=128, innermost=64),
+    Site("Unroll", "unroll", (16,), choices=(0, 16, 64, 512)),
+)
+WITH_SITES = dataclasses.replace(
+    CONTEXT, sites=SITES, hardware="vectors of 16 float32, 32 vector registers, 512 KiB of L2 cache per core"
 )
 
 
@@ -70,3 +80,43 @@ def test_an_undefined_name_in_a_template_is_an_error() -> None:
     template = prompt._TEMPLATES.from_string("{{ missing }}")
     with pytest.raises(UndefinedError):
         template.render()
+
+
+@pytest.mark.parametrize(
+    ("models", "recorded"),
+    [
+        (2, "6d82d0f47d73d1159a22da8ca8f43a76baee79c1cc0c275118324a50244a0970"),
+        (1, "98339cf54944f5d1035a3644c074b335962748595a4b910f039d765aad72cea5"),
+    ],
+)
+def test_without_sites_the_messages_are_those_of_the_first_recordings(models: int, recorded: str) -> None:
+    """A recording's key holds the messages: one other byte, and no recorded answer is found."""
+    assert digest(prompt.render(dataclasses.replace(CONTEXT, models=CONTEXT.models[:models]))) == recorded
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        "matmul.i: TileSize, 4 factors with product 16, the last at most 64; now [2, 4, 1, 2]\n",
+        "matmul.k: TileSize, 2 factors with product 128, the last at most 64; now [4, 32]\n",
+        "unroll: Unroll, one of 0, 16, 64, 512; now 16\n",
+        "mcpu znver4, 2 cores; vectors of 16 float32, 32 vector registers, 512 KiB of L2 cache per core.",
+        "Decisions:\n",
+        '"site": "<site>", "decision"',
+        "## Sites of the current program",
+    ],
+)
+def test_sites_and_hardware_are_shown_together_or_not_at_all(item: str) -> None:
+    assert item in text(WITH_SITES)
+    assert item not in text(dataclasses.replace(WITH_SITES, sites=()))
+
+
+def test_sites_change_with_the_program_and_so_belong_to_the_user_message() -> None:
+    other = dataclasses.replace(WITH_SITES, sites=SITES[:1])
+    assert prompt.render(other)[0] == prompt.render(WITH_SITES)[0]
+    assert prompt.render(other)[1] != prompt.render(WITH_SITES)[1]
+
+
+def test_a_target_without_hardware_facts_ends_its_line_as_before() -> None:
+    gpu = text(dataclasses.replace(WITH_SITES, hardware=""))
+    assert "Target: CPU through LLVM, mcpu znver4, 2 cores.\n" in gpu and "## Sites" in gpu

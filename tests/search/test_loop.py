@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from toy import LARGE, SMALL, ToyEvaluator, ToyProgram, ToyProposer, ToySpace, world
+from toy import COLT, LARGE, SMALL, ToyEvaluator, ToyProgram, ToyProposer, ToySpace, events_of, falling, play, world
 
-from colt_pipeline.events import Planted, Stepped
-from colt_pipeline.records import ModelSpec, PromptContext, Proposal, Rejection
-from colt_pipeline.runs.journal import Journal
-from colt_pipeline.search.loop import search
+from colt_pipeline.events import Child, Measured, Planted, Stepped
+from colt_pipeline.records import Edit, ModelSpec, PromptContext, Proposal, Rejection
+from colt_pipeline.search.course import COURSE_RULES
+from colt_pipeline.search.expand import plant
+from colt_pipeline.search.routing import ROUTERS
 from colt_pipeline.search.state import State
-from colt_pipeline.search.world import World
-
-
-def play(toy: World[ToyProgram], path: Path, stop_after: int | None = None) -> State:
-    """Run (or resume) a search; stop after so many new events, as a kill would."""
-    state = State(toy.models, toy.settings)
-    journal = Journal(path)
-    for number, _ in enumerate(search(toy, journal, state), start=1):
-        if number == stop_after:
-            break
-    journal.close()
-    return state
+from colt_pipeline.search.world import Purpose
 
 
 def test_a_run_measures_exactly_its_budget_and_every_program_once(tmp_path: Path) -> None:
@@ -78,8 +69,8 @@ def test_a_torn_last_line_is_dropped_on_resume(tmp_path: Path, caplog: pytest.Lo
 def test_another_process_with_another_hash_seed_gives_the_same_journal(tmp_path: Path) -> None:
     play(world(), tmp_path / "here.jsonl")
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); sys.path.insert(0, sys.argv[1] + '/search');"
-        "from pathlib import Path; from test_loop import play; from toy import world;"
+        "import sys; sys.path.insert(0, sys.argv[1]);"
+        "from pathlib import Path; from toy import play, world;"
         "play(world(), Path(sys.argv[2]))"
     )
     there = tmp_path / "there.jsonl"
@@ -101,9 +92,7 @@ def test_models_that_never_answer_well_end_the_run_instead_of_looping(tmp_path: 
 
 def test_a_failed_node_goes_to_another_model(tmp_path: Path) -> None:
     play(world(budget=4, script=lambda model, context, occurrence: Rejection("empty", "")), tmp_path / "events.jsonl")
-    journal = Journal(tmp_path / "events.jsonl")
-    stepped = [e for e in journal.events if isinstance(e, Stepped)]
-    journal.close()
+    stepped = [e for e in events_of(tmp_path / "events.jsonl") if isinstance(e, Stepped)]
     assert stepped
     assert all(e.retry_model is not None and e.retry_model != e.calls[0].model for e in stepped)
 
@@ -124,16 +113,6 @@ def test_an_unknown_next_model_costs_only_the_advice(tmp_path: Path) -> None:
     assert sum(s.rejections["unknown_model"] for s in state.stats.values()) == calls > 0
 
 
-def falling(chance: float) -> Callable[[ToyProgram, np.random.Generator], float]:
-    """A score that, per appended number, falls with this chance and rises otherwise; a function of the program."""
-
-    def score(program: ToyProgram, rng: np.random.Generator) -> float:
-        falls = sum(1 for n in program.steps[2:] if n % 1000 < chance * 1000)
-        return float(len(program.steps) - 2 - 2 * falls)
-
-    return score
-
-
 def to_small(model: ModelSpec, context: PromptContext, occurrence: int) -> Proposal:
     return Proposal((Edit("Step"),), "small")
 
@@ -142,9 +121,7 @@ def alteration_rate(tmp_path: Path, chance: float, samples: int, **changes: obje
     """(course alterations, small calls, steps) of a run whose every small call regresses with this chance."""
     toy = world(budget=samples, score=falling(chance), script=to_small, rollout_length=0, **changes)
     state = play(toy, tmp_path / "events.jsonl")
-    journal = Journal(tmp_path / "events.jsonl")
-    steps = [e for e in journal.events if isinstance(e, Stepped)]
-    journal.close()
+    steps = [e for e in events_of(tmp_path / "events.jsonl") if isinstance(e, Stepped)]
     assert sum(s.regular_calls for n, s in state.stats.items() if n != "small") <= toy.settings.initial_programs * 2
     return state.stats["large"].course_alterations, state.stats["small"].regular_calls, steps
 
@@ -193,9 +170,7 @@ def _nearest_small_edge_regressed(steps: list[Stepped], step: Stepped) -> bool:
 def test_an_alteration_prunes_the_child_and_asks_the_same_question(tmp_path: Path) -> None:
     toy = world(budget=40, score=falling(1.0), script=to_small, rollout_length=0)
     play(toy, tmp_path / "events.jsonl")
-    journal = Journal(tmp_path / "events.jsonl")
-    steps = [e for e in journal.events if isinstance(e, Stepped)]
-    journal.close()
+    steps = [e for e in events_of(tmp_path / "events.jsonl") if isinstance(e, Stepped)]
     changed = [s for s in steps if s.pruned is not None]
     assert changed
     assert isinstance(toy.proposer, ToyProposer)
@@ -212,38 +187,172 @@ def test_an_alteration_prunes_the_child_and_asks_the_same_question(tmp_path: Pat
 
 
 def test_course_alteration_can_be_switched_off(tmp_path: Path) -> None:
-    altered, _, _ = alteration_rate(tmp_path, 1.0, 40, course_alteration=False)
+    altered, _, _ = alteration_rate(tmp_path, 1.0, 40, course_alteration="never")
     assert altered == 0
 
 
-@hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+options = st.fixed_dictionaries(
+    {
+        "batch_size": st.integers(1, 9),
+        "branching": st.integers(1, 4),
+        "candidates": st.integers(0, 12),
+        "widening": st.sampled_from([0.0, 0.5, 1.0, 3.0]),
+        "rewards": st.sampled_from(["predicted", "measured"]),
+        "router": st.sampled_from(list(ROUTERS)),
+        "course_alteration": st.sampled_from(list(COURSE_RULES)),
+        "course_rate": st.floats(0, 1),
+        "first_children": st.sampled_from(["proposer", "random"]),
+        "rollout": st.sampled_from(["fixed", "exhaustive"]),
+        "rollout_length": st.integers(0, 3),
+        "draws_per_proposal": st.integers(1, 4),
+        "decisions": st.booleans(),
+        "initial_programs": st.integers(1, 4),
+    }
+)
+
+
+@hypothesis_settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
     budget=st.integers(1, 30),
-    batch=st.integers(1, 9),
-    branching=st.integers(1, 3),
     bad=st.floats(0, 0.9),
+    alphabet=st.sampled_from([1, 3, 1_000_000]),
+    one_fails_in=st.sampled_from([0, 2]),
+    changes=options,
 )
 def test_invariants(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, budget: int, batch: int, branching: int, bad: float
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    budget: int,
+    bad: float,
+    alphabet: int,
+    one_fails_in: int,
+    changes: dict[str, Any],
 ) -> None:
     def sometimes(model: ModelSpec, context: PromptContext, occurrence: int) -> Proposal | Rejection:
         draw = np.random.default_rng([seed, context.samples, occurrence, len(str(context))]).random()
         return Rejection("not_json", "") if draw < bad else Proposal((Edit("Step"),), model.name)
 
     third = dataclasses.replace(SMALL, name="third", parameters_b=14.0)
+    models = (LARGE, third, SMALL)
+    space = ToySpace(alphabet)
     toy = world(
-        budget, seed, (LARGE, third, SMALL), script=sometimes, batch_size=batch, branching=branching, max_failures=2
+        budget, seed, models, script=sometimes, space=space, one_fails_in=one_fails_in, max_failures=2, **changes
     )
     path = tmp_path_factory.mktemp("run") / "events.jsonl"
     state = play(toy, path)
     assert state.finished in ("budget", "exhausted")
-    assert len(state.samples) <= budget
+    assert len(state.samples) == budget if state.finished == "budget" else len(state.samples) < budget
+    assert isinstance(toy.evaluator, ToyEvaluator)
+    assert len(set(toy.evaluator.measured)) == len(toy.evaluator.measured) == len(state.samples)
+    events = events_of(path)
+    steps = [e for e in events if isinstance(e, Stepped)]
+    children = [c for e in events if isinstance(e, (Planted, Stepped)) for c in _born(e)]
     nodes = state.tree.nodes
-    assert nodes[0].visits == len(nodes) - 1  # no pruned node is counted
-    journal = Journal(path)
-    children = [c for e in journal.events if isinstance(e, Planted) for c in e.children]
-    children += [e.child for e in journal.events if isinstance(e, Stepped) and e.child]
-    journal.close()
     assert [n.record for n in nodes[1:]] == children
-    assert sum(s.regular_calls for s in state.stats.values()) == state.steps
+    keys = [c.program for c in children]
+    pruned = {s.pruned.program for s in steps if s.pruned}
+    assert len(set(keys)) == len(keys) and not pruned & set(keys)  # what was pruned never comes back
+    assert nodes[0].visits == len(children)  # no pruned node is counted
+    for node in nodes:
+        assert node.visits == (node.record is not None) + sum(nodes[c].visits for c in node.children)
+        assert node.id == 0 or len(node.children) <= toy.settings.branching
+    regular = sum(s.regular_calls for s in state.stats.values())
+    assert regular == sum(bool(s.calls) for s in steps)
+    assert all(bool(s.calls) or changes["first_children"] == "random" for s in steps)
+    altered = [s for s in steps if len(s.calls) > 1]
+    assert state.stats["large"].course_alterations == len(altered)
+    assert all(s.calls[0].model != "large" and s.calls[1].model == "large" for s in altered)
+
+
+def _born(event: Planted | Stepped) -> tuple[Child, ...]:
+    if isinstance(event, Planted):
+        return event.children
+    return (event.child,) if event.child else ()
+
+
+@pytest.mark.parametrize("stop_after", [3, 11, 30])
+def test_a_search_with_every_new_option_is_resumed_as_if_nothing_had_happened(tmp_path: Path, stop_after: int) -> None:
+    changes: dict[str, Any] = dict(COLT, course_alteration="streak", first_children="random", router="ucb")
+    play(world(budget=30, **changes), tmp_path / "whole.jsonl")
+    parts = world(budget=30, **changes)
+    play(parts, tmp_path / "parts.jsonl", stop_after)
+    play(parts, tmp_path / "parts.jsonl")
+    assert (tmp_path / "parts.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert isinstance(parts.evaluator, ToyEvaluator)
+    assert len(set(parts.evaluator.measured)) == len(parts.evaluator.measured) == 30
+
+
+def test_sites_are_shown_only_where_decisions_are_asked_for(tmp_path: Path) -> None:
+    for decisions in (True, False):
+        toy = world(budget=6, decisions=decisions)
+        play(toy, tmp_path / f"{decisions}.jsonl")
+        assert isinstance(toy.proposer, ToyProposer)
+        assert {bool(context.sites) for context in toy.proposer.contexts} == {decisions}
+
+
+def test_of_several_draws_the_best_by_score_enters_the_tree(tmp_path: Path) -> None:
+    def last(program: ToyProgram, rng: np.random.Generator) -> float:
+        return float(program.steps[-1])
+
+    scores = {}
+    for draws in (1, 8):
+        toy = world(budget=40, score=last, rollout_length=0, draws_per_proposal=draws, course_alteration="never")
+        play(toy, tmp_path / f"{draws}.jsonl")
+        steps = [e for e in events_of(tmp_path / f"{draws}.jsonl") if isinstance(e, Stepped)]
+        scores[draws] = np.mean([s.child.score for s in steps if s.child])
+    # The mean of the best of n uniform draws is n / (n + 1) of the range.
+    assert scores[1] == pytest.approx(500_000, rel=0.2)
+    assert scores[8] == pytest.approx(1_000_000 * 8 / 9, rel=0.05)
+
+
+def test_first_children_at_random_cost_no_call_and_are_nobodys(tmp_path: Path) -> None:
+    toy = world(budget=30, first_children="random")
+    state = play(toy, tmp_path / "events.jsonl")
+    steps = [e for e in events_of(tmp_path / "events.jsonl") if isinstance(e, Stepped)]
+    for step in steps:
+        first = state.tree.nodes[step.parent].depth == 1
+        assert bool(step.calls) != first
+        assert (step.made_by is None) == first
+    assert sum(not s.calls for s in steps) == 2 * toy.settings.branching
+    # A step that finds nothing new leaves the node with its model.
+    stuck = play(world(budget=30, first_children="random", space=ToySpace(1), branching=4), tmp_path / "stuck.jsonl")
+    steps = [e for e in events_of(tmp_path / "stuck.jsonl") if isinstance(e, Stepped) and not e.calls and not e.child]
+    assert stuck.finished == "exhausted" and steps
+    assert all(s.retry_model == stuck.tree.nodes[s.parent].model for s in steps)
+
+
+@pytest.mark.parametrize(("widening", "samples"), [(1.0, 40), (2.5, 30), (0.0, 40)])
+def test_widening_plants_the_best_of_new_programs_as_the_search_goes_on(
+    tmp_path: Path, widening: float, samples: int
+) -> None:
+    toy = world(budget=samples, widening=widening, batch_size=2)
+    state = play(toy, tmp_path / "events.jsonl")
+    measured, planted = 0, 0
+    for event in events_of(tmp_path / "events.jsonl"):
+        if isinstance(event, Planted):
+            assert not planted or len(event.children) == 1
+            planted += len(event.children)
+        if isinstance(event, Stepped):
+            assert planted >= widening * math.sqrt(measured)
+        if isinstance(event, Measured):
+            measured += len(event.samples)
+    assert planted == len(state.tree.root.children)
+    wanted = math.ceil(widening * math.sqrt(samples))
+    assert planted == max(wanted, toy.settings.initial_programs)
+
+
+def test_a_later_planting_keeps_the_program_of_the_highest_score(tmp_path: Path) -> None:
+    toy = world(initial_programs=4, widening=2.0, score=lambda p, rng: float(p.steps[1]))
+    state = State(toy.models, toy.settings)
+    for event in (toy.start(), plant(toy, state)):
+        state.apply(event)
+    offered = toy.space.initial(4, toy.rng(1, Purpose.PLANT))
+    [kept] = plant(toy, state).children
+    assert kept.program == max(offered, key=lambda p: p.steps[1]).key
+
+
+def test_widening_ends_where_the_design_spaces_give_no_new_program(tmp_path: Path) -> None:
+    state = play(world(budget=20, widening=5.0, space=ToySpace(1)), tmp_path / "events.jsonl")
+    assert state.finished == "budget"
+    assert state.plantings > 10 and len(state.tree.root.children) == 2

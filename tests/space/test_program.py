@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from colt_pipeline.errors import SpaceError
-from colt_pipeline.records import Rejection
-from colt_pipeline.space import Program, Space
+from colt_pipeline.records import Edit, Rejection
+from colt_pipeline.space import Space
 from colt_pipeline.workloads import build
 
 pytestmark = pytest.mark.tvm
@@ -37,9 +37,10 @@ def walk(name: str, steps: int = 25) -> list[str]:
     program = programs[0]
     for _ in range(steps):
         names = [t.name for t in here.applicable(program)]
-        grown = here.apply(program, [names[i] for i in rng.integers(len(names), size=3)], rng, 3, set().__contains__)
-        if isinstance(grown, Program):
-            program = grown
+        edits = [Edit(names[i]) for i in rng.integers(len(names), size=3)]
+        grown = here.apply(program, edits, rng, 3, set().__contains__)
+        if not isinstance(grown, Rejection):
+            program = grown[0]
         keys.append(program.key)
     return keys
 
@@ -57,7 +58,7 @@ def test_the_same_seed_gives_the_same_programs_in_other_processes(name: str) -> 
 
 def test_a_program_comes_back_from_its_trace() -> None:
     here, there, rng = space("flux_conv"), space("flux_conv"), np.random.default_rng(1)
-    program = here.rollout(here.initial(1, rng)[0], 6, rng, 4)
+    program = here.rollout(here.initial(1, rng)[0], 6, rng, 4, exhaustive=False)
     loaded = there.load(program.key, program.trace_json)
     assert (loaded.text, loaded.history, loaded.trace_json) == (program.text, program.history, program.trace_json)
 
@@ -75,8 +76,9 @@ def test_transformations_change_what_they_say() -> None:
     # ComputeLocation needs a block that can move, which not every design of this small shape has.
     assert {"TileSize", "Unroll", "Parallel"} <= {t.name for t in here.applicable(program)}
     for name, line in {"TileSize": "sample_perfect_tile", "Unroll": "sample_categorical"}.items():
-        changed = here.apply(program, [name], rng, 8, {program.key}.__contains__)
-        assert isinstance(changed, Program)
+        grown = here.apply(program, [Edit(name)], rng, 8, {program.key}.__contains__)
+        assert not isinstance(grown, Rejection)
+        [changed] = grown
         differing = [b for a, b in zip(program.history, changed.history, strict=True) if a != b]
         assert differing and all(line in d for d in differing)
 
@@ -92,9 +94,9 @@ def test_the_table_offers_each_target_its_own() -> None:
 def test_known_programs_are_duplicates_and_impossible_ones_inapplicable() -> None:
     here, rng = space("deepseek_r1_moe"), np.random.default_rng(0)
     program = here.initial(1, rng)[0]
-    duplicate = here.apply(program, ["Unroll"], rng, 2, lambda key: True)
+    duplicate = here.apply(program, [Edit("Unroll")], rng, 2, lambda key: True)
     assert isinstance(duplicate, Rejection) and duplicate.kind == "duplicate"
-    moved = here.apply(program, ["ComputeLocation"], rng, 2, lambda key: False)
+    moved = here.apply(program, [Edit("ComputeLocation")], rng, 2, lambda key: False)
     assert isinstance(moved, Rejection) and moved.kind == "inapplicable" and "ComputeLocation" in moved.detail
 
 

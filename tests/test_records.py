@@ -1,0 +1,62 @@
+"""Sites and edits: what a decision may be, and how it is written."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from colt_pipeline.records import Edit, Site
+
+TILE = Site("TileSize", "matmul.k", (16, 8), extent=128, innermost=64)
+CHOICE = Site("Unroll", "unroll", (16,), choices=(0, 16, 64))
+
+factors = st.lists(st.integers(-4, 24), min_size=0, max_size=5)
+
+
+@given(factors, st.integers(1, 256), st.integers(1, 4), st.integers(1, 64))
+def test_a_tile_accepts_exactly_the_factorizations_that_fit(
+    decision: list[int], extent: int, count: int, innermost: int
+) -> None:
+    site = Site("TileSize", "b.i", (1,) * (count - 1) + (extent,), extent=extent, innermost=innermost)
+    fits = (
+        len(decision) == count
+        and all(f >= 1 for f in decision)
+        and math.prod(decision) == extent
+        and decision[-1] <= innermost
+    )
+    assert (site.fault(tuple(decision)) is None) == fits
+
+
+@given(st.lists(st.integers(1, 12), min_size=2, max_size=4), st.integers(1, 64))
+def test_a_right_factorization_is_refused_only_for_its_innermost_factor(numbers: list[int], innermost: int) -> None:
+    site = Site("TileSize", "b.i", tuple(numbers), extent=math.prod(numbers), innermost=innermost)
+    fault = site.fault(tuple(numbers))
+    assert fault == (None if numbers[-1] <= innermost else f"must end with at most {innermost}")
+    negative = site.fault((-numbers[0], -numbers[1], *numbers[2:]))  # the product is right
+    assert negative == f"must multiply to {site.extent}"
+
+
+@given(st.lists(st.integers(-3, 70), max_size=2))
+def test_a_choice_accepts_exactly_one_of_its_numbers(decision: list[int]) -> None:
+    assert (CHOICE.fault(tuple(decision)) is None) == (len(decision) == 1 and decision[0] in (0, 16, 64))
+
+
+@pytest.mark.parametrize(
+    ("site", "bounds", "now"),
+    [(TILE, "2 factors with product 128, the last at most 64", "[16, 8]"), (CHOICE, "one of 0, 16, 64", "16")],
+)
+def test_a_site_in_words(site: Site, bounds: str, now: str) -> None:
+    assert (site.bounds, site.shown(site.now)) == (bounds, now)
+
+
+@pytest.mark.parametrize(
+    ("edit", "text"),
+    [
+        (Edit("TileSize"), "TileSize"),
+        (Edit("TileSize", TILE, (4, 32)), "TileSize(matmul.k=[4,32])"),
+        (Edit("Unroll", CHOICE, (0,)), "Unroll(unroll=0)"),
+    ],
+)
+def test_an_edit_in_words(edit: Edit, text: str) -> None:
+    assert str(edit) == text
