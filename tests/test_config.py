@@ -4,7 +4,7 @@ import pytest
 from hydra.errors import ConfigCompositionException
 from support import ROOT, Compose
 
-from colt_pipeline.config import SEARCH_CHOICES
+from colt_pipeline.checks import SEARCH_CHOICES
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.llm.embedded import BACKEND
 
@@ -108,7 +108,7 @@ def test_a_search_without_llm_is_one_run_whatever_the_model_set(composed: Compos
 
 
 def test_a_run_of_the_tree_search_is_named_after_its_models(composed: Compose) -> None:
-    assert composed("model_set=2").run == "llama3_8b_attention/cpu-paper-2-gpt-5.2-n48-s0"
+    assert composed("model_set=2").run == "llama3_8b_attention/cpu-colt-2-gpt-5.2-n48-s0"
 
 
 def test_no_configuration_file_holds_a_path_or_an_address() -> None:
@@ -128,8 +128,8 @@ def test_every_search_loads_and_names_itself_as_its_file(composed: Compose, name
 
 
 def test_every_search_differs_from_every_other(composed: Compose) -> None:
-    rows = [str({**vars(composed(f"search={name}").search), "name": ""}) for name in SEARCHES]
-    assert len(set(rows)) == len(rows) == 12
+    rows = [str({**vars(composed(f"search={name}").search), "name": "", "run_name": ""}) for name in SEARCHES]
+    assert len(set(rows)) == len(rows)
 
 
 @pytest.mark.parametrize("name", SEARCHES)
@@ -144,7 +144,7 @@ def test_a_control_changes_what_its_name_says_and_nothing_else(composed: Compose
     }
     if name in controls:
         colt, own = (vars(composed(f"search={search}").search) for search in ("colt", name))
-        assert {key for key in colt if colt[key] != own[key]} == {"name", *controls[name]}
+        assert {key for key in colt if colt[key] != own[key]} == {"name", "run_name", *controls[name]}
 
 
 def test_the_paper_is_to_the_letter(composed: Compose) -> None:

@@ -77,8 +77,7 @@ def tree_policy(world: World[P], state: State) -> Callable[[Node, Node], float]:
     lambda_, c, best_secs = world.settings.lambda_, world.settings.c, state.best_secs
 
     def score(node: Node, parent: Node) -> float:
-        value = node.value + best_secs * node.rate
-        return ma_uct(value, node.visits, parent.visits, phi[node.model or ""], lambda_, c)
+        return ma_uct(node.total(best_secs), node.visits, parent.visits, phi[node.model or ""], lambda_, c)
 
     return score
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from toy import ToyBreeder, ToyEvaluator, ToyProgram, ToyProposer, world
 
-from colt_pipeline.config import STRATEGIES as CHOICES
+from colt_pipeline.checks import SEARCH_CHOICES
 from colt_pipeline.events import Bred, Measured
 from colt_pipeline.runs.journal import Journal
 from colt_pipeline.search import outcome
@@ -25,7 +25,7 @@ def evolutionary(budget: int, last: int = 1_000_000) -> tuple[World[ToyProgram],
 
 def play(toy: World[ToyProgram], path: Path, stop_after: int | None = None) -> State:
     """Run (or resume) a search; stop after so many new events, as a kill would."""
-    state = State(toy.models, toy.settings.branching, toy.settings.max_failures)
+    state = State(toy.models, toy.settings)
     journal = Journal(path)
     for number, _ in enumerate(search(toy, journal, state), start=1):
         if number == stop_after:
@@ -35,7 +35,7 @@ def play(toy: World[ToyProgram], path: Path, stop_after: int | None = None) -> S
 
 
 def test_every_strategy_of_the_configuration_can_be_chosen() -> None:
-    assert tuple(STRATEGIES) == CHOICES
+    assert tuple(STRATEGIES) == SEARCH_CHOICES["strategy"]
 
 
 def test_batches_are_bred_from_all_that_was_measured_and_measured_in_pieces(tmp_path: Path) -> None:
