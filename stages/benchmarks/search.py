@@ -2,7 +2,7 @@
 
 Each search in turn is advanced to the end of its next measured batch, so whatever the machine does hits all of them
 alike; programs that several of them propose are measured once. The runs are ordinary ones: they resume, and they replay
-from their recordings with the override ``record=replay``.
+from their recordings with the override ``record=replay``, then as many groups side by side as there are cores.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, closing
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
 from colt_pipeline.assemble import Job, assemble
 from colt_pipeline.config import Config
 from colt_pipeline.errors import ColtError, ConfigError
+from colt_pipeline.evaluation.devices import usable_cores
 from colt_pipeline.evaluation.measure import Measurer
 from colt_pipeline.runs.rundir import RunDir
 from colt_pipeline.tune import batches, mark, write_outputs
@@ -65,7 +68,12 @@ def rows(options: Options, connect: Connect | None = None) -> list[Row]:
     configs = [config for group in groups for config in group.values()]
     _all_different(configs)
     clock = _Clock(sum(config.samples for config in configs if not _summary(config).exists()))
-    failed = [name for group in groups for name in _together(group, clock, connect)]
+    if any(config.record.mode != "replay" for config in configs):
+        failed = [name for group in groups for name in _together(group, clock, connect)]
+    else:
+        # Nothing is measured, so nothing is disturbed. Not by fork: TVM has threads.
+        with ProcessPoolExecutor(usable_cores(), get_context("spawn")) as processes:
+            failed = [name for names in processes.map(_replayed, groups) for name in names]
     if failed:
         raise UnfinishedError(f"{len(failed)} of {len(configs)} runs failed; the same command tries only them again")
     return [_row(config) for config in configs]
@@ -107,6 +115,10 @@ class _Clock:
         elapsed = time.monotonic() - self._start
         left = f"{elapsed / self._measured * self._left:.0f} s" if self._measured else "unknown"
         return f"elapsed {elapsed:.0f} s  ETA {left}"
+
+
+def _replayed(group: Mapping[str, Config]) -> list[str]:
+    return _together(group, _Clock(sum(config.samples for config in group.values())), None)
 
 
 def _together(group: Mapping[str, Config], clock: _Clock, connect: Connect | None) -> list[str]:

@@ -6,14 +6,13 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from toy import ToyBreeder, ToyEvaluator, ToyProgram, ToyProposer, world
+from toy import ToyBreeder, ToyEvaluator, ToyProgram, ToyProposer, play, world
 
 from colt_pipeline.checks import SEARCH_CHOICES
 from colt_pipeline.events import Bred, Measured
 from colt_pipeline.runs.journal import Journal
 from colt_pipeline.search import outcome
-from colt_pipeline.search.loop import STRATEGIES, search
-from colt_pipeline.search.state import State
+from colt_pipeline.search.loop import STRATEGIES
 from colt_pipeline.search.world import World
 
 
@@ -21,17 +20,6 @@ def evolutionary(budget: int, last: int = 1_000_000) -> tuple[World[ToyProgram],
     breeder = ToyBreeder(budget, last=last)
     toy = world(budget, models=(), strategy="evolutionary", batch_size=4)
     return dataclasses.replace(toy, breeder=breeder), breeder
-
-
-def play(toy: World[ToyProgram], path: Path, stop_after: int | None = None) -> State:
-    """Run (or resume) a search; stop after so many new events, as a kill would."""
-    state = State(toy.models, toy.settings)
-    journal = Journal(path)
-    for number, _ in enumerate(search(toy, journal, state), start=1):
-        if number == stop_after:
-            break
-    journal.close()
-    return state
 
 
 def test_every_strategy_of_the_configuration_can_be_chosen() -> None:
