@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,7 @@ from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.llm.client import Client
 from colt_pipeline.llm.embedded import EmbeddedClient
 from colt_pipeline.llm.proposer import Proposer
-from colt_pipeline.llm.random_proposer import BACKEND as RANDOM
 from colt_pipeline.llm.random_proposer import RandomProposer
-from colt_pipeline.records import NO_MODEL, ModelSpec
 from colt_pipeline.runs.journal import Journal
 from colt_pipeline.runs.rundir import RunDir
 from colt_pipeline.runs.stopwatch import Stopwatch
@@ -28,6 +26,7 @@ from colt_pipeline.search.world import CostModelLike, ProposerLike, World
 
 stack.require()  # before TVM is imported: a wrong tvm-ffi would crash the process
 
+from colt_pipeline.evaluation.breeder import Breeder, Evolution  # noqa: E402
 from colt_pipeline.evaluation.connect import Backend, choose  # noqa: E402
 from colt_pipeline.evaluation.cost_model import CostModel  # noqa: E402
 from colt_pipeline.evaluation.devices import Device, describe, hardware  # noqa: E402
@@ -76,10 +75,16 @@ class Job:
     state: State
     world: World[Program]
     cassette: Cassette
+    breeder: Breeder | None
     evaluator: Evaluator
     target: dict[str, Any]
     source: str
     """Where latencies come from, in words."""
+
+    @property
+    def asked(self) -> int:
+        """Answers of LLMs, and batches of TVM's strategy, that came live."""
+        return self.cassette.asked + (self.breeder.asked if self.breeder else 0)
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,9 @@ def assemble(config: Config, connect_measurer: Callable[[Workload], Measurer] | 
         )
         cleanup.callback(evaluator.close)
         space = Space(workload.module, target)
+        breeder = _breeder(config, space, place, watch)
+        if breeder is not None:
+            cleanup.callback(breeder.close)
 
         def start() -> Started:
             return Started(
@@ -145,7 +153,7 @@ def assemble(config: Config, connect_measurer: Callable[[Workload], Measurer] | 
                 baseline_secs=evaluator.baseline_secs(space.baseline),
             )
 
-        models = _models(config)
+        models = config.model_specs
         world = World(
             settings=config.search,
             models=models,
@@ -159,25 +167,30 @@ def assemble(config: Config, connect_measurer: Callable[[Workload], Measurer] | 
             evaluator=evaluator,
             proposer=PROPOSERS[config.search.proposer](config, cassette),
             watch=watch,
+            breeder=breeder,
         )
         state = State(models, config.search)
-        yield Job(config, workload, rundir, journal, state, world, cassette, evaluator, target, place.words)
+        yield Job(config, workload, rundir, journal, state, world, cassette, breeder, evaluator, target, place.words)
 
 
-def _models(config: Config) -> tuple[ModelSpec, ...]:
-    """The model set, as who answers makes it: random answers are not the model's, and a search may have no models."""
-    match config.search.proposer:
-        case "llm":
-            return config.model_specs
-        case "none":
-            return (NO_MODEL,)
-        case _:
-            return tuple(replace(model, provider=RANDOM) for model in config.model_specs)
+def _breeder(config: Config, space: Space, place: _Place, watch: Stopwatch) -> Breeder | None:
+    """Who makes the programs of an evolutionary search; None for a tree search."""
+    search = config.search
+    evolution = search.evolution
+    if search.strategy != "evolutionary" or evolution is None:
+        return None
+    settings = vars(evolution) | {"warmup_samples": search.warmup_samples, "budget": config.samples}
+
+    def connect() -> Evolution:
+        return Evolution(space, evolution, search.warmup_samples, config.samples)
+
+    path = place.directory / "candidates.jsonl"
+    return Breeder(path, space, settings | {"seed": config.seed}, None if place.backend is None else connect, watch)
 
 
 def _known_providers(config: Config) -> None:
     for model in config.model_specs:
-        if model.provider not in CLIENTS:
+        if config.search.proposer == "llm" and model.provider not in CLIENTS:
             raise ConfigError(
                 f"models.{model.name}.provider={model.provider} is unknown; choose one of: {', '.join(CLIENTS)}"
             )
@@ -266,7 +279,7 @@ def _recorded(config: Config, workload: Workload) -> dict[str, dict[str, Any]]:
 
 def _set_aside(recording: Path) -> None:
     """Keep what was recorded before under another name, so that everything is asked and measured anew."""
-    for name in ("llm.jsonl", "measurements.jsonl"):
+    for name in ("llm.jsonl", "candidates.jsonl", "measurements.jsonl"):
         path = recording / name
         if path.exists():
             free = next(n for n in count(1) if not (recording / f"{name}.{n}").exists())

@@ -1,19 +1,18 @@
 """The schema of the configuration. Values and their explanations stand once, in ``conf/``.
 
-Schema classes carry no defaults, so a key that is missing, unknown or of the wrong type is an error with its full name.
+Schema classes carry no defaults, so a key that is missing, unknown or of the wrong type is an error with its full name
+(checks.py).
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import OmegaConf
 
-from colt_pipeline.errors import ConfigError
-from colt_pipeline.records import ModelSpec
+from colt_pipeline.records import NO_MODEL, RANDOM, ModelSpec
 
 
 @dataclass
@@ -75,10 +74,27 @@ class ModelConfig:
 
 
 @dataclass
+class EvolutionConfig:
+    """conf/search/evolutionary.yaml: names follow TVM's EvolutionarySearch."""
+
+    num_trials_per_iter: int
+    population_size: int
+    init_measured_ratio: float
+    init_min_unmeasured: int
+    max_fail_count: int
+    genetic_num_iters: int
+    genetic_mutate_prob: float
+    genetic_max_fail_count: int
+    eps_greedy: float
+
+
+@dataclass
 class SearchConfig:
     """conf/search: names follow the paper's formulas."""
 
     name: str
+    run_name: str
+    strategy: str
     proposer: str
     decisions: bool
     draws_per_proposal: int
@@ -100,6 +116,7 @@ class SearchConfig:
     widening: float
     apply_attempts: int
     max_failures: int
+    evolution: EvolutionConfig | None
 
 
 @dataclass
@@ -169,11 +186,9 @@ class Config:
 
     @property
     def model_specs(self) -> tuple[ModelSpec, ...]:
-        """The models of the chosen set, in its order."""
-        return tuple(
-            ModelSpec(name=name, **{k: v for k, v in vars(self.models[name]).items()})
-            for name in self.model_sets[self.model_set]
-        )
+        """See `model_specs`."""
+        models = {name: vars(self.models[name]) for name in self.model_sets[self.model_set]}
+        return model_specs(self.search.proposer, models)
 
     def identity(self) -> dict[str, Any]:
         """What makes this run this run: without where it is stored, who records it, and unused models and sets."""
@@ -187,112 +202,13 @@ class Config:
 _ELSEWHERE = ("results", "pretraining", "record", "device", "rpc")
 """Keys that say where things lie and who records them."""
 
-TARGET_KINDS = ("llvm", "cuda")
-RECORD_MODES = ("replay", "missing", "all")
-SEARCH_CHOICES = {
-    "proposer": ("llm", "uniform", "tvm", "none"),
-    "router": ("endogenous", "uniform", "round_robin", "cheapest", "ucb"),
-    "first_children": ("proposer", "random"),
-    "rollout": ("fixed", "exhaustive"),
-    "rewards": ("predicted", "measured"),
-    "cost_model": ("xgb", "pretrained"),
-    "course_alteration": ("path", "streak", "random", "never"),
-}
-"""Key of conf/search -> what it may be."""
 
+def model_specs(proposer: str, models: Mapping[str, Mapping[str, Any]]) -> tuple[ModelSpec, ...]:
+    """The models of a run in the order of the set (name -> fields), as who answers makes them.
 
-def load(raw: DictConfig) -> Config:
-    """The typed configuration.
-
-    Raises:
-        ConfigError: unknown key, wrong type, missing value or impossible value; the message names key, value, choices.
+    Random answers are not the model's, so its provider is ``random``; a search may have no models at all.
     """
-    try:
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), raw))
-    except OmegaConfBaseException as error:
-        message = str(error).splitlines()[0]
-        raise ConfigError(f"configuration key {error.full_key or '?'}: {message}") from error
-    assert isinstance(config, Config)
-    _choice("model_set", config.model_set, list(config.model_sets))
-    _choice("record.mode", config.record.mode, list(RECORD_MODES))
-    _choice("target.kind", config.target.kind, list(TARGET_KINDS))
-    for key, choices in SEARCH_CHOICES.items():
-        _choice(f"search.{key}", getattr(config.search, key), list(choices))
-    for key, value in vars(config.target.gpu).items() if config.target.gpu else ():
-        if not isinstance(value, str) and not 0 < value < math.inf:
-            raise ConfigError(f"target.gpu.{key}={value} must be positive")
-    if not 0 < config.rpc.port < 1 << 16:
-        raise ConfigError(f"rpc.port={config.rpc.port} is no port")
-    _model_set(config)
-    _at_least(1, samples=config.samples)
-    _at_least(0, seed=config.seed)
-    search, measure = config.search, config.measure
-    _at_least(
-        1,
-        **{
-            "search.branching": search.branching,
-            "search.batch_size": search.batch_size,
-            "search.initial_programs": search.initial_programs,
-            "search.apply_attempts": search.apply_attempts,
-            "search.max_failures": search.max_failures,
-            "search.warmup_samples": search.warmup_samples,
-            "search.draws_per_proposal": search.draws_per_proposal,
-            "measure.min_repeats": measure.min_repeats,
-            "measure.memory_mib": measure.memory_mib,
-        },
-    )
-    _at_least(
-        0,
-        **{
-            "search.rollout_length": search.rollout_length,
-            "search.c": search.c,
-            "search.candidates": search.candidates,
-            "search.widening": search.widening,
-            "target.cores": config.target.cores,
-            "measure.max_spread": measure.max_spread,
-            "measure.min_repeat_secs": measure.min_repeat_secs,
-            "measure.budget_secs": measure.budget_secs,
-            "measure.cache_flush_mib": measure.cache_flush_mib,
-            "measure.builders": measure.builders,
-            "rpc.timeout_secs": config.rpc.timeout_secs,
-        },
-    )
-    if measure.slower:
-        _at_least(1, **{"measure.slower": measure.slower})
-    _at_least(measure.min_repeats, **{"measure.max_repeats": measure.max_repeats})
-    for key in ("build_timeout_secs", "run_timeout_secs"):
-        if not 0 < getattr(measure, key) < math.inf:
-            raise ConfigError(f"measure.{key}={getattr(measure, key)} must be positive")
-    for key in ("lambda_", "course_rate"):
-        if not 0 <= getattr(search, key) <= 1:
-            raise ConfigError(f"search.{key}={getattr(search, key)} must lie between 0 and 1")
-    for name, model in config.models.items():
-        if model.parameters_b <= 0:
-            raise ConfigError(f"models.{name}.parameters_b={model.parameters_b} must be positive (billions)")
-    for part in (config.experiment, config.run):
-        if not part or part.startswith((".", "/")) or ".." in part:
-            raise ConfigError(f"experiment and run name directories below results/; {part!r} is no such name")
-    return config
-
-
-def _model_set(config: Config) -> None:
-    """The chosen set: known models, each once; `largest` has the most parameters if it is among them."""
-    names, key = config.model_sets[config.model_set], f"model_sets.{config.model_set}"
-    if not names or len(set(names)) < len(names):
-        raise ConfigError(f"{key}={names} must name at least one model, and none twice (largest={config.largest})")
-    for name in names:
-        _choice(f"model in {key}", name, list(config.models))
-    most = max(config.models[name].parameters_b for name in names)
-    if config.largest in names and config.models[config.largest].parameters_b < most:
-        raise ConfigError(f"largest={config.largest} is not the largest model of {key}={names}")
-
-
-def _choice(key: str, value: str, choices: list[str]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{key}={value} is unknown; choose one of: {', '.join(choices)}")
-
-
-def _at_least(minimum: int, **values: float) -> None:
-    for key, value in values.items():
-        if not minimum <= value < math.inf:
-            raise ConfigError(f"{key}={value} must be at least {minimum}")
+    if proposer == "none":
+        return (NO_MODEL,)
+    specs = (ModelSpec(name=name, **fields) for name, fields in models.items())
+    return tuple(spec if proposer == "llm" else replace(spec, provider=RANDOM) for spec in specs)

@@ -28,13 +28,19 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Child:
-    """A program that a step produced."""
+class Candidate:
+    """A program to measure."""
 
     program: str
     """Content key of the program."""
     trace: str
     """The schedule trace as canonical JSON."""
+
+
+@dataclass(frozen=True)
+class Child(Candidate):
+    """A program of the tree."""
+
     model: str
     """The model that will expand this node."""
     score: float
@@ -88,6 +94,14 @@ class Planted(Event):
 
 
 @dataclass(frozen=True)
+class Bred(Event):
+    """A batch of programs from a search without a tree; they only wait for measurement."""
+
+    kind: ClassVar[str] = "bred"
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True)
 class Stepped(Event):
     """One search step: expansion, rollout, course alteration, backup."""
 
@@ -132,6 +146,8 @@ def event_from_json(record: Mapping[str, Any]) -> Event:
     kind = fields.pop("kind")
     if kind == Planted.kind:
         return Planted(children=tuple(Child(**c) for c in fields["children"]))
+    if kind == Bred.kind:
+        return Bred(candidates=tuple(Candidate(**c) for c in fields["candidates"]))
     if kind == Measured.kind:
         return Measured(samples=tuple(Sample(**s) for s in fields["samples"]))
     if kind == Stepped.kind:

@@ -22,7 +22,8 @@ import tvm
 from hydra import compose, initialize_config_dir
 
 from colt_pipeline.analysis.noise import read_noise
-from colt_pipeline.config import Config, load
+from colt_pipeline.checks import load
+from colt_pipeline.config import Config
 from colt_pipeline.errors import ColtError, DeviceError
 from colt_pipeline.evaluation.connect import Backend, choose
 from colt_pipeline.evaluation.lock import device_lock
@@ -87,7 +88,7 @@ def _subject(config: Config, cleanup: ExitStack) -> _Subject:
     measurer = backend.connect(workload)
     cleanup.enter_context(closing(measurer))
     space = Space(workload.module, backend.target)
-    trace = _best_trace(Path(config.results) / "runs", workload, backend)
+    trace = best_trace(Path(config.results) / "runs", workload, backend)
     header = backend.header(workload, config.measure)
     if trace is not None:
         program = space.load(*trace)
@@ -107,7 +108,7 @@ def _measure(subject: _Subject, modules: list[tvm.IRModule]) -> list[Measurement
         return list(subject.measurer.measure(modules, None))
 
 
-def _best_trace(runs: Path, workload: Workload, backend: Backend) -> tuple[str, str] | None:
+def best_trace(runs: Path, workload: Workload, backend: Backend) -> tuple[str, str] | None:
     """Key and trace of the fastest schedule that any finished run here measured on this device."""
     found: list[tuple[float, str, str]] = []
     for path in sorted(runs.rglob("summary.json")):

@@ -41,6 +41,9 @@ class ModelSpec:
     """True where the vendor does not publish the parameter count."""
 
 
+RANDOM = "random"
+"""Provider of answers that are drawn at random in a model's place."""
+
 NO_MODEL = ModelSpec("none", "none", "none", 1.0, False)
 """Stands in the model set of a search without models; no result lists it."""
 

@@ -11,6 +11,8 @@ import logging
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import hydra
@@ -20,7 +22,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from colt_pipeline.assemble import Job, assemble
-from colt_pipeline.config import Config, load
+from colt_pipeline.checks import load
+from colt_pipeline.config import Config
 from colt_pipeline.errors import ColtError
 from colt_pipeline.events import Measured
 from colt_pipeline.search import outcome
@@ -39,13 +42,24 @@ def _interrupt(number: int, _: object) -> None:
     raise KeyboardInterrupt
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Inside, SIGINT and SIGTERM raise KeyboardInterrupt, at the latest after the next event of a search."""
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def run(config: Config) -> dict[str, Any]:
     """Search (or resume, or replay), write the outputs, return the summary with what was asked and measured live.
 
     Raises:
         ColtError: the run cannot go on; it stays resumable.
     """
-    if config.samples <= config.search.warmup_samples:
+    if config.search.cost_model == "xgb" and config.samples <= config.search.warmup_samples:
         print(
             f"note: with search.warmup_samples={config.search.warmup_samples} and samples={config.samples} the cost "
             "model predicts noise throughout, as TVM's does; lower search.warmup_samples to let it learn",
@@ -55,13 +69,30 @@ def run(config: Config) -> dict[str, Any]:
         print(f"{config.run}  {job.source}", file=sys.stderr, flush=True)
         start = time.perf_counter()
         resumed_at = sum(len(e.samples) for e in job.journal.events if isinstance(e, Measured))
-        for event in search(job.world, job.journal, job.state):
-            if _signals:
-                raise KeyboardInterrupt
-            if isinstance(event, Measured):
-                _progress(job, time.perf_counter() - start, resumed_at)
-        summary = _write(job, time.perf_counter() - start)
-        return {**summary, "asked": job.cassette.asked, "measured": job.evaluator.measured}
+        for _ in batches(job):
+            _progress(job, time.perf_counter() - start, resumed_at)
+        return {**write_outputs(job), "asked": job.asked, "measured": job.evaluator.measured}
+
+
+def batches(job: Job) -> Iterator[Measured]:
+    """Search (or resume, or replay) to the end; yields after each measured batch.
+
+    Meanwhile the search stands still, and so does its clock: the lap ``total`` of its watch.
+
+    Raises:
+        ColtError: the run cannot go on; it stays resumable.
+        KeyboardInterrupt: see `interruptible`.
+    """
+    events = search(job.world, job.journal, job.state)
+    while True:
+        with job.world.watch.lap("total"):
+            event = next(events, None)
+        if _signals:
+            raise KeyboardInterrupt
+        if event is None:
+            return
+        if isinstance(event, Measured):
+            yield event
 
 
 def _progress(job: Job, elapsed_secs: float, resumed_at: int) -> None:
@@ -71,17 +102,22 @@ def _progress(job: Job, elapsed_secs: float, resumed_at: int) -> None:
     left = elapsed_secs / (done - resumed_at) * (config.samples - done)
     calls = " ".join(f"{name}:{s.regular_calls}+{s.course_alterations}" for name, s in state.stats.items())
     assert state.started is not None
-    speedup = "-" if state.speedup is None else f"{state.speedup:.2f}x{_mark(state.started.measurement)}"
+    speedup = "-" if state.speedup is None else f"{state.speedup:.2f}x{mark(state.started.measurement)}"
     who = "calls of stand-ins for" if "embedded" in {m.provider for m in job.world.models} else "calls"
+    llm = f"{who} {calls}" if calls else "no LLM"
     print(
-        f"{config.run}  {done}/{config.samples} samples  best {speedup}  {who} {calls}  ETA {left:.0f} s",
+        f"{config.run}  {done}/{config.samples} samples  best {speedup}  {llm}  ETA {left:.0f} s",
         file=sys.stderr,
         flush=True,
     )
 
 
-def _write(job: Job, elapsed_secs: float) -> dict[str, Any]:
-    """Write the run directory's outputs from the state."""
+def write_outputs(job: Job) -> dict[str, Any]:
+    """Write the run directory's outputs from the state of a search that is at its end; returns the summary.
+
+    Raises:
+        RunDirError: the directory is unwritable or the disk full.
+    """
     config, state, world, rundir = job.config, job.state, job.world, job.rundir
     facts = {
         "experiment": config.experiment,
@@ -96,26 +132,27 @@ def _write(job: Job, elapsed_secs: float) -> dict[str, Any]:
         "warmup_samples": config.search.warmup_samples,
         "rtol": job.workload.rtol,
     }
-    summary = {**facts, **outcome.summary(state, world.models, world.largest.name, job.workload.flop)}
-    rundir.write_csv("curve.csv", outcome.curve(state))
-    rundir.write_csv("calls.csv", outcome.calls(state, world.models, world.largest.name))
+    largest = world.largest.name if world.models else config.largest
+    summary = {**facts, **outcome.summary(state, world.models, largest, job.workload.flop)}
+    rundir.write_csv("curve.csv", outcome.CURVE_COLUMNS, outcome.curve(state))
+    rundir.write_csv("calls.csv", outcome.CALL_COLUMNS, outcome.calls(state, world.models, largest))
     if state.best is not None:
-        best = world.program(state.child(state.best.program))
+        best = world.program(state.programs[state.best.program])
         title = f"# {state.best.latency_secs:.6g} s, {summary['measurement']} ({summary['device']})"
         rundir.write_text("best.txt", "\n".join([title, *best.history, "", best.code]) + "\n")
         of_best = {"workload_hash": job.workload.hash, "target": job.target, "measurement": summary["measurement"]}
         rundir.write_json("best.json", {**of_best, "trace": json.loads(best.trace_json)})
-    if job.cassette.asked or job.evaluator.measured:
+    if job.asked or job.evaluator.measured:
         laps = {name: round(seconds, 3) for name, seconds in sorted(world.watch.seconds.items())}
         # Wall-clock times, so that runs side by side can be told from one another.
         on_device = [[round(begin, 3), round(end, 3)] for begin, end in job.evaluator.intervals]
-        rundir.write_json("timing.json", {**laps, "total": round(elapsed_secs, 3), "on_device": on_device})
+        rundir.write_json("timing.json", {**laps, "on_device": on_device})
     # Last: a directory with a summary is a finished run.
     rundir.write_json("summary.json", summary)
     return summary
 
 
-def _mark(measurement: str) -> str:
+def mark(measurement: str) -> str:
     """What follows a number that was not measured."""
     return "" if measurement == "measured" else f" ({measurement})"
 
@@ -126,13 +163,13 @@ def _table(rows: list[dict[str, Any]]) -> str:
         ("run", "samples", "errors", "baseline", "best", "speedup", "calls", "altered", "faults", "live", "stopped")
     ]
     for s in rows:
-        mark = _mark(s["measurement"])
-        best = "-" if s["best_secs"] is None else f"{s['best_secs'] * 1e3:.3f} ms{mark}"
-        speedup = "-" if s["speedup"] is None else f"{s['speedup']:.2f}x{mark}"
+        ending = mark(s["measurement"])
+        best = "-" if s["best_secs"] is None else f"{s['best_secs'] * 1e3:.3f} ms{ending}"
+        speedup = "-" if s["speedup"] is None else f"{s['speedup']:.2f}x{ending}"
         counts = (s["regular_calls"], s["course_alterations"], sum(s["rejections"].values()))
         live = f"{s['asked']}+{s['measured']}"
         errors = " ".join(f"{kind}:{number}" for kind, number in s["sample_errors"].items()) or "-"
-        measured = (str(s["samples"]), errors, f"{s['baseline_secs'] * 1e3:.1f} ms{mark}", best, speedup)
+        measured = (str(s["samples"]), errors, f"{s['baseline_secs'] * 1e3:.1f} ms{ending}", best, speedup)
         cells.append((s["run"], *measured, *map(str, counts), live, str(s["stopped"])))
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
@@ -165,10 +202,9 @@ def main() -> None:
     Exit status 1 if a job failed, 130 after Ctrl-C or SIGTERM.
     """
     logging.captureWarnings(True)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
     try:
-        _job()
+        with interruptible():
+            _job()
     except KeyboardInterrupt:
         print("interrupted; the same command resumes where it stopped", file=sys.stderr)
         sys.exit(130)

@@ -16,8 +16,9 @@ def run_stage(
     description: str | None,
     argv: Sequence[str] | None,
     also: Mapping[str, str] | None = None,
+    choices: Mapping[str, Sequence[str]] | None = None,
 ) -> int:
-    """Call ``stage(source directory, output directory, **also)`` with the directories from the command line.
+    """Call ``stage(source directory, output directory, **also, **choices)`` with the values from the command line.
 
     Args:
         stage: What to do.
@@ -25,6 +26,7 @@ def run_stage(
         description: Shown by ``--help``.
         argv: Command line without the program; None: this process's.
         also: Names of flags for further directories to read, with their help texts; one that is not given is None.
+        choices: Names of flags with their possible values, the default first.
 
     Returns:
         The exit status: 1, with the message on stderr, when the input is not usable.
@@ -34,9 +36,11 @@ def run_stage(
     parser.add_argument("--out", type=Path, required=True, help="directory to write")
     for name, text in (also or {}).items():
         parser.add_argument(f"--{name}", type=Path, help=text)
+    for name, values in (choices or {}).items():
+        parser.add_argument(f"--{name}", choices=values, default=values[0])
     arguments = parser.parse_args(argv)
     try:
-        stage(arguments.source, arguments.out, **{name: getattr(arguments, name) for name in also or {}})
+        stage(arguments.source, arguments.out, **{n: getattr(arguments, n) for n in (*(also or {}), *(choices or {}))})
     except ColtError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -9,39 +9,65 @@ from pathlib import Path
 from colt_pipeline.analysis.aggregate import read_tidy
 from colt_pipeline.analysis.comparisons import comparisons
 from colt_pipeline.analysis.labels import caption
+from colt_pipeline.analysis.needed import BASELINE, REACHED, samples_to_reach
+from colt_pipeline.analysis.searches import search_caption, search_ratios, search_speedups
 from colt_pipeline.analysis.tables import best_latencies, call_counts, invocation_rates, speedups, write_table
 from stages import run_stage
 
 _SEE_NOISE = "(which differences exceed the noise: see comparisons)"
+MODEL_SETS, SEARCHES = "model_sets", "searches"
+
+CAPTIONS = {MODEL_SETS: caption, SEARCHES: search_caption}
+"""What is compared -> what is said of all runs."""
 
 TABLES = {
     "invocation_rates": (
         invocation_rates,
         "Share of regular LLM calls in percent (course alteration rate: per regular call of a small model; total: with "
         "course alterations)",
+        (MODEL_SETS, SEARCHES),
     ),
-    "call_counts": (call_counts, "LLM calls"),
-    "speedups": (speedups, f"Speedup over the unoptimized program {_SEE_NOISE}"),
-    "best_latencies": (best_latencies, f"Latency in milliseconds {_SEE_NOISE}"),
+    "call_counts": (call_counts, "LLM calls", (MODEL_SETS, SEARCHES)),
+    "speedups": (speedups, f"Speedup over the unoptimized program {_SEE_NOISE}", (MODEL_SETS,)),
+    "best_latencies": (best_latencies, f"Latency in milliseconds {_SEE_NOISE}", (MODEL_SETS,)),
     "comparisons": (
         comparisons,
         "Best latency against the reference's (ratio: the reference's / this one; called faster or slower only beyond "
         "the noise floor: 95 % of pairs of measurements of one program differ by less)",
+        (MODEL_SETS,),
+    ),
+    "search_speedups": (
+        search_speedups,
+        "Speedup over the unoptimized program after so many samples, geometric mean over seeds",
+        (SEARCHES,),
+    ),
+    "search_ratios": (
+        search_ratios,
+        "Geometric mean of the speedup over workloads and seeds; the reference's speedup / this one's; share of pairs "
+        "of runs in which the reference is better; low and high: 95 % interval of a bootstrap over seeds",
+        (SEARCHES,),
+    ),
+    "samples_to_reach": (
+        samples_to_reach,
+        f"Measured samples, median over seeds, until {REACHED:.0%} of the best speed that any run reached (> N: not "
+        f"within N samples); ratio: the samples that {BASELINE} needs / these",
+        (SEARCHES,),
     ),
 }
-"""File name -> (function, what its numbers are)."""
+"""File name -> (function, what its numbers are, for which comparisons)."""
 
 
-def write_tables(data_dir: Path, out: Path) -> None:
-    """Tidy CSV files in `data_dir` -> one table per entry of TABLES in `out`."""
+def write_tables(data_dir: Path, out: Path, compare: str) -> None:
+    """Tidy CSV files in `data_dir` -> in `out` one table per entry of TABLES for what is compared."""
     tidy = read_tidy(data_dir)
-    for name, (table, title) in TABLES.items():
-        write_table(table(tidy), f"{title}: {caption(tidy)}.", out, name)
+    for name, (table, title, comparisons_of) in TABLES.items():
+        if compare in comparisons_of:
+            write_table(table(tidy), f"{title}: {CAPTIONS[compare](tidy)}.", out, name)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m stages.tables --data results/data/cpu --out results/tables/cpu``."""
-    return run_stage(write_tables, "data", __doc__, argv)
+    return run_stage(write_tables, "data", __doc__, argv, choices={"compare": tuple(CAPTIONS)})
 
 
 if __name__ == "__main__":

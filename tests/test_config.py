@@ -4,7 +4,7 @@ import pytest
 from hydra.errors import ConfigCompositionException
 from support import ROOT, Compose
 
-from colt_pipeline.config import SEARCH_CHOICES
+from colt_pipeline.checks import SEARCH_CHOICES
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.llm.embedded import BACKEND
 
@@ -26,6 +26,8 @@ from colt_pipeline.llm.embedded import BACKEND
         ("measure.max_repeats=0", "measure.max_repeats=0 must be at least 3"),
         ("target.cores=-1", "target.cores=-1 must be at least 0"),
         ("search.c=inf", "search.c=inf must be at least 0"),
+        ("search.strategy=magic", "search.strategy=magic is unknown; choose one of: mcts, evolutionary"),
+        ("search.strategy=evolutionary", "needs search.evolution; start from search=evolutionary"),
         ("model_sets.8=[]", "model_sets.8=[] must name at least one model"),
     ],
 )
@@ -80,6 +82,35 @@ def test_the_identity_of_a_run_leaves_out_where_and_how_it_is_stored(composed: C
     assert list(identity["models"]) == ["gpt-5.2", "gpt-5-mini"]
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("search.evolution.population_size=0", "search.evolution.population_size=0 must be at least 1"),
+        ("search.evolution.eps_greedy=1.5", "search.evolution.eps_greedy=1.5 is a share, so at most 1"),
+        ("search.evolution.genetic_mutate_prob=-1", "search.evolution.genetic_mutate_prob=-1.0 must be at least 0"),
+        ("+search.evolution.typo=1", "search.evolution.typo"),
+        ("model_set=3", "model_set=3 is unknown"),
+    ],
+)
+def test_bad_settings_of_the_evolutionary_search_are_named(composed: Compose, override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        composed("search=evolutionary", override)
+    assert message in str(raised.value)
+
+
+def test_a_search_without_llm_is_one_run_whatever_the_model_set(composed: Compose) -> None:
+    config = composed("search=evolutionary", "model_set=2")
+    assert config.run == "llama3_8b_attention/cpu-evolutionary-n48-s0"
+    assert (config.model_set, config.largest, config.model_specs) == ("none", "none", ())
+    other = composed("search=evolutionary", "model_set=8", "largest=llama-3.3-70b-instruct")
+    assert other.identity() == config.identity()
+    assert "models" in config.identity() and not config.identity()["models"]
+
+
+def test_a_run_of_the_tree_search_is_named_after_its_models(composed: Compose) -> None:
+    assert composed("model_set=2").run == "llama3_8b_attention/cpu-colt-2-gpt-5.2-n48-s0"
+
+
 def test_no_configuration_file_holds_a_path_or_an_address() -> None:
     for path in (ROOT / "conf").rglob("*.yaml"):
         text = path.read_text()
@@ -97,8 +128,8 @@ def test_every_search_loads_and_names_itself_as_its_file(composed: Compose, name
 
 
 def test_every_search_differs_from_every_other(composed: Compose) -> None:
-    rows = [str({**vars(composed(f"search={name}").search), "name": ""}) for name in SEARCHES]
-    assert len(set(rows)) == len(rows) == 12
+    rows = [str({**vars(composed(f"search={name}").search), "name": "", "run_name": ""}) for name in SEARCHES]
+    assert len(set(rows)) == len(rows)
 
 
 @pytest.mark.parametrize("name", SEARCHES)
@@ -113,7 +144,7 @@ def test_a_control_changes_what_its_name_says_and_nothing_else(composed: Compose
     }
     if name in controls:
         colt, own = (vars(composed(f"search={search}").search) for search in ("colt", name))
-        assert {key for key in colt if colt[key] != own[key]} == {"name", *controls[name]}
+        assert {key for key in colt if colt[key] != own[key]} == {"name", "run_name", *controls[name]}
 
 
 def test_the_paper_is_to_the_letter(composed: Compose) -> None:

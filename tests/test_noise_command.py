@@ -33,9 +33,9 @@ def test_one_schedule_is_measured_again_and_again(composed: Compose) -> None:
 
 def test_the_best_recorded_schedule_is_the_one_to_observe(composed: Compose) -> None:
     job = play(composed(*TINY), HashMeasurer)  # its best.json is written by the app only
-    from colt_pipeline.tune import _write
+    from colt_pipeline.tune import write_outputs
 
-    _write(job, 1.0)
+    write_outputs(job)
     assert job.state.best is not None
     recordings = observe([composed(*SMALL)], minutes=0.01)
     (path,) = recordings.glob("*/noise/*.jsonl")

@@ -129,6 +129,22 @@ class ToyEvaluator:
         return Sample(key, 1.0 / (1 + number % 100), None)
 
 
+@dataclass
+class ToyBreeder:
+    """Batches of `batch` programs that number all that were bred, up to `budget`; after `last` there are no more."""
+
+    budget: int
+    batch: int = 6
+    last: int = 1_000_000
+    asked: list[int] = field(default_factory=list)
+
+    def breed(self, measured: Sequence[tuple[ToyProgram, Sample]]) -> list[ToyProgram]:
+        done = len(measured)
+        self.asked.append(done)
+        assert all(program.key == sample.program for program, sample in measured)
+        return [ToyProgram((n,)) for n in range(done, min(done + self.batch, self.budget, self.last))]
+
+
 Script = Callable[[ModelSpec, PromptContext, int], Proposal | Rejection]
 
 
@@ -188,6 +204,8 @@ def settings(**changes: Any) -> SearchConfig:
     """search=paper with small batches."""
     values: dict[str, Any] = {
         "name": "paper",
+        "run_name": "paper",
+        "strategy": "mcts",
         "proposer": "llm",
         "decisions": False,
         "draws_per_proposal": 1,
@@ -209,6 +227,7 @@ def settings(**changes: Any) -> SearchConfig:
         "widening": 0.0,
         "apply_attempts": 2,
         "max_failures": 3,
+        "evolution": None,
     }
     return SearchConfig(**{**values, **changes})
 

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from colt_pipeline.analysis.aggregate import Tidy
+from colt_pipeline.records import RANDOM
 
 CONFIGURATION = ["target", "search", "model_set", "largest"]
 """The columns that make one configuration; its runs differ in workload and seed only."""
@@ -22,7 +23,8 @@ WORKLOAD_TITLES = {
 MODEL_SETS = ("small", "large", "2", "4", "8")
 
 _STAND_IN = "embedded"
-_BACKENDS = {_STAND_IN: "stand-in LLMs", "none": "no LLM"}
+_BACKENDS = {_STAND_IN: "stand-in LLMs", RANDOM: "random answers", "none": "no LLM"}
+_MARKS = {_STAND_IN: " (stand-in)", RANDOM: " (random)"}
 
 
 def workload_title(workload: str) -> str:
@@ -37,8 +39,13 @@ def display_order(names: Iterable[str], known: Iterable[str]) -> list[str]:
 
 
 def model_label(model: str, backend: str) -> str:
-    """The model's name; one that an embedded stand-in played is never shown as the model itself."""
-    return f"{model} (stand-in)" if backend == _STAND_IN else model
+    """The model's name; one that a stand-in played, or a random draw, is never shown as the model itself."""
+    return model + _MARKS.get(backend, "")
+
+
+def backend_label(backend: str) -> str:
+    """Who answered, in words; stand-ins are called so."""
+    return _BACKENDS.get(backend, f"LLMs via {backend}")
 
 
 def configurations(tidy: Tidy) -> pd.DataFrame:
@@ -66,20 +73,22 @@ def configurations(tidy: Tidy) -> pd.DataFrame:
     return frame
 
 
-def caption(tidy: Tidy) -> str:
-    """Backend, measurement, search, seeds, samples and device of all runs; different values are shown as mixed."""
+def caption(tidy: Tidy, name_searches: bool = True) -> str:
+    """Backend, measurement, search, seeds, samples and device of all runs; different values are shown as mixed.
+
+    `name_searches`: whether the searches are named, which is idle where they stand beside the numbers.
+    """
     runs = tidy.runs
     backends = sorted({*runs["llm_backend"], *tidy.calls["backend"]})
     seeds = runs.groupby([*CONFIGURATION, "workload"])["seed"].nunique()
     parts = [
-        _values("LLM backends", [_BACKENDS.get(name, f"LLMs via {name}") for name in backends]),
-        _values("measurements", [f"{name} latency" for name in runs["measurement"]]),
-        _values("searches", [f"search={name}" for name in runs["search"]])
-        + " with "
-        + _values("warm-ups", [f"warmup_samples={count}" for count in runs["warmup_samples"]]),
+        one_or_mixed("LLM backends", map(backend_label, backends)),
+        one_or_mixed("measurements", [f"{name} latency" for name in runs["measurement"]]),
+        (one_or_mixed("searches", [f"search={name}" for name in runs["search"]]) + " with ") * name_searches
+        + one_or_mixed("warm-ups", [f"warmup_samples={count}" for count in runs["warmup_samples"]]),
         _count("seed", seeds),
         _count("sample", runs["samples"]),
-        _values("devices", [f"device {name}" for name in runs["device"]]),
+        one_or_mixed("devices", [f"device {name}" for name in runs["device"]]),
     ]
     return ", ".join(parts)
 
@@ -123,7 +132,8 @@ def _label_of(calls: pd.DataFrame) -> str:
     return " / ".join(model_label(model, backend) for model, backend in pairs.itertuples(index=False))
 
 
-def _values(plural: str, values: Iterable[str]) -> str:
+def one_or_mixed(plural: str, values: Iterable[str]) -> str:
+    """The one value there is; several are shown as mixed."""
     distinct = sorted(set(values))
     return distinct[0] if len(distinct) == 1 else f"mixed {plural} ({', '.join(distinct)})"
 

@@ -18,9 +18,14 @@ from tvm.s_tir.meta_schedule.feature_extractor import PerStoreFeature, PyFeature
 from tvm.s_tir.meta_schedule.runner import RunnerResult
 from tvm.s_tir.meta_schedule.search_strategy import MeasureCandidate
 from tvm_ffi import register_error, structural_hash
+from xgboost import config_context
 
 from colt_pipeline.events import Sample
 from colt_pipeline.space import Program, Space
+
+# One: predictions, and so journals, must not depend on the number of cores. TVM passes it on for training alone; what
+# XGBoost does besides takes a thread per core, which wait in busy loops for one whose core another process has.
+_THREADS = 1
 
 
 @derived_object
@@ -51,9 +56,8 @@ class CostModel:
     def __init__(self, space: Space, warmup_samples: int) -> None:
         """`warmup_samples`: measured programs before predictions mean anything."""
         self._space = space
-        # One thread: predictions, and so journals, must not depend on the number of cores.
         self._model = XGBModel(
-            extractor=_FeatureCache(), config=XGBConfig(nthread=1), num_warmup_samples=warmup_samples
+            extractor=_FeatureCache(), config=XGBConfig(nthread=_THREADS), num_warmup_samples=warmup_samples
         )
 
     @property
@@ -65,19 +69,25 @@ class CostModel:
         """Predicted scores in the order of `programs`; uniform noise from `rng` until warm."""
         if not self.warm:
             return [float(x) for x in rng.uniform(size=len(programs))]
-        return [float(x) for x in self._model.predict(self._space.context, candidates(programs))]
+        with config_context(nthread=_THREADS):
+            return [float(x) for x in self._model.predict(self._space.context, measure_candidates(programs))]
 
     def update(self, programs: Sequence[Program], samples: Sequence[Sample]) -> None:
         """Learn from measured programs; TVM trains on min(cost)/cost, again when a fifth of the data is new."""
-        results = [
-            RunnerResult([tvm.tirx.FloatImm("float64", s.latency_secs)], None)
-            if s.latency_secs is not None
-            else RunnerResult(None, s.error)
-            for s in samples
-        ]
-        self._model.update(self._space.context, candidates(programs), results)
+        with config_context(nthread=_THREADS):
+            self._model.update(self._space.context, measure_candidates(programs), runner_results(samples))
 
 
-def candidates(programs: Sequence[Program]) -> list[MeasureCandidate]:
-    """What TVM calls them."""
+def measure_candidates(programs: Sequence[Program]) -> list[MeasureCandidate]:
+    """Programs as TVM's strategies and cost models take them."""
     return [MeasureCandidate(p.schedule, []) for p in programs]
+
+
+def runner_results(samples: Sequence[Sample]) -> list[RunnerResult]:
+    """Samples as TVM's strategies and cost models take them."""
+    return [
+        RunnerResult([tvm.tirx.FloatImm("float64", s.latency_secs)], None)
+        if s.latency_secs is not None
+        else RunnerResult(None, s.error)
+        for s in samples
+    ]

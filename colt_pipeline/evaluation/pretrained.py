@@ -18,7 +18,7 @@ import xgboost as xgb
 from tvm.s_tir.meta_schedule.feature_extractor import PerStoreFeature
 
 from colt_pipeline.errors import RecordingError
-from colt_pipeline.evaluation.cost_model import candidates
+from colt_pipeline.evaluation.cost_model import measure_candidates
 from colt_pipeline.events import Sample
 from colt_pipeline.space import Program, Space
 
@@ -110,7 +110,7 @@ def features(space: Space, extractor: PerStoreFeature, program: Program) -> Rows
 
     Rounded as the files of recorded features are, so that a program is the same in both.
     """
-    stores = extractor.extract_from(space.context, candidates([program]))[0].numpy()
+    stores = extractor.extract_from(space.context, measure_candidates([program]))[0].numpy()
     row = np.concatenate([stores.sum(0), stores.max(0), [len(stores)]])
     return np.array([float(f"{x:.4g}") for x in row], np.float32)
 

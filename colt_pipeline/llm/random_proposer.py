@@ -6,9 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from colt_pipeline.records import Answer, Edit, ModelSpec, PromptContext, Proposal, Rejection, Reply, digest
+from colt_pipeline.records import RANDOM, Answer, Edit, ModelSpec, PromptContext, Proposal, Rejection, Reply, digest
 
-BACKEND = "random"
 _MOST = 5
 """Transformations per proposal: 1 to 5, as many as an unskilled stand-in's."""
 
@@ -27,9 +26,9 @@ class RandomProposer:
     def ask(self, model: ModelSpec, context: PromptContext, occurrences: Mapping[str, int]) -> Answer:
         """A draw that follows from (model, program, state of the search)."""
         offered = [name for name, _ in context.transformations]
-        key = digest([BACKEND, self._weighted, model.name, context.lineage[0].history, context.samples, offered])
+        key = digest([RANDOM, self._weighted, model.name, context.lineage[0].history, context.samples, offered])
         occurrence = occurrences.get(key, 0)
-        reply = Reply("", "stop", 0, 0, 0.0, BACKEND, BACKEND)
+        reply = Reply("", "stop", 0, 0, 0.0, RANDOM, RANDOM)
         if not offered:
             return Answer(key, occurrence, reply, Rejection("inapplicable", "nothing is on offer"))
         rng = np.random.default_rng([int(key[:8], 16), int(key[8:16], 16), occurrence])

@@ -5,11 +5,29 @@ It holds no clock, host name or path: run == rerun == kill + resume == replay, b
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from colt_pipeline.errors import JournalError
 from colt_pipeline.events import Event, event_from_json
-from colt_pipeline.runs.jsonl import JsonLines
+from colt_pipeline.runs.jsonl import JsonLines, read_lines
+
+
+def read_events(path: Path) -> list[Event]:
+    """The events of a journal, without a lock: another process may be writing it, so a torn last line is left out.
+
+    Raises:
+        JournalError: broken before its last line, or written by an incompatible version.
+    """
+    return _events(path, read_lines(path, growing=True))
+
+
+def _events(path: Path, records: Iterable[Mapping[str, Any]]) -> list[Event]:
+    try:
+        return [event_from_json(record) for record in records]
+    except (KeyError, TypeError) as error:
+        raise JournalError(f"{path} was written by another version of this program ({error}).") from error
 
 
 class Journal:
@@ -24,10 +42,10 @@ class Journal:
         self.path = path
         self._lines = JsonLines(path)
         try:
-            self.events = [event_from_json(record) for record in self._lines.records]
-        except (KeyError, TypeError) as error:
+            self.events = _events(path, self._lines.records)
+        except JournalError:
             self._lines.close()
-            raise JournalError(f"{path} was written by another version of this program ({error}).") from error
+            raise
 
     def append(self, event: Event) -> None:
         """Write `event` and force it to disk.

@@ -20,15 +20,18 @@ from colt_pipeline.errors import JournalError
 from colt_pipeline.records import canonical_json
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path, growing: bool = False) -> list[dict[str, Any]]:
     """All records of `path`; an absent file holds none.
+
+    `growing`: somebody may be writing it, so a last line without its newline is left out.
 
     Raises:
         JournalError: a line is not a JSON object; the message names file and line.
     """
     if not path.exists():
         return []
-    return _parse(path, path.read_bytes())
+    data = path.read_bytes()
+    return _parse(path, data[: data.rfind(b"\n") + 1] if growing else data)
 
 
 def _parse(path: Path, data: bytes) -> list[dict[str, Any]]:

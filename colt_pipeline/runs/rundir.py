@@ -62,10 +62,10 @@ class RunDir:
         """Write indented JSON with sorted keys."""
         self.write_text(name, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
-    def write_csv(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
-        """Write rows with the first row's columns; None becomes an empty field."""
+    def write_csv(self, name: str, columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
+        """Write rows below a header; None becomes an empty field."""
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         self.write_text(name, text.getvalue())
@@ -76,14 +76,23 @@ class RunDir:
         Raises:
             RunDirError: the directory is unwritable or the disk full.
         """
-        partial = self.path / f".{name}.part"
-        try:
-            partial.write_text(text)
-            partial.replace(self.path / name)
-        except OSError as error:
-            raise RunDirError(
-                f"cannot write {self.path / name}: {error.strerror}; the run is intact, run the same command again"
-            ) from error
+        write_text(self.path / name, text)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file that belongs to a run, whole or not at all.
+
+    Raises:
+        RunDirError: the directory is unwritable or the disk full.
+    """
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        partial.write_text(text)
+        partial.replace(path)
+    except OSError as error:
+        raise RunDirError(
+            f"cannot write {path}: {error.strerror}; the run is intact, run the same command again"
+        ) from error
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

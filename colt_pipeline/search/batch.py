@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from colt_pipeline.events import Child
+from colt_pipeline.events import Candidate
 from colt_pipeline.search.state import State
 from colt_pipeline.search.world import P, Purpose, World
 
@@ -13,7 +13,7 @@ _SIBLING_DISCOUNT = 0.8
 """On a program's score, for each program of the batch that has the same parent."""
 
 
-def choose_batch(world: World[P], state: State, size: int) -> Sequence[Child]:
+def choose_batch(world: World[P], state: State, size: int) -> Sequence[Candidate]:
     """The next `size` of the waiting programs, as many as there are; they stay in order of choice.
 
     With ``search.candidates`` the best by present score, those of one parent ever less: siblings differ in little, so
@@ -21,9 +21,9 @@ def choose_batch(world: World[P], state: State, size: int) -> Sequence[Child]:
     """
     if not world.settings.candidates or len(state.pending) <= size:
         return state.pending[:size]
-    programs = [world.program(child) for child in state.pending]
+    programs = [world.program(candidate) for candidate in state.pending]
     scores = world.cost_model.score(programs, world.rng(len(state.samples), Purpose.BATCH))
-    waiting = dict(zip((child.program for child in state.pending), scores, strict=True))
+    waiting = dict(zip((candidate.program for candidate in state.pending), scores, strict=True))
     parents = {key: state.tree.nodes[state.nodes[key]].parent for key in waiting}
     chosen: list[str] = []
     taken: Counter[int | None] = Counter()
@@ -32,4 +32,4 @@ def choose_batch(world: World[P], state: State, size: int) -> Sequence[Child]:
         del waiting[best]
         taken[parents[best]] += 1
         chosen.append(best)
-    return [state.child(key) for key in chosen]
+    return [state.programs[key] for key in chosen]

@@ -1,17 +1,19 @@
 """The search loop: decide the next event, put it on disk, apply it.
 
-`next_event` is a function of the state alone (the world answers alike for alike questions), so a search that was killed
-after any event goes on from the journal as if nothing had happened.
+`next_event`, like its sibling in `evolutionary`, is a function of the state alone (the world answers alike for alike
+questions), so a search that was killed after any event goes on from the journal as if nothing had happened.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from colt_pipeline.config import SearchConfig
 from colt_pipeline.events import Event, Finished, Measured
 from colt_pipeline.runs.journal import Journal
+from colt_pipeline.search import evolutionary
 from colt_pipeline.search.batch import choose_batch
 from colt_pipeline.search.expand import expand, plant
 from colt_pipeline.search.policy import ma_uct, preferences
@@ -28,8 +30,9 @@ def search(world: World[P], journal: Journal, state: State) -> Iterator[Event]:
     """
     for event in journal.events:
         apply(world, state, event)
+    decide = STRATEGIES[world.settings.strategy]
     while state.finished is None:
-        event = next_event(world, state)
+        event = decide(world, state)
         journal.append(event)
         apply(world, state, event)
         yield event
@@ -52,9 +55,14 @@ def next_event(world: World[P], state: State) -> Event:
         return expand(world, state, node)
     if not state.pending:
         return Finished("exhausted")
-    chosen = choose_batch(world, state, batch)
-    with world.watch.lap("measure"):
-        return Measured(tuple(world.evaluator.measure([world.program(c) for c in chosen])))
+    return world.measure(choose_batch(world, state, batch))
+
+
+STRATEGIES: dict[str, Callable[[World[Any], State], Event]] = {
+    "mcts": next_event,
+    "evolutionary": evolutionary.next_event,
+}
+"""``search.strategy`` -> what happens next."""
 
 
 def wants_roots(settings: SearchConfig, state: State) -> bool:
@@ -69,16 +77,15 @@ def tree_policy(world: World[P], state: State) -> Callable[[Node, Node], float]:
     lambda_, c, best_secs = world.settings.lambda_, world.settings.c, state.best_secs
 
     def score(node: Node, parent: Node) -> float:
-        value = node.value + best_secs * node.rate
-        return ma_uct(value, node.visits, parent.visits, phi[node.model or ""], lambda_, c)
+        return ma_uct(node.total(best_secs), node.visits, parent.visits, phi[node.model or ""], lambda_, c)
 
     return score
 
 
 def apply(world: World[P], state: State, event: Event) -> None:
-    """Fold one event into the state and, if it brings measurements, into the cost model."""
+    """Fold one event into the state and, if it brings measurements, into the cost model (a breeder has its own)."""
     state.apply(event)
-    if isinstance(event, Measured):
+    if isinstance(event, Measured) and world.breeder is None:
         with world.watch.lap("train"):
-            programs = [world.program(state.child(s.program)) for s in event.samples]
+            programs = [world.program(state.programs[s.program]) for s in event.samples]
             world.cost_model.update(programs, event.samples)

@@ -9,9 +9,16 @@ from typing import Any
 from colt_pipeline.records import NO_MODEL, REJECTIONS, ModelSpec
 from colt_pipeline.search.state import State
 
+CURVE_COLUMNS = ("sample", "latency_secs", "best_secs", "speedup", "measurement")
+CALL_COLUMNS = (
+    *("model", "parameters_b", "is_largest", "backend"),
+    *("regular_calls", "course_alterations", "hits", "hit_rate", "errors", *REJECTIONS),
+    *("prompt_tokens", "completion_tokens"),
+)
+
 
 def curve(state: State) -> list[dict[str, Any]]:
-    """One row per sample: its latency (None for an error), best so far and speedup so far."""
+    """One row of CURVE_COLUMNS per sample: its latency (None for an error), best so far and speedup so far."""
     assert state.started is not None
     rows, best = [], None
     for number, sample in enumerate(state.samples, start=1):
@@ -24,7 +31,7 @@ def curve(state: State) -> list[dict[str, Any]]:
 
 
 def calls(state: State, models: Sequence[ModelSpec], largest: str) -> list[dict[str, Any]]:
-    """One row per model: calls, hits, errors by kind, tokens."""
+    """One row of CALL_COLUMNS per model: calls, hits, errors by kind, tokens."""
     rows = []
     for model in models:
         if model == NO_MODEL:
@@ -57,6 +64,7 @@ def summary(state: State, models: Sequence[ModelSpec], largest: str, flop: int) 
     rejections: Counter[str] = Counter()
     for stats in state.stats.values():
         rejections.update(stats.rejections)
+    asked = {m.name: state.stats[m.name] for m in models if m != NO_MODEL}
     return {
         "samples": len(state.samples),
         "stopped": state.finished,
@@ -66,13 +74,13 @@ def summary(state: State, models: Sequence[ModelSpec], largest: str, flop: int) 
         "best_sample": None if best is None else state.samples.index(best) + 1,
         "best_program": None if best is None else best.program,
         "gflops": None if best_secs is None else flop / best_secs / 1e9,
-        "llm_backend": ", ".join(sorted({m.provider for m in models})),
+        "llm_backend": ", ".join(sorted({m.provider for m in models})) or "none",
         "measurement": state.started.measurement,
         "device": state.started.device,
         "steps": state.steps,
-        "regular_calls": sum(s.regular_calls for s in state.stats.values()),
-        "course_alterations": sum(s.course_alterations for s in state.stats.values()),
-        "small_model_calls": sum(s.regular_calls for name, s in state.stats.items() if name != largest),
+        "regular_calls": sum(s.regular_calls for s in asked.values()),
+        "course_alterations": sum(s.course_alterations for s in asked.values()),
+        "small_model_calls": sum(s.regular_calls for name, s in asked.items() if name != largest),
         "rejections": dict(sorted(rejections.items())),
         "sample_errors": dict(sorted(Counter(s.error for s in state.samples if s.error).items())),
     }

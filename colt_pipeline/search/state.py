@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from colt_pipeline.config import SearchConfig
-from colt_pipeline.events import Child, Event, Finished, Measured, Planted, Sample, Started, Stepped
+from colt_pipeline.events import Bred, Candidate, Child, Event, Finished, Measured, Planted, Sample, Started, Stepped
 from colt_pipeline.records import ModelSpec
 from colt_pipeline.search.stats import ModelStats
 from colt_pipeline.search.tree import ROOT, Tree
@@ -24,7 +24,7 @@ class State:
         """`models`: the model set, in order."""
         self.tree = Tree(settings.branching, settings.max_failures)
         self._measured_rewards = settings.rewards == "measured"
-        self._largest = largest(models).name
+        self._largest = largest(models).name if models else None
         self.stats = {m.name: ModelStats() for m in models}
         self.started: Started | None = None
         self.plantings = 0
@@ -34,14 +34,16 @@ class State:
         self.streak = 0
         """Regressions in a row by small models, in order of calls."""
         self.samples: list[Sample] = []
-        self.pending: list[Child] = []
-        """Programs in the tree that wait for measurement, in order of birth."""
+        self.pending: list[Candidate] = []
+        """Programs that wait for measurement, in order of birth."""
         self.fresh = 0
         """Programs that entered the tree since the last measurement."""
+        self.programs: dict[str, Candidate] = {}
+        """Every program by key, apart from those that were pruned."""
         self.nodes: dict[str, int] = {}
-        """The node of every program in the tree, by key."""
+        """The node of every program of the tree, by key."""
         self.known: set[str] = set()
-        """Keys of the programs in the tree and of those that were pruned: none of them is made again."""
+        """Keys of all programs, those that were pruned too: none of them is made again."""
         self.occurrences: Counter[str] = Counter()
         """How often each recording key was asked in this run."""
 
@@ -54,6 +56,9 @@ class State:
                 self.plantings += 1
                 for child in event.children:
                     self._grow(ROOT, child, None)
+            case Bred():
+                for candidate in event.candidates:
+                    self._await(candidate)
             case Stepped():
                 self._step(event)
             case Measured():
@@ -78,24 +83,22 @@ class State:
 
     def _grow(self, parent: int, child: Child, made_by: str | None) -> None:
         self.nodes[child.program] = self.tree.grow(parent, child, made_by).id
-        self.known.add(child.program)
-        self.pending.append(child)
+        self._await(child)
+
+    def _await(self, candidate: Candidate) -> None:
+        self.programs[candidate.program] = candidate
+        self.known.add(candidate.program)
+        self.pending.append(candidate)
         self.fresh += 1
 
     def _measure(self, event: Measured) -> None:
         self.samples.extend(event.samples)
         self.fresh = 0
         done = {sample.program for sample in event.samples}
-        self.pending = [child for child in self.pending if child.program not in done]
+        self.pending = [candidate for candidate in self.pending if candidate.program not in done]
         if self._measured_rewards:
             for sample in event.samples:
                 self.tree.measured(self.nodes[sample.program], sample.latency_secs)
-
-    def child(self, program: str) -> Child:
-        """The record of a program in the tree."""
-        record = self.tree.nodes[self.nodes[program]].record
-        assert record is not None
-        return record
 
     @property
     def best(self) -> Sample | None:

@@ -27,13 +27,17 @@ class Node:
     children: list[int] = field(default_factory=list)
     visits: int = 0
     value: float = 0.0
-    """W: cumulative reward, without the part in `rate`."""
+    """Cumulative reward without the part in `rate`."""
     rate: float = 0.0
     """Cumulative 1 / latency (1/s) of the programs whose reward is measured, relative to the best latency."""
     failures: int = 0
     """Expansions of this node that gave no child."""
     open_below: int = 0
     """Expandable nodes in this subtree, itself included; 0 means dead for good."""
+
+    def total(self, best_secs: float) -> float:
+        """W: cumulative reward; `best_secs`: the best latency so far, 0 before there is one."""
+        return self.value + best_secs * self.rate
 
     @property
     def regressed(self) -> bool:

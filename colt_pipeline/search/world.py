@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 from colt_pipeline.config import SearchConfig
-from colt_pipeline.events import Child, Sample, Started
+from colt_pipeline.events import Candidate, Measured, Sample, Started
 from colt_pipeline.records import Answer, Edit, ModelSpec, PromptContext, Rejection, Site
 from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.search.state import largest
@@ -82,6 +82,14 @@ class ProposerLike(Protocol):
     def ask(self, model: ModelSpec, context: PromptContext, occurrences: Mapping[str, int]) -> Answer: ...
 
 
+class BreederLike(Protocol[P]):
+    """Makes programs by the batch, from what was measured so far."""
+
+    def breed(self, measured: Sequence[tuple[P, Sample]]) -> Sequence[P]:
+        """New programs, each once, at most what is left of the budget; none means that there are no more."""
+        ...
+
+
 class Purpose(IntEnum):
     """What a random generator is for; part of its seed, so that streams never mix."""
 
@@ -117,6 +125,8 @@ class World(Generic[P]):
     evaluator: EvaluatorLike[P]
     proposer: ProposerLike
     watch: Stopwatch = field(default_factory=Stopwatch)
+    breeder: BreederLike[P] | None = None
+    """Who makes the programs of a search without a tree."""
 
     @property
     def largest(self) -> ModelSpec:
@@ -127,6 +137,11 @@ class World(Generic[P]):
         """The generator of one purpose in one step (and, after a course alteration, of its second attempt)."""
         return np.random.default_rng([self.seed, step, purpose, attempt])
 
-    def program(self, child: Child) -> P:
+    def program(self, candidate: Candidate) -> P:
         """The program of a record."""
-        return self.space.load(child.program, child.trace)
+        return self.space.load(candidate.program, candidate.trace)
+
+    def measure(self, candidates: Sequence[Candidate]) -> Measured:
+        """Measure programs, in order."""
+        with self.watch.lap("measure"):
+            return Measured(tuple(self.evaluator.measure([self.program(c) for c in candidates])))

@@ -132,17 +132,26 @@ class Space:
         Raises:
             SpaceError: the trace gives another program, so the recording does not fit this workload, target or TVM.
         """
-        if key not in self._programs:
-            schedule = Schedule(self.module, debug_mask="none")
-            try:
-                Trace.apply_json_to_schedule(json.loads(trace_json), schedule)
-                program = self._realize(schedule.trace, seed=1)
-            except TVM_ERRORS as error:
-                raise SpaceError(f"the recorded trace of program {key[:12]} does not apply with this TVM") from error
-            if program is None or program.key != key:
-                raise SpaceError(f"the recorded trace of program {key[:12]} gives another program with this TVM")
-            self._keep(program)
+        if key not in self._programs and self.rebuild(trace_json).key != key:
+            raise SpaceError(f"the recorded trace of program {key[:12]} gives another program with this TVM")
         return self._programs[key]
+
+    def rebuild(self, trace_json: str) -> Program:
+        """The program of a trace.
+
+        Raises:
+            SpaceError: the trace does not apply, so it is not one of this workload, target or TVM.
+        """
+        schedule = Schedule(self.module, debug_mask="none")
+        refused = SpaceError(f"a recorded trace does not apply with this TVM: {trace_json[:80]}...")
+        try:
+            Trace.apply_json_to_schedule(json.loads(trace_json), schedule)
+        except TVM_ERRORS as error:
+            raise refused from error
+        program = self._realize(schedule.trace, seed=1)
+        if program is None:
+            raise refused
+        return self._keep(program)
 
     def applicable(self, program: Program) -> tuple[Transformation, ...]:
         """The transformations that find something to change in `program`, in table order."""

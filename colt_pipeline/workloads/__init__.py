@@ -8,11 +8,13 @@ from functools import partial
 
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.workloads.attention import attention_core
-from colt_pipeline.workloads.convolution import convolution
+from colt_pipeline.workloads.batched_matmul import batched_matmul_nt
+from colt_pipeline.workloads.convolution import convolution, depthwise_convolution
 from colt_pipeline.workloads.projection import projection
 from colt_pipeline.workloads.workload import Workload
 
-# The five kernels of the paper (section 4.1) and, as an extra, the attention core of Llama-3-8B.
+# The five kernels of the paper (section 4.1). Then extras: the attention core of Llama-3-8B, and two kernels of other
+# kinds, to see whether anything here fits the paper's alone.
 WORKLOADS: dict[str, Callable[..., Workload]] = {
     "llama3_8b_attention": projection,
     "deepseek_r1_moe": projection,
@@ -20,6 +22,8 @@ WORKLOADS: dict[str, Callable[..., Workload]] = {
     "flux_conv": convolution,
     "llama4_scout_mlp": projection,
     "llama3_8b_attention_core": partial(attention_core, causal=True),
+    "batched_matmul_nt": batched_matmul_nt,
+    "depthwise_conv": depthwise_convolution,
 }
 
 

@@ -7,6 +7,7 @@ reference in float64, its FLOP count and a tolerance.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,6 +57,11 @@ class Workload:
     def parameter_shapes(self) -> list[tuple[int, ...]]:
         """Shapes of all parameters in order, the output last."""
         return [tuple(int(n) for n in t.shape) for t in self.tensors]
+
+    @property
+    def compulsory_bytes(self) -> int:
+        """What any program must move: every input and the output, once."""
+        return np.dtype(np.float32).itemsize * sum(math.prod(shape) for shape in self.parameter_shapes)
 
     def inputs(self) -> list[Array]:
         """Seeded standard normal inputs in parameter order (zeros would hide wrong indices)."""

@@ -4,11 +4,8 @@ import matplotlib as mpl
 import pytest
 
 from colt_pipeline.analysis.aggregate import aggregate
-from colt_pipeline.analysis.figures import (
-    STYLES,
-    speedup_curves_data,
-    speedup_curves_plot,
-)
+from colt_pipeline.analysis.drawing import STYLES
+from colt_pipeline.analysis.figures import speedup_curves_data, speedup_curves_plot
 from stages import aggregate as aggregate_stage
 from stages import figures as figures_stage
 

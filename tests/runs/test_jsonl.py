@@ -24,6 +24,7 @@ def test_a_torn_last_line_is_dropped_for_writing_but_an_error_for_reading(tmp_pa
     path.write_bytes(b'{"a":1}\n{"b":')
     with pytest.raises(JournalError, match="line 2"):
         read_lines(path)
+    assert read_lines(path, growing=True) == [{"a": 1}]
     with JsonLines(path) as file:
         assert file.records == [{"a": 1}]
         file.append({"c": 3})

@@ -29,5 +29,11 @@ def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
 
 def test_csv_of_none_is_an_empty_field(tmp_path: Path) -> None:
     rundir = RunDir(tmp_path / "run", {})
-    rundir.write_csv("x.csv", [{"a": 1, "b": None}, {"a": 0.5, "b": True}])
+    rundir.write_csv("x.csv", ("a", "b"), [{"a": 1, "b": None}, {"a": 0.5, "b": True}])
     assert (tmp_path / "run" / "x.csv").read_text() == "a,b\n1,\n0.5,True\n"
+
+
+def test_csv_without_rows_keeps_its_header(tmp_path: Path) -> None:
+    rundir = RunDir(tmp_path / "run", {})
+    rundir.write_csv("x.csv", ("a", "b"), [])
+    assert (tmp_path / "run" / "x.csv").read_text() == "a,b\n"

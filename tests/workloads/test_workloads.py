@@ -3,20 +3,12 @@
 import numpy as np
 import pytest
 import tvm
+from support import SMALL
 
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.workloads import WORKLOADS, build
 
 pytestmark = pytest.mark.tvm
-
-SMALL: dict[str, dict[str, int]] = {
-    "llama3_8b_attention": {"batch": 1, "tokens": 4, "inner": 24, "outer": 40},
-    "deepseek_r1_moe": {"batch": 2, "tokens": 4, "inner": 56, "outer": 16},
-    "flux_attention": {"heads": 3, "kv_heads": 3, "head_dim": 8, "tokens": 6, "context": 6},
-    "flux_conv": {"batch": 1, "channels": 3, "filters": 5, "height": 7, "width": 6},
-    "llama4_scout_mlp": {"batch": 1, "tokens": 2, "inner": 20, "outer": 32},
-    "llama3_8b_attention_core": {"heads": 4, "kv_heads": 2, "head_dim": 8, "tokens": 3, "context": 9},
-}
 
 
 def test_every_workload_has_a_small_shape_here() -> None:
@@ -50,10 +42,17 @@ def test_causal_attention_ignores_the_future() -> None:
     [
         ("llama3_8b_attention", {"batch": 1, "tokens": 16, "inner": 4096, "outer": 4096}, 2 * 16 * 4096 * 4096),
         ("flux_conv", {"batch": 1, "channels": 2, "filters": 3, "height": 4, "width": 5}, 2 * 3 * 4 * 5 * 2 * 9),
+        ("batched_matmul_nt", {"batch": 12, "tokens": 128, "inner": 64, "outer": 96}, 2 * 12 * 128 * 64 * 96),
+        ("depthwise_conv", {"batch": 2, "channels": 3, "height": 4, "width": 5}, 2 * 2 * 3 * 4 * 5 * 9),
     ],
 )
 def test_flop_counts(name: str, shape: dict[str, int], flop: int) -> None:
     assert build(name, shape).flop == flop
+
+
+def test_compulsory_bytes_count_inputs_and_output_once() -> None:
+    image, kernels = 2 * 3 * 5 * 4, 3 * 9
+    assert build("depthwise_conv", SMALL["depthwise_conv"]).compulsory_bytes == 4 * (image + kernels + image)
 
 
 def test_identity_depends_on_the_shape_alone() -> None:

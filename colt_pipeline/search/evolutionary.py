@@ -1,0 +1,26 @@
+"""The baseline without LLM and tree: a breeder makes batches of programs, all of them are measured.
+
+It shares journal, ledger and measurement with the tree search, so the two differ in nothing but what they measure.
+"""
+
+from __future__ import annotations
+
+from colt_pipeline.events import Bred, Candidate, Event, Finished
+from colt_pipeline.search.state import State
+from colt_pipeline.search.world import P, World
+
+
+def next_event(world: World[P], state: State) -> Event:
+    """What happens next: start, measure what was bred, breed a batch from what was measured, or finish."""
+    if state.started is None:
+        return world.start()
+    if len(state.samples) >= world.budget:
+        return Finished("budget")
+    if state.pending:
+        return world.measure(state.pending[: world.settings.batch_size])
+    assert world.breeder is not None
+    measured = [(world.program(state.programs[s.program]), s) for s in state.samples]
+    programs = world.breeder.breed(measured)
+    if not programs:
+        return Finished("exhausted")
+    return Bred(tuple(Candidate(p.key, p.trace_json) for p in programs))

@@ -1,0 +1,138 @@
+"""Does a long search slow down? Its own processor time per sample, and its memory, tenth by tenth.
+
+Nothing is measured: latencies follow from a hash of the program, a stand-in that takes no time and knows nothing of
+speed. Everything else is the real search: tree, prompts, the stand-in LLMs, transformations, rollouts, features, cost
+model, journal and ledgers. It is processor time, so waiting for the disk or for other processes does not count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import psutil
+import tvm
+
+from colt_pipeline.assemble import assemble
+from colt_pipeline.config import Config
+from colt_pipeline.errors import ConfigError
+from colt_pipeline.events import Sample
+from colt_pipeline.records import Measurement
+from colt_pipeline.search.loop import search
+from colt_pipeline.search.world import CostModelLike
+from colt_pipeline.space import Program
+from stages.benchmarks import Options, Row, composed
+
+_PARTS = 10
+
+
+class HashMeasurer:
+    """Latencies between 1 and 10 ms from the program's text alone."""
+
+    def __init__(self) -> None:
+        self.secs = 0.0
+        """Processor time that this took, which is none of the search's."""
+
+    def measure(self, modules: Sequence[tvm.IRModule], best_secs: float | None) -> Iterator[Measurement]:
+        for module in modules:
+            begin = time.process_time()
+            text = hashlib.sha256(str(module.script()).encode()).digest()
+            latency_secs = 1e-3 + 9e-3 * int.from_bytes(text[:4], "big") / 2**32
+            self.secs += time.process_time() - begin
+            yield Measurement((latency_secs,), stop="steady")
+
+    def close(self) -> None:
+        pass
+
+
+class TimedCostModel:
+    """A cost model whose training is timed."""
+
+    def __init__(self, inner: CostModelLike[Program]) -> None:
+        self._inner = inner
+        self.secs = 0.0
+        """Processor time of the training."""
+
+    def score(self, programs: Sequence[Program], rng: np.random.Generator) -> list[float]:
+        return self._inner.score(programs, rng)
+
+    def update(self, programs: Sequence[Program], samples: Sequence[Sample]) -> None:
+        begin = time.process_time()
+        self._inner.update(programs, samples)
+        self.secs += time.process_time() - begin
+
+
+@dataclass(frozen=True)
+class Lap:
+    """One event of a search."""
+
+    samples: int
+    """How many were there before it."""
+    search_secs: float
+    """Processor time without training."""
+    training_secs: float
+    memory_bytes: int
+    """Resident memory after it."""
+
+
+def rows(options: Options) -> list[Row]:
+    """One row per tenth of the samples of each search, and last how the last tenth compares with the first.
+
+    Raises:
+        ConfigError: too few samples to have tenths.
+    """
+    if options.candidates < 10 * _PARTS:
+        raise ConfigError(f"growth compares parts of a search: it needs --candidates of at least {10 * _PARTS}")
+    return [row for workload in options.workloads for row in _of_workload(options, workload)]
+
+
+def _of_workload(options: Options, workload: str) -> list[Row]:
+    with tempfile.TemporaryDirectory() as scratch:
+        overrides = [f"workload={workload}", f"model_set={options.model_set}", f"samples={options.candidates}"]
+        config = composed([*overrides, f"results={scratch}", "device=local", "search.warmup_samples=16"])
+        laps = list(_laps(config))
+    return [{"workload": workload, **row} for row in table(laps, options.candidates)]
+
+
+def _laps(config: Config) -> Iterator[Lap]:
+    """The events of a fresh search, after a first lap for the start."""
+    process, measurer = psutil.Process(), HashMeasurer()
+    with assemble(config, lambda _: measurer) as job:
+        cost_model = TimedCostModel(job.world.cost_model)
+        world = replace(job.world, cost_model=cost_model)
+        yield Lap(0, 0.0, 0.0, process.memory_info().rss)
+        samples, apart, training, begin = 0, 0.0, 0.0, time.process_time()
+        for _ in search(world, job.journal, job.state):
+            spent = time.process_time() - begin - (measurer.secs + cost_model.secs - apart)
+            yield Lap(samples, spent, cost_model.secs - training, process.memory_info().rss)
+            samples, apart, training = len(job.state.samples), measurer.secs + cost_model.secs, cost_model.secs
+            begin = time.process_time()
+
+
+def table(laps: Sequence[Lap], samples: int) -> list[Row]:
+    """Milliseconds per sample, without and with training, and resident MiB at the end and since the start."""
+    found: list[Row] = []
+    costs = []
+    for part in range(_PARTS):
+        first, last = part * samples // _PARTS, (part + 1) * samples // _PARTS
+        within = [lap for lap in laps if first <= lap.samples < last]
+        search_ms = 1e3 * sum(lap.search_secs for lap in within) / (last - first)
+        both_ms = search_ms + 1e3 * sum(lap.training_secs for lap in within) / (last - first)
+        costs.append((search_ms, both_ms))
+        memory, since = within[-1].memory_bytes, within[-1].memory_bytes - laps[0].memory_bytes
+        found.append(
+            {
+                "samples": f"{first + 1} to {last}",
+                "search_ms": round(search_ms, 2),
+                "with_training_ms": round(both_ms, 2),
+                "memory_mib": round(memory / 2**20, 1),
+                "since_start_mib": round(since / 2**20, 1),
+                "latencies": "computed from a hash (stand-in)",
+            }
+        )
+    ratios = [round(late / early, 3) for early, late in zip(costs[0], costs[-1], strict=True)]
+    return [*found, {"samples": "last / first", "search_ms": ratios[0], "with_training_ms": ratios[1]}]

@@ -1,0 +1,84 @@
+"""What the best recorded schedules reach of this machine's limits: a roofline per workload.
+
+Limits and schedules are measured side by side in one run, in turn; nothing is taken from the recording but the
+schedules. A kernel that moves its inputs and its output once, and computes at the peak meanwhile, takes the longer of
+the two times, and none that does this work takes less. A timed kernel runs again and again on the same data, so data
+that fit into the last-level cache are read from there, and for them the limit is the bandwidth of that cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from stages.benchmarks import Options, Row, composed, micro
+from stages.benchmarks.recorded import best_schedules
+from stages.benchmarks.rounds import medians, own_process
+
+_MEMORY_MIB = 512
+"""Far beyond any cache."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a machine can do at most."""
+
+    flop_per_sec: float
+    memory_bytes_per_sec: float
+    cache_bytes_per_sec: float
+    """From the last-level cache."""
+    cache_bytes: int
+    """Size of the last-level cache."""
+
+    def roofline(self, flop: int, data_bytes: int) -> tuple[float, str]:
+        """The least seconds for so much work on so much data, and what they are due to: compute, memory or cache."""
+        place, speed = ("memory", self.memory_bytes_per_sec)
+        if data_bytes <= self.cache_bytes:
+            place, speed = ("cache", self.cache_bytes_per_sec)
+        return max((flop / self.flop_per_sec, "compute"), (data_bytes / speed, place))
+
+
+def rows(options: Options) -> list[Row]:
+    """One row per workload: latency, GFLOP/s, its roofline, the share reached, and the limits that these follow from.
+
+    Raises:
+        ConfigError: no finished runs.
+        DeviceError: a recorded schedule fails here.
+    """
+    settings = composed([]).measure
+    cache_mib = micro.last_level_cache_mib()
+    with best_schedules(options) as (backend, schedules), own_process() as process:
+
+        def remote(measure: Callable[..., float], *arguments: object) -> Callable[[], float]:
+            return lambda: process.submit(measure, backend.target, *arguments, settings).result()
+
+        subjects = {
+            "peak": remote(micro.flop_per_sec),
+            "memory": remote(micro.bytes_per_sec, _MEMORY_MIB),
+            # Half of it: the rest of the process and other cores live there too.
+            "cache": remote(micro.bytes_per_sec, max(cache_mib // 2, 1)),
+            **{s.workload.name: s.secs for s in schedules},
+        }
+        found = medians(subjects, options.rounds, backend.device.lock)
+    limits = Limits(found["peak"], found["memory"], found["cache"], cache_mib << 20)
+    return [
+        row(limits, s.workload.name, s.workload.flop, s.workload.compulsory_bytes, found[s.workload.name])
+        for s in schedules
+    ]
+
+
+def row(limits: Limits, workload: str, flop: int, data_bytes: int, secs: float) -> Row:
+    """What a workload that takes `secs` reaches of `limits`."""
+    roofline_secs, bound = limits.roofline(flop, data_bytes)
+    return {
+        "workload": workload,
+        "latency_ms": round(1e3 * secs, 4),
+        "gflops": round(flop / secs / 1e9, 2),
+        "data_mib": round(data_bytes / 2**20, 2),
+        "roofline_ms": round(1e3 * roofline_secs, 4),
+        "bound": bound,
+        "share": round(roofline_secs / secs, 4),
+        "peak_gflops": round(limits.flop_per_sec / 1e9, 1),
+        "memory_gb_per_sec": round(limits.memory_bytes_per_sec / 1e9, 2),
+        "cache_gb_per_sec": round(limits.cache_bytes_per_sec / 1e9, 2),
+    }

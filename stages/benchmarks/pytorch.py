@@ -1,0 +1,118 @@
+"""The same workloads in PyTorch on this machine's CPU, side by side with the best recorded schedules.
+
+Both get the same inputs and the same number of threads, are timed by the same rules in turn, and are checked against
+the NumPy reference. PyTorch runs eagerly, in a process of its own that lives on, so it starts its threads once; a
+schedule starts its own for each measurement. No first run counts.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from colt_pipeline.config import MeasureConfig
+from colt_pipeline.errors import ConfigError, DeviceError
+from colt_pipeline.workloads import Workload, build
+from stages.benchmarks import Options, Row, composed
+from stages.benchmarks.recorded import best_schedules
+from stages.benchmarks.rounds import median_secs, medians, own_process
+
+
+def _convolution(torch: Any, x: Any, w: Any, groups: int = 1) -> Any:
+    return torch.nn.functional.conv2d(x, w, padding=1, groups=groups)
+
+
+def _attention(torch: Any, q: Any, key: Any, value: Any) -> Any:
+    return torch.nn.functional.scaled_dot_product_attention(q[None], key[None], value[None])[0]
+
+
+def _causal_attention(torch: Any, q: Any, key: Any, value: Any) -> Any:
+    """Grouped-query attention of the last positions of a context."""
+    tokens, context = q.shape[1], key.shape[1]
+    visible = torch.ones(tokens, context, dtype=torch.bool).tril(context - tokens)
+    attention = torch.nn.functional.scaled_dot_product_attention
+    return attention(q[None], key[None], value[None], attn_mask=visible, enable_gqa=True)[0]
+
+
+TORCH: dict[str, Callable[..., Any]] = {
+    "llama3_8b_attention": lambda torch, a, b: torch.matmul(a, b),
+    "deepseek_r1_moe": lambda torch, a, b: torch.matmul(a, b),
+    "flux_attention": _attention,
+    "flux_conv": _convolution,
+    "llama4_scout_mlp": lambda torch, a, b: torch.matmul(a, b),
+    "llama3_8b_attention_core": _causal_attention,
+    "batched_matmul_nt": lambda torch, a, b: torch.bmm(a, b.transpose(1, 2)),
+    "depthwise_conv": lambda torch, x, w: _convolution(torch, x, w[:, None], groups=w.shape[0]),
+}
+"""Workload -> what computes it, from the module torch and the inputs as tensors."""
+
+
+def rows(options: Options) -> list[Row]:
+    """One row per workload: latency here and in PyTorch, and their ratio; last the geometric mean of the ratios.
+
+    Raises:
+        ConfigError: PyTorch is not installed, or there are no finished runs.
+        DeviceError: a recorded schedule fails here, or PyTorch computes something else.
+    """
+    if find_spec("torch") is None:
+        raise ConfigError("PyTorch is not installed; pip install -c constraints.txt -e '.[torch]'")
+    settings = composed([]).measure
+    with best_schedules(options) as (backend, schedules), own_process() as process:
+        threads = int(backend.target["num-cores"])
+
+        def in_torch(workload: Workload) -> Callable[[], float]:
+            arguments = (workload.name, tuple(workload.shape.items()), threads, settings)
+            return lambda: process.submit(torch_secs, *arguments).result()
+
+        subjects: dict[str, Callable[[], float]] = {}
+        for s in schedules:
+            subjects |= {s.workload.name: s.secs, f"{s.workload.name} in PyTorch": in_torch(s.workload)}
+        found = medians(subjects, options.rounds, backend.device.lock)
+    return table([s.workload.name for s in schedules], found, threads)
+
+
+def table(workloads: list[str], secs: Mapping[str, float], threads: int) -> list[Row]:
+    """The rows from the medians of `NAME` and `NAME in PyTorch`, seconds."""
+    found: list[Row] = []
+    ratios = []
+    for name in workloads:
+        ours, theirs = secs[name], secs[f"{name} in PyTorch"]
+        ratios.append(theirs / ours)
+        row: Row = {"workload": name, "ours_ms": round(1e3 * ours, 4), "torch_ms": round(1e3 * theirs, 4)}
+        found.append({**row, "torch/ours": round(ratios[-1], 3), "threads": threads})
+    mean = round(statistics.geometric_mean(ratios), 3)
+    return [*found, {"workload": "geometric mean", "torch/ours": mean, "threads": threads}]
+
+
+def torch_secs(name: str, shape: tuple[tuple[str, int], ...], threads: int, settings: MeasureConfig) -> float:
+    """Median seconds of a workload in PyTorch with so many threads, in this process.
+
+    Raises:
+        DeviceError: it computes something else.
+    """
+    import torch
+
+    torch.set_num_threads(threads)
+    inputs = _checked_inputs(name, shape)
+    with torch.inference_mode():
+        return median_secs(lambda: TORCH[name](torch, *inputs), settings)
+
+
+@cache
+def _checked_inputs(name: str, shape: tuple[tuple[str, int], ...]) -> tuple[Any, ...]:
+    """The workload's inputs as tensors, once PyTorch has computed the right result from them."""
+    import torch
+
+    workload = build(name, dict(shape))
+    inputs = workload.inputs()
+    tensors = tuple(torch.from_numpy(x) for x in inputs)
+    expected = workload.expected(inputs)
+    error = float(np.abs(TORCH[name](torch, *tensors).numpy() - expected).max() / np.abs(expected).max())
+    if not error <= workload.rtol:
+        raise DeviceError(f"{name} in PyTorch: relative error {error:.3g}, allowed {workload.rtol:g}")
+    return tensors

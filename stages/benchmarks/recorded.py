@@ -1,0 +1,65 @@
+"""The best recorded schedules, ready to be measured again on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+
+import tvm
+
+from colt_pipeline.errors import ConfigError, DeviceError
+from colt_pipeline.evaluation.connect import Backend, local
+from colt_pipeline.evaluation.measure import Measurer
+from colt_pipeline.noise import best_trace
+from colt_pipeline.space import Space
+from colt_pipeline.workloads import WORKLOADS, Workload, build
+from stages.benchmarks import Options, composed
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One workload's best recorded schedule."""
+
+    workload: Workload
+    module: tvm.IRModule
+    measurer: Measurer
+
+    def secs(self) -> float:
+        """Its latency, built and measured as a search would; the result is checked against the reference.
+
+        Raises:
+            DeviceError: it does not run here, or computes something else.
+        """
+        (measured,) = self.measurer.measure([self.module], None)
+        if measured.latency_secs is None:
+            name, why = self.workload.name, f"{measured.error} ({measured.detail})"
+            raise DeviceError(f"the best recorded schedule of {name} fails here: {why}")
+        return measured.latency_secs
+
+
+@contextmanager
+def best_schedules(options: Options) -> Iterator[tuple[Backend, list[Recorded]]]:
+    """This machine's CPU, and the best schedule in `options.runs` of each of `options.workloads` (of all, if empty).
+
+    Raises:
+        ConfigError: no finished run of a workload that was asked for, or of none at all, for this CPU.
+    """
+    found, missing = [], []
+    with ExitStack() as cleanup:
+        for name in options.workloads or WORKLOADS:
+            config = composed([f"workload={name}", "measure.builders=1"])  # one program to build at a time
+            workload = build(config.workload.name, config.workload.shape)
+            backend = local(config)
+            trace = best_trace(options.runs, workload, backend)
+            if trace is None:
+                missing.append(name)
+                continue
+            module = Space(workload.module, backend.target).load(*trace).schedule.mod
+            found.append(Recorded(workload, module, cleanup.enter_context(closing(backend.connect(workload)))))
+        if not found or (options.workloads and missing):
+            raise ConfigError(
+                f"{options.runs} holds no finished run of {', '.join(missing)} on {backend.device.slug} at the "
+                "configured shape; run `dvc repro`, tune it, or name another directory with --runs"
+            )
+        yield backend, found

@@ -1,0 +1,276 @@
+"""Searches against numbers computed by hand; the unoptimized program takes 1 s, so a speedup is 1 / latency."""
+
+import math
+
+import numpy as np
+import pytest
+
+from colt_pipeline.analysis.aggregate import aggregate
+from colt_pipeline.analysis.needed import Bound, geometric_mean, median, samples_to_reach
+from colt_pipeline.analysis.search_figure import search_curves_data, search_curves_plot
+from colt_pipeline.analysis.searches import search_caption, search_ratios, search_speedups, searches
+from colt_pipeline.errors import ConfigError
+from stages import aggregate as aggregate_stage
+from stages import figures as figures_stage
+from stages import tables as tables_stage
+
+TWO = {"gpt-5.2": (1, 0), "gpt-5-mini": (3, 0)}
+NOBODY = {"gpt-5-mini": (0, 0)}
+
+
+@pytest.fixture
+def add(write_run):
+    """Write a run: search, workload, seed, its latencies."""
+
+    def add(search, workload, seed, *latencies, **changes):
+        name = f"{search}-{workload}-{seed}"
+        return write_run(name, TWO, latencies, search=search, workload=workload, seed=seed, **changes)
+
+    return add
+
+
+@pytest.fixture
+def add_without_llm(write_run):
+    """The same of a search that asks no LLM: its calls.csv has no rows."""
+
+    def add(search, workload, seed, *latencies):
+        name = f"{search}-{workload}-{seed}"
+        changes = {"search": search, "workload": workload, "seed": seed, "llm_backend": "none", "largest": None}
+        path = write_run(name, NOBODY, latencies, **changes) / "calls.csv"
+        path.write_text(path.read_text().splitlines()[0] + "\n")
+
+    return add
+
+
+@pytest.fixture
+def tidy(tmp_path):
+    """What was written so far, aggregated."""
+
+    def tidy():
+        return aggregate(tmp_path / "runs")
+
+    return tidy
+
+
+def rows(table, *columns):
+    """Its rows without missing values, as tuples."""
+    return [tuple(row) for row in table[list(columns)].itertuples(index=False)]
+
+
+def test_a_geometric_mean_over_workloads_and_seeds_by_hand(add, tidy):
+    for seed, latencies in enumerate([(1.0, 0.5), (0.5, 0.125)]):
+        add("colt", "flux_conv", seed, *latencies)
+        add("colt", "my_kernel", seed, 0.25, 0.25)
+    assert rows(search_speedups(tidy()), "workload", "samples", "colt") == [
+        ("FLUX convolution", 2, pytest.approx(4.0)),  # of 2 and 8
+        ("my_kernel", 2, pytest.approx(4.0)),
+        ("Geometric mean", 2, pytest.approx(4.0)),
+    ]
+    ((_, mean, low, high),) = rows(search_ratios(tidy()), "samples", "speedup", "speedup low", "speedup high")
+    # my_kernel does not vary; the resampled means of flux_conv are 2, 4 and 8 with chances 1/4, 1/2 and 1/4.
+    assert (mean, low, high) == pytest.approx((4.0, math.sqrt(2 * 4), math.sqrt(8 * 4)))
+
+
+def test_checkpoints_are_powers_and_the_last_sample(add, tidy):
+    add("colt", "flux_conv", 0, *[0.5] * 40)
+    assert searches(tidy()).checkpoints == [16, 32, 40]
+    add("paper", "flux_conv", 0, *[0.5] * 128)
+    assert searches(tidy()).checkpoints == [16, 32, 64, 128]
+
+
+def test_a_run_that_is_over_has_no_later_speedup_unless_its_search_was_exhausted(add, tidy):
+    add("colt", "flux_conv", 0, 0.5, 0.25)
+    add("paper", "flux_conv", 0, 0.5, stopped="exhausted")
+    add("official_code", "flux_conv", 0, 0.5)
+    (row,) = search_speedups(tidy()).query("workload == 'FLUX convolution'").to_dict("records")
+    assert (row["colt"], row["paper"]) == pytest.approx((4.0, 2.0)) and math.isnan(row["official_code"])
+
+
+def test_a_mean_over_fewer_workloads_is_missing(add, tidy):
+    add("colt", "flux_conv", 0, 0.5)
+    add("colt", "my_kernel", 0, 0.5)
+    add("paper", "flux_conv", 0, 0.5)
+    last = search_speedups(tidy()).iloc[-1]
+    assert last["colt"] == pytest.approx(2.0) and math.isnan(last["paper"])
+    assert math.isnan(search_ratios(tidy()).set_index("search").loc["paper", "ratio"])
+
+
+def test_equal_runs_have_a_ratio_of_exactly_one(add, tidy):
+    rng = np.random.default_rng(0)
+    for workload in ("flux_conv", "my_kernel"):
+        for seed in range(4):
+            latencies = rng.uniform(size=20)
+            add("colt", workload, seed, *latencies)
+            add("paper", workload, seed, *latencies)
+    table = search_ratios(tidy()).query("search == 'paper'")
+    assert rows(table, "samples", "ratio", "ratio low", "ratio high", "better", "pairs") == [
+        (16, 1.0, 1.0, 1.0, 0.5, 8),
+        (20, 1.0, 1.0, 1.0, 0.5, 8),
+    ]
+
+
+def test_ratios_are_paired_by_seed(add, tidy):
+    """Seeds differ by a factor of 100, but on each the reference is twice as fast: there is nothing to doubt."""
+    for seed, latency in enumerate((1.0, 0.1, 0.01)):
+        add("colt", "flux_conv", seed, latency / 2)
+        add("paper", "flux_conv", seed, latency)
+    add("colt", "flux_conv", 3, 1e-9)  # a seed that only one of them has
+    (row,) = search_ratios(tidy()).query("search == 'paper'").to_dict("records")
+    assert [row[name] for name in ("ratio", "ratio low", "ratio high")] == pytest.approx([2.0] * 3)
+    assert (row["better"], row["better low"], row["pairs"], row["reference"]) == (1.0, 1.0, 3, "colt")
+    assert row["speedup high"] / row["speedup low"] > 50
+
+
+def test_the_share_of_better_pairs_by_hand(add, tidy):
+    for seed, (mine, others) in enumerate([(0.1, 0.2), (0.2, 0.1), (0.1, 0.1), (0.1, 0.3)]):
+        add("colt", "flux_conv", seed, mine)
+        add("paper", "flux_conv", seed, others)
+    (row,) = search_ratios(tidy()).query("search == 'paper'").to_dict("records")
+    assert row["better"] == (1 + 0 + 0.5 + 1) / 4
+    assert row["better low"] < row["better"] < row["better high"]
+
+
+def test_samples_needed_by_hand(add, add_without_llm, tidy):
+    # The best known is 90 ms, so 99 ms are enough and 101 ms are not.
+    for seed, latencies in enumerate([(0.5, 0.099, 0.5, 0.5), (0.099, 0.5, 0.09, 0.5), (0.5, 0.5, 0.5, 0.5)]):
+        add("colt", "flux_conv", seed, *latencies)
+    for seed, latencies in enumerate([(0.5, 0.5, 0.5, 0.099), (None, None, 0.2, 0.101), (0.5, 0.5, 0.5, 0.5)]):
+        add("paper", "flux_conv", seed, *latencies)
+        add_without_llm("evolutionary", "flux_conv", seed, 0.5, 0.5, 0.5, 0.099)
+    table = samples_to_reach(tidy())
+    assert rows(table.query("workload == 'FLUX convolution'"), "search", "reached", "samples", "ratio") == [
+        ("colt", "2/3", "2", "2.00"),  # after 2, 1 and never
+        ("evolutionary", "3/3", "4", "1.00"),
+        ("paper", "1/3", ">4", "<1.00"),
+    ]
+    assert table["best (ms)"].iloc[0] == pytest.approx(90.0)
+    assert rows(table.query("workload == 'Geometric mean'"), "search", "ratio") == [
+        ("colt", "2.00"),
+        ("evolutionary", "1.00"),
+        ("paper", "<1.00"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        ([Bound(3), Bound(1), Bound(2)], Bound(2)),
+        ([Bound(3), Bound(1)], Bound(3)),
+        ([Bound(3), Bound(48, ">"), Bound(2)], Bound(3)),
+        ([Bound(48, ">"), Bound(1), Bound(32, ">")], Bound(32, ">")),
+        ([], None),
+    ],
+)
+def test_the_median_of_numbers_and_lower_bounds(numbers, expected):
+    assert median(numbers) == expected
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "expected"),
+    [
+        (Bound(6), Bound(3), Bound(2)),
+        (Bound(6, ">"), Bound(3), Bound(2, ">")),
+        (Bound(6), Bound(3, ">"), Bound(2, "<")),
+        (Bound(6, ">"), Bound(3, ">"), None),
+    ],
+)
+def test_ratios_of_bounds(own, other, expected):
+    assert own.over(other) == expected
+
+
+def test_means_of_bounds():
+    assert geometric_mean([Bound(2), Bound(8)]) == Bound(pytest.approx(4))
+    assert geometric_mean([Bound(2), Bound(8, ">")]) == Bound(pytest.approx(4), ">")
+    assert geometric_mean([Bound(2, "<"), Bound(8, ">")]) is None
+    assert geometric_mean([Bound(2), None]) is None
+
+
+def test_columns_are_searches_the_reference_first(add, add_without_llm, tidy):
+    add("official_code", "flux_conv", 0, 0.5)
+    add_without_llm("evolutionary", "flux_conv", 0, 0.5)
+    add("paper", "flux_conv", 0, 0.5)
+    assert searches(tidy()).names == ["paper", "evolutionary", "official_code"]
+    add("colt", "flux_conv", 0, 0.5)
+    assert searches(tidy()).names == ["colt", "evolutionary", "official_code", "paper"]
+    assert search_caption(tidy()) == (
+        "mixed LLM backends (no LLM, stand-in LLMs), measured latency, warmup_samples=16, 1 seed, 1 sample, "
+        "device cpu-2-cores, model_set=2, noise floor unknown"
+    )
+
+
+def test_a_search_with_several_model_sets_counts_once_for_each(add, write_run, tidy):
+    add("colt", "flux_conv", 0, 0.5)
+    add("paper", "flux_conv", 0, 0.5)
+    write_run("small", {"gpt-5-mini": (4, 0)}, (0.5,), model_set="small", search="colt")
+    assert searches(tidy()).names == ["COLT (2 models), search=colt", "gpt-5-mini (stand-in), search=colt", "paper"]
+
+
+def test_the_caption_tells_the_noise(add, write_noise, tmp_path):
+    add("colt", "flux_conv", 0, 0.5)
+    add("colt", "my_kernel", 0, 0.5)
+    write_noise((1.0, 1.5) * 10)
+    write_noise((1.0, 1.8) * 10, "my_kernel")
+    caption = search_caption(aggregate(tmp_path / "runs", tmp_path / "recordings"))
+    assert "noise floor ×1.50 to ×1.80 (95 % of pairs of measurements of one program differ by less)" in caption
+
+
+@pytest.mark.parametrize(("change", "value"), [("target", "gpu"), ("device", "other"), ("measurement", "estimated")])
+def test_runs_of_two_worlds_are_not_compared(add, tidy, change, value):
+    add("colt", "flux_conv", 0, 0.5)
+    add("paper", "flux_conv", 0, 0.5, **{change: value})
+    with pytest.raises(ConfigError, match=f"cannot be compared across {change}s"):
+        searches(tidy())
+
+
+def test_curves_of_workloads_and_their_mean(add, tidy):
+    for seed in range(2):
+        add("colt", "flux_conv", seed, None, 0.5, 0.25)
+        add("colt", "my_kernel", seed, 0.5, 0.5, 0.0625)
+    data = search_curves_data(tidy())
+    assert rows(data, "workload", "sample", "speedup", "low", "high", "seeds") == [
+        ("Geometric mean", 2, *[pytest.approx(2.0)] * 3, 2),
+        ("Geometric mean", 3, *[pytest.approx(8.0)] * 3, 2),
+        ("flux_conv", 2, *[pytest.approx(2.0)] * 3, 2),
+        ("flux_conv", 3, *[pytest.approx(4.0)] * 3, 2),
+        ("my_kernel", 1, *[pytest.approx(2.0)] * 3, 2),
+        ("my_kernel", 2, *[pytest.approx(2.0)] * 3, 2),
+        ("my_kernel", 3, *[pytest.approx(16.0)] * 3, 2),
+    ]
+
+
+@pytest.mark.parametrize("workloads", [1, 6])
+def test_the_figure_is_identical_when_drawn_again(add, tidy, tmp_path, workloads):
+    for index in range(workloads):
+        for seed in range(2):
+            add("colt", f"kernel{index}", seed, 0.5 / (1 + seed), 0.25)
+            add("paper", f"kernel{index}", seed, 0.5, 0.3)
+    data = search_curves_data(tidy())
+    for name in ("one", "two"):
+        search_curves_plot(data, "stand-in LLMs", tmp_path / name)
+    for suffix in ("png", "svg", "csv"):
+        assert (tmp_path / f"one.{suffix}").read_bytes() == (tmp_path / f"two.{suffix}").read_bytes()
+    svg = (tmp_path / "one.svg").read_text()
+    assert [f"<!-- kernel{index} -->" in svg for index in range(7)] == [index < workloads for index in range(7)]
+    assert svg.count("<!-- colt -->") == svg.count("<!-- paper -->") == 1, "one legend"
+
+
+def test_nothing_valid_can_be_drawn(add, tidy, tmp_path):
+    add("colt", "flux_conv", 0, None)
+    data = search_curves_data(tidy())
+    search_curves_plot(data, "caption", tmp_path / "figure")
+    assert data.empty and (tmp_path / "figure.png").exists()
+
+
+def test_stages_write_the_tables_and_the_figure_of_searches(add, add_without_llm, tmp_path):
+    for seed in range(2):
+        add("colt", "flux_conv", seed, 0.5, 0.25)
+        add_without_llm("evolutionary", "flux_conv", seed, 0.5, 0.3)
+    out = tmp_path / "out"
+    assert aggregate_stage.main(["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "data")]) == 0
+    for stage in (tables_stage, figures_stage):
+        assert stage.main(["--compare", "searches", "--data", str(tmp_path / "data"), "--out", str(out)]) == 0
+    tables = ["call_counts", "invocation_rates", "samples_to_reach", "search_ratios", "search_speedups"]
+    assert sorted(path.stem for path in out.glob("*.md")) == tables
+    texts = [path.read_text().replace("\\", "") for suffix in ("md", "tex", "svg") for path in out.glob(f"*.{suffix}")]
+    assert len(texts) == 2 * len(tables) + 1
+    assert all("mixed LLM backends (no LLM, stand-in LLMs), measured latency" in text for text in texts)
