@@ -36,7 +36,7 @@ from colt_pipeline.evaluation.devices import Device, host_cpu
 from colt_pipeline.evaluation.pretrained import write_experience
 from colt_pipeline.records import Measurement
 from colt_pipeline.search.loop import search
-from colt_pipeline.tune import _write
+from colt_pipeline.tune import write_outputs
 
 pytestmark = pytest.mark.tvm
 
@@ -175,7 +175,7 @@ def test_random_answers_are_labelled_and_cost_nothing(composed: Compose, tmp_pat
     config = composed(*PROJECTION, f"search={search}", *SHORT)
     job = play(config)
     assert job.cassette.asked == 0 and job.state.finished == "budget"
-    _write(job, 0.0)
+    write_outputs(job)
     calls = list(csv.DictReader((job.rundir.path / "calls.csv").read_text().splitlines()))
     assert {row["backend"] for row in calls} == {"random"} and len(calls) == 4
     assert {row["prompt_tokens"] for row in calls} == {"0"}
@@ -195,14 +195,14 @@ def test_a_search_without_models_asks_none_and_lists_none(composed: Compose) -> 
     config = composed(*PROJECTION, "search=mcts_no_llm", *SHORT)
     job = play(config)
     assert job.cassette.asked == 0 and job.state.finished == "budget"
-    summary = _write(job, 0.0)
+    summary = write_outputs(job)
     assert summary["llm_backend"] == "none" and summary["small_model_calls"] == 0
     assert not list(csv.DictReader((job.rundir.path / "calls.csv").read_text().splitlines()))
 
 
 def test_a_search_without_models_is_aggregated(composed: Compose) -> None:
     config = composed(*PROJECTION, "search=mcts_no_llm", *SHORT)
-    _write(play(config), 0.0)
+    write_outputs(play(config))
     tidy = aggregate(Path(config.results) / "runs")
     assert list(tidy.runs["search"]) == ["mcts_no_llm"] and len(tidy.curves) == 20
     assert tidy.calls.empty
