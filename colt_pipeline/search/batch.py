@@ -28,8 +28,14 @@ def choose_batch(world: World[P], state: State, size: int) -> Sequence[Candidate
     chosen: list[str] = []
     taken: Counter[int | None] = Counter()
     for _ in range(size):
-        best = max(waiting, key=lambda key: waiting[key] * _SIBLING_DISCOUNT ** taken[parents[key]])
+        best = max(waiting, key=lambda key: _discounted(waiting[key], taken[parents[key]]))
         del waiting[best]
         taken[parents[best]] += 1
         chosen.append(best)
     return [state.programs[key] for key in chosen]
+
+
+def _discounted(score: float, siblings: int) -> float:
+    """Less for each sibling, also where a cost model predicts a negative score."""
+    discount = _SIBLING_DISCOUNT**siblings
+    return score * discount if score >= 0 else score / discount

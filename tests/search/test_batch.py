@@ -1,10 +1,11 @@
 """Which of the waiting programs are measured next."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
-from toy import ToyEvaluator, ToyProgram, child, events_of, play, world
+from toy import ToyCostModel, ToyEvaluator, ToyProgram, child, events_of, play, world
 
 from colt_pipeline.events import Measured, Planted, Sample, Stepped
 from colt_pipeline.search.batch import choose_batch
@@ -38,6 +39,15 @@ def test_without_candidates_the_order_is_that_of_birth() -> None:
 def test_the_best_score_goes_first_and_siblings_count_ever_less() -> None:
     # .90; then .85 * .8 = .68 before .60; then .60 before .80 * .64 = .512; then that before the root of .50
     assert chosen(16, 5) == ["[50, 90]", "[50, 85]", "[30, 60]", "[50, 80]", "[50]"]
+
+
+def test_siblings_count_less_also_where_scores_are_negative() -> None:
+    toy, state = family(16)
+    toy = dataclasses.replace(toy, cost_model=ToyCostModel(lambda program, rng: program.steps[-1] / 100 - 1))
+    # -.10; then -.15 / .8 = -.1875; then -.20 / .64 = -.3125 before -.40
+    assert [record.trace for record in choose_batch(toy, state, 3)] == ["[50, 90]", "[50, 85]", "[50, 80]"]
+    # -.40 before the root's -.50, which has no sibling yet
+    assert [record.trace for record in choose_batch(toy, state, 5)][3:] == ["[30, 60]", "[50]"]
 
 
 def test_all_are_measured_in_order_of_birth_where_they_fit() -> None:
