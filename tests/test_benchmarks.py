@@ -12,7 +12,7 @@ from test_tune import TINY, HashMeasurer, play
 from colt_pipeline.config import MeasureConfig
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.evaluation.connect import local
-from colt_pipeline.tune import _write
+from colt_pipeline.tune import write_outputs
 from colt_pipeline.workloads import WORKLOADS
 from stages import benchmark
 from stages.benchmarks import Options, growth, limits, micro, pytorch, recorded
@@ -72,7 +72,7 @@ def test_the_kernels_at_the_limits_do_all_their_work(composed: Compose) -> None:
 
 def test_limits_of_a_recorded_schedule(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     config = composed(*TINY)
-    _write(play(config, HashMeasurer), 1.0)  # its best.json is written by the app only
+    write_outputs(play(config, HashMeasurer))  # its best.json is written by the app only
     monkeypatch.setattr(recorded, "composed", lambda overrides: composed(*TINY, *overrides))
     monkeypatch.setattr(limits, "composed", lambda _: composed("measure.max_repeats=3", "measure.budget_secs=0"))
     monkeypatch.setattr(limits, "_MEMORY_MIB", 1)

@@ -37,7 +37,19 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
     """Two searches that differ in one setting, of one workload and seed."""
     table = {"near": ("search.name=near", "search.c=0.1"), "far": ("search.name=far", "search.c=3.0")}
     monkeypatch.setattr(searches, "SEARCHES", {name: ("search=paper", *row) for name, row in table.items()})
-    return Options(tmp_path / "results", "search", (WORKLOAD,), "4", 20, ("near", "far"), (0,), SHAPE)
+    results = tmp_path / "results"
+    return Options(
+        results=results,
+        experiment="search",
+        workloads=(WORKLOAD,),
+        model_set="4",
+        candidates=20,
+        runs=results / "runs",
+        rounds=1,
+        searches=("near", "far"),
+        seeds=(0,),
+        overrides=SHAPE,
+    )
 
 
 def journals(options: Options) -> dict[str, bytes]:

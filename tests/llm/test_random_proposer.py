@@ -7,7 +7,7 @@ import pytest
 from test_prompt import CONTEXT, WITH_SITES
 from toy import LARGE, SMALL
 
-from colt_pipeline.llm.random_proposer import BACKEND, RandomProposer
+from colt_pipeline.llm.random_proposer import RandomProposer
 from colt_pipeline.records import Answer, Proposal, Rejection
 
 CPU = dataclasses.replace(
@@ -60,7 +60,7 @@ def test_only_what_is_offered_is_proposed_without_decision_advice_or_tokens(
         answer: Answer = RandomProposer(weighted).ask(SMALL, context, {key: occurrence})
         assert answer.occurrence == occurrence
         assert (answer.reply.prompt_tokens, answer.reply.completion_tokens) == (0, 0)
-        assert answer.reply.backend == BACKEND == "random"
+        assert answer.reply.backend == "random"
         if offered:
             assert isinstance(answer.verdict, Proposal) and answer.verdict.next_model is answer.verdict.flaw is None
             assert {edit.name for edit in answer.verdict.transformations} <= set(offered)
