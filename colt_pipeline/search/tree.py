@@ -106,7 +106,7 @@ class Tree:
 
         Ties go to the older child.
         """
-        node = self.nodes[ROOT]
+        node = self.root
         if node.open_below == 0:
             return None
         while not self.expandable(node):

@@ -12,7 +12,9 @@ from colt_pipeline.checks import SEARCH_CHOICES
 from colt_pipeline.events import Bred, Measured
 from colt_pipeline.runs.journal import Journal
 from colt_pipeline.search import outcome
+from colt_pipeline.search.course import COURSE_RULES
 from colt_pipeline.search.loop import STRATEGIES
+from colt_pipeline.search.routing import ROUTERS
 from colt_pipeline.search.world import World
 
 
@@ -22,8 +24,9 @@ def evolutionary(budget: int, last: int = 1_000_000) -> tuple[World[ToyProgram],
     return dataclasses.replace(toy, breeder=breeder), breeder
 
 
-def test_every_strategy_of_the_configuration_can_be_chosen() -> None:
-    assert tuple(STRATEGIES) == SEARCH_CHOICES["strategy"]
+def test_every_choice_of_the_configuration_has_its_row() -> None:
+    tables = {"strategy": STRATEGIES, "router": ROUTERS, "course_alteration": COURSE_RULES}
+    assert {key: tuple(table) for key, table in tables.items()} == {key: SEARCH_CHOICES[key] for key in tables}
 
 
 def test_batches_are_bred_from_all_that_was_measured_and_measured_in_pieces(tmp_path: Path) -> None:
