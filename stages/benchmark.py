@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=Path, help="where finished runs are; default: RESULTS/runs")
     parser.add_argument("--rounds", type=int, default=7, help="of what is measured side by side")
     parser.add_argument("--out", type=Path, required=True, help="directory to write")
-    parser.add_argument("overrides", nargs="*", help="of search: for Hydra, such as record=replay")
+    parser.add_argument("overrides", nargs="*", help="of search and growth: for Hydra, such as record=replay")
     given = parser.parse_intermixed_args(argv)
     make, workloads, candidates = BENCHMARKS[given.what]
     options = Options(

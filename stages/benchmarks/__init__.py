@@ -37,7 +37,7 @@ class Options:
     seeds: tuple[int, ...] = ()
     """Of `search`."""
     overrides: tuple[str, ...] = ()
-    """Of `search`: for Hydra."""
+    """Of `search` and `growth`: for Hydra."""
 
 
 def composed(overrides: Sequence[str]) -> Config:

@@ -93,7 +93,9 @@ def rows(options: Options) -> list[Row]:
 def _of_workload(options: Options, workload: str) -> list[Row]:
     with tempfile.TemporaryDirectory() as scratch:
         overrides = [f"workload={workload}", f"model_set={options.model_set}", f"samples={options.candidates}"]
-        config = composed([*overrides, f"results={scratch}", "device=local", "search.warmup_samples=16"])
+        config = composed(
+            [*overrides, f"results={scratch}", "device=local", "search.warmup_samples=16", *options.overrides]
+        )
         laps = list(_laps(config))
     return [{"workload": workload, **row} for row in table(laps, options.candidates)]
 
