@@ -43,7 +43,7 @@ CLIENTS: dict[str, Callable[[], Client]] = {"embedded": EmbeddedClient}
 """Provider name -> client."""
 
 PROPOSERS: dict[str, Callable[[Config, Cassette], ProposerLike]] = {
-    "llm": lambda config, cassette: Proposer(cassette, vars(config.llm)),
+    "llm": lambda config, cassette: Proposer(cassette, config.llm.sampling, config.prompt, config.seed),
     "uniform": lambda config, cassette: RandomProposer(weighted=False),
     "tvm": lambda config, cassette: RandomProposer(weighted=True),
     "none": lambda config, cassette: RandomProposer(weighted=True),
@@ -105,7 +105,6 @@ def assemble(config: Config, connect_measurer: Callable[[Workload], Measurer] | 
     Raises:
         ColtError: configuration, recordings or run directory do not allow the run.
     """
-    _known_providers(config)
     workload = build(config.workload.name, config.workload.shape)
     place = _place(config, workload)
     header, target, backend = place.header, place.header["target"], place.backend
@@ -186,14 +185,6 @@ def _breeder(config: Config, space: Space, place: _Place, watch: Stopwatch) -> B
 
     path = place.directory / "candidates.jsonl"
     return Breeder(path, space, settings | {"seed": config.seed}, None if place.backend is None else connect, watch)
-
-
-def _known_providers(config: Config) -> None:
-    for model in config.model_specs:
-        if config.search.proposer == "llm" and model.provider not in CLIENTS:
-            raise ConfigError(
-                f"models.{model.name}.provider={model.provider} is unknown; choose one of: {', '.join(CLIENTS)}"
-            )
 
 
 def _same_world(journal: Journal, workload: Workload, header: Header) -> None:

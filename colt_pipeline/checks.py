@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from colt_pipeline.config import Config, EvolutionConfig
+from colt_pipeline.config import Config, EvolutionConfig, ProviderConfig
 from colt_pipeline.errors import ConfigError
+from colt_pipeline.records import EMBEDDED
 
 NO_LLM = "none"
 """Model set, and largest model, of a search without LLMs."""
 TARGET_KINDS = ("llvm", "cuda")
+PROMPT_CODES = ("full", "compact")
+PROMPT_ORDERS = ("listed", "seeded")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 RECORD_MODES = ("replay", "missing", "all")
 SEARCH_CHOICES = {
     "strategy": ("mcts", "evolutionary"),
@@ -42,6 +47,8 @@ def load(raw: DictConfig) -> Config:
     _choice("model_set", config.model_set, list(config.model_sets))
     _choice("record.mode", config.record.mode, list(RECORD_MODES))
     _choice("target.kind", config.target.kind, list(TARGET_KINDS))
+    _choice("prompt.code", config.prompt.code, list(PROMPT_CODES))
+    _choice("prompt.order", config.prompt.order, list(PROMPT_ORDERS))
     for key, choices in SEARCH_CHOICES.items():
         _choice(f"search.{key}", getattr(config.search, key), list(choices))
     for key, value in vars(config.target.gpu).items() if config.target.gpu else ():
@@ -50,6 +57,7 @@ def load(raw: DictConfig) -> Config:
     if not 0 < config.rpc.port < 1 << 16:
         raise ConfigError(f"rpc.port={config.rpc.port} is no port")
     _model_set(config)
+    _llm(config)
     if config.search.strategy == "evolutionary":
         _evolution(config.search.evolution)
     if config.search.strategy == "evolutionary" or config.search.proposer == "none":
@@ -116,6 +124,33 @@ def _model_set(config: Config) -> None:
     most = max(config.models[name].parameters_b for name in names)
     if config.largest in names and config.models[config.largest].parameters_b < most:
         raise ConfigError(f"largest={config.largest} is not the largest model of {key}={names}")
+
+
+def _llm(config: Config) -> None:
+    """Sampling parameters, limits, and providers that may be given a key."""
+    _at_least(0, **{"llm.temperature": config.llm.temperature})
+    _at_least(1, **{"llm.max_tokens": config.llm.max_tokens})
+    if config.llm.top_p is not None and not 0 < config.llm.top_p <= 1:
+        raise ConfigError(f"llm.top_p={config.llm.top_p} must lie above 0 and at most at 1")
+    for scope, limits in (("run", config.budget.run), ("sweep", config.budget.sweep)):
+        _at_least(0, **{f"budget.{scope}.{key}": value for key, value in vars(limits).items() if value is not None})
+    for name in config.model_sets[config.model_set]:
+        _choice(f"models.{name}.provider", config.models[name].provider, [EMBEDDED, *config.providers])
+    for name, provider in config.providers.items():
+        _provider(f"providers.{name}", provider)
+
+
+def _provider(key: str, provider: ProviderConfig) -> None:
+    _at_least(1, **{f"{key}.attempts": provider.attempts})
+    if not 0 < provider.timeout_secs < math.inf:
+        raise ConfigError(f"{key}.timeout_secs={provider.timeout_secs} must be positive")
+    url = urlsplit(provider.base_url)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise ConfigError(f"{key}.base_url={provider.base_url} is no address; it must look like https://HOST/v1")
+    if url.username or url.password:
+        raise ConfigError(f"{key}.base_url holds a user or password; name a variable with {key}.key_env instead")
+    if provider.key_env and url.scheme == "http" and url.hostname not in _LOOPBACK:
+        raise ConfigError(f"{key}.base_url={provider.base_url} would send the key of {provider.key_env} unencrypted")
 
 
 def _evolution(evolution: EvolutionConfig | None) -> None:

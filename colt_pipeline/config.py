@@ -6,13 +6,13 @@ Schema classes carry no defaults, so a key that is missing, unknown or of the wr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from colt_pipeline.records import NO_MODEL, RANDOM, ModelSpec
+from colt_pipeline.records import EMBEDDED, NO_MODEL, RANDOM, ModelSpec
 
 
 @dataclass
@@ -64,6 +64,17 @@ class TargetConfig:
 
 
 @dataclass
+class PricesConfig:
+    """What a model costs, USD per million tokens."""
+
+    input: float
+    output: float
+    date: str
+    """When that was so."""
+    source: str
+
+
+@dataclass
 class ModelConfig:
     """conf/models: one LLM."""
 
@@ -71,6 +82,26 @@ class ModelConfig:
     api_model: str
     parameters_b: float
     assumed: bool
+    context_length: int
+    json_schema: bool
+    extra: dict[str, Any]
+    prices: PricesConfig | None
+
+
+@dataclass
+class ProviderConfig:
+    """conf/providers: one server that speaks the OpenAI API."""
+
+    base_url: str
+    key_env: str
+    """Environment variable that holds the key; "" = none is needed."""
+    output_limit: str
+    """What the request calls the largest number of tokens of an answer."""
+    timeout_secs: float
+    attempts: int
+    """How often a call is tried in all."""
+    extra_body: dict[str, Any]
+    """Fields of every request beyond the OpenAI API."""
 
 
 @dataclass
@@ -121,10 +152,43 @@ class SearchConfig:
 
 @dataclass
 class LLMConfig:
-    """conf/llm: sampling parameters, part of every recording key."""
+    """conf/llm: sampling parameters, part of every recording key; None: not sent."""
 
     temperature: float
     max_tokens: int
+    top_p: float | None
+    seed: int | None
+
+    @property
+    def sampling(self) -> dict[str, float]:
+        """What is set, by the names of the OpenAI API."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+@dataclass
+class PromptConfig:
+    """conf/prompt: how a prompt is written."""
+
+    code: str
+    order: str
+
+
+@dataclass
+class LimitsConfig:
+    """What may be spent; None: without limit."""
+
+    calls: int | None
+    tokens: int | None
+    usd: float | None
+    hours: float | None
+
+
+@dataclass
+class BudgetConfig:
+    """conf/budget: limits on live calls."""
+
+    run: LimitsConfig
+    sweep: LimitsConfig
 
 
 @dataclass
@@ -171,6 +235,8 @@ class Config:
     target: TargetConfig
     search: SearchConfig
     llm: LLMConfig
+    prompt: PromptConfig
+    budget: BudgetConfig
     measure: MeasureConfig
     device: str
     rpc: RpcConfig
@@ -179,6 +245,8 @@ class Config:
     largest: str
     model_sets: dict[str, list[str]]
     models: dict[str, ModelConfig]
+    providers: dict[str, ProviderConfig]
+    stand_ins: bool
     samples: int
     seed: int
     results: str
@@ -188,27 +256,41 @@ class Config:
     def model_specs(self) -> tuple[ModelSpec, ...]:
         """See `model_specs`."""
         models = {name: vars(self.models[name]) for name in self.model_sets[self.model_set]}
-        return model_specs(self.search.proposer, models)
+        keyed = {name for name, provider in self.providers.items() if provider.key_env}
+        return model_specs(self.search.proposer, models, keyed if self.stand_ins else ())
 
     def identity(self) -> dict[str, Any]:
         """What makes this run this run: without where it is stored, who records it, and unused models and sets."""
         full: dict[str, Any] = OmegaConf.to_container(OmegaConf.structured(self))  # type: ignore[assignment]
         chosen = full["model_sets"][self.model_set]
         full["model_sets"] = {self.model_set: chosen}
-        full["models"] = {name: full["models"][name] for name in chosen}
+        full["models"] = {spec.name: asdict(spec) for spec in self.model_specs if spec != NO_MODEL}
         return {k: v for k, v in full.items() if k not in _ELSEWHERE}
 
 
-_ELSEWHERE = ("results", "pretraining", "record", "device", "rpc")
-"""Keys that say where things lie and who records them."""
+_ELSEWHERE = ("results", "pretraining", "record", "device", "rpc", "budget", "providers", "stand_ins")
+"""Keys that say where things lie, who records them, and what that may cost."""
 
 
-def model_specs(proposer: str, models: Mapping[str, Mapping[str, Any]]) -> tuple[ModelSpec, ...]:
+def model_specs(
+    proposer: str, models: Mapping[str, Mapping[str, Any]], played: Collection[str] = ()
+) -> tuple[ModelSpec, ...]:
     """The models of a run in the order of the set (name -> fields), as who answers makes them.
 
-    Random answers are not the model's, so its provider is ``random``; a search may have no models at all.
+    Stand-ins play the models of the providers `played`. Random answers are not the model's, so its provider is
+    ``random``; a search may have no models at all.
     """
     if proposer == "none":
         return (NO_MODEL,)
-    specs = (ModelSpec(name=name, **fields) for name, fields in models.items())
-    return tuple(spec if proposer == "llm" else replace(spec, provider=RANDOM) for spec in specs)
+    specs = (ModelSpec(name=name, **{k: v for k, v in given.items() if k in _SPEC}) for name, given in models.items())
+    return tuple(_as_answered(spec, proposer, played) for spec in specs)
+
+
+_SPEC = tuple(f.name for f in fields(ModelSpec) if f.name != "name")
+
+
+def _as_answered(spec: ModelSpec, proposer: str, played: Collection[str]) -> ModelSpec:
+    if proposer == "llm" and spec.provider not in played:
+        return spec
+    provider = EMBEDDED if proposer == "llm" else RANDOM
+    return ModelSpec(spec.name, provider, spec.name, spec.parameters_b, spec.assumed)

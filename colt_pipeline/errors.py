@@ -9,7 +9,11 @@ ColtError
 ├── RecordingError
 │   ├── ReplayMissError    replay asked for something that was not recorded
 │   └── DeviceMismatchError a ledger or journal of another device
-├── LLMError               a live call that failed for good
+├── LLMError               a live call without an answer
+│   ├── TransientError     may succeed when tried again: rate limit, time-out, lost connection, server error
+│   ├── CallError          this question cannot be answered: bad request, context overflow
+│   ├── ProviderError      no question will be: bad key, no quota, no such model, server gone
+│   └── BudgetError        a limit on calls, tokens, USD or time is reached
 └── SpaceError             no valid program could be sampled
 
 Every message names the offending value and the way out. Inside the search a failure is a value (Rejection,
@@ -54,7 +58,28 @@ class DeviceMismatchError(RecordingError):
 
 
 class LLMError(ColtError):
-    """A live call that failed for good."""
+    """A live call without an answer."""
+
+
+class TransientError(LLMError):
+    """Another attempt may succeed."""
+
+    def __init__(self, message: str, retry_after_secs: float | None = None) -> None:
+        """`retry_after_secs`: when the server wants to be asked again, if it said so."""
+        super().__init__(message)
+        self.retry_after_secs = retry_after_secs
+
+
+class CallError(LLMError):
+    """This question cannot be answered."""
+
+
+class ProviderError(LLMError):
+    """No question will be answered until a person has mended something."""
+
+
+class BudgetError(LLMError):
+    """A limit on calls, tokens, USD or time is reached."""
 
 
 class SpaceError(ColtError):

@@ -10,7 +10,9 @@ import hashlib
 import json
 import math
 import statistics
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 Message = dict[str, str]
 """One chat message: ``role`` and ``content``."""
@@ -39,8 +41,16 @@ class ModelSpec:
     """Parameter count in billions."""
     assumed: bool
     """True where the vendor does not publish the parameter count."""
+    context_length: int = 0
+    """Tokens that prompt and answer may have together; 0 = not stated."""
+    json_schema: bool = False
+    """Whether answers can be constrained by a JSON schema."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Further parameters of every request, such as a reasoning effort."""
 
 
+EMBEDDED = "embedded"
+"""Provider of the stand-ins."""
 RANDOM = "random"
 """Provider of answers that are drawn at random in a model's place."""
 
@@ -146,7 +156,7 @@ class Reply:
     provider_model: str
     """The model string that the provider reported."""
     backend: str
-    """``embedded``, ``openai``, ..."""
+    """The provider: ``embedded``, ``openai``, ..."""
 
 
 @dataclass(frozen=True)

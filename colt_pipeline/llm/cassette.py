@@ -1,53 +1,25 @@
 """Record and replay of LLM answers: one ``llm.jsonl`` per run.
 
-The key of an entry is the sha256 of (schema, model, messages, sampling parameters); equal questions within a run are
+The key of an entry is that of its question; equal questions within a run are
 told apart by their occurrence. The answer is kept raw, the question only as digests of its lines, which is enough to
 name the first line that differs when a replay misses.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from colt_pipeline.errors import RecordingError, ReplayMissError
-from colt_pipeline.llm.client import Client
-from colt_pipeline.records import Message, ModelSpec, Reply, digest
+from colt_pipeline.llm.client import DIGEST_WIDTH, Client, Question
+from colt_pipeline.records import Reply
 from colt_pipeline.runs.jsonl import JsonLines, read_lines
 from colt_pipeline.runs.stopwatch import Stopwatch
 
-SCHEMA = 1
-_DIGEST_WIDTH = 4
 _REPLY_FIELDS = tuple(f.name for f in fields(Reply))
 _FIELDS = ("key", "occurrence", "model", "lines", *_REPLY_FIELDS)
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked of a model: all that changes the answer, no secret and no address."""
-
-    model: ModelSpec
-    messages: Sequence[Message]
-    sampling: Mapping[str, Any]
-
-    @cached_property
-    def key(self) -> str:
-        """sha256 that identifies the question in a recording."""
-        return digest([SCHEMA, self.model.name, self.model.api_model, list(self.messages), dict(self.sampling)])
-
-    @cached_property
-    def lines(self) -> list[str]:
-        """All messages line by line, each after its role."""
-        return [line for m in self.messages for line in (f"[{m['role']}]", *m["content"].splitlines())]
-
-    @cached_property
-    def line_digests(self) -> str:
-        """A few digits of the sha256 of each line."""
-        return "".join(hashlib.sha256(line.encode()).hexdigest()[:_DIGEST_WIDTH] for line in self.lines)
 
 
 class Cassette:
@@ -99,7 +71,7 @@ class Cassette:
         if model.provider not in self._clients:
             self._clients[model.provider] = self._connect(model.provider)
         with self._watch.lap("llm"):
-            reply = self._clients[model.provider].complete(model, question.messages, question.sampling, occurrence)
+            reply = self._clients[model.provider].complete(question, occurrence)
         self.asked += 1
         entry = {
             "key": question.key,
@@ -139,8 +111,8 @@ class Cassette:
 def _common_prefix(a: str, b: str) -> int:
     """Number of leading lines whose digests agree."""
     count = 0
-    while a[count * _DIGEST_WIDTH : (count + 1) * _DIGEST_WIDTH] == (
-        b[count * _DIGEST_WIDTH : (count + 1) * _DIGEST_WIDTH] or None
+    while a[count * DIGEST_WIDTH : (count + 1) * DIGEST_WIDTH] == (
+        b[count * DIGEST_WIDTH : (count + 1) * DIGEST_WIDTH] or None
     ):
         count += 1
     return count

@@ -2,21 +2,56 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
-from colt_pipeline.records import Message, ModelSpec, Reply
+from colt_pipeline.records import Message, ModelSpec, Reply, digest
+
+SCHEMA = 1
+"""Version of the keys."""
+DIGEST_WIDTH = 4
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of a model: all that changes the answer, no secret and no address."""
+
+    model: ModelSpec
+    messages: Sequence[Message]
+    sampling: Mapping[str, Any]
+    """temperature, max_tokens, and whatever else is set, by the names of the OpenAI API."""
+    answer_schema: Mapping[str, Any] | None = None
+    """JSON schema that constrains the answer; None: the answer is free."""
+
+    @cached_property
+    def key(self) -> str:
+        """sha256 that identifies the question in a recording."""
+        identity = [SCHEMA, self.model.name, self.model.api_model, list(self.messages), dict(self.sampling)]
+        constraints = {"answer_schema": self.answer_schema, "extra": dict(self.model.extra)}
+        # Only what is there, so that a question without them keeps the key it always had.
+        return digest([*identity, *([name, value] for name, value in constraints.items() if value)])
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """All messages line by line, each after its role."""
+        return [line for m in self.messages for line in (f"[{m['role']}]", *m["content"].splitlines())]
+
+    @cached_property
+    def line_digests(self) -> str:
+        """DIGEST_WIDTH digits of the sha256 of each line."""
+        return "".join(hashlib.sha256(line.encode()).hexdigest()[:DIGEST_WIDTH] for line in self.lines)
 
 
 class Client(Protocol):
     """A source of answers."""
 
-    def complete(
-        self, model: ModelSpec, messages: Sequence[Message], sampling: Mapping[str, Any], occurrence: int
-    ) -> Reply:
-        """One answer; `sampling`: temperature, max_tokens; `occurrence` counts equal questions within a run, from 0.
+    def complete(self, question: Question, occurrence: int) -> Reply:
+        """One answer, by one attempt; `occurrence` counts equal questions within a run, from 0.
 
         Raises:
-            LLMError: the call failed for good.
+            LLMError: there is none; its class says whether another attempt, or another question, may succeed.
         """
         ...

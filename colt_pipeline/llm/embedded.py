@@ -17,16 +17,15 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from colt_pipeline.llm.client import Question
 from colt_pipeline.llm.knowledge import RULES, nests, plan
-from colt_pipeline.records import Message, ModelSpec, Reply, canonical_json
+from colt_pipeline.records import EMBEDDED, ModelSpec, Reply, canonical_json
 
-BACKEND = "embedded"
 _CHARACTERS_PER_TOKEN = 4
 _SKILLED_AT_B = 300.0
 _BROKEN_AT_7B = 0.172
@@ -59,11 +58,10 @@ class _Candidate:
 class EmbeddedClient:
     """All stand-ins; the model's parameter count decides how one behaves."""
 
-    def complete(
-        self, model: ModelSpec, messages: Sequence[Message], sampling: Mapping[str, Any], occurrence: int
-    ) -> Reply:
-        question = canonical_json([model.name, list(messages), occurrence])
-        seed = hashlib.sha256(question.encode()).digest()
+    def complete(self, question: Question, occurrence: int) -> Reply:
+        model, messages = question.model, question.messages
+        identity = canonical_json([model.name, list(messages), occurrence])
+        seed = hashlib.sha256(identity.encode()).digest()
         text = _answer(model, "\n".join(m["content"] for m in messages), np.random.default_rng(list(seed)))
         characters = sum(len(m["content"]) for m in messages)
         return Reply(
@@ -73,7 +71,7 @@ class EmbeddedClient:
             completion_tokens=len(text) // _CHARACTERS_PER_TOKEN,
             latency_secs=0.0,
             provider_model=f"stand-in for {model.name}",
-            backend=BACKEND,
+            backend=EMBEDDED,
         )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from colt_pipeline.llm.cassette import Cassette, Question
+from colt_pipeline.config import PromptConfig
+from colt_pipeline.llm.cassette import Cassette
+from colt_pipeline.llm.client import Question
 from colt_pipeline.llm.parse import parse
 from colt_pipeline.llm.prompt import render
 from colt_pipeline.records import Answer, ModelSpec, PromptContext
@@ -14,10 +16,12 @@ from colt_pipeline.records import Answer, ModelSpec, PromptContext
 class Proposer:
     """Asks a model for (transformations, next model)."""
 
-    def __init__(self, cassette: Cassette, sampling: dict[str, Any]) -> None:
-        """`sampling`: the sampling parameters, part of every recording key."""
+    def __init__(self, cassette: Cassette, sampling: Mapping[str, Any], prompt: PromptConfig, seed: int) -> None:
+        """`sampling`: part of every recording key; `seed`: of the run, from which a seeded order follows."""
         self._cassette = cassette
         self._sampling = sampling
+        self._prompt = prompt
+        self._seed = seed
 
     def ask(self, model: ModelSpec, context: PromptContext, occurrences: Mapping[str, int]) -> Answer:
         """One call; `occurrences` counts how often each key was asked in this run.

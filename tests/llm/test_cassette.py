@@ -1,17 +1,15 @@
 """Record and replay of answers."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 from toy import LARGE, SMALL
 
 from colt_pipeline.errors import JournalError, LLMError, RecordingError, ReplayMissError
-from colt_pipeline.llm.cassette import Cassette, Question
-from colt_pipeline.llm.client import Client
+from colt_pipeline.llm.cassette import Cassette
+from colt_pipeline.llm.client import Client, Question
 from colt_pipeline.records import Message, ModelSpec, Reply
 from colt_pipeline.runs.stopwatch import Stopwatch
 
@@ -29,13 +27,11 @@ class CountingClient:
     asked: list[str] = field(default_factory=list)
     fails_at: int | None = None
 
-    def complete(
-        self, model: ModelSpec, messages: Sequence[Message], sampling: Mapping[str, Any], occurrence: int
-    ) -> Reply:
-        assert sampling == SAMPLING
+    def complete(self, question: Question, occurrence: int) -> Reply:
+        assert question.sampling == SAMPLING
         if len(self.asked) == self.fails_at:
             raise LLMError("down")
-        self.asked.append(model.name)
+        self.asked.append(question.model.name)
         return Reply(f"answer {len(self.asked)}", "stop", 1, 2, 0.5, "m", "embedded")
 
 

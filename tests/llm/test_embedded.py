@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from test_prompt import CONTEXT
 
+from colt_pipeline.llm.client import Question
 from colt_pipeline.llm.embedded import EmbeddedClient, broken_rate, skill
 from colt_pipeline.llm.parse import parse
 from colt_pipeline.llm.prompt import render
@@ -20,16 +21,16 @@ HUGE = ModelSpec("huge", "embedded", "huge", 300.0, True)
 def verdicts(model: ModelSpec, count: int) -> list[Proposal | Rejection]:
     client = EmbeddedClient()
     names, models = [n for n, _ in CONTEXT.transformations], [m.name for m in CONTEXT.models]
-    return [parse(client.complete(model, render(CONTEXT), {}, i), names, models) for i in range(count)]
+    return [parse(client.complete(Question(model, render(CONTEXT), {}), i), names, models) for i in range(count)]
 
 
 def test_the_same_question_has_the_same_answer_in_any_process() -> None:
     code = (
         "import sys; sys.path[:0] = sys.argv[1:]; from test_embedded import *;"
-        "print(EmbeddedClient().complete(TINY, render(CONTEXT), {}, 3).text, end='')"
+        "print(EmbeddedClient().complete(Question(TINY, render(CONTEXT), {}), 3).text, end='')"
     )
     here = Path(__file__).parent
-    expected = EmbeddedClient().complete(TINY, render(CONTEXT), {}, 3).text
+    expected = EmbeddedClient().complete(Question(TINY, render(CONTEXT), {}), 3).text
     for hash_seed in ("1", "2"):
         command = [sys.executable, "-c", code, str(here), str(here.parent)]
         there = subprocess.run(command, check=True, capture_output=True, text=True, env={"PYTHONHASHSEED": hash_seed})
@@ -37,7 +38,7 @@ def test_the_same_question_has_the_same_answer_in_any_process() -> None:
 
 
 def test_occurrences_differ() -> None:
-    answers = {EmbeddedClient().complete(TINY, render(CONTEXT), {}, i).text for i in range(20)}
+    answers = {EmbeddedClient().complete(Question(TINY, render(CONTEXT), {}), i).text for i in range(20)}
     assert len(answers) > 3
 
 
@@ -65,7 +66,7 @@ def test_skill_grows_with_size() -> None:
 
 def test_a_stand_in_sees_only_the_prompt_and_says_what_it_is() -> None:
     shorter = dataclasses.replace(CONTEXT, transformations=CONTEXT.transformations[:1])
-    answer = EmbeddedClient().complete(HUGE, render(shorter), {}, 0)
+    answer = EmbeddedClient().complete(Question(HUGE, render(shorter), {}), 0)
     assert "Unroll" not in answer.text
     assert answer.backend == "embedded"
     assert answer.provider_model == "stand-in for huge"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from test_prompt import WITH_SITES
 
 from colt_pipeline.llm import knowledge
+from colt_pipeline.llm.client import Question
 from colt_pipeline.llm.embedded import EmbeddedClient, broken_rate
 from colt_pipeline.llm.knowledge import RULES, Hardware, Nest, Plan, Rule, Tile, nests, plan
 from colt_pipeline.llm.parse import parse
@@ -175,7 +176,10 @@ def verdicts(model: ModelSpec, count: int = 200, depth: int = 2) -> list[Proposa
         depth=depth,
     )
     client, names, models = EmbeddedClient(), ["TileSize", "Unroll", "Parallel"], [m.name for m in context.models]
-    return [parse(client.complete(model, render(context), {}, n), names, models, context.sites) for n in range(count)]
+    return [
+        parse(client.complete(Question(model, render(context), {}), n), names, models, context.sites)
+        for n in range(count)
+    ]
 
 
 def decided(found: list[Proposal | Rejection]) -> list[Proposal]:
