@@ -24,10 +24,14 @@ from omegaconf import DictConfig
 from colt_pipeline.assemble import Job, assemble
 from colt_pipeline.checks import load
 from colt_pipeline.config import Config
-from colt_pipeline.errors import ColtError
+from colt_pipeline.errors import BudgetError, ColtError
 from colt_pipeline.events import Measured
+from colt_pipeline.records import EMBEDDED
 from colt_pipeline.search import outcome
 from colt_pipeline.search.loop import search
+
+LIMIT = "limit"
+"""Why a run stopped that a limit of its budget ended."""
 
 _finished: list[dict[str, Any]] = []
 """Summaries of the runs of this process, for the table at the end."""
@@ -69,9 +73,14 @@ def run(config: Config) -> dict[str, Any]:
         print(f"{config.run}  {job.source}", file=sys.stderr, flush=True)
         start = time.perf_counter()
         resumed_at = sum(len(e.samples) for e in job.journal.events if isinstance(e, Measured))
-        for _ in batches(job):
-            _progress(job, time.perf_counter() - start, resumed_at)
-        return {**write_outputs(job), "asked": job.asked, "measured": job.evaluator.measured}
+        stopped = None
+        try:
+            for _ in batches(job):
+                _progress(job, time.perf_counter() - start, resumed_at)
+        except BudgetError as error:
+            print(f"{config.run}  {error}", file=sys.stderr, flush=True)
+            stopped = LIMIT
+        return {**write_outputs(job, stopped), "asked": job.asked, "measured": job.evaluator.measured}
 
 
 def batches(job: Job) -> Iterator[Measured]:
@@ -103,7 +112,7 @@ def _progress(job: Job, elapsed_secs: float, resumed_at: int) -> None:
     calls = " ".join(f"{name}:{s.regular_calls}+{s.course_alterations}" for name, s in state.stats.items())
     assert state.started is not None
     speedup = "-" if state.speedup is None else f"{state.speedup:.2f}x{mark(state.started.measurement)}"
-    who = "calls of stand-ins for" if "embedded" in {m.provider for m in job.world.models} else "calls"
+    who = "calls of stand-ins for" if EMBEDDED in {m.provider for m in job.world.models} else "calls"
     llm = f"{who} {calls}" if calls else "no LLM"
     print(
         f"{config.run}  {done}/{config.samples} samples  best {speedup}  {llm}  ETA {left:.0f} s",
@@ -112,8 +121,10 @@ def _progress(job: Job, elapsed_secs: float, resumed_at: int) -> None:
     )
 
 
-def write_outputs(job: Job) -> dict[str, Any]:
+def write_outputs(job: Job, stopped: str | None = None) -> dict[str, Any]:
     """Write the run directory's outputs from the state of a search that is at its end; returns the summary.
+
+    `stopped`: why it ends here although it could go on.
 
     Raises:
         RunDirError: the directory is unwritable or the disk full.
@@ -133,9 +144,11 @@ def write_outputs(job: Job) -> dict[str, Any]:
         "rtol": job.workload.rtol,
     }
     largest = world.largest.name if world.models else config.largest
-    summary = {**facts, **outcome.summary(state, world.models, largest, job.workload.flop)}
+    costs = job.costs
+    summary = {**facts, **outcome.summary(state, world.models, largest, job.workload.flop, costs)}
+    summary["stopped"] = stopped or summary["stopped"]
     rundir.write_csv("curve.csv", outcome.CURVE_COLUMNS, outcome.curve(state))
-    rundir.write_csv("calls.csv", outcome.CALL_COLUMNS, outcome.calls(state, world.models, largest))
+    rundir.write_csv("calls.csv", outcome.CALL_COLUMNS, outcome.calls(state, world.models, largest, costs))
     if state.best is not None:
         best = world.program(state.programs[state.best.program])
         title = f"# {state.best.latency_secs:.6g} s, {summary['measurement']} ({summary['device']})"
@@ -174,7 +187,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
     backends = ", ".join(sorted({s["llm_backend"] for s in rows}))
-    stand_in = " (stand-ins for the named models)" if "embedded" in backends else ""
+    stand_in = " (stand-ins for the named models)" if EMBEDDED in backends else ""
     latencies = ", ".join(sorted({f"{s['measurement']} ({s['device']})" for s in rows}))
     lines.append(f"LLM backend: {backends}{stand_in}; latencies: {latencies}")
     checked = {s["rtol"] for s in rows if s["measurement"] == "measured"}

@@ -29,6 +29,7 @@ _TEXT = (
 )
 _FLOAT = (
     *("baseline_secs", "best_secs", "speedup", "latency_secs", "parameters_b", "hit_rate", "gflops", "best_sample"),
+    *("llm_secs", "alteration_llm_secs", "usd", "alteration_usd"),
     *("minutes", "median_secs", "spread_within", "spread_between", "floor"),
 )
 _COUNTS = ("regular_calls", "course_alterations", "small_model_calls")
@@ -44,7 +45,10 @@ _CALL_HEAD = (
     *("model", "parameters_b", "is_largest", "backend"),
     *("regular_calls", "course_alterations", "hits", "hit_rate", "errors"),
 )
-_CALL_TAIL = ("prompt_tokens", "completion_tokens")
+_CALL_TAIL = (
+    *("prompt_tokens", "completion_tokens", "alteration_prompt_tokens", "alteration_completion_tokens"),
+    *("llm_secs", "alteration_llm_secs", "usd", "alteration_usd"),
+)
 
 
 @dataclass(frozen=True)

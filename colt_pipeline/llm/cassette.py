@@ -12,14 +12,17 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from colt_pipeline.errors import RecordingError, ReplayMissError
+from colt_pipeline.errors import BudgetError, RecordingError, ReplayMissError
 from colt_pipeline.llm.client import DIGEST_WIDTH, Client, Question
 from colt_pipeline.records import Reply
 from colt_pipeline.runs.jsonl import JsonLines, read_lines
 from colt_pipeline.runs.stopwatch import Stopwatch
 
 _REPLY_FIELDS = tuple(f.name for f in fields(Reply))
-_FIELDS = ("key", "occurrence", "model", "lines", *_REPLY_FIELDS)
+_QUESTION_FIELDS = ("key", "occurrence", "model", "lines")
+_FIELDS = (*_QUESTION_FIELDS, *_REPLY_FIELDS)
+_LIMIT = "limit"
+"""Field of an entry that says why the question was not asked: a limit of the budget, where a replay ends too."""
 
 
 class Cassette:
@@ -40,7 +43,7 @@ class Cassette:
         self._file = None if connect is None else JsonLines(path)
         self._entries = read_lines(path) if self._file is None else list(self._file.records)
         for number, entry in enumerate(self._entries, start=1):
-            if missing := [name for name in _FIELDS if name not in entry]:
+            if missing := [n for n in (_QUESTION_FIELDS if _LIMIT in entry else _FIELDS) if n not in entry]:
                 self.close()
                 raise RecordingError(f"{path}, line {number}: lacks {', '.join(missing)}; restore the file")
         self._index = {(e["key"], e["occurrence"]): e for e in self._entries}
@@ -53,9 +56,14 @@ class Cassette:
         Raises:
             ReplayMissError: strict replay, and the question was not recorded.
             RecordingError: the recorded answer came from another backend than the model's provider.
-            LLMError: the live call failed for good.
+            BudgetError: a limit is reached, or was when this was recorded.
+            ProviderError: no live call will succeed.
         """
-        entry = self._index.get((question.key, occurrence)) or self._record(question, occurrence)
+        entry = self._index.get((question.key, occurrence))
+        if entry is not None and _LIMIT in entry and self._connect is None:
+            raise BudgetError(entry[_LIMIT])
+        if entry is None or _LIMIT in entry:
+            entry = self._record(question, occurrence)
         model = question.model
         if entry["backend"] != model.provider:
             raise RecordingError(
@@ -70,19 +78,27 @@ class Cassette:
         model = question.model
         if model.provider not in self._clients:
             self._clients[model.provider] = self._connect(model.provider)
-        with self._watch.lap("llm"):
-            reply = self._clients[model.provider].complete(question, occurrence)
+        try:
+            with self._watch.lap("llm"):
+                reply = self._clients[model.provider].complete(question, occurrence)
+        except BudgetError as error:
+            if (question.key, occurrence) not in self._index:
+                self._append(question, occurrence, {_LIMIT: str(error)})
+            raise
         self.asked += 1
-        entry = {
-            "key": question.key,
-            "occurrence": occurrence,
-            "model": model.name,
-            "lines": question.line_digests,
-            **asdict(reply),
-        }
+        return self._append(question, occurrence, asdict(reply))
+
+    def _append(self, question: Question, occurrence: int, answer: dict[str, Any]) -> dict[str, Any]:
+        assert self._file is not None
+        asked = {"key": question.key, "occurrence": occurrence, "model": question.model.name}
+        entry = {**asked, "lines": question.line_digests, **answer}
         self._file.append(entry)
         self._index[question.key, occurrence] = entry
         return entry
+
+    def llm_secs(self, key: str, occurrence: int) -> float:
+        """How long the answer took when it was asked; 0 for what is not in the recording."""
+        return float(self._index.get((key, occurrence), {}).get("latency_secs", 0.0))
 
     def _explain(self, question: Question, occurrence: int) -> str:
         """Why a replay missed: the nearest entry and the first differing line."""

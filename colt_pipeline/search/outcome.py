@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from colt_pipeline.records import NO_MODEL, REJECTIONS, ModelSpec
@@ -13,8 +14,20 @@ CURVE_COLUMNS = ("sample", "latency_secs", "best_secs", "speedup", "measurement"
 CALL_COLUMNS = (
     *("model", "parameters_b", "is_largest", "backend"),
     *("regular_calls", "course_alterations", "hits", "hit_rate", "errors", *REJECTIONS),
-    *("prompt_tokens", "completion_tokens"),
+    *("prompt_tokens", "completion_tokens", "alteration_prompt_tokens", "alteration_completion_tokens"),
+    *("llm_secs", "alteration_llm_secs", "usd", "alteration_usd"),
 )
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a model's answers took in all, and that share of it which course alterations took."""
+
+    llm_secs: float = 0.0
+    alteration_llm_secs: float = 0.0
+    usd: float | None = None
+    """None: no price is known, or a stand-in answered."""
+    alteration_usd: float | None = None
 
 
 def curve(state: State) -> list[dict[str, Any]]:
@@ -30,8 +43,8 @@ def curve(state: State) -> list[dict[str, Any]]:
     return rows
 
 
-def calls(state: State, models: Sequence[ModelSpec], largest: str) -> list[dict[str, Any]]:
-    """One row of CALL_COLUMNS per model: calls, hits, errors by kind, tokens."""
+def calls(state: State, models: Sequence[ModelSpec], largest: str, costs: Mapping[str, Cost]) -> list[dict[str, Any]]:
+    """One row of CALL_COLUMNS per model: calls, hits, errors by kind, tokens, seconds, USD; `costs` by model."""
     rows = []
     for model in models:
         if model == NO_MODEL:
@@ -51,13 +64,18 @@ def calls(state: State, models: Sequence[ModelSpec], largest: str) -> list[dict[
                 **{kind: stats.rejections[kind] for kind in REJECTIONS},
                 "prompt_tokens": stats.prompt_tokens,
                 "completion_tokens": stats.completion_tokens,
+                "alteration_prompt_tokens": stats.alteration_prompt_tokens,
+                "alteration_completion_tokens": stats.alteration_completion_tokens,
+                **asdict(costs.get(model.name, Cost())),
             }
         )
     return rows
 
 
-def summary(state: State, models: Sequence[ModelSpec], largest: str, flop: int) -> dict[str, Any]:
-    """The run in numbers; seconds, GFLOP/s, counts."""
+def summary(
+    state: State, models: Sequence[ModelSpec], largest: str, flop: int, costs: Mapping[str, Cost]
+) -> dict[str, Any]:
+    """The run in numbers; seconds, GFLOP/s, counts, USD."""
     assert state.started is not None
     best = state.best
     best_secs = None if best is None else best.latency_secs
@@ -80,7 +98,17 @@ def summary(state: State, models: Sequence[ModelSpec], largest: str, flop: int) 
         "steps": state.steps,
         "regular_calls": sum(s.regular_calls for s in asked.values()),
         "course_alterations": sum(s.course_alterations for s in asked.values()),
+        "prompt_tokens": sum(s.prompt_tokens for s in asked.values()),
+        "completion_tokens": sum(s.completion_tokens for s in asked.values()),
+        "llm_secs": sum(c.llm_secs for c in costs.values()),
+        "usd": _total(costs[name].usd for name in asked if name in costs),
         "small_model_calls": sum(s.regular_calls for name, s in asked.items() if name != largest),
         "rejections": dict(sorted(rejections.items())),
         "sample_errors": dict(sorted(Counter(s.error for s in state.samples if s.error).items())),
     }
+
+
+def _total(usd: Iterable[float | None]) -> float | None:
+    """The sum; None where a price is missing, or there is nothing to pay for."""
+    values = list(usd)
+    return None if not values or None in values else sum(v for v in values if v is not None)

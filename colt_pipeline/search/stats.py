@@ -24,6 +24,9 @@ class ModelStats:
     """Faults of regular calls and course alterations by kind."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    alteration_prompt_tokens: int = 0
+    """Those of them that course alterations took."""
+    alteration_completion_tokens: int = 0
 
     @property
     def hit_rate(self) -> float:
@@ -40,6 +43,8 @@ class ModelStats:
             self.hits += call.hit
         else:
             self.course_alterations += 1
+            self.alteration_prompt_tokens += call.prompt_tokens
+            self.alteration_completion_tokens += call.completion_tokens
         self.prompt_tokens += call.prompt_tokens
         self.completion_tokens += call.completion_tokens
         for fault in (call.outcome if call.outcome != "accepted" else None, call.flaw):

@@ -1,0 +1,200 @@
+"""Any server that speaks the OpenAI API, through the ``openai`` package; one attempt per call.
+
+The package's own retries are off: what heals and what does not, and what it costs, is decided in calls.py. Redirects
+are not followed, and of the environment only the provider's own key is read, so that no key reaches another host.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Any
+
+import httpx2
+import openai
+
+from colt_pipeline.config import ProviderConfig
+from colt_pipeline.errors import CallError, LLMError, ProviderError, TransientError
+from colt_pipeline.llm.client import Question
+from colt_pipeline.llm.redact import scrub
+from colt_pipeline.records import Reply
+
+CHARACTERS_PER_TOKEN = 4
+"""Where a server does not count tokens."""
+_SHOWN = 300
+_NO_KEY = "none-needed"
+_TRANSIENT = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
+_WAY_OUT = {
+    HTTPStatus.UNAUTHORIZED: "the key is wrong or expired; check {key}",
+    HTTPStatus.FORBIDDEN: "the key may not use this model; check {key}",
+    HTTPStatus.PAYMENT_REQUIRED: "the account has no credit left",
+    HTTPStatus.NOT_FOUND: "there is no such model or address; check models.{model}.api_model={api_model} and "
+    "providers.{provider}.base_url",
+}
+"""Status -> what a person has to mend."""
+_NO_QUOTA = ("insufficient_quota", "billing_hard_limit_reached")
+_OVERFLOW = ("context_length_exceeded", "exceed_context_size", "context size", "context length", "maximum context")
+_LONGEST_WAIT_SECS = 600.0
+
+
+class OpenAIClient:
+    """Answers of one provider."""
+
+    def __init__(self, name: str, provider: ProviderConfig) -> None:
+        """Read the provider's key, if it wants one.
+
+        Raises:
+            ProviderError: the key is missing.
+        """
+        key = os.environ.get(provider.key_env) if provider.key_env else _NO_KEY
+        if not key:
+            raise ProviderError(
+                f"provider {name} wants a key in the environment variable {provider.key_env}, which is not set; set "
+                "it, or go on without it: record=replay replays what is recorded, stand_ins=true lets stand-ins answer"
+            )
+        self._name = name
+        self._provider = provider
+        self._secrets = [key]
+        self._openai = openai.OpenAI(
+            api_key=key,
+            base_url=provider.base_url,
+            max_retries=0,
+            # Of another provider's account, if the environment has them.
+            default_headers={"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()},  # type: ignore[dict-item]
+            http_client=httpx2.Client(
+                transport=_Deadline(provider.timeout_secs), timeout=provider.timeout_secs, follow_redirects=False
+            ),
+        )
+
+    def complete(self, question: Question, occurrence: int) -> Reply:
+        """See `Client.complete`.
+
+        Raises:
+            TransientError, CallError, ProviderError: see errors.py; no message holds the key.
+        """
+        begin = time.monotonic()
+        try:
+            response = self._openai.chat.completions.with_raw_response.create(**self._request(question, occurrence))
+            text = response.text
+        except openai.APIConnectionError as error:
+            cause = error.__cause__ or error
+            detail = f"no answer from {self._name} ({type(cause).__name__}: {cause})"
+            refused = isinstance(cause, httpx2.ConnectError)
+            raise TransientError(self._clean(detail), maybe_charged=not refused) from None
+        except openai.APIStatusError as error:
+            raise self._failure(question, error) from None
+        return self._reply(question, text, time.monotonic() - begin)
+
+    def _request(self, question: Question, occurrence: int) -> dict[str, Any]:
+        model, sampling = question.model, dict(question.sampling)
+        request: dict[str, Any] = {"model": model.api_model, "messages": list(question.messages)}
+        request[self._provider.output_limit] = sampling.pop("max_tokens")
+        if question.answer_schema is not None:
+            schema = {"name": "answer", "strict": True, "schema": dict(question.answer_schema)}
+            request["response_format"] = {"type": "json_schema", "json_schema": schema}
+        return {
+            **request,
+            **sampling,
+            "extra_body": {**self._provider.extra_body, **model.extra},
+            # A server that knows this header answers a repeated attempt without computing it twice.
+            "extra_headers": {"Idempotency-Key": f"{question.key}-{occurrence}"},
+        }
+
+    def _reply(self, question: Question, text: str, latency_secs: float) -> Reply:
+        """The answer in a response's body, whatever other fields the server sends."""
+        try:
+            body = json.loads(text)
+            choice = body["choices"][0]
+            message = choice["message"]
+            refusal = message.get("refusal")
+            content = refusal or message.get("content") or ""
+            usage = body.get("usage") or {}
+            prompt = usage.get(
+                "prompt_tokens", sum(len(m["content"]) for m in question.messages) // CHARACTERS_PER_TOKEN
+            )
+            completion = usage.get("completion_tokens", len(content) // CHARACTERS_PER_TOKEN)
+            return Reply(
+                text=scrub(content, self._secrets),
+                finish_reason="content_filter" if refusal else str(choice.get("finish_reason")),
+                prompt_tokens=int(prompt),
+                completion_tokens=int(completion),
+                latency_secs=round(latency_secs, 3),
+                provider_model=scrub(str(body.get("model")), self._secrets),
+                backend=self._name,
+            )
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            shown = self._clean(f"{self._name} sent no chat completion ({type(error).__name__}): {text[:_SHOWN]!r}")
+            raise TransientError(shown, maybe_charged=True) from None
+
+    def _failure(self, question: Question, error: openai.APIStatusError) -> LLMError:
+        """The error tree's name for an HTTP status."""
+        status, code = error.status_code, f"{error.code} {error.type} {error.message}".lower()
+        detail = self._clean(f"{self._name} answered {status}: {error.message}")
+        wait = _retry_after_secs(error.response.headers)
+        if status in _WAY_OUT or any(word in code for word in _NO_QUOTA):
+            model = question.model
+            names = {"model": model.name, "api_model": model.api_model, "provider": self._name}
+            way_out = _WAY_OUT.get(HTTPStatus(status), _WAY_OUT[HTTPStatus.PAYMENT_REQUIRED])
+            return ProviderError(f"{detail}; {way_out.format(key=self._provider.key_env or 'the server', **names)}")
+        if status < HTTPStatus.BAD_REQUEST:
+            return ProviderError(f"{detail}; redirects are not followed, set providers.{self._name}.base_url")
+        if wait is not None and wait > _LONGEST_WAIT_SECS:
+            return ProviderError(f"{detail}; it wants to be asked again in {wait:.0f} s, go on then")
+        if status in _TRANSIENT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return TransientError(detail, wait)
+        overflow = status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or any(word in code for word in _OVERFLOW)
+        return CallError(f"context overflow: {detail}" if overflow else f"bad request: {detail}")
+
+    def _clean(self, message: str) -> str:
+        return scrub(" ".join(message.split()), self._secrets)[:_SHOWN]
+
+
+def _retry_after_secs(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a server asks to wait: ``Retry-After`` as a number or as a date."""
+    value = headers.get("retry-after")
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+class _Deadline(httpx2.BaseTransport):
+    """Ends a response that drips: the usual time-outs begin anew with every byte."""
+
+    def __init__(self, timeout_secs: float) -> None:
+        self._timeout_secs = timeout_secs
+        self._transport = httpx2.HTTPTransport()
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        begin = time.monotonic()
+        response = self._transport.handle_request(request)
+        assert isinstance(response.stream, httpx2.SyncByteStream)
+        response.stream = _Timed(response.stream, request, begin + self._timeout_secs)
+        return response
+
+    def close(self) -> None:
+        self._transport.close()
+
+
+class _Timed(httpx2.SyncByteStream):
+    def __init__(self, stream: httpx2.SyncByteStream, request: httpx2.Request, end: float) -> None:
+        self._stream, self._request, self._end = stream, request, end
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._stream:
+            if time.monotonic() > self._end:
+                raise httpx2.ReadTimeout("the answer takes too long", request=self._request)
+            yield chunk
+
+    def close(self) -> None:
+        self._stream.close()

@@ -1,0 +1,198 @@
+"""What live calls cost: written to disk before they are sent, and refused beyond a limit.
+
+``spend.jsonl`` lies beside a run's recording. Each session of the run begins with the price table that it uses; each
+attempt has a line before it is sent, with the most that it can cost, and one after, with what it did cost. So a kill in
+between leaves the attempt counted at its most. Replayed calls and stand-ins cost nothing and do not appear.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from colt_pipeline.config import BudgetConfig, LimitsConfig, PricesConfig
+from colt_pipeline.errors import BudgetError, ConfigError, TransientError
+from colt_pipeline.runs.jsonl import JsonLines, read_lines
+
+FILE = "spend.jsonl"
+_SECS_PER_HOUR = 3600.0
+_TOKENS_PER_PRICE = 1e6
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens of one call."""
+
+    prompt: int
+    completion: int
+
+    def usd(self, prices: PricesConfig) -> float:
+        """What they cost."""
+        return (self.prompt * prices.input + self.completion * prices.output) / _TOKENS_PER_PRICE
+
+
+NO_TOKENS = Tokens(0, 0)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What live calls have cost so far; failed attempts are calls too."""
+
+    calls: int = 0
+    tokens: int = 0
+    usd: float = 0.0
+    """Of the models that have a price."""
+    hours: float = 0.0
+    """Wall-clock time of the sessions, from their first call to their last."""
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+def spent(records: Iterable[Mapping[str, Any]]) -> Spent:
+    """The fold of a ``spend.jsonl``: the last line of each attempt counts, and the last time of each session."""
+    attempts: dict[tuple[int, int], Mapping[str, Any]] = {}
+    clocks: dict[int, float] = {}
+    session = 0
+    for record in records:
+        if "prices" in record:
+            session += 1
+            continue
+        attempts[session, record["attempt"]] = record
+        clocks[session] = record["secs"]
+    tokens = sum(r["prompt_tokens"] + r["completion_tokens"] for r in attempts.values())
+    usd = sum(r["usd"] or 0.0 for r in attempts.values())
+    return Spent(len(attempts), tokens, usd, sum(clocks.values()) / _SECS_PER_HOUR)
+
+
+@dataclass
+class Bill:
+    """What an attempt turned out to cost; `tokens` is set once they are known."""
+
+    tokens: Tokens
+
+
+class Budget:
+    """The account of one run, and the limits of the run and of all runs of its experiment together."""
+
+    def __init__(
+        self,
+        path: Path,
+        limits: BudgetConfig,
+        prices: Mapping[str, PricesConfig | None],
+        sweep: Path,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`path`: the run's ``spend.jsonl``; `prices` by model; `sweep`: the directory that holds the
+        accounts of all runs of the experiment, at any depth.
+
+        Raises:
+            ConfigError: there is a limit in USD, and a model without a price.
+        """
+        unpriced = [name for name, price in prices.items() if price is None]
+        for scope, limit in (("run", limits.run.usd), ("sweep", limits.sweep.usd)):
+            if limit is not None and unpriced:
+                raise ConfigError(
+                    f"budget.{scope}.usd={limit} needs the prices of {', '.join(unpriced)}; give models.NAME.prices, "
+                    "or limit calls or tokens"
+                )
+        self._path = path
+        self._limits = limits
+        self._prices = prices
+        self._sweep = sweep
+        self._clock = clock
+        self._file: JsonLines | None = None
+        self._earlier = Spent()
+        self._records: list[dict[str, Any]] = []
+        self._begin = 0.0
+
+    @contextmanager
+    def attempt(self, model: str, most: Tokens) -> Iterator[Bill]:
+        """Account for one attempt: on disk before the body runs, settled after it.
+
+        An attempt that ends in an error costs nothing, unless the server may have answered: then it costs `most`.
+
+        Raises:
+            BudgetError: it could exceed a limit; nothing was written, the body did not run.
+            JournalError: the account is in use by another process, or the disk refused it.
+        """
+        if self._file is None:
+            self._open()
+        bill = Bill(most)
+        number = sum("prices" not in r for r in self._records)
+        with self._together() if self._limits.sweep != _NO_LIMITS else nullcontext():
+            self._allow(model, most)
+            self._write(number, model, most)
+        try:
+            yield bill
+        except TransientError as error:
+            self._write(number, model, most if error.maybe_charged else NO_TOKENS)
+            raise
+        except BaseException as error:
+            # After Ctrl-C nobody knows what the server did; any other error is an answer that is not charged.
+            self._write(number, model, NO_TOKENS if isinstance(error, Exception) else most)
+            raise
+        self._write(number, model, bill.tokens)
+
+    def _open(self) -> None:
+        self._file = JsonLines(self._path)
+        self._earlier = spent(self._file.records)
+        self._begin = self._clock()
+        self._append({"prices": {name: price and asdict(price) for name, price in self._prices.items()}})
+
+    def _write(self, number: int, model: str, tokens: Tokens) -> None:
+        price = self._prices[model]
+        record = {"attempt": number, "model": model, "prompt_tokens": tokens.prompt}
+        record |= {"completion_tokens": tokens.completion, "usd": None if price is None else tokens.usd(price)}
+        self._append({**record, "secs": round(self._clock() - self._begin, 3)})
+
+    def _append(self, record: dict[str, Any]) -> None:
+        assert self._file is not None
+        self._file.append(record)
+        self._records.append(record)
+
+    def _allow(self, model: str, most: Tokens) -> None:
+        price = self._prices[model]
+        hours = (self._clock() - self._begin) / _SECS_PER_HOUR
+        now = spent(self._records)
+        own = self._earlier + Spent(now.calls, now.tokens, now.usd, hours)
+        next_call = Spent(1, most.prompt + most.completion, 0.0 if price is None else most.usd(price), 0.0)
+        _refuse_beyond(self._limits.run, "run", own, next_call)
+        if self._limits.sweep != _NO_LIMITS:
+            paths = [path for path in self._sweep.rglob(FILE) if not path.samefile(self._path)]
+            others = [spent(read_lines(path, growing=True)) for path in paths]
+            _refuse_beyond(self._limits.sweep, "sweep", sum(others, own), next_call)
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """One process of the sweep at a time looks at what is left and takes from it."""
+        directory = os.open(self._sweep, os.O_RDONLY)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(directory)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+_NO_LIMITS = LimitsConfig(None, None, None, None)
+
+
+def _refuse_beyond(limits: LimitsConfig, scope: str, so_far: Spent, next_call: Spent) -> None:
+    for name, limit in vars(limits).items():
+        used, more = getattr(so_far, name), getattr(next_call, name)
+        if limit is not None and (used + more > limit or used >= limit):
+            needs = f", the next call may take {more:g}" if more else ""
+            raise BudgetError(
+                f"budget.{scope}.{name}={limit:g} is reached ({used:g} used{needs}); "
+                "the same command with a higher limit goes on"
+            )
