@@ -66,6 +66,8 @@ def write_run(tmp_path: Path) -> WriteRun:
             | {"regular_calls": regular, "course_alterations": altered, "hits": 0, "hit_rate": 0.0, "errors": 0}
             | (rejections or {})
             | {"prompt_tokens": 100 * regular, "completion_tokens": 10 * regular}
+            | {"alteration_prompt_tokens": 0, "alteration_completion_tokens": 0}
+            | {"llm_secs": 0.0, "alteration_llm_secs": 0.0, "usd": None, "alteration_usd": None}
             for model, (regular, altered) in calls.items()
         ]
         _write_csv(run_dir / "calls.csv", rows)

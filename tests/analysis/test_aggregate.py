@@ -33,7 +33,8 @@ def test_keeps_scalars_and_their_types(runs_dir):
 def test_a_kind_of_rejection_that_a_run_does_not_list_counts_zero(runs_dir):
     calls = aggregate(runs_dir).calls
     assert list(calls["truncated"]) == [0, 0, 3, 3, 0]
-    assert list(calls.columns[-3:]) == ["truncated", "prompt_tokens", "completion_tokens"]
+    assert list(calls.columns[-9:-6]) == ["truncated", "prompt_tokens", "completion_tokens"]
+    assert calls["usd"].isna().all(), "nothing is paid for a stand-in"
 
 
 def test_files_give_back_the_same_frames_and_bytes(runs_dir, tmp_path):
