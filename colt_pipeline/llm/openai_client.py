@@ -32,8 +32,8 @@ _WAY_OUT = {
     HTTPStatus.UNAUTHORIZED: "the key is wrong or expired; check {key}",
     HTTPStatus.FORBIDDEN: "the key may not use this model; check {key}",
     HTTPStatus.PAYMENT_REQUIRED: "the account has no credit left",
-    HTTPStatus.NOT_FOUND: "there is no such model or address; check models.{model}.api_model={api_model} and "
-    "providers.{provider}.base_url",
+    HTTPStatus.NOT_FOUND: "there is no such model or address; check api_model={api_model} in "
+    "conf/models/{model}.yaml and base_url in conf/providers/{provider}.yaml",
 }
 """Status -> what a person has to mend."""
 _NO_QUOTA = ("insufficient_quota", "billing_hard_limit_reached")

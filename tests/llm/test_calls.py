@@ -112,7 +112,7 @@ FATAL = {
     "401": "key is wrong or expired; check TEST_KEY",
     "402": "no credit",
     "403": "may not use this model",
-    "404 model": r"models.small.api_model=org/served-7b",
+    "404 model": "check api_model=org/served-7b in conf/models/small.yaml",
     "no quota": "no credit",
     "redirect": "redirects are not followed",
     "429 tomorrow": "asked again in 86400 s",

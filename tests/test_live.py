@@ -1,0 +1,179 @@
+"""Live runs as a user has them: the app as a process, a real HTTP server, a secret key, kills and limits."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from server import Server, misbehaving
+from support import ROOT, Compose
+
+from colt_pipeline.llm import openai_client
+from colt_pipeline.runs.budget import FILE, spent
+from colt_pipeline.runs.jsonl import read_lines
+from colt_pipeline.tune import run
+
+pytestmark = [pytest.mark.tvm, pytest.mark.slow]
+
+KEY = "sk-test-0123456789abcdef0123456789abcdef"
+ANSWER = '{"transformations": ["TileSize", "Parallel"], "next_model": "qwen3-8b"}'
+SIZE = ("workload=deepseek_r1_moe", "workload.shape.inner=128", "workload.shape.outer=64")
+RUN = (
+    "search.cost_model=xgb",
+    "search.warmup_samples=6",
+    "search.candidates=4",
+    "search.batch_size=4",
+    "samples=8",
+    "run=live",
+)
+MODELS = ("+model_sets.mine=[qwen3-14b,qwen3-8b]", "model_set=mine", "stand_ins=false")
+
+
+def overrides(server: Server, *more: str) -> tuple[str, ...]:
+    served = [f"models.{name}.provider=local" for name in ("qwen3-14b", "qwen3-8b")]
+    local = {"base_url": server.base_url, "key_env": "TEST_KEY", "timeout_secs": 5, "attempts": 3}
+    providers = [f"providers.local.{name}={value}" for name, value in local.items()]
+    return (*SIZE, *RUN, *MODELS, *served, *providers, "measure.budget_secs=0.01", *more)
+
+
+def command(results: Path, *chosen: str) -> list[str]:
+    shown = [f"results={results}", f"hydra.run.dir={results}/logs", f"hydra.sweep.dir={results}/logs"]
+    return [sys.executable, "-m", "colt_pipeline.tune", *chosen, *shown]
+
+
+def ran(results: Path, *chosen: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = {"TEST_KEY": KEY, "PATH": os.environ["PATH"], **environment}
+    return subprocess.run(command(results, *chosen), cwd=ROOT, capture_output=True, text=True, check=False, env=env)
+
+
+def journal(results: Path) -> bytes:
+    return (results / "runs" / "adhoc" / "live" / "events.jsonl").read_bytes()
+
+
+def summary(results: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((results / "runs" / "adhoc" / "live" / "summary.json").read_text())
+    return found
+
+
+def recording(results: Path) -> Path:
+    return next((results / "recordings").rglob("adhoc/live"))
+
+
+def moved(results: Path, to: Path) -> Path:
+    shutil.copytree(results / "recordings", to / "recordings")
+    return to
+
+
+def test_a_live_run_replays_without_server_and_key_and_the_key_is_nowhere(tmp_path: Path) -> None:
+    live, replayed = tmp_path / "live", tmp_path / "replayed"
+    with misbehaving("parrot", "500", "refusal", "truncated JSON", "400") as server:
+        server.text = ANSWER
+        chosen = overrides(server)
+        done = ran(live, *chosen)
+    assert done.returncode == 0, done.stderr
+    assert "stand-in" not in done.stderr + done.stdout and "LLM backend: local" in done.stdout
+    again = ran(moved(live, replayed), *chosen, "record=replay", TEST_KEY="")
+    assert again.returncode == 0, again.stderr
+    assert journal(live) == journal(replayed)
+    calls = (live / "runs/adhoc/live/calls.csv").read_bytes()
+    assert calls == (replayed / "runs/adhoc/live/calls.csv").read_bytes()
+    rows = list(csv.DictReader(calls.decode().splitlines()))
+    counted = {kind: sum(int(row[kind]) for row in rows) for kind in ("not_json", "refusal", "transport")}
+    assert counted == {"not_json": 1, "refusal": 1, "transport": 1}
+    assert sum(float(row["usd"]) for row in rows) > 0 and all(float(row["llm_secs"]) >= 0 for row in rows)
+    # Every request is an attempt of the account; those that failed cost nothing or at most what they could.
+    account = read_lines(recording(live) / FILE)
+    assert spent(account).calls == len(server.requests)
+    assert account[0]["prices"]["qwen3-14b"]["date"]
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(written) > 10
+    for secret in (KEY, server.base_url, str(server.port)):
+        holders = [str(path) for path in written if secret.encode() in path.read_bytes() and path.suffix != ".log"]
+        holders = [path for path in holders if ".hydra" not in path or secret == KEY]
+        assert not holders, secret
+    assert KEY not in done.stdout + done.stderr + again.stdout + again.stderr
+
+
+@pytest.mark.parametrize("requests", [2, 6])
+def test_kill_9_in_the_middle_of_a_call_and_no_answered_call_is_sent_again(tmp_path: Path, requests: int) -> None:
+    env = {"TEST_KEY": KEY, "PATH": os.environ["PATH"]}
+    with misbehaving(*["good"] * (requests - 1), "time-out") as server:
+        server.text = ANSWER
+        chosen = overrides(server)
+        process = subprocess.Popen(command(tmp_path, *chosen), cwd=ROOT, stderr=subprocess.DEVNULL, env=env)
+        while process.poll() is None and len(server.requests) < requests:
+            time.sleep(0.01)
+        assert KEY not in Path(f"/proc/{process.pid}/cmdline").read_text()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert spent(read_lines(recording(tmp_path) / FILE, growing=True)).calls == requests
+        resumed = ran(tmp_path, *chosen)
+    assert resumed.returncode == 0, resumed.stderr
+    sent = Counter(headers["idempotency-key"] for headers in server.headers)
+    assert [key for key, times in sent.items() if times > 1] == [server.headers[requests - 1]["idempotency-key"]]
+    answers = read_lines(recording(tmp_path) / "llm.jsonl")
+    assert len(answers) == len(sent)
+    assert len(server.requests) == spent(read_lines(recording(tmp_path) / FILE)).calls
+
+
+def test_at_a_limit_a_run_ends_with_its_results_replays_and_goes_on_with_a_higher_one(tmp_path: Path) -> None:
+    live, replayed = tmp_path / "live", tmp_path / "replayed"
+    with misbehaving() as server:
+        server.text = ANSWER
+        chosen = overrides(server)
+        limited = ran(live, *chosen, "budget.run.calls=5")
+        assert limited.returncode == 0, limited.stderr
+        assert "budget.run.calls=5 is reached (5 used" in limited.stderr
+        assert summary(live)["stopped"] == "limit" and summary(live)["samples"] >= 4
+        assert len(server.requests) == 5
+        again = ran(moved(live, replayed), *chosen, "record=replay")
+        assert again.returncode == 0, again.stderr
+        assert journal(replayed) == journal(live)
+        assert summary(replayed)["stopped"] == "limit"
+        further = ran(live, *chosen, "budget.run.calls=100")
+    assert further.returncode == 0, further.stderr
+    assert summary(live)["stopped"] == "budget" and summary(live)["samples"] == 12
+    shutil.rmtree(replayed)
+    whole = ran(moved(live, replayed), *chosen, "record=replay")
+    assert whole.returncode == 0, whole.stderr
+    assert journal(replayed) == journal(live)
+
+
+def test_what_will_not_heal_stops_the_run_with_the_way_out_and_it_resumes(tmp_path: Path) -> None:
+    with misbehaving("good", "good", "401") as server:
+        server.text = ANSWER
+        chosen = overrides(server)
+        stopped = ran(tmp_path, *chosen)
+        assert stopped.returncode == 1
+        assert "check TEST_KEY" in stopped.stderr and "Traceback" not in stopped.stderr and KEY not in stopped.stderr
+        missing = ran(tmp_path, *chosen, TEST_KEY="")
+        assert missing.returncode == 1 and "environment variable TEST_KEY" in missing.stderr
+        resumed = ran(tmp_path, *chosen)
+    assert resumed.returncode == 0, resumed.stderr
+    sent = Counter(headers["idempotency-key"] for headers in server.headers)
+    assert max(sent.values()) == 2 and sum(times == 2 for times in sent.values()) == 1
+
+
+def test_a_replay_builds_no_client(composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with misbehaving() as server:
+        server.text = ANSWER
+        chosen = overrides(server)
+        assert ran(tmp_path / "live", *chosen).returncode == 0
+
+    def never(*_: object) -> Any:
+        raise AssertionError("a replay builds no client")
+
+    monkeypatch.setattr(openai_client, "OpenAIClient", never)
+    moved(tmp_path / "live", tmp_path / "replayed")
+    run(composed(*chosen, f"results={tmp_path / 'replayed'}", "record=replay"))
+    assert journal(tmp_path / "live") == journal(tmp_path / "replayed")
