@@ -215,6 +215,7 @@ def main() -> None:
     Exit status 1 if a job failed, 130 after Ctrl-C or SIGTERM.
     """
     logging.captureWarnings(True)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # or every request would be a line with its address
     try:
         with interruptible():
             _job()
