@@ -71,6 +71,8 @@ def run(config: Config) -> dict[str, Any]:
         resumed_at = sum(len(e.samples) for e in job.journal.events if isinstance(e, Measured))
         for _ in batches(job):
             _progress(job, time.perf_counter() - start, resumed_at)
+        if config.record.mode == "replay" and (unused := job.cassette.unused(job.state.occurrences)):
+            print(f"note: {job.cassette.path} holds {unused} answers that this run did not use", file=sys.stderr)
         return {**write_outputs(job), "asked": job.asked, "measured": job.evaluator.measured}
 
 

@@ -52,7 +52,8 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
 
 def _without(text: str, patterns: Iterable[re.Pattern[str]]) -> str:
     """All matches are sought in the text as it came: one that another overlaps is not cut in two."""
-    parts, end = [], 0
+    parts: list[str] = []
+    end = 0
     for start, stop in sorted(match.span(1) for pattern in patterns for match in pattern.finditer(text)):
         if start > end or not parts:
             parts += [text[end:start], REDACTED]
