@@ -72,7 +72,7 @@ def run(config: Config) -> dict[str, Any]:
         for _ in batches(job):
             _progress(job, time.perf_counter() - start, resumed_at)
         if config.record.mode == "replay" and (unused := job.cassette.unused(job.state.occurrences)):
-            print(f"note: {job.cassette.path} holds {unused} answers that this run did not use", file=sys.stderr)
+            print(f"note: {unused} answers of {job.cassette.path} were not used by this run", file=sys.stderr)
         return {**write_outputs(job), "asked": job.asked, "measured": job.evaluator.measured}
 
 
