@@ -80,6 +80,8 @@ def run(config: Config) -> dict[str, Any]:
         except BudgetError as error:
             print(f"{config.run}  {error}", file=sys.stderr, flush=True)
             stopped = LIMIT
+        if config.record.mode == "replay" and (unused := job.cassette.unused(job.state.occurrences)):
+            print(f"note: {unused} answers of {job.cassette.path} were not used by this run", file=sys.stderr)
         return {**write_outputs(job, stopped), "asked": job.asked, "measured": job.evaluator.measured}
 
 

@@ -34,9 +34,9 @@ from colt_pipeline.errors import (
 from colt_pipeline.evaluation import connect
 from colt_pipeline.evaluation.devices import Device, host_cpu
 from colt_pipeline.evaluation.pretrained import write_experience
-from colt_pipeline.records import Measurement
+from colt_pipeline.records import Measurement, canonical_json
 from colt_pipeline.search.loop import search
-from colt_pipeline.tune import write_outputs
+from colt_pipeline.tune import run, write_outputs
 
 pytestmark = pytest.mark.tvm
 
@@ -234,6 +234,25 @@ def test_a_replay_builds_no_client_and_no_measurer(
     monkeypatch.setattr(assembly, "choose", never)
     play(replay, never)
     assert journal(replay) == journal(live)
+
+
+def test_a_replay_says_how_many_answers_it_did_not_use(
+    composed: Compose, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    live = composed(*TINY)
+    play(live)
+    replay = composed(*TINY, f"results={tmp_path / 'replay'}", "record=replay")
+    move_recordings(live, replay)
+    (recording,) = (tmp_path / "replay").rglob("llm.jsonl")
+    lines = recording.read_text().splitlines()
+    with recording.open("a") as file:
+        for occurrence in (8, 9):
+            file.write(canonical_json(json.loads(lines[-1]) | {"occurrence": occurrence}) + "\n")
+    run(replay)
+    assert f"note: 2 answers of {recording} were not used by this run\n" in capsys.readouterr().err
+    recording.write_text("".join(line + "\n" for line in lines))
+    run(replay)
+    assert "not used" not in capsys.readouterr().err
 
 
 def test_a_replay_of_another_configuration_misses_with_a_message(composed: Compose, tmp_path: Path) -> None:

@@ -14,12 +14,10 @@ from collections.abc import Callable
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from colt_pipeline.errors import CallError, ProviderError, TransientError
-from colt_pipeline.llm.client import Client, Question
+from colt_pipeline.llm.client import TRANSPORT, Client, Question
 from colt_pipeline.records import Reply
 from colt_pipeline.runs.budget import Budget, Tokens
 
-TRANSPORT = "transport"
-"""Finish reason of a call that failed for good."""
 _MOST_IN_A_ROW = 5
 _backoff = wait_random_exponential(multiplier=1, max=60)
 _CHARACTERS_PER_TOKEN = 2

@@ -1,13 +1,13 @@
 """Record and replay of LLM answers: one ``llm.jsonl`` per run.
 
-The key of an entry is that of its question; equal questions within a run are
-told apart by their occurrence. The answer is kept raw, the question only as digests of its lines, which is enough to
-name the first line that differs when a replay misses.
+The key of an entry is that of its question; equal questions within a run are told apart by their occurrence. The answer
+is kept raw, the question only as digests of its lines, which is enough to name the first line that differs when a
+replay misses. A finished recording may be shipped as ``llm.jsonl.gz``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,13 @@ from typing import Any
 from colt_pipeline.errors import BudgetError, RecordingError, ReplayMissError
 from colt_pipeline.llm.client import DIGEST_WIDTH, Client, Question
 from colt_pipeline.records import Reply
-from colt_pipeline.runs.jsonl import JsonLines, read_lines
+from colt_pipeline.runs.jsonl import PACKED, JsonLines, read_lines
 from colt_pipeline.runs.stopwatch import Stopwatch
 
 _REPLY_FIELDS = tuple(f.name for f in fields(Reply))
 _QUESTION_FIELDS = ("key", "occurrence", "model", "lines")
 _FIELDS = (*_QUESTION_FIELDS, *_REPLY_FIELDS)
-_LIMIT = "limit"
+LIMIT = "limit"
 """Field of an entry that says why the question was not asked: a limit of the budget, where a replay ends too."""
 
 
@@ -35,7 +35,15 @@ class Cassette:
 
         Raises:
             JournalError: the recording is broken or in use by another process.
+            RecordingError: an entry lacks fields; or the recording is packed, but answers may have to be added.
         """
+        packed = path.with_name(path.name + PACKED)
+        if packed.exists() and not path.exists():
+            if connect is not None:
+                raise RecordingError(
+                    f"{packed} is packed and takes no answers; `gunzip` it first, or use record=replay"
+                )
+            path = packed
         self.path = path
         self._connect = connect
         self._watch = watch
@@ -43,7 +51,7 @@ class Cassette:
         self._file = None if connect is None else JsonLines(path)
         self._entries = read_lines(path) if self._file is None else list(self._file.records)
         for number, entry in enumerate(self._entries, start=1):
-            if missing := [n for n in (_QUESTION_FIELDS if _LIMIT in entry else _FIELDS) if n not in entry]:
+            if missing := [n for n in (_QUESTION_FIELDS if LIMIT in entry else _FIELDS) if n not in entry]:
                 self.close()
                 raise RecordingError(f"{path}, line {number}: lacks {', '.join(missing)}; restore the file")
         self._index = {(e["key"], e["occurrence"]): e for e in self._entries}
@@ -60,9 +68,9 @@ class Cassette:
             ProviderError: no live call will succeed.
         """
         entry = self._index.get((question.key, occurrence))
-        if entry is not None and _LIMIT in entry and self._connect is None:
-            raise BudgetError(entry[_LIMIT])
-        if entry is None or _LIMIT in entry:
+        if entry is not None and LIMIT in entry and self._connect is None:
+            raise BudgetError(entry[LIMIT])
+        if entry is None or LIMIT in entry:
             entry = self._record(question, occurrence)
         model = question.model
         if entry["backend"] != model.provider:
@@ -83,7 +91,7 @@ class Cassette:
                 reply = self._clients[model.provider].complete(question, occurrence)
         except BudgetError as error:
             if (question.key, occurrence) not in self._index:
-                self._append(question, occurrence, {_LIMIT: str(error)})
+                self._append(question, occurrence, {LIMIT: str(error)})
             raise
         self.asked += 1
         return self._append(question, occurrence, asdict(reply))
@@ -110,7 +118,9 @@ class Cassette:
             return f"{head}, occurrence {occurrence} (recorded: {len(same)}). {tail}"
         if not self._entries:
             return f"{head}, nor anything else. {tail}"
-        agreed = [_common_prefix(question.line_digests, entry["lines"]) for entry in self._entries]
+        if not any(entry["lines"] for entry in self._entries):
+            return f"{head}. Which line differs cannot be told, for the questions were pruned. {tail}"
+        agreed = [common_prefix(question.line_digests, entry["lines"]) for entry in self._entries]
         nearest = max(range(len(agreed)), key=agreed.__getitem__)
         entry, common = self._entries[nearest], agreed[nearest]
         where = f"{head}. The nearest is entry {nearest + 1}, of {entry['model']}"
@@ -119,12 +129,16 @@ class Cassette:
         shown = question.lines[common] if common < len(question.lines) else "(the question ends here)"
         return f"{where}; from line {common + 1} on they differ, now: {shown!r}. {tail}"
 
+    def unused(self, occurrences: Mapping[str, int]) -> int:
+        """How many answers of the recording a run did not use; `occurrences` counts how often it asked each key."""
+        return sum("text" in e and e["occurrence"] >= occurrences.get(e["key"], 0) for e in self._entries)
+
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
 
 
-def _common_prefix(a: str, b: str) -> int:
+def common_prefix(a: str, b: str) -> int:
     """Number of leading lines whose digests agree."""
     count = 0
     while a[count * DIGEST_WIDTH : (count + 1) * DIGEST_WIDTH] == (

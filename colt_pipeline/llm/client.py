@@ -13,6 +13,8 @@ from colt_pipeline.records import Message, ModelSpec, Reply, digest
 SCHEMA = 1
 """Version of the keys."""
 DIGEST_WIDTH = 4
+TRANSPORT = "transport"
+"""Finish reason of an answer that never came: the call failed for good."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.llm.client import Question
 from colt_pipeline.llm.parse import parse
 from colt_pipeline.llm.prompt import render
+from colt_pipeline.llm.redact import redacted
 from colt_pipeline.records import Answer, ModelSpec, PromptContext
 
 
@@ -29,7 +30,8 @@ class Proposer:
         Raises:
             ReplayMissError, LLMError: see Cassette.answer.
         """
-        question = Question(model, render(context), self._sampling)
+        messages = [{**message, "content": redacted(message["content"])} for message in render(context)]
+        question = Question(model, messages, self._sampling)
         occurrence = occurrences.get(question.key, 0)
         reply = self._cassette.answer(question, occurrence)
         offered = [name for name, _ in context.transformations]

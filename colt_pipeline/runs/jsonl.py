@@ -2,22 +2,30 @@
 
 Append means write, flush, fsync, return; so whatever a caller applies afterwards is on disk. A line that a kill cut
 off (no newline at the end of the file) is dropped when the file is opened for writing; anything else that does not
-parse is an error, and nothing is ever rewritten.
+parse is an error, and nothing is ever rewritten. A file that nobody appends to any more may be packed with gzip
+(``.gz``).
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import gzip
 import json
 import logging
 import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
 from colt_pipeline.errors import JournalError
 from colt_pipeline.records import canonical_json
+
+PACKED = ".gz"
+"""Suffix of a packed file."""
 
 
 def read_lines(path: Path, growing: bool = False) -> list[dict[str, Any]]:
@@ -30,8 +38,42 @@ def read_lines(path: Path, growing: bool = False) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
-    data = path.read_bytes()
+    data = unpacked(path)
     return _parse(path, data[: data.rfind(b"\n") + 1] if growing else data)
+
+
+def unpacked(path: Path) -> bytes:
+    """What `path` holds; a packed one (``.gz``) is unpacked.
+
+    Raises:
+        JournalError: it cannot be read, or the packed file is damaged.
+    """
+    try:
+        data = path.read_bytes()
+        return gzip.decompress(data) if path.suffix == PACKED else data
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise JournalError(f"{path}: not a valid gzip file ({error}). Restore it.") from error
+    except OSError as error:
+        raise JournalError(f"cannot read {path}: {error.strerror}.") from error
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Inside, nobody appends to the existing file `path`.
+
+    Raises:
+        JournalError: it cannot be opened, or is in use by another process.
+    """
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise JournalError(f"cannot read {path}: {error.strerror}.") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise JournalError(f"{path} is in use by another process; wait for it.") from error
+        yield
 
 
 def _parse(path: Path, data: bytes) -> list[dict[str, Any]]:
@@ -80,6 +122,8 @@ class JsonLines:
             raise JournalError(f"cannot write {path}: {error.strerror}. Choose another directory.") from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(self._file.fileno()), path.stat()):
+                raise BlockingIOError  # whoever held the lock has put another file in its place
             self.records = self._recover()
         except BlockingIOError as error:
             self._file.close()

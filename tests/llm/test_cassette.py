@@ -1,6 +1,8 @@
 """Record and replay of answers."""
 
 import dataclasses
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from toy import LARGE, SMALL
 from colt_pipeline.errors import JournalError, LLMError, RecordingError, ReplayMissError
 from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.llm.client import Client, Question
+from colt_pipeline.llm.recordings import read_intact, write
 from colt_pipeline.records import Message, ModelSpec, Reply
 from colt_pipeline.runs.stopwatch import Stopwatch
 
@@ -112,3 +115,98 @@ def test_a_broken_recording_is_refused_and_kept(tmp_path: Path) -> None:
         with pytest.raises(RecordingError, match="line 1: lacks occurrence"):
             Cassette(path, connect, Stopwatch())
     assert path.read_text() == '{"key": "k"}\n'
+
+
+def record(path: Path) -> list[str]:
+    """Three answers, of which two to one question."""
+    live = Cassette(path, lambda provider: CountingClient(), Stopwatch())
+    texts = [ask(live, question("a")), ask(live, question("a"), 1), ask(live, question("a"), model=LARGE)]
+    live.close()
+    return texts
+
+
+def replayed(path: Path) -> list[str]:
+    replay = Cassette(path, None, Stopwatch())
+    return [ask(replay, question("a")), ask(replay, question("a"), 1), ask(replay, question("a"), model=LARGE)]
+
+
+OPEN = """
+import sys
+from pathlib import Path
+from colt_pipeline.errors import JournalError
+from colt_pipeline.llm.cassette import Cassette
+from colt_pipeline.runs.stopwatch import Stopwatch
+path = Path(sys.argv[1])
+print(len(Cassette(path, None, Stopwatch())._entries))
+try:
+    Cassette(path, lambda provider: None, Stopwatch())
+except JournalError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_two_processes_cannot_record_into_one_cassette_but_one_may_replay_it(tmp_path: Path) -> None:
+    path = tmp_path / "llm.jsonl"
+    command = [sys.executable, "-c", OPEN, str(path)]
+    live = Cassette(path, lambda provider: CountingClient(), Stopwatch())
+    ask(live, question("a"))
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1 and refused.stdout == "1\n"
+    assert refused.stderr.startswith(f"{path} is in use by another process")
+    ask(live, question("b"))
+    live.close()
+    taken = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (taken.returncode, taken.stdout) == (0, "2\n")
+
+
+def test_a_packed_recording_replays_the_same_and_takes_no_answers(tmp_path: Path) -> None:
+    path, packed = tmp_path / "llm.jsonl", tmp_path / "llm.jsonl.gz"
+    texts = record(path)
+    write(packed, (entry.fields for entry in read_intact(path).entries))
+    assert replayed(path) == texts
+    path.unlink()
+    assert replayed(path) == texts
+    with pytest.raises(ReplayMissError, match=r"llm\.jsonl\.gz: no answer .* line 4 on they differ"):
+        ask(Cassette(path, None, Stopwatch()), question("b"))
+    with pytest.raises(RecordingError, match=r"llm\.jsonl\.gz is packed .*`gunzip` it first"):
+        Cassette(path, never, Stopwatch())
+    assert not path.exists()
+    packed.write_bytes(packed.read_bytes()[:-9])
+    with pytest.raises(JournalError, match="not a valid gzip file"):
+        Cassette(path, None, Stopwatch())
+
+
+def test_what_is_unpacked_is_read_first(tmp_path: Path) -> None:
+    path = tmp_path / "llm.jsonl"
+    texts = record(path)
+    (tmp_path / "llm.jsonl.gz").write_bytes(b"older")
+    assert replayed(path) == texts
+    Cassette(path, never, Stopwatch()).close()
+
+
+def test_without_its_questions_a_recording_replays_the_same_and_a_miss_says_why_it_knows_no_more(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "llm.jsonl"
+    texts = record(path)
+    entries = [entry.fields for entry in read_intact(path).entries]
+    write(path, (fields | {"lines": ""} for fields in entries))
+    assert replayed(path) == texts
+    replay = Cassette(path, None, Stopwatch())
+    with pytest.raises(ReplayMissError, match="Which line differs cannot be told, for the questions were pruned"):
+        ask(replay, question("b"))
+    with pytest.raises(ReplayMissError, match=r"occurrence 2 \(recorded: 2\)"):
+        ask(replay, question("a"), 2)
+    write(path, [*(fields | {"lines": ""} for fields in entries[:2]), entries[2]])
+    with pytest.raises(ReplayMissError, match="nearest is entry 3, of large; from line 4 on"):
+        ask(Cassette(path, None, Stopwatch()), question("b"))
+
+
+def test_answers_that_a_run_did_not_use_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "llm.jsonl"
+    record(path)
+    replay = Cassette(path, None, Stopwatch())
+    small, large = (Question(model, question("a"), SAMPLING).key for model in (SMALL, LARGE))
+    assert replay.unused({}) == 3
+    assert replay.unused({small: 1}) == 2
+    assert replay.unused({small: 2, large: 1, "other": 5}) == 0

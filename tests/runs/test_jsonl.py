@@ -1,12 +1,14 @@
 """Append-only files: what was written survives, what is broken is named."""
 
+import fcntl
+import gzip
 import os
 from pathlib import Path
 
 import pytest
 
 from colt_pipeline.errors import JournalError
-from colt_pipeline.runs.jsonl import JsonLines, read_lines
+from colt_pipeline.runs.jsonl import JsonLines, locked, read_lines
 
 
 def test_appended_records_come_back(tmp_path: Path) -> None:
@@ -45,6 +47,42 @@ def test_two_writers_are_refused(tmp_path: Path) -> None:
     with JsonLines(path), pytest.raises(JournalError, match="in use by another process"):
         JsonLines(path)
     JsonLines(path).close()
+
+
+def test_a_file_that_was_replaced_before_the_lock_was_got_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file.jsonl"
+    path.write_bytes(b'{"a":1}\n')
+
+    def replace(*_: object) -> None:
+        path.rename(tmp_path / "before")
+        path.write_bytes(b"")
+
+    monkeypatch.setattr(fcntl, "flock", replace)
+    with pytest.raises(JournalError, match="in use by another process"):
+        JsonLines(path)
+
+
+def test_a_locked_file_takes_no_writer_and_a_written_one_is_not_locked(tmp_path: Path) -> None:
+    path = tmp_path / "file.jsonl"
+    with pytest.raises(JournalError, match="cannot read"), locked(path):
+        pass
+    with JsonLines(path), pytest.raises(JournalError, match="in use by another process"), locked(path):
+        pass
+    with locked(path), pytest.raises(JournalError, match="in use by another process"):
+        JsonLines(path)
+    JsonLines(path).close()
+
+
+def test_a_packed_file_is_read_like_any_other(tmp_path: Path) -> None:
+    path = tmp_path / "file.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"a":1}\n{"b":2}\n'))
+    assert read_lines(path) == [{"a": 1}, {"b": 2}]
+    for damaged in (b"plain", path.read_bytes()[:-1], path.read_bytes()[:12] + b"\xff" * 30):
+        path.write_bytes(damaged)
+        with pytest.raises(JournalError, match=r"file\.jsonl\.gz: not a valid gzip file"):
+            read_lines(path)
 
 
 def test_nan_is_refused_before_anything_is_written(tmp_path: Path) -> None:
