@@ -9,7 +9,8 @@ from colt_pipeline.config import PromptConfig
 from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.llm.client import Question
 from colt_pipeline.llm.parse import parse
-from colt_pipeline.llm.prompt import render
+from colt_pipeline.llm.prompt import ORDERS, render
+from colt_pipeline.llm.schema import answer_schema
 from colt_pipeline.records import Answer, ModelSpec, PromptContext
 
 
@@ -23,13 +24,19 @@ class Proposer:
         self._prompt = prompt
         self._seed = seed
 
+    def question(self, model: ModelSpec, context: PromptContext) -> Question:
+        """What `model` is asked about `context`; the order of the offer is in the messages, and so in the key."""
+        offer = ORDERS[self._prompt.order](context, self._seed)
+        schema = answer_schema(offer) if model.json_schema else None
+        return Question(model, render(offer, self._prompt.code), self._sampling, schema)
+
     def ask(self, model: ModelSpec, context: PromptContext, occurrences: Mapping[str, int]) -> Answer:
         """One call; `occurrences` counts how often each key was asked in this run.
 
         Raises:
             ReplayMissError, LLMError: see Cassette.answer.
         """
-        question = Question(model, render(context), self._sampling)
+        question = self.question(model, context)
         occurrence = occurrences.get(question.key, 0)
         reply = self._cassette.answer(question, occurrence)
         offered = [name for name, _ in context.transformations]
