@@ -1,22 +1,33 @@
 """Untrusted text -> Proposal or typed Rejection.
 
 Reasoning blocks and fences are dropped, the first JSON object is taken, names match exactly (case aside) against what
-was offered. Nothing is guessed: ``gpt-4`` is not ``gpt-5.2``, and nothing is evaluated.
+was offered. Nothing is guessed: ``gpt-4`` is not ``gpt-5.2``, broken JSON is not mended, and nothing is evaluated. The
+time is linear in the length of the text.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
+import string
 from collections.abc import Sequence
 from typing import Any
 
 from colt_pipeline.records import Edit, Proposal, Rejection, Reply, Site
 
 _REASONING = re.compile(r"<(think|thinking|reasoning|thought)>.*?(</\1>|\Z)", re.DOTALL | re.IGNORECASE)
-_ORPHAN_CLOSE = re.compile(r"\A.*?</(think|thinking|reasoning|thought)>", re.DOTALL | re.IGNORECASE)
-_MAX_TRANSFORMATIONS = 16
+_ORPHAN_CLOSE = re.compile(r"\A.*</(think|thinking|reasoning|thought)>", re.DOTALL | re.IGNORECASE)
+_BRACE = re.compile(r"[{}]")
+_INVISIBLE = string.whitespace + "\ufeff\0"
+_MOST_BROKEN = 1000
+"""Broken objects after which no more are looked for: each costs a walk through the text."""
+_MOST_DIGITS = 18
+"""Digits of a whole number that can be a decision; Python refuses to read thousands of them."""
 _SHOWN = 120
+
+MAX_TRANSFORMATIONS = 16
+"""Entries of an answer that are read."""
 
 
 def parse(
@@ -26,9 +37,11 @@ def parse(
 
     `models` with one name means that no choice was asked for; without `sites` a transformation is a bare name.
     """
+    if reply.finish_reason == "transport":
+        return Rejection("transport", reply.text)
     if reply.finish_reason == "content_filter":
         return Rejection("refusal", "the provider withheld the answer")
-    text = _ORPHAN_CLOSE.sub("", _REASONING.sub("", reply.text)).strip()
+    text = _ORPHAN_CLOSE.sub("", _REASONING.sub("", reply.text)).strip(_INVISIBLE)
     if not text:
         return Rejection("truncated" if reply.finish_reason == "length" else "empty", "no text outside of reasoning")
     found = _first_object(text)
@@ -39,7 +52,7 @@ def parse(
     if not isinstance(names, list) or not names:
         return Rejection("not_json", 'no list "transformations" with at least one name')
     proposed = []
-    for item in names[:_MAX_TRANSFORMATIONS]:
+    for item in names[:MAX_TRANSFORMATIONS]:
         edit = _edit(item, transformations, sites)
         if isinstance(edit, Rejection):
             return edit
@@ -79,14 +92,18 @@ def _edit(item: object, transformations: Sequence[str], sites: Sequence[Site]) -
 
 def _first_object(text: str) -> dict[str, Any] | None:
     """The first JSON object in `text`, fences and prose around it aside."""
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(parse_int=_whole)
+    ends: dict[int, int] | None = None
     start = text.find("{")
-    while start >= 0:
+    for _ in range(_MOST_BROKEN):
+        if start < 0:
+            return None
         try:
             value, _ = decoder.raw_decode(text, start)
         except json.JSONDecodeError as error:
-            # On from where it broke: an object inside a broken one is not the answer.
-            start = text.find("{", max(error.pos, start + 1))
+            # On from where it broke or ends: an object inside a broken one is not the answer.
+            ends = _ends(text) if ends is None else ends
+            start = text.find("{", max(error.pos, ends.get(start, start) + 1))
             continue
         except RecursionError:
             return None
@@ -94,7 +111,26 @@ def _first_object(text: str) -> dict[str, Any] | None:
     return None
 
 
+def _ends(text: str) -> dict[int, int]:
+    """Position of each opening brace that is closed -> position of the brace that closes it."""
+    ends = {}
+    opened = []
+    for brace in _BRACE.finditer(text):
+        if brace[0] == "{":
+            opened.append(brace.start())
+        elif opened:
+            ends[opened.pop()] = brace.start()
+    return ends
+
+
+def _whole(digits: str) -> float:
+    return int(digits) if len(digits) <= _MOST_DIGITS else math.inf
+
+
 def _short(value: object) -> str:
-    shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    try:
+        shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        shown = "something nested too deeply"
     quoted = ascii(shown[:_SHOWN])
     return quoted if len(quoted) <= _SHOWN else quoted[:_SHOWN] + "..."

@@ -1,29 +1,64 @@
 """Prompt context -> chat messages (every item of the paper's appendix B, in our own words).
 
-The fixed part comes first, so that a provider's prompt cache can serve it.
+The fixed part comes first, so that a provider's prompt cache can serve it (not where the order is seeded).
 """
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from colt_pipeline.records import Message, PromptContext
+from colt_pipeline.llm.compact import shorten
+from colt_pipeline.records import Message, PromptContext, digest
 
 _TEMPLATES = Environment(
     loader=PackageLoader("colt_pipeline.llm"), undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False
 )
 
 
-def render(context: PromptContext) -> list[Message]:
+@dataclass(frozen=True)
+class Style:
+    """How much of the programs is shown, and by which templates."""
+
+    view: Callable[[PromptContext], PromptContext]
+    suffix: str
+    """Of the names of its templates."""
+
+
+STYLES: dict[str, Style] = {"full": Style(lambda context: context, ""), "compact": Style(shorten, "_compact")}
+"""``prompt.code`` -> style."""
+
+
+def render(context: PromptContext, code: str = "full") -> list[Message]:
     """System and user message.
 
     Raises:
         jinja2.UndefinedError: a template names something that the context does not have.
     """
-    values = {f.name: getattr(context, f.name) for f in fields(context)}
+    style = STYLES[code]
+    shown = style.view(context)
+    values = {f.name: getattr(shown, f.name) for f in fields(shown)}
     return [
-        {"role": role, "content": _TEMPLATES.get_template(f"{role}.j2").render(values).strip() + "\n"}
+        {"role": role, "content": _TEMPLATES.get_template(f"{role}{style.suffix}.j2").render(values).strip() + "\n"}
         for role in ("system", "user")
     ]
+
+
+def _seeded(context: PromptContext, seed: int) -> PromptContext:
+    """Transformations and models in an order that follows from (seed, context): a position favours no one for long."""
+    rng = np.random.default_rng([seed, int(digest(asdict(context)), 16)])
+    return replace(
+        context,
+        transformations=tuple(context.transformations[i] for i in rng.permutation(len(context.transformations))),
+        models=tuple(context.models[i] for i in rng.permutation(len(context.models))),
+    )
+
+
+ORDERS: dict[str, Callable[[PromptContext, int], PromptContext]] = {
+    "listed": lambda context, seed: context,
+    "seeded": _seeded,
+}
+"""``prompt.order`` -> (context, seed of the run) -> context in the order of the offer."""

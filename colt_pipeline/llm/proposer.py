@@ -9,8 +9,9 @@ from colt_pipeline.config import PromptConfig
 from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.llm.client import Question
 from colt_pipeline.llm.parse import parse
-from colt_pipeline.llm.prompt import render
+from colt_pipeline.llm.prompt import ORDERS, render
 from colt_pipeline.llm.redact import redacted
+from colt_pipeline.llm.schema import answer_schema
 from colt_pipeline.records import Answer, ModelSpec, PromptContext
 
 
@@ -24,14 +25,23 @@ class Proposer:
         self._prompt = prompt
         self._seed = seed
 
+    def question(self, model: ModelSpec, context: PromptContext) -> Question:
+        """What `model` is asked about `context`; the order of the offer is in the messages, and so in the key.
+
+        Whatever looks like a credential is taken out before the key is computed.
+        """
+        offer = ORDERS[self._prompt.order](context, self._seed)
+        schema = answer_schema(offer) if model.json_schema else None
+        messages = [{**m, "content": redacted(m["content"])} for m in render(offer, self._prompt.code)]
+        return Question(model, messages, self._sampling, schema)
+
     def ask(self, model: ModelSpec, context: PromptContext, occurrences: Mapping[str, int]) -> Answer:
         """One call; `occurrences` counts how often each key was asked in this run.
 
         Raises:
             ReplayMissError, LLMError: see Cassette.answer.
         """
-        messages = [{**message, "content": redacted(message["content"])} for message in render(context)]
-        question = Question(model, messages, self._sampling)
+        question = self.question(model, context)
         occurrence = occurrences.get(question.key, 0)
         reply = self._cassette.answer(question, occurrence)
         offered = [name for name, _ in context.transformations]

@@ -1,10 +1,12 @@
 """Untrusted answers: every verdict is typed, nothing is guessed."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import ROOT
 
 from colt_pipeline.llm.parse import parse
 from colt_pipeline.records import REJECTIONS, Edit, Proposal, Rejection, Reply, Site
@@ -101,6 +103,15 @@ def test_any_text_has_a_verdict_from_what_was_offered(text: str) -> None:
         assert {edit.name for edit in found.transformations} <= set(NAMES)
     else:
         assert found.kind in REJECTIONS and len(found.detail) < 500
+
+
+tokens = ["{", "}", "[", "]", '"', ":", ",", "\\", "<think>", "</think>", "NaN", "1", "-", "\ud800", "\0", *NAMES]
+
+
+@given(st.lists(st.sampled_from([*tokens, '"transformations"', '"next_model"', '"matmul.k"', GOOD])).map("".join))
+def test_any_heap_of_the_right_words_has_a_verdict(text: str) -> None:
+    found = parse(reply(text), NAMES, MODELS, SITES)
+    assert isinstance(found, Proposal) or found.kind in REJECTIONS
 
 
 @given(
@@ -204,3 +215,69 @@ def test_whatever_is_accepted_is_within_the_bounds_of_an_offered_site(entry: dic
         [edit] = found.transformations
         assert edit.name in NAMES
         assert edit.site is None or (edit.site in SITES and edit.site.fault(edit.decision) is None)
+
+
+BAD = [json.loads(line) for line in (ROOT / "tests/data/bad_answers.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("case", BAD, ids=[case["name"] for case in BAD])
+def test_bad_answers_as_they_come(case: dict[str, Any]) -> None:
+    """Texts of a megabyte included: a verdict that takes more than linear time would not end here."""
+    text = case["text"] * case.get("repeat", 1)
+    found = parse(reply(text, case["finish_reason"]), NAMES, MODELS, SITES)
+    if isinstance(found, Rejection):
+        shown: dict[str, Any] = {"kind": found.kind}
+        assert found.kind in REJECTIONS and len(found.detail) < 500
+    else:
+        edits = [str(edit) for edit in found.transformations]
+        shown = {"transformations": edits, "next_model": found.next_model, "flaw": found.flaw}
+    assert shown == case["verdict"]
+
+
+def test_a_failed_call_keeps_its_reason() -> None:
+    assert verdict("Timeout", "transport") == Rejection("transport", "Timeout")
+
+
+def test_an_entry_too_deep_to_be_shown_is_rejected_all_the_same() -> None:
+    for depth in range(100, 2000, 50):  # somewhere here reading and then writing meet the interpreter's limit
+        deep = "[" * depth + "]" * depth
+        found = parse(reply(f'{{"transformations": [{deep}]}}'), NAMES, MODELS, SITES)
+        assert isinstance(found, Rejection) and found.kind in ("unknown_transformation", "not_json")
+
+
+edits = st.one_of(
+    st.sampled_from(NAMES).map(Edit),
+    st.sampled_from([(2, 64), (4, 32), (128, 1)]).map(lambda factors: Edit("TileSize", K, factors)),
+    st.sampled_from(UNROLL.choices).map(lambda n: Edit("Unroll", UNROLL, (n,))),
+)
+
+
+def written(chosen: list[Edit], model: str) -> str:
+    """The answer that proposes this."""
+    entries = [
+        {"name": e.name, "site": e.site.label, "decision": json.loads(e.site.shown(e.decision))} if e.site else e.name
+        for e in chosen
+    ]
+    return json.dumps({"transformations": entries, "next_model": model})
+
+
+@given(st.lists(edits, min_size=1, max_size=16), st.sampled_from(MODELS))
+def test_what_was_offered_comes_back_as_proposed(chosen: list[Edit], model: str) -> None:
+    assert parse(reply(written(chosen, model)), NAMES, MODELS, SITES) == Proposal(tuple(chosen), model)
+
+
+@given(st.text().filter(lambda t: not {"{", "<"} & set(t)), st.text().filter(lambda t: "</" not in t))
+def test_text_around_an_object_changes_nothing(before: str, after: str) -> None:
+    assert verdict(before + GOOD + after) == verdict(GOOD)
+
+
+factors = st.sampled_from([-1, 0, 1, 2, 3, 4, 8, 16, 32, 64, 128])
+
+
+@given(st.lists(factors, max_size=3) | factors)
+def test_a_decision_is_accepted_exactly_within_its_bounds(decision: list[int] | int) -> None:
+    numbers = tuple(decision) if isinstance(decision, list) else (decision,)
+    for site in SITES:
+        found = decided({"name": site.transformation, "site": site.label, "decision": decision})
+        within = bool(numbers) and site.fault(numbers) is None
+        assert (found == Proposal((Edit(site.transformation, site, numbers),), "qwen3-8b")) == within

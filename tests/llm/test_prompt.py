@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 from jinja2 import UndefinedError
 
+from colt_pipeline.checks import PROMPT_CODES, PROMPT_ORDERS
 from colt_pipeline.llm import prompt
 from colt_pipeline.records import ModelView, ProgramView, PromptContext, Site, digest
 
@@ -120,3 +121,27 @@ def test_sites_change_with_the_program_and_so_belong_to_the_user_message() -> No
 def test_a_target_without_hardware_facts_ends_its_line_as_before() -> None:
     gpu = text(dataclasses.replace(WITH_SITES, hardware=""))
     assert "Target: CPU through LLVM, mcpu znver4, 2 cores.\n" in gpu and "## Sites" in gpu
+
+
+def test_every_choice_of_the_configuration_has_its_row() -> None:
+    assert tuple(prompt.STYLES) == PROMPT_CODES
+    assert tuple(prompt.ORDERS) == PROMPT_ORDERS
+
+
+def test_a_listed_order_is_that_of_the_context() -> None:
+    assert prompt.ORDERS["listed"](CONTEXT, 3) is CONTEXT
+
+
+def test_a_seeded_order_follows_from_seed_and_context_and_offers_the_same() -> None:
+    seeded = prompt.ORDERS["seeded"]
+    names = tuple((letter, "words") for letter in "abcdef")
+    contexts = [dataclasses.replace(CONTEXT, transformations=names, depth=depth) for depth in range(40)]
+    found = [seeded(context, 0) for context in contexts]
+    assert found == [seeded(context, 0) for context in contexts]
+    assert found != [seeded(context, 1) for context in contexts]
+    for context, shown in zip(contexts, found, strict=True):
+        assert sorted(shown.transformations) == sorted(context.transformations)
+        assert set(shown.models) == set(context.models)
+        assert dataclasses.replace(shown, transformations=names, models=context.models) == context
+    assert {shown.transformations[0] for shown in found} == set(names)
+    assert {shown.models[0] for shown in found} == set(CONTEXT.models)
