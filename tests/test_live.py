@@ -81,11 +81,8 @@ def test_a_live_run_replays_without_server_and_key_and_the_key_is_nowhere(tmp_pa
         chosen = overrides(server)
         done = ran(live, *chosen)
     assert done.returncode == 0, done.stderr
-    assert (
-        "stand-in" not in done.stderr + done.stdout
-        and "http" not in done.stdout
-        and "LLM backend: local" in done.stdout
-    )
+    assert "stand-in" not in done.stderr + done.stdout and "http" not in done.stdout
+    assert "LLM backend: local" in done.stdout
     again = ran(moved(live, replayed), *chosen, "record=replay", TEST_KEY="")
     assert again.returncode == 0, again.stderr
     assert journal(live) == journal(replayed)

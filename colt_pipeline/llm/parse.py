@@ -14,6 +14,7 @@ import string
 from collections.abc import Sequence
 from typing import Any
 
+from colt_pipeline.llm.client import TRANSPORT
 from colt_pipeline.records import Edit, Proposal, Rejection, Reply, Site
 
 _REASONING = re.compile(r"<(think|thinking|reasoning|thought)>.*?(</\1>|\Z)", re.DOTALL | re.IGNORECASE)
@@ -37,7 +38,7 @@ def parse(
 
     `models` with one name means that no choice was asked for; without `sites` a transformation is a bare name.
     """
-    if reply.finish_reason == "transport":
+    if reply.finish_reason == TRANSPORT:
         return Rejection("transport", reply.text)
     if reply.finish_reason == "content_filter":
         return Rejection("refusal", "the provider withheld the answer")
