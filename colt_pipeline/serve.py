@@ -1,8 +1,8 @@
-"""Serve a model file, OpenAI-compatible, to this machine only: ``python -m colt_pipeline.serve MODEL.gguf --port 8080``.
+"""Serve a model file, OpenAI-compatible, to this machine only: ``python -m colt_pipeline.serve MODEL.gguf``.
 
 MODEL is a GGUF file, or the name of a model that a Python package carries: ``smollm2``. Prints the base URL once the
 model answers. One process serves one model; it ends on SIGINT or SIGTERM, and when the process that started it is gone.
-Needs the optional dependency xllamacpp.
+Needs xllamacpp: ``pip install -c constraints.txt -e '.[local-llm]'``.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def model_file(model: str) -> Path:
         raise ConfigError(f"no model file {model}; give a GGUF file or one of: {', '.join(PACKAGED)}")
     with path.open("rb") as file:
         if file.read(len(_MAGIC)) != _MAGIC:
-            raise ConfigError(f"{path} is not a GGUF file (it does not begin with GGUF); other formats cannot be served")
+            raise ConfigError(f"{path} does not begin with GGUF; only GGUF files can be served")
     return path
 
 
@@ -85,12 +85,15 @@ def serve(path: Path, port: int, threads: int, context: int) -> None:
     """Serve until a signal ends this process, or its parent is gone; port 0: any free one; `context` in tokens.
 
     Raises:
-        StackError: xllamacpp is missing.
         ConfigError: the port cannot be used, or the model cannot be loaded.
+        StackError: xllamacpp is missing.
     """
     parent = os.getppid()
-    llama = _llama()
     _check_port(port)
+    llama = _llama()
+    # Nothing is left to tidy up, so both end the process at once, also while it loads a model or writes an answer.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
     params = llama.CommonParams()
     params.hostnames = [_HOST]
     params.port = port
@@ -102,6 +105,7 @@ def serve(path: Path, port: int, threads: int, context: int) -> None:
     # The cache makes an answer depend on what was asked before it, in its last digits and so in its text.
     params.cache_prompt = False
     params.cache_ram_mib = 0
+    params.fit_params = False  # would load the model twice, to see whether it fits into a GPU
     params.ui = False
     params.verbosity = _ERRORS_ONLY
     try:
@@ -170,6 +174,13 @@ def serving(
             child.terminate()
 
 
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is below 1")
+    return number
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve; exit status 1 with a message when that is not possible."""
     parser = argparse.ArgumentParser(
@@ -177,14 +188,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("model", metavar="MODEL", help=f"a GGUF file, or one of: {', '.join(PACKAGED)}")
     parser.add_argument("--port", type=int, default=8080, help="0: any free one (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="of the processor (default: %(default)s)")
+    parser.add_argument("--threads", type=_at_least_one, default=1, help="of the processor (default: %(default)s)")
     parser.add_argument(
-        "--context", type=int, default=8192, help="tokens of prompt and answer together (default: %(default)s)"
+        "--context", type=_at_least_one, default=8192, help="tokens, prompt and answer (default: %(default)s)"
     )
     arguments = parser.parse_args(argv)
-    # Nothing is left to tidy up, so both end the process at once, also while it loads a model or writes an answer.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
     try:
         serve(model_file(arguments.model), arguments.port, arguments.threads, arguments.context)
     except ColtError as error:
