@@ -37,7 +37,7 @@ _WAY_OUT = {
 }
 """Status -> what a person has to mend."""
 _NO_QUOTA = ("insufficient_quota", "billing_hard_limit_reached")
-_OVERFLOW = ("context_length_exceeded", "exceed_context_size", "context size", "context length", "maximum context")
+_OVERFLOW = ("context_length_exceeded", "exceed_context_size_error", "context size", "context length")
 _LONGEST_WAIT_SECS = 600.0
 
 
