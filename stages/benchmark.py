@@ -8,6 +8,7 @@ search       searches at equal samples, advanced in turn: their runs, for aggreg
 growth       does a long search slow down, and how much memory it takes
 limits       what the best recorded schedules reach of this machine's peak and bandwidth
 torch        the best recorded schedules beside PyTorch
+answers      a live model asked the prompts of a recorded run: valid answers, with and without a schema, and their order
 """
 
 from __future__ import annotations
@@ -21,7 +22,19 @@ from pathlib import Path
 from colt_pipeline.errors import ColtError
 from colt_pipeline.tune import interruptible
 from colt_pipeline.workloads import WORKLOADS
-from stages.benchmarks import Options, Row, faults, growth, limits, measurement, overhead, pytorch, queue, search
+from stages.benchmarks import (
+    Options,
+    Row,
+    answers,
+    faults,
+    growth,
+    limits,
+    measurement,
+    overhead,
+    pytorch,
+    queue,
+    search,
+)
 
 BENCHMARKS: dict[str, tuple[Callable[[Options], list[Row]], tuple[str, ...], int]] = {
     "overhead": (overhead.rows, tuple(WORKLOADS)[:5], 0),
@@ -32,9 +45,10 @@ BENCHMARKS: dict[str, tuple[Callable[[Options], list[Row]], tuple[str, ...], int
     "growth": (growth.rows, ("llama3_8b_attention",), 1000),
     "limits": (limits.rows, (), 0),
     "torch": (pytorch.rows, (), 0),
+    "answers": (answers.rows, ("llama3_8b_attention",), 12),
 }
 """Name -> what makes its rows, default workloads (none: all with a finished run), default number of candidates."""
-EXPERIMENTS = {"search": "search"}
+EXPERIMENTS = {"search": "search", "answers": "local"}
 """Name -> experiment, if it is not cpu."""
 
 

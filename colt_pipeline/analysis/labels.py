@@ -19,6 +19,8 @@ WORKLOAD_TITLES = {
     "flux_attention": "FLUX attention",
     "flux_conv": "FLUX convolution",
     "llama4_scout_mlp": "Llama-4-Scout MLP",
+    "batched_matmul_nt": "Batched matmul",
+    "depthwise_conv": "Depthwise convolution",
 }
 MODEL_SETS = ("small", "large", "2", "4", "8")
 

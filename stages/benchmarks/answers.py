@@ -1,0 +1,134 @@
+"""What a live model answers to the prompts of a recorded run: how often validly, and how far it follows their order.
+
+The contexts come from a replay of the run; each is asked anew, with and without a JSON schema that constrains the
+answer, and with transformations and models offered in two other orders. Nothing is recorded.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+
+from colt_pipeline.assemble import assemble
+from colt_pipeline.config import Config
+from colt_pipeline.errors import ConfigError
+from colt_pipeline.llm.client import Client, Question
+from colt_pipeline.llm.openai_client import OpenAIClient
+from colt_pipeline.llm.parse import parse
+from colt_pipeline.llm.prompt import ORDERS, render
+from colt_pipeline.llm.schema import answer_schema
+from colt_pipeline.records import Answer, ModelSpec, PromptContext, Proposal
+from colt_pipeline.search.loop import search
+from colt_pipeline.search.world import ProposerLike
+from stages.benchmarks import Options, Row, composed
+
+
+@dataclass(frozen=True)
+class Condition:
+    """How the contexts are asked."""
+
+    constrained: bool
+    """By a JSON schema."""
+    order_seed: int
+
+
+CONDITIONS: dict[str, Condition] = {
+    "schema": Condition(True, 1),
+    "schema, another order": Condition(True, 2),
+    "free": Condition(False, 1),
+}
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One answer, beside what was on offer."""
+
+    offered: tuple[str, ...]
+    names: tuple[str, ...]
+    """Of the proposed transformations; empty if the answer was no proposal."""
+    kind: str
+    """``valid`` or the kind of the rejection."""
+    secs: float
+    prompt_tokens: int
+
+
+def rows(options: Options) -> list[Row]:
+    """One row per condition, over the first `candidates` contexts of the run.
+
+    Raises:
+        ConfigError: the run's model is a stand-in.
+        ColtError: there is no such recording, or no such server.
+    """
+    chosen = [f"experiment={options.experiment}", *(f"workload={w}" for w in options.workloads[:1]), *options.overrides]
+    config = composed([*chosen, "record=replay"])
+    model = config.model_specs[0]
+    if model.provider not in config.providers:
+        raise ConfigError(f"{model.name} is answered by {model.provider}; this asks live models, see conf/providers")
+    contexts = _contexts(config, options.results)[: options.candidates]
+    client = OpenAIClient(model.provider, config.providers[model.provider])
+    heard = {name: _ask(client, config, model, contexts, how) for name, how in CONDITIONS.items()}
+    same = _agreement(heard["schema"], heard["schema, another order"])
+    return [{**_row(name, model, answers), "same_under_another_order": same} for name, answers in heard.items()]
+
+
+def _row(condition: str, model: ModelSpec, answers: Sequence[Heard]) -> Row:
+    """Shares of all answers, and of the valid ones."""
+    valid = [a for a in answers if a.names]
+    return {
+        "model": model.name,
+        "condition": condition,
+        "answers": len(answers),
+        "valid": round(fmean(bool(a.names) for a in answers), 3),
+        "rejections": " ".join(sorted({a.kind for a in answers if not a.names})) or "-",
+        "first_is_first_offered": round(fmean(a.names[0] == a.offered[0] for a in valid), 3) if valid else None,
+        "first_by_chance": round(fmean(1 / len(a.offered) for a in valid), 3) if valid else None,
+        "secs_per_call": round(fmean(a.secs for a in answers), 2),
+        "prompt_tokens": round(fmean(a.prompt_tokens for a in answers)),
+    }
+
+
+def _agreement(first: Sequence[Heard], second: Sequence[Heard]) -> float:
+    """Share of contexts where the same set of names was proposed."""
+    return round(fmean(set(a.names) == set(b.names) for a, b in zip(first, second, strict=True)), 3)
+
+
+def _ask(
+    client: Client, config: Config, model: ModelSpec, contexts: Sequence[PromptContext], how: Condition
+) -> list[Heard]:
+    return [_heard(client, config, model, ORDERS["seeded"](context, how.order_seed), how) for context in contexts]
+
+
+def _heard(client: Client, config: Config, model: ModelSpec, offer: PromptContext, how: Condition) -> Heard:
+    schema = answer_schema(offer) if how.constrained else None
+    reply = client.complete(Question(model, render(offer, config.prompt.code), config.llm.sampling, schema), 0)
+    offered = tuple(name for name, _ in offer.transformations)
+    verdict = parse(reply, offered, [m.name for m in offer.models], offer.sites)
+    names = tuple(edit.name for edit in verdict.transformations) if isinstance(verdict, Proposal) else ()
+    kind = "valid" if isinstance(verdict, Proposal) else verdict.kind
+    return Heard(offered, names, kind, reply.latency_secs, reply.prompt_tokens)
+
+
+def _contexts(config: Config, results: Path) -> list[PromptContext]:
+    """What the model of a recorded run was told, call by call."""
+    with tempfile.TemporaryDirectory() as scratch:
+        (Path(scratch) / "recordings").symlink_to((results / "recordings").resolve())
+        with assemble(replace(config, results=scratch)) as job:
+            listening = _Listening(job.world.proposer)
+            for _ in search(replace(job.world, proposer=listening), job.journal, job.state):
+                pass
+    return listening.contexts
+
+
+class _Listening:
+    """Passes questions on, and keeps their contexts."""
+
+    def __init__(self, proposer: ProposerLike) -> None:
+        self._proposer = proposer
+        self.contexts: list[PromptContext] = []
+
+    def ask(self, model: ModelSpec, context: PromptContext, occurrences: Mapping[str, int]) -> Answer:
+        self.contexts.append(context)
+        return self._proposer.ask(model, context, occurrences)
