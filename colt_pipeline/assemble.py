@@ -88,6 +88,7 @@ class Job:
     state: State
     world: World[Program]
     cassette: Cassette
+    budget: Budget
     prices: Prices
     """Of the recording, if it has any."""
     breeder: Breeder | None
@@ -182,9 +183,20 @@ def assemble(config: Config, connect_measurer: Callable[[Workload], Measurer] | 
             breeder=breeder,
         )
         state = State(models, config.search)
-        prices = recorded_prices(place.directory, prices)
         yield Job(
-            config, workload, rundir, journal, state, world, cassette, prices, breeder, evaluator, target, place.words
+            config=config,
+            workload=workload,
+            rundir=rundir,
+            journal=journal,
+            state=state,
+            world=world,
+            cassette=cassette,
+            budget=budget,
+            prices=recorded_prices(place.directory, prices),
+            breeder=breeder,
+            evaluator=evaluator,
+            target=target,
+            source=place.words,
         )
 
 

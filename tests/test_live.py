@@ -178,3 +178,29 @@ def test_a_replay_builds_no_client(composed: Compose, tmp_path: Path, monkeypatc
     moved(tmp_path / "live", tmp_path / "replayed")
     run(composed(*chosen, f"results={tmp_path / 'replayed'}", "record=replay"))
     assert journal(tmp_path / "live") == journal(tmp_path / "replayed")
+
+
+def test_a_live_model_is_asked_again_in_other_orders_with_and_without_a_schema(tmp_path: Path) -> None:
+    with misbehaving() as server:
+        server.text = ANSWER
+        chosen = overrides(server, "pretraining=none")
+        assert ran(tmp_path, *chosen).returncode == 0
+        before = len(server.requests)
+        command_line = ["answers", "--out", str(tmp_path), "--results", str(tmp_path), "--experiment", "adhoc"]
+        asked = [*command_line, "--workload", "deepseek_r1_moe", "--candidates", "3", *chosen]
+        env = {"TEST_KEY": KEY, "PATH": os.environ["PATH"]}
+        done = subprocess.run(
+            [sys.executable, "-m", "stages.benchmark", *asked], cwd=ROOT, capture_output=True, text=True, env=env
+        )
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader((tmp_path / "answers.csv").read_text().splitlines()))
+    assert [(r["condition"], r["answers"], r["valid"]) for r in rows] == [
+        ("schema", "3", "1.0"),
+        ("schema, another order", "3", "1.0"),
+        ("free", "3", "1.0"),
+    ]
+    assert rows[0]["same_under_another_order"] == "1.0", "this server always says the same"
+    assert 0 < float(rows[0]["first_by_chance"]) < 1
+    requests = server.requests[before:]
+    assert ["response_format" in r for r in requests] == [True] * 6 + [False] * 3
+    assert requests[0]["messages"] != requests[3]["messages"]

@@ -20,8 +20,8 @@ from colt_pipeline.runs.budget import Budget, Tokens
 
 _MOST_IN_A_ROW = 5
 _backoff = wait_random_exponential(multiplier=1, max=60)
-_CHARACTERS_PER_TOKEN = 2
-"""Fewer than any tokenizer has on code, for a bound."""
+_FEWEST_PER_TOKEN, _MOST_PER_TOKEN = 2, 8
+"""Characters; what tokenizers make of prompts lies between."""
 
 
 class Caller:
@@ -64,6 +64,12 @@ class Caller:
         return reply
 
     def _attempt(self, question: Question, occurrence: int) -> Reply:
+        model, characters = question.model, sum(len(message["content"]) for message in question.messages)
+        if 0 < model.context_length < characters // _MOST_PER_TOKEN:
+            raise CallError(
+                f"context overflow: {characters} characters cannot fit into the {model.context_length} tokens of "
+                f"{model.name}; nothing was sent"
+            )
         with self._budget.attempt(question.model.name, most(question)) as bill:
             reply = self._client.complete(question, occurrence)
             bill.tokens = Tokens(reply.prompt_tokens, reply.completion_tokens)
@@ -73,7 +79,7 @@ class Caller:
 def most(question: Question) -> Tokens:
     """A bound of what a question may cost."""
     characters = sum(len(message["content"]) for message in question.messages)
-    return Tokens(characters // _CHARACTERS_PER_TOKEN, int(question.sampling["max_tokens"]))
+    return Tokens(characters // _FEWEST_PER_TOKEN, int(question.sampling["max_tokens"]))
 
 
 def _wait_secs(state: RetryCallState) -> float:

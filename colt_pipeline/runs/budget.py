@@ -111,6 +111,16 @@ class Budget:
         self._earlier = Spent()
         self._records: list[dict[str, Any]] = []
         self._begin = 0.0
+        self._attempts = 0
+
+    @property
+    def spent(self) -> Spent:
+        """What the run's live calls have cost, in all sessions; nothing before the first call of this one."""
+        if self._file is None:
+            return Spent()
+        now = spent(self._records)
+        hours = (self._clock() - self._begin) / _SECS_PER_HOUR
+        return self._earlier + Spent(now.calls, now.tokens, now.usd, hours)
 
     @contextmanager
     def attempt(self, model: str, most: Tokens) -> Iterator[Bill]:
@@ -125,7 +135,7 @@ class Budget:
         if self._file is None:
             self._open()
         bill = Bill(most)
-        number = sum("prices" not in r for r in self._records)
+        number, self._attempts = self._attempts, self._attempts + 1
         with self._together() if self._limits.sweep != _NO_LIMITS else nullcontext():
             self._allow(model, most)
             self._write(number, model, most)
@@ -159,9 +169,7 @@ class Budget:
 
     def _allow(self, model: str, most: Tokens) -> None:
         price = self._prices[model]
-        hours = (self._clock() - self._begin) / _SECS_PER_HOUR
-        now = spent(self._records)
-        own = self._earlier + Spent(now.calls, now.tokens, now.usd, hours)
+        own = self.spent
         next_call = Spent(1, most.prompt + most.completion, 0.0 if price is None else most.usd(price), 0.0)
         _refuse_beyond(self._limits.run, "run", own, next_call)
         if self._limits.sweep != _NO_LIMITS:

@@ -159,6 +159,14 @@ def test_a_server_that_is_not_there_is_named_and_costs_nothing(tmp_path: Path) -
     assert (setting.spent.calls, setting.spent.tokens) == (3, 0)
 
 
+def test_a_prompt_that_cannot_fit_is_not_sent(tmp_path: Path) -> None:
+    with misbehaving() as server:
+        setting = Setting(server, tmp_path)
+        reply = setting.caller.complete(question(dataclasses.replace(MODEL, context_length=10)), 0)
+    assert reply.finish_reason == "transport" and "context overflow: 100 characters" in reply.text
+    assert not server.requests and not setting.path.exists()
+
+
 def test_the_request_holds_what_the_configuration_says(tmp_path: Path) -> None:
     schema = {"type": "object"}
     model = dataclasses.replace(MODEL, extra={"reasoning_effort": "low"})
