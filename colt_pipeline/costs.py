@@ -7,7 +7,6 @@ from pathlib import Path
 
 from colt_pipeline.config import Config, PricesConfig
 from colt_pipeline.events import Call, Event, Stepped
-from colt_pipeline.records import EMBEDDED, RANDOM
 from colt_pipeline.runs.budget import FILE, Tokens
 from colt_pipeline.runs.jsonl import read_lines
 from colt_pipeline.search.outcome import Cost
@@ -16,10 +15,9 @@ Prices = Mapping[str, PricesConfig | None]
 
 
 def configured_prices(config: Config) -> Prices:
-    """Model -> what it costs; None for a model without a price, and for one that a stand-in plays."""
-    unpaid = (EMBEDDED, RANDOM)
-    models = config.model_specs if config.search.proposer != "none" else ()
-    return {m.name: None if m.provider in unpaid else config.models[m.name].prices for m in models}
+    """Live model -> what it costs, None for one without a price. Stand-ins and random answers are not paid for."""
+    models = [m for m in config.model_specs if m.provider in config.providers]
+    return {model.name: config.models[model.name].prices for model in models}
 
 
 def recorded_prices(recording: Path, otherwise: Prices) -> Prices:

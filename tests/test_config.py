@@ -7,6 +7,7 @@ from hydra.errors import ConfigCompositionException
 from support import ROOT, Compose
 
 from colt_pipeline.checks import SEARCH_CHOICES
+from colt_pipeline.costs import configured_prices
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import EMBEDDED
 
@@ -76,6 +77,40 @@ def test_every_default_model_is_a_labelled_stand_in(composed: Compose) -> None:
     assert {m.provider for m in composed("model_set=8").model_specs} == {EMBEDDED}
     live = composed("model_set=8", "stand_ins=false").model_specs
     assert {m.provider for m in live} == {"openai", "nscale"} and live[0].json_schema
+
+
+def test_only_live_models_have_prices(composed: Compose) -> None:
+    assert configured_prices(composed("model_set=8")) == {}
+    live = configured_prices(composed("model_set=2", "stand_ins=false"))
+    assert {name: price and price.date for name, price in live.items()} == {
+        "gpt-5.2": "2026-03",
+        "gpt-5-mini": "2026-03",
+    }
+    assert configured_prices(composed("model_set=local")) == {"smollm2-135m-instruct": None}
+    assert configured_prices(composed("search=evolutionary")) == {}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("llm.top_p=0", "llm.top_p=0.0 must lie above 0"),
+        ("llm.max_tokens=0", "llm.max_tokens=0 must be at least 1"),
+        ("budget.run.usd=-1", "budget.run.usd=-1.0 must be at least 0"),
+        ("budget.sweep.calls=many", "budget.sweep.calls"),
+        ("prompt.code=short", "prompt.code=short is unknown; choose one of: full, compact"),
+        ("prompt.order=random", "prompt.order=random is unknown; choose one of: listed, seeded"),
+        ("providers.nscale.base_url=nowhere", "providers.nscale.base_url=nowhere is no address"),
+        ("providers.nscale.base_url=http://example.org/v1", "would send the key of NSCALE_SERVICE_TOKEN unencrypted"),
+        ("providers.openai.base_url=https://me:secret@example.org/v1", "holds a user or password"),
+        ("providers.openai.attempts=0", "providers.openai.attempts=0 must be at least 1"),
+        ("models.qwen3-8b.provider=nowhere", "models.qwen3-8b.provider=nowhere is unknown; choose one of: embedded, "),
+    ],
+)
+def test_a_bad_setting_of_the_llm_side_names_key_value_and_way_out(
+    composed: Compose, override: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        composed("model_set=8", override)
 
 
 def test_the_identity_of_a_run_leaves_out_where_and_how_it_is_stored(composed: Compose) -> None:
