@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from support import Compose
 from test_tune import PROJECTION, HashMeasurer, play
 
-from colt_pipeline.config import PricesConfig
+from colt_pipeline.config import PricesConfig, RecordConfig
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.events import Stepped
 from colt_pipeline.runs.budget import Tokens
@@ -21,7 +22,7 @@ from stages.benchmarks.cost import Replayed, replayed, table
 
 pytestmark = pytest.mark.tvm
 
-SHORT = (*PROJECTION[1:], "search=paper", "search.warmup_samples=8", "samples=20")
+SHORT = (*PROJECTION[1:], "search=paper", "search.warmup_samples=8", "samples=16")
 PRICES = {
     "big": PricesConfig(input=2.0, output=10.0, date="", source=""),
     "little": PricesConfig(input=0.2, output=1.0, date="", source=""),
@@ -80,14 +81,13 @@ def test_a_model_without_a_price_is_a_message() -> None:
 def test_a_recorded_run_is_counted_as_the_models_would_be_asked(
     composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = {name: (PROJECTION[0], f"model_set={name}", *SHORT) for name in ("large", "4")}
-    jobs = {name: play(composed(*run), HashMeasurer) for name, run in runs.items()}
-    four = composed(*runs["4"], "record=replay")
+    four = composed(PROJECTION[0], "model_set=4", *SHORT, "record=replay")
+    job = play(replace(four, record=RecordConfig("missing")), HashMeasurer)
     counted = replayed(four)
 
-    calls = [call for event in jobs["4"].journal.events if isinstance(event, Stepped) for call in event.calls]
+    calls = [call for event in job.journal.events if isinstance(event, Stepped) for call in event.calls]
     full, compact = counted.calls["full"], counted.calls["compact"]
-    assert counted.samples == 20
+    assert counted.samples == 16
     assert {name: len(seen) for name, seen in full.items() if seen} == Counter(call.model for call in calls)
     for name, seen in full.items():
         recorded = [Tokens(call.prompt_tokens, call.completion_tokens) for call in calls if call.model == name]
@@ -100,17 +100,18 @@ def test_a_recorded_run_is_counted_as_the_models_would_be_asked(
         assert [t.completion for t in compact[name]] == [t.completion for t in seen]
 
     monkeypatch.setattr(cost, "ProcessPoolExecutor", ThisProcess)
-    monkeypatch.setattr(cost, "MODEL_SETS", tuple(runs))
+    monkeypatch.setattr(cost, "MODEL_SETS", ("4",))
+    monkeypatch.setattr(cost, "LARGE", "4")
+    monkeypatch.setattr(cost, "replayed", lambda _: counted)
     out = tmp_path / "out"
     command = ["cost", "--results", four.results, "--experiment", "adhoc", "--workload", four.workload.name]
     assert benchmark.main([*command, "--out", str(out), *SHORT]) == 0
     with (out / "cost.csv").open() as file:
         rows: list[dict[str, Any]] = list(csv.DictReader(file))
-    first = rows[2]
-    assert (first["workload"], first["model_set"], first["prompt"]) == (four.workload.name, "4", "full")
-    assert int(first["calls"]) == len(calls) * 1000 // 20
-    assert float(first["usd_est"]) < float(first["usd_if_longest_answers"])
-    assert [row["usd_over_large"] for row in rows[:2]] == ["1.0", "1.0"]
+    first = rows[0]
+    assert [(row["model_set"], row["prompt"]) for row in rows] == [("4", "full"), ("4", "compact")] * 2
+    assert (first["workload"], int(first["calls"])) == (four.workload.name, round(len(calls) * 1000 / 16))
+    assert 0 < float(first["usd_est"]) < float(first["usd_if_longest_answers"])
 
 
 def test_a_missing_recording_is_a_message_and_nothing_is_replayed(
