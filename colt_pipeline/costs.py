@@ -1,17 +1,32 @@
-"""What the answers of a run took: seconds and USD per model and kind of call, at the prices of its recording."""
+"""What the answers of a run took, per model and kind of call, at the prices of its recording; and an estimate ahead."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from colt_pipeline.config import Config, PricesConfig
+from colt_pipeline.errors import ConfigError
 from colt_pipeline.events import Call, Event, Stepped
 from colt_pipeline.runs.budget import FILE, Tokens
 from colt_pipeline.runs.jsonl import read_lines
 from colt_pipeline.search.outcome import Cost
 
 Prices = Mapping[str, PricesConfig | None]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What calls will take, all models together."""
+
+    calls: float = 0.0
+    prompt_tokens: float = 0.0
+    completion_tokens: float = 0.0
+    usd: float = 0.0
+
+    def __add__(self, other: Estimate) -> Estimate:
+        return Estimate(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
 def configured_prices(config: Config) -> Prices:
@@ -48,3 +63,28 @@ def _cost(calls: list[Call], llm_secs: Callable[[str, int], float], price: Price
         return None if price is None else round(tokens.usd(price), 9)
 
     return Cost(secs(calls), secs(altering), usd(calls), usd(altering))
+
+
+def estimate(calls: Mapping[str, float], tokens: Mapping[str, Sequence[Tokens]], prices: Prices) -> Estimate:
+    """What `calls` will take if they are on average like calls whose `tokens` are known or guessed; all by model.
+
+    Raises:
+        ConfigError: a model that will be called has no price, or no call of it is known.
+    """
+    total = Estimate()
+    for name, number in calls.items():
+        if not number:
+            continue
+        price, seen = prices.get(name), tokens.get(name, ())
+        if price is None:
+            raise ConfigError(f"an estimate in USD needs the prices of {name}; give models.{name}.prices")
+        if not seen:
+            raise ConfigError(f"an estimate of {number:g} calls of {name} needs the tokens of at least one")
+        share = number / len(seen)
+        total += Estimate(
+            calls=number,
+            prompt_tokens=share * sum(t.prompt for t in seen),
+            completion_tokens=share * sum(t.completion for t in seen),
+            usd=share * sum(t.usd(price) for t in seen),
+        )
+    return total

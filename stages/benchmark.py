@@ -9,6 +9,7 @@ growth       does a long search slow down, and how much memory it takes
 limits       what the best recorded schedules reach of this machine's peak and bandwidth
 torch        the best recorded schedules beside PyTorch
 answers      a live model asked the prompts of a recorded run: valid answers, with and without a schema, and their order
+cost         what 1000 samples would take of the models themselves: tokens and USD, estimated from recorded runs
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from stages.benchmarks import (
     Options,
     Row,
     answers,
+    cost,
     faults,
     growth,
     limits,
@@ -46,6 +48,7 @@ BENCHMARKS: dict[str, tuple[Callable[[Options], list[Row]], tuple[str, ...], int
     "limits": (limits.rows, (), 0),
     "torch": (pytorch.rows, (), 0),
     "answers": (answers.rows, ("llama3_8b_attention",), 12),
+    "cost": (cost.rows, tuple(WORKLOADS)[:5], 1000),
 }
 """Name -> what makes its rows, default workloads (none: all with a finished run), default number of candidates."""
 EXPERIMENTS = {"search": "search", "answers": "local"}
@@ -60,13 +63,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--experiment", help="a group of runs")
     parser.add_argument("--workload", "--workloads", type=_names, action="extend", help="repeatable, or with commas")
     parser.add_argument("--model-set", default="8")
-    parser.add_argument("--candidates", "--samples", type=int, help="programs to measure")
+    parser.add_argument("--candidates", "--samples", type=int, help="programs to measure; of cost: to scale to")
     parser.add_argument("--searches", type=_names, default=tuple(search.SEARCHES), help="of search: with commas")
     parser.add_argument("--seeds", type=_numbers, default=(0, 1, 2), help="of search: with commas")
     parser.add_argument("--runs", type=Path, help="where finished runs are; default: RESULTS/runs")
     parser.add_argument("--rounds", type=int, default=7, help="of what is measured side by side")
     parser.add_argument("--out", type=Path, required=True, help="directory to write")
-    parser.add_argument("overrides", nargs="*", help="of search and growth: for Hydra, such as record=replay")
+    parser.add_argument("overrides", nargs="*", help="of search, growth and cost: for Hydra, such as record=replay")
     given = parser.parse_intermixed_args(argv)
     make, workloads, candidates = BENCHMARKS[given.what]
     options = Options(

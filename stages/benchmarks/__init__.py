@@ -37,7 +37,7 @@ class Options:
     seeds: tuple[int, ...] = ()
     """Of `search`."""
     overrides: tuple[str, ...] = ()
-    """Of `search` and `growth`: for Hydra."""
+    """Of `search`, `growth` and `cost`: for Hydra."""
 
 
 def composed(overrides: Sequence[str]) -> Config:

@@ -1,0 +1,173 @@
+"""What the paper's protocol would take of real models: an estimate of tokens and USD, from recorded runs.
+
+The runs of an experiment are replayed; each call is counted as its model would be asked, with the full and with the
+compact prompt. Nothing is asked live. Every number is an estimate, for these reasons:
+
+- A token is taken as 4 characters. Where a model's answers can be constrained by a JSON schema, the schema counts as
+  part of the prompt, as providers count it; stand-ins are asked without one.
+- 48 recorded samples are scaled linearly to 1000, though prompts grow a little with the depth of the tree, the first
+  programs come without a call, and which model is called how often may shift.
+- Stand-ins answered. Their answers are a bare JSON object; models that reason write far more. So there is also the cost
+  if each answer were as long as llm.max_tokens allows, an upper bound for the answers.
+- The compact prompt is taken to get the calls and answers that the full one got.
+
+Failed calls that are tried again, and discounts for cached prompts, are left out.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+from colt_pipeline.assemble import assemble
+from colt_pipeline.config import Config, PromptConfig
+from colt_pipeline.costs import Estimate, Prices, configured_prices, estimate
+from colt_pipeline.evaluation.devices import usable_cores
+from colt_pipeline.llm.client import Question
+from colt_pipeline.llm.prompt import STYLES
+from colt_pipeline.llm.proposer import Proposer
+from colt_pipeline.place import find_place
+from colt_pipeline.records import Answer, ModelSpec, PromptContext, canonical_json
+from colt_pipeline.runs.budget import Tokens
+from colt_pipeline.search.loop import search
+from colt_pipeline.search.world import ProposerLike
+from colt_pipeline.workloads import build
+from stages.benchmarks import Options, Row, composed
+
+LARGE = "large"
+MODEL_SETS = ("small", LARGE, "2", "4", "8")
+_CHARACTERS_PER_TOKEN = 4
+
+Calls = Mapping[str, Sequence[Tokens]]
+"""Model -> tokens of each of its calls."""
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What the calls of one recorded run would take of the models themselves."""
+
+    samples: int
+    calls: Mapping[str, Calls]
+    """By the form of the prompt."""
+
+
+class CountingProposer:
+    """A proposer that notes the tokens of each call, in every form of the prompt."""
+
+    def __init__(self, inner: ProposerLike, forms: Mapping[str, Proposer], models: Mapping[str, ModelSpec]) -> None:
+        """`inner` answers; `forms`: form -> who words the question; `models`: name -> the model itself."""
+        self._inner = inner
+        self._forms = forms
+        self._models = models
+        self.calls: dict[str, dict[str, list[Tokens]]] = {form: {name: [] for name in models} for form in forms}
+
+    def ask(self, model: ModelSpec, context: PromptContext, occurrences: Mapping[str, int]) -> Answer:
+        answer = self._inner.ask(model, context, occurrences)
+        for form, proposer in self._forms.items():
+            question = proposer.question(self._models[model.name], context)
+            self.calls[form][model.name].append(Tokens(prompt_tokens(question), answer.reply.completion_tokens))
+        return answer
+
+
+def prompt_tokens(question: Question) -> int:
+    """Messages and schema of a question, estimated from their characters."""
+    characters = sum(len(message["content"]) for message in question.messages)
+    if question.answer_schema is not None:
+        characters += len(canonical_json(question.answer_schema))
+    return characters // _CHARACTERS_PER_TOKEN
+
+
+def rows(options: Options) -> list[Row]:
+    """One row per workload, model set and form of the prompt, then the sums over the workloads.
+
+    Raises:
+        ColtError: a recording is missing, or a model has no price.
+    """
+    configs = {
+        (workload, model_set): _config(options, workload, model_set)
+        for workload in options.workloads
+        for model_set in MODEL_SETS
+    }
+    for config in configs.values():  # before any is replayed
+        find_place(config, build(config.workload.name, config.workload.shape))
+    # Not by fork: TVM has threads.
+    with ProcessPoolExecutor(usable_cores(), get_context("spawn")) as processes:
+        runs = dict(zip(configs, processes.map(replayed, configs.values()), strict=True))
+    prices = {name: price for config in configs.values() for name, price in configured_prices(_real(config)).items()}
+    (longest_tokens,) = {config.llm.max_tokens for config in configs.values()}
+    return table(runs, options.candidates, prices, longest_tokens)
+
+
+def replayed(config: Config) -> Replayed:
+    """Replay a run in a directory of its own, and count.
+
+    Raises:
+        RecordingError: the recording does not answer what the run asks.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        (Path(scratch) / "recordings").symlink_to((Path(config.results) / "recordings").resolve())
+        with assemble(replace(config, results=scratch)) as job:
+            sampling, order = config.llm.sampling, config.prompt.order
+            forms = {form: Proposer(job.cassette, sampling, PromptConfig(form, order), config.seed) for form in STYLES}
+            models = {model.name: model for model in _real(config).model_specs}
+            proposer = CountingProposer(job.world.proposer, forms, models)
+            for _ in search(replace(job.world, proposer=proposer), job.journal, job.state):
+                pass
+            return Replayed(len(job.state.samples), proposer.calls)
+
+
+def table(runs: Mapping[tuple[str, str], Replayed], samples: int, prices: Prices, longest_tokens: int) -> list[Row]:
+    """Rows from the runs by (workload, model set), scaled to `samples`; `longest_tokens`: of the longest answer.
+
+    Raises:
+        ConfigError: a model has no price.
+    """
+    likely: dict[tuple[str, str, str], Estimate] = {}
+    longest: dict[tuple[str, str, str], Estimate] = {}
+    workloads = list(dict.fromkeys(workload for workload, _ in runs))
+    every = f"all {'five' if len(workloads) == 5 else len(workloads)}"
+    basis = _basis({run.samples for run in runs.values()}, samples)
+    for (workload, model_set), run in runs.items():
+        for form, calls in run.calls.items():
+            scaled = {name: len(seen) * samples / run.samples for name, seen in calls.items()}
+            long = {name: [Tokens(t.prompt, longest_tokens) for t in seen] for name, seen in calls.items()}
+            likely[workload, model_set, form] = estimate(scaled, calls, prices)
+            longest[workload, model_set, form] = estimate(scaled, long, prices)
+    for found in (likely, longest):
+        for (_, model_set, form), part in tuple(found.items()):
+            found[every, model_set, form] = found.get((every, model_set, form), Estimate()) + part
+    return [
+        {
+            "workload": workload,
+            "model_set": model_set,
+            "prompt": form,
+            "calls": round(total.calls),
+            "prompt_tokens_est": round(total.prompt_tokens),
+            "completion_tokens_est": round(total.completion_tokens),
+            "usd_est": round(total.usd, 4),
+            "usd_if_longest_answers": round(longest[workload, model_set, form].usd, 4),
+            "usd_over_large": round(total.usd / likely[workload, LARGE, form].usd, 4),
+            "basis": basis,
+        }
+        for (workload, model_set, form), total in likely.items()
+    ]
+
+
+def _basis(recorded: set[int], samples: int) -> str:
+    """Why a row is no measured number, in words that go with it."""
+    numbers = " or ".join(map(str, sorted(recorded)))
+    return f"estimate: stand-in LLMs, {numbers} samples scaled to {samples}, {_CHARACTERS_PER_TOKEN} characters a token"
+
+
+def _config(options: Options, workload: str, model_set: str) -> Config:
+    chosen = [f"experiment={options.experiment}", f"workload={workload}", f"model_set={model_set}"]
+    return composed([*chosen, f"results={options.results}", "record=replay", *options.overrides])
+
+
+def _real(config: Config) -> Config:
+    """The same run with the models themselves."""
+    return replace(config, stand_ins=False)
