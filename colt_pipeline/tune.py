@@ -117,7 +117,8 @@ def _progress(job: Job, elapsed_secs: float, resumed_at: int) -> None:
     who = "calls of stand-ins for" if EMBEDDED in {m.provider for m in job.world.models} else "calls"
     llm = f"{who} {calls}" if calls else "no LLM"
     spent = job.budget.spent
-    llm += f"  paid {spent.calls} requests, {spent.tokens} tokens, {spent.usd:.4f} USD" if spent.calls else ""
+    llm += f"  spent {spent.calls} requests, {spent.tokens} tokens" if spent.calls else ""
+    llm += f", {spent.usd:.4f} USD" if spent.usd else ""
     print(
         f"{config.run}  {done}/{config.samples} samples  best {speedup}  {llm}  ETA {left:.0f} s",
         file=sys.stderr,
