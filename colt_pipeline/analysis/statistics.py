@@ -30,7 +30,7 @@ from colt_pipeline.analysis.aggregate import IDS, Tidy
 from colt_pipeline.analysis.bootstrap import Array, Estimate, stratified_interquartile_mean, stratified_mean
 from colt_pipeline.analysis.searches import Searches, searches, wins
 
-SHARE = "interquartile mean of the share of the best speedup"
+SHARE = "share of the best speedup"
 AREA = "area under the curve"
 EFFICIENCY = "sample efficiency"
 IMPROVEMENT = "probability of improvement"
