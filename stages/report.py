@@ -12,7 +12,6 @@ from colt_pipeline.analysis.labels import display_order
 from colt_pipeline.analysis.report import Figure, Section, Table, pinned, read_figure, report_html, stage_command
 from colt_pipeline.analysis.tree import read_run
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.runs.rundir import write_text
 from stages import run_stage
 from stages.figures import FIGURES
 from stages.tables import CAPTIONS, MODEL_SETS, SEARCHES, TABLES
@@ -43,17 +42,21 @@ def write_report(results: Path, out: Path, project: Path | None, run: Path | Non
         run: The run directory whose tree is drawn.
 
     Raises:
-        ConfigError: Something is missing or broken.
-        RunDirError: `run` is no run directory, or `out` cannot be written.
+        ConfigError: Something is missing or broken, or `out` cannot be written.
+        RunDirError: `run` is no run directory.
         JournalError: Its journal is broken.
     """
     if run is None:
         raise ConfigError("whose tree shall be drawn? Add --run RESULTS/runs/EXPERIMENT/WORKLOAD/RUN")
     project = project or Path()
+    tree, versions = read_run(run), pinned(project / "constraints.txt")
     sections = [_section(results, project / "dvc.yaml", name) for name in EXPERIMENTS]
-    page = report_html(sections, read_run(run), pinned(project / "constraints.txt"))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(out, page)
+    page = report_html(sections, tree, versions)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_bytes(page.encode())
+    except OSError as error:
+        raise ConfigError(f"cannot write {out}: {error.strerror}; choose another file with --out") from error
 
 
 def _section(results: Path, pipeline: Path, name: str) -> Section:

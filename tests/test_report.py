@@ -174,6 +174,14 @@ def test_a_report_without_a_run_says_how_to_name_one(tmp_path: Path, capsys: pyt
     assert "Add --run" in capsys.readouterr().err
 
 
+def test_a_place_that_cannot_be_written_is_a_message(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert write(run_dir, tmp_path / "file" / "report.html") == 1
+    assert "choose another file with --out" in capsys.readouterr().err
+
+
 def test_a_package_with_several_pins_shows_them_all(tmp_path: Path) -> None:
     lines = [f"{name}==1.0" for name in PACKAGES if name != "numpy"]
     lines += ["numpy==2.0 ; python_full_version < '3.13'", "numpy==3.0 ; python_full_version >= '3.13'"]
