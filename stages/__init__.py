@@ -18,7 +18,7 @@ def run_stage(
     also: Mapping[str, str] | None = None,
     choices: Mapping[str, Sequence[str]] | None = None,
 ) -> int:
-    """Call ``stage(source directory, output directory, **also, **choices)`` with the values from the command line.
+    """Call ``stage(source directory, where to write, **also, **choices)`` with the values from the command line.
 
     Args:
         stage: What to do.
@@ -33,7 +33,7 @@ def run_stage(
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(f"--{source}", dest="source", type=Path, required=True, help="directory to read")
-    parser.add_argument("--out", type=Path, required=True, help="directory to write")
+    parser.add_argument("--out", type=Path, required=True, help="where to write")
     for name, text in (also or {}).items():
         parser.add_argument(f"--{name}", type=Path, help=text)
     for name, values in (choices or {}).items():

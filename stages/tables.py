@@ -10,7 +10,9 @@ from colt_pipeline.analysis.aggregate import read_tidy
 from colt_pipeline.analysis.comparisons import comparisons
 from colt_pipeline.analysis.labels import caption
 from colt_pipeline.analysis.needed import BASELINE, REACHED, samples_to_reach
+from colt_pipeline.analysis.paper import SOURCE, paper_comparison
 from colt_pipeline.analysis.searches import search_caption, search_ratios, search_speedups
+from colt_pipeline.analysis.statistics import statistics
 from colt_pipeline.analysis.tables import best_latencies, call_counts, invocation_rates, speedups, write_table
 from stages import run_stage
 
@@ -52,6 +54,21 @@ TABLES = {
         f"Measured samples, median over seeds, until {REACHED:.0%} of the best speed that any run reached (> N: not "
         f"within N samples); ratio: the samples that {BASELINE} needs / these",
         (SEARCHES,),
+    ),
+    "statistics": (
+        statistics,
+        "Whole runs in single numbers, higher is better: final speedup as a share of the best of any run of the "
+        "workload, interquartile mean over workloads and seeds; area under the curve, the mean over samples of ln "
+        "speedup, 1 is the best of any run from the first sample on; final speedup / samples, geometric mean; share of "
+        "pairs of runs of one workload and seed in which the configuration ends faster than the one in column over, "
+        "equal counts half; low and high: 95 % interval of a bootstrap over seeds, which one seed leaves unknown",
+        (MODEL_SETS, SEARCHES),
+    ),
+    "paper_comparison": (
+        paper_comparison,
+        f"Invocation rates and calls per 1000 regular calls beside those of {SOURCE}, where it has them (table 1 pools "
+        "five workloads; difference: ours - the paper's; ours by: who answered in our runs)",
+        (MODEL_SETS,),
     ),
 }
 """File name -> (function, what its numbers are, for which comparisons)."""

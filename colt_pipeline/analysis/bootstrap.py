@@ -1,8 +1,8 @@
-"""A mean over workloads, and how far it could lie elsewhere with other seeds."""
+"""Means over workloads and seeds, and how far they could lie elsewhere with other seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ _QUANTILES = (0.025, 0.975)
 
 
 class Estimate(NamedTuple):
-    """A mean and its 95 % interval, all of shape (points,)."""
+    """A mean, of either kind, and its 95 % interval, all of shape (points,)."""
 
     mean: Array
     low: Array
@@ -38,15 +38,49 @@ def stratified_mean(strata: Sequence[Array]) -> Estimate:
         NaN at points where a value is NaN or a stratum is empty. The interval is NaN (unknown) also where a stratum
         has a single row, for one seed does not say how far seeds differ.
     """
-    points = strata[0].shape[1]
-    if not all(len(rows) for rows in strata):
-        return Estimate(*np.full((3, points), np.nan))
-    mean = np.mean([rows.mean(axis=0) for rows in strata], axis=0)
-    if min(map(len, strata)) == 1:
-        return Estimate(mean, *np.full((2, points), np.nan))
+    mean = np.mean([rows.mean(axis=0) for rows in strata], axis=0) if _complete(strata) else _unknown(strata)
+    if not _repeated(strata):
+        return Estimate(mean, _unknown(strata), _unknown(strata))
+    means = sum(rows.mean(axis=1) for rows in _resampled(strata)) / len(strata)
+    return Estimate(mean, *np.quantile(means, _QUANTILES, axis=0))
+
+
+def stratified_interquartile_mean(strata: Sequence[Array]) -> Estimate:
+    """The same of the interquartile mean over all rows of all strata, see `interquartile_mean`."""
+    mean = interquartile_mean(np.concatenate(strata)) if _complete(strata) else _unknown(strata)
+    if not _repeated(strata):
+        return Estimate(mean, _unknown(strata), _unknown(strata))
+    means = interquartile_mean(np.concatenate(list(_resampled(strata)), axis=1))
+    return Estimate(mean, *np.quantile(means, _QUANTILES, axis=0))
+
+
+def interquartile_mean(rows: Array) -> Array:
+    """The mean of the middle half along the last axis but one; a row that straddles a quartile counts in part.
+
+    NaN where a value is NaN.
+    """
+    count = rows.shape[-2]
+    ranks = np.arange(count)
+    inside = np.minimum(ranks + 1, 0.75 * count) - np.maximum(ranks, 0.25 * count)
+    weights = np.clip(inside, 0, 1) / (0.5 * count)
+    means: Array = np.moveaxis(np.sort(rows, axis=-2), -2, -1) @ weights  # NaN sorts last, and 0 * NaN is NaN
+    return means
+
+
+def _complete(strata: Sequence[Array]) -> bool:
+    return all(len(rows) for rows in strata)
+
+
+def _repeated(strata: Sequence[Array]) -> bool:
+    return all(len(rows) > 1 for rows in strata)
+
+
+def _unknown(strata: Sequence[Array]) -> Array:
+    return np.full(strata[0].shape[1], np.nan)
+
+
+def _resampled(strata: Sequence[Array]) -> Iterator[Array]:
+    """Per stratum its rows drawn anew: (RESAMPLES, rows, points)."""
     rng = np.random.default_rng(0)
-    resampled = np.zeros((RESAMPLES, points))
     for rows in strata:
-        resampled += rows[rng.integers(len(rows), size=(RESAMPLES, len(rows)))].mean(axis=1)
-    low, high = np.quantile(resampled / len(strata), _QUANTILES, axis=0)
-    return Estimate(mean, low, high)
+        yield rows[rng.integers(len(rows), size=(RESAMPLES, len(rows)))]

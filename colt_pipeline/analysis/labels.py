@@ -24,9 +24,9 @@ WORKLOAD_TITLES = {
 }
 MODEL_SETS = ("small", "large", "2", "4", "8")
 
-_STAND_IN = "embedded"
-_BACKENDS = {_STAND_IN: "stand-in LLMs", RANDOM: "random answers", "none": "no LLM"}
-_MARKS = {_STAND_IN: " (stand-in)", RANDOM: " (random)"}
+STAND_IN = "embedded"
+_BACKENDS = {STAND_IN: "stand-in LLMs", RANDOM: "random answers", "none": "no LLM"}
+_MARKS = {STAND_IN: " (stand-in)", RANDOM: " (random)"}
 
 
 def workload_title(workload: str) -> str:

@@ -180,7 +180,7 @@ def search_ratios(tidy: Tidy) -> pd.DataFrame:
         if name != reference:
             pairs = data.pairs(reference, name)
             estimates["ratio"] = _geometric([one - two for one, two in pairs])
-            estimates["better"] = stratified_mean([_wins(one, two) for one, two in pairs])
+            estimates["better"] = stratified_mean([wins(one, two) for one, two in pairs])
             against = {"reference": reference, "pairs": sum(len(one) for one, _ in pairs)}
         for samples in data.checkpoints:
             row = {"samples": samples, "search": name} | against
@@ -198,6 +198,6 @@ def _geometric(strata: Sequence[Array]) -> Estimate:
     return stratified_mean(strata).exp()
 
 
-def _wins(one: Array, two: Array) -> Array:
+def wins(one: Array, two: Array) -> Array:
     """1 where `one` is better, 0 where `two` is, 1/2 where they are equal, NaN where one of them is missing."""
     return np.sign(one - two) / 2 + 0.5

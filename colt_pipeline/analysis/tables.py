@@ -102,12 +102,17 @@ def best_latencies(tidy: Tidy) -> pd.DataFrame:
 def write_table(frame: pd.DataFrame, caption: str, directory: Path, name: str) -> None:
     """Write `frame` as `name`.csv, .md (caption first) and .tex (caption in \\caption) to `directory`."""
     write_csv(frame, directory / f"{name}.csv")
-    header = [str(column) for column in frame.columns]
-    rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
-    numeric = [pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]
+    header, rows, numeric = shown(frame)
     for suffix, text in (("md", _markdown(header, rows, numeric)), ("tex", _latex(header, rows, numeric, caption))):
         opening = f"{caption}\n\n" if suffix == "md" else ""
         (directory / f"{name}.{suffix}").write_text(opening + text, encoding="utf-8", newline="\n")
+
+
+def shown(frame: pd.DataFrame) -> tuple[list[str], list[list[str]], list[bool]]:
+    """A table as readers see it: header, rows of cells, and which columns are numbers."""
+    header = [str(column) for column in frame.columns]
+    rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
+    return header, rows, [pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]
 
 
 def _markdown(header: list[str], rows: list[list[str]], numeric: list[bool]) -> str:

@@ -32,7 +32,7 @@ _LEFT, _TOP = 22.0, 30.0  # margins, pixels
 _TEXT, _CHARACTER = 17.0, 7.0  # where the text beside a node begins, and the width of a character, pixels
 
 # LLM text and a user's names end up in the page: everything is escaped.
-_PAGE = Environment(
+PAGES = Environment(
     loader=PackageLoader("colt_pipeline.analysis"),
     undefined=StrictUndefined,
     autoescape=True,
@@ -100,24 +100,31 @@ def tree_html(run: Run) -> str:
     """The page."""
     nodes, path = tree_nodes(run), best_path(run)
     by_id = {node.id: node for node in nodes}
-    spots = _spots(run, nodes, path)
-    return _PAGE.get_template("tree.html.j2").render(
+    return PAGES.get_template("tree.html.j2").render(
         title=workload_title(run.started.workload),
         run=run.config["run"],
         caption=caption(run),
         facts=run_facts(run),
-        palette=PALETTE,
-        models=[{**row, **_look(run, row["model"])} for row in model_rows(run)],
+        **tree_drawing(run),
         faults=REJECTIONS,
         unmade_bests=len(improvements(run)[None]),
-        width=max(spot.x + _TEXT + _CHARACTER * len(spot.text) for spot in spots),
-        height=max(spot.y for spot in spots) + _TOP,
-        spots=spots,
         focus=path[-1] if path else ROOT,
         no_path=NO_PATH,
         edges=[(title(by_id[b]), edge_facts(run, by_id[b], by_id[a])) for a, b in zip(path, path[1:], strict=False)],
         details={n.id: {"title": title(n), "facts": node_facts(run, n, _parent(n, by_id))} for n in nodes},
     )
+
+
+def tree_drawing(run: Run) -> dict[str, Any]:
+    """What ``templates/tree_drawing.html.j2`` draws: spots, width and height in pixels, models and palette."""
+    spots = _spots(run, tree_nodes(run), best_path(run))
+    return {
+        "spots": spots,
+        "width": max(spot.x + _TEXT + _CHARACTER * len(spot.text) for spot in spots),
+        "height": max(spot.y for spot in spots) + _TOP,
+        "models": [{**row, **_look(run, row["model"])} for row in model_rows(run)],
+        "palette": PALETTE,
+    }
 
 
 def layout(nodes: Sequence[TreeNode]) -> dict[int, tuple[int, float]]:

@@ -269,7 +269,7 @@ def test_stages_write_the_tables_and_the_figure_of_searches(add, add_without_llm
     assert aggregate_stage.main(["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "data")]) == 0
     for stage in (tables_stage, figures_stage):
         assert stage.main(["--compare", "searches", "--data", str(tmp_path / "data"), "--out", str(out)]) == 0
-    tables = ["call_counts", "invocation_rates", "samples_to_reach", "search_ratios", "search_speedups"]
+    tables = ["call_counts", "invocation_rates", "samples_to_reach", "search_ratios", "search_speedups", "statistics"]
     assert sorted(path.stem for path in out.glob("*.md")) == tables
     texts = [path.read_text().replace("\\", "") for suffix in ("md", "tex", "svg") for path in out.glob(f"*.{suffix}")]
     assert len(texts) == 2 * len(tables) + 1

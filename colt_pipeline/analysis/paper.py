@@ -1,0 +1,114 @@
+"""The paper's tables as data, and ours beside them.
+
+``reference/tableN.csv`` holds the numbers of table N of COLT, arXiv 2602.01935v1, under this project's names of models
+and workloads; the first line names the source.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.resources import files
+from typing import Any
+
+import pandas as pd
+
+from colt_pipeline.analysis.aggregate import Tidy
+from colt_pipeline.analysis.labels import CONFIGURATION, WORKLOAD_TITLES, backend_label, configurations, workload_title
+from colt_pipeline.analysis.tables import call_counts, invocation_rates
+from colt_pipeline.errors import ConfigError
+
+SOURCE = "COLT, arXiv 2602.01935v1"
+TABLES = (1, 2, 3, 4, 5)
+"""1: invocation rates; 2: sample efficiency of all of Llama-3-8B; 3 to 5: call counts (CPU, Llama-3.3-70B, GPU)."""
+
+RATE, COUNT = "percent", "calls per 1000 regular ones"
+_COUNT_TABLES = (3, 4, 5)
+_PAPER_CALLS = 1000  # regular calls per workload and model set
+_ALTERATIONS = "course alterations"
+_COLUMNS = ("table", "row", "column", "unit", "paper", "ours", "difference", "ours by")
+
+
+def paper_table(number: int) -> pd.DataFrame:
+    """Table `number` of the paper, in long form.
+
+    Returns:
+        1: largest, target, model_set, quantity (a model, "course alteration rate" or the largest's total), percent;
+        2: largest, model_set, samples, speedup, sample_efficiency_gain (over gpt-5-mini alone);
+        3 to 5: largest, target, workload, model_set, quantity (a model, or "course alterations"), calls.
+
+    Raises:
+        ConfigError: There is no such table.
+    """
+    if number not in TABLES:
+        raise ConfigError(f"the paper has no table {number}; choose one of {', '.join(map(str, TABLES))}")
+    text = {"largest": "str", "target": "str", "workload": "str", "model_set": "str", "quantity": "str"}
+    with (files(__package__) / "reference" / f"table{number}.csv").open(encoding="utf-8") as file:
+        return pd.read_csv(file, comment="#", dtype=text)
+
+
+def paper_comparison(tidy: Tidy) -> pd.DataFrame:
+    """Tables 1 and 3 to 5 of the paper beside our numbers, for the settings that `tidy` has runs of.
+
+    Ours are pooled over seeds. Table 1 pools the five workloads of the paper, so it is compared only if all of them
+    are there. Numbers of calls are scaled to the paper's 1000 regular calls, for budgets differ.
+
+    Returns:
+        Columns table (its number), row, column (our short label of the model set), unit (RATE or COUNT), paper, ours,
+        difference (ours - paper), ours by (who answered in our runs: the rows are named as in the paper, but a
+        stand-in is not the model whose name it bears).
+    """
+    rows = []
+    for configuration in configurations(tidy).query("models > 1").to_dict("records"):
+        own = _only(tidy, configuration)
+        facts = {"column": configuration["short_label"], "ours by": _backends(own)}
+        unmarked = replace(own, calls=own.calls.assign(backend=""))  # rows are named as in the paper
+        if set(own.runs["workload"]) == set(WORKLOAD_TITLES):
+            rows += [facts | row for row in _rates(unmarked, configuration)]
+        for number in _COUNT_TABLES:
+            rows += [facts | row for row in _counts(unmarked, configuration, number)]
+    table = pd.DataFrame(rows, columns=list(_COLUMNS)).astype({"paper": "float64", "ours": "float64"})
+    table["difference"] = table["ours"] - table["paper"]
+    return table.sort_values("table", kind="stable", ignore_index=True)
+
+
+def _rates(own: Tidy, configuration: dict[Any, Any]) -> list[dict[str, Any]]:
+    table = invocation_rates(own).set_index("model").iloc[:, 0]
+    ours = table.set_axis(table.index.str.lower())
+    return [
+        {"table": 1, "row": quantity, "unit": RATE, "paper": percent, "ours": ours.get(quantity)}
+        for quantity, percent in _setting(paper_table(1), configuration)[["quantity", "percent"]].to_numpy()
+    ]
+
+
+def _counts(own: Tidy, configuration: dict[Any, Any], number: int) -> list[dict[str, Any]]:
+    counts = call_counts(own).set_index("workload").drop(columns="model set").astype("float64")
+    scaled = counts.mul(_PAPER_CALLS / counts.drop(columns=_ALTERATIONS).sum(axis="columns"), axis="index")
+    rows = []
+    for row in _setting(paper_table(number), configuration).to_dict("records"):
+        title = workload_title(row["workload"])
+        if title in scaled.index:
+            name, ours = f"{title}, {row['quantity']}", scaled.loc[title].get(row["quantity"])
+            rows.append({"table": number, "row": name, "unit": COUNT, "paper": row["calls"], "ours": ours})
+    return rows
+
+
+def _setting(paper: pd.DataFrame, configuration: dict[Any, Any]) -> pd.DataFrame:
+    """The rows that are about a configuration's setting."""
+    return _matching(paper, configuration, ["largest", "target", "model_set"])
+
+
+def _only(tidy: Tidy, configuration: dict[Any, Any]) -> Tidy:
+    """The runs of one configuration."""
+    frames = {
+        name: _matching(getattr(tidy, name), configuration, CONFIGURATION) for name in ("runs", "curves", "calls")
+    }
+    return replace(tidy, **frames)
+
+
+def _matching(frame: pd.DataFrame, facts: dict[Any, Any], columns: list[str]) -> pd.DataFrame:
+    """The rows that hold these facts."""
+    return frame[(frame[columns] == pd.Series(facts)[columns]).all(axis="columns")]
+
+
+def _backends(tidy: Tidy) -> str:
+    return " / ".join(sorted(map(backend_label, set(tidy.calls["backend"]))))

@@ -1,0 +1,78 @@
+"""Sentences say what the numbers say, and no more."""
+
+import pytest
+
+from colt_pipeline.analysis.aggregate import aggregate
+from colt_pipeline.analysis.findings import limits, model_set_findings, search_findings
+from colt_pipeline.analysis.report import Section, shared_limits
+
+TWO = {"gpt-5.2": (1, 0), "gpt-5-mini": (3, 0)}
+
+
+@pytest.fixture
+def add(write_run):
+    def add(search, seed, *latencies, **changes):
+        return write_run(f"{search}-{seed}", TWO, latencies, search=search, seed=seed, **changes)
+
+    return add
+
+
+@pytest.fixture
+def tidy(tmp_path):
+    return lambda: aggregate(tmp_path / "runs", tmp_path / "recordings" if (tmp_path / "recordings").exists() else None)
+
+
+def test_the_reference_is_held_against_every_other_search(add, tidy):
+    for seed in (0, 1):
+        add("colt", seed, 0.25)
+        add("paper", seed, 0.5)
+        add("official_code", seed, (0.25, 0.125)[seed])
+    sentences = search_findings(tidy())
+    pairs = "2 pairs of runs of one workload and seed"
+    assert f"colt ends faster than paper in 100 % of {pairs} (95 % interval 100 % to 100 %)." in " ".join(sentences)
+    assert f"colt ends faster than official_code in 25 % of {pairs} (95 % interval 0 % to 50 %)." in " ".join(sentences)
+    assert len(sentences) == 2
+
+
+def test_one_seed_gives_no_interval_and_no_ranking(add, tidy):
+    add("colt", 0, 0.25)
+    add("paper", 0, 0.5)
+    (sentence,) = search_findings(tidy())
+    assert sentence.endswith("in 100 % of 1 pairs of runs of one workload and seed (unknown: one seed).")
+    assert any(text.startswith("No ranking: with one seed") for text in limits(tidy()))
+
+
+def test_searches_that_lack_runs_are_not_held_against_each_other(add, tidy):
+    add("colt", 0, 0.25)
+    add("paper", 1, 0.5)
+    assert search_findings(tidy()) == ["colt cannot be held against paper: runs are missing."]
+
+
+def test_differences_within_the_noise_are_counted_and_others_named(write_run, write_noise, tidy):
+    write_noise([1.0, 1.5] * 10)
+    write_run("large", {"gpt-5.2": (1, 0)}, (0.5,), model_set="large")
+    write_run("small", {"gpt-5-mini": (1, 0)}, (0.45,), model_set="small")
+    write_run("two", TWO, (0.1,))
+    total, named = model_set_findings(tidy())
+    assert total.endswith("of the same workload: 1 faster, 1 within noise.")
+    assert named.startswith(
+        "FLUX convolution: COLT (2 models) is faster than gpt-5.2 (stand-in) (ratio 5.00, noise floor ×"
+    )
+
+
+def test_limits_depend_on_who_answered_and_how_it_was_timed(write_run, tidy):
+    run_dir = write_run("a", TWO, (0.5,), llm_backend="openai", measurement="estimated")
+    text = " ".join(limits(tidy()))
+    assert "language models whose names" not in text and "latencies are estimated" in text
+    assert "runs end after 1 samples" in text and "repeated measurements" not in text, "no noise was recorded"
+    assert run_dir.exists()
+
+
+def test_what_all_sections_say_is_said_once(add, tidy):
+    add("colt", 0, 0.25)
+
+    def section(title, *said):
+        return Section("name", title, tidy(), (), (), said, figure=None, tables=())
+
+    said = shared_limits([section("One", "both.", "first."), section("Two", "both.", "second.")])
+    assert said == ["both.", "One: first.", "Two: second."]

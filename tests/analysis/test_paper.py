@@ -1,0 +1,90 @@
+"""The paper's numbers as data, and ours beside them."""
+
+import pytest
+from support import ROOT
+
+from colt_pipeline.analysis.aggregate import aggregate
+from colt_pipeline.analysis.labels import WORKLOAD_TITLES
+from colt_pipeline.analysis.paper import SOURCE, TABLES, paper_comparison, paper_table
+from colt_pipeline.errors import ConfigError
+
+TWO = {"gpt-5.2": (10, 4), "gpt-5-mini": (30, 0)}
+
+
+@pytest.mark.parametrize("number", TABLES)
+def test_every_table_names_its_source_and_uses_names_of_the_project(number):
+    path = ROOT / "colt_pipeline/analysis/reference" / f"table{number}.csv"
+    assert path.read_text().splitlines()[0] == f"# {SOURCE}, table {number}"
+    table = paper_table(number)
+    known = {file.stem for file in (ROOT / "conf/models").iterdir()}
+    assert set(table["largest"]) <= known and set(table.get("workload", WORKLOAD_TITLES)) == set(WORKLOAD_TITLES)
+    other = {"course alterations", "course alteration rate", *(f"{name} (total)" for name in known)}
+    assert set(table.get("quantity", known)) <= known | other
+
+
+@pytest.mark.parametrize("number", (3, 4, 5))
+def test_regular_calls_add_up_to_a_thousand(number):
+    table = paper_table(number)
+    regular = table[table["quantity"] != "course alterations"]
+    totals = regular.groupby(["workload", "model_set"])["calls"].sum()
+    assert len(totals) == 15 and set(totals) == {1000}
+
+
+def test_the_rates_of_table_1_follow_from_table_3():
+    rates = paper_table(1).query("target == 'cpu' and largest == 'gpt-5.2'").set_index(["model_set", "quantity"])
+    calls = paper_table(3).groupby(["model_set", "quantity"])["calls"].sum()
+    for model_set in ("2", "4", "8"):
+        share = 100 * calls[model_set, "gpt-5.2"] / 5000
+        assert rates.loc[(model_set, "gpt-5.2"), "percent"] == pytest.approx(share, abs=0.06)
+
+
+def test_a_table_that_the_paper_lacks_is_a_message():
+    with pytest.raises(ConfigError, match="no table 6; choose one of 1, 2, 3, 4, 5"):
+        paper_table(6)
+
+
+def test_calls_are_scaled_to_the_papers_thousand_and_name_who_answered(write_run, tmp_path):
+    write_run("a", TWO, (0.5,), seed=0)
+    write_run("b", TWO, (0.5,), seed=1)
+    table = paper_comparison(aggregate(tmp_path / "runs"))
+    assert table.to_numpy().tolist() == [
+        [
+            3,
+            f"FLUX convolution, {row}",
+            "COLT(2)",
+            "calls per 1000 regular ones",
+            paper,
+            ours,
+            ours - paper,
+            "stand-in LLMs",
+        ]
+        for row, paper, ours in (
+            ("gpt-5-mini", 686.0, 750.0),
+            ("gpt-5.2", 314.0, 250.0),
+            ("course alterations", 122.0, 100.0),
+        )
+    ]
+
+
+def test_rates_are_compared_only_over_the_papers_workloads(write_run, tmp_path):
+    *first, last = WORKLOAD_TITLES
+    for workload in first:
+        write_run(workload, TWO, (0.5,), workload=workload)
+    assert set(paper_comparison(aggregate(tmp_path / "runs"))["table"]) == {3}
+    write_run(last, TWO, (0.5,), workload=last)
+    rates = paper_comparison(aggregate(tmp_path / "runs")).query("table == 1").set_index("row")
+    assert rates["paper"].to_dict() == {
+        "gpt-5.2": 27.4,
+        "gpt-5-mini": 72.6,
+        "course alteration rate": 16.2,
+        "gpt-5.2 (total)": 35.1,
+    }
+    assert rates["ours"].tolist() == pytest.approx([25.0, 75.0, 100 * 4 / 30, 100 * 14 / 44])
+
+
+def test_what_the_paper_has_not_is_left_out(write_run, tmp_path):
+    write_run("a", {"gpt-5-mini": (5, 0)}, (0.5,), model_set="small")
+    write_run("b", TWO, (0.5,), target="h100")
+    write_run("c", TWO, (0.5,), workload="my_kernel")
+    write_run("d", TWO, (0.5,), model_set="mine")
+    assert paper_comparison(aggregate(tmp_path / "runs")).empty
