@@ -18,9 +18,16 @@ from stages.tables import CAPTIONS, MODEL_SETS, SEARCHES, TABLES
 
 EXPERIMENTS = {
     "search": (SEARCHES, "Searches at equal samples"),
+    "unseen": (SEARCHES, "Workloads that played no part in the development"),
+    "long": (SEARCHES, "Twice as many samples"),
+    "routers": (SEARCHES, "Who answers next"),
     "cpu": (MODEL_SETS, "The paper's experiment, in small"),
+    "local": (MODEL_SETS, "A real model, far too small"),
 }
 """Experiment -> (what it compares, title), in the order of the page."""
+
+RUNS = {MODEL_SETS: "tune_", SEARCHES: "compare@"}
+"""What is compared -> the stage that makes its runs, before the experiment's name."""
 
 FINDINGS = {MODEL_SETS: model_set_findings, SEARCHES: search_findings}
 """What is compared -> what is said of it."""
@@ -62,9 +69,8 @@ def write_report(results: Path, out: Path, project: Path | None, run: Path | Non
 def _section(results: Path, pipeline: Path, name: str) -> Section:
     compare, title = EXPERIMENTS[name]
     tidy = read_tidy(results / "data" / name)
-    tune, aggregate, draw, tabulate = (
-        stage_command(pipeline, f"{step}_{name}") for step in ("tune", "aggregate", "figures", "tables")
-    )
+    steps = (RUNS[compare] + name, *(f"{step}@{name}" for step in ("aggregate", "figures", "tables")))
+    tune, aggregate, draw, tabulate = (stage_command(pipeline, step) for step in steps)
     stem, _, figure_caption, _ = FIGURES[compare]
     picture = read_figure(results / "figures" / name / f"{stem}.svg", draw)
     tables = [

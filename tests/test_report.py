@@ -103,7 +103,7 @@ def test_every_figure_and_table_says_who_answered_how_it_was_timed_and_what_made
     assert len(captions) == len(boxes) > 10
     assert all(any(name in caption for name in BACKENDS) and "measured latency" in caption for caption in captions)
     assert len(page.of_class("made")) >= len(boxes)
-    for stage in ("tune_search", "aggregate_cpu", "tables_cpu", "figures_search"):
+    for stage in ("compare@search", "tune_cpu", "aggregate@cpu", "tables@unseen", "figures@search"):
         assert f"<code>{stage_command(ROOT / 'dvc.yaml', stage)}</code>" in text
 
 
@@ -150,7 +150,7 @@ def no_pin(root: Path) -> None:
         (without("run"), "is no run directory"),
         (without("dvc.yaml"), "cannot read"),
         (without("constraints.txt"), "cannot read"),
-        (no_stage, "has no command of a stage tune_search"),
+        (no_stage, "has no command of a stage compare@search"),
         (no_pin, "pins no apache-tvm, apache-tvm-ffi"),
     ],
 )

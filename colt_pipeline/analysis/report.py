@@ -150,16 +150,23 @@ def pinned(constraints: Path) -> dict[str, str]:
 
 
 def stage_command(pipeline: Path, stage: str) -> str:
-    """The command of a stage of DVC, in one line.
+    """The command of a stage of DVC, in one line; a stage of a group is called ``group@key``.
 
     Raises:
         ConfigError: The file is missing or not what it should be, or there is no such stage.
     """
+    group, _, key = stage.partition("@")
     try:
-        command = yaml.safe_load(_read(pipeline))["stages"][stage]["cmd"]
+        entry = yaml.safe_load(_read(pipeline))["stages"][group]
+        items = entry["foreach"] if key else {}
+        item = key if key and isinstance(items, list) else items[key] if key else None
+        command = str((entry["do"] if key else entry)["cmd"])
+        known = {"key": key, "item": item}
+        known |= {f"item.{name}": value for name, value in item.items()} if isinstance(item, dict) else {}
+        command = re.sub(r"\$\{([a-z.]+)\}", lambda match: str(known[match[1]]), command)
     except (yaml.YAMLError, KeyError, TypeError) as error:
         raise ConfigError(f"{pipeline} has no command of a stage {stage} ({error}); restore it") from error
-    return " ".join(str(command).split())
+    return " ".join(command.split())
 
 
 def read_figure(path: Path, command: str) -> bytes:
