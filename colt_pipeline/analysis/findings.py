@@ -12,9 +12,13 @@ from colt_pipeline.analysis.labels import STAND_IN, backend_label, one_or_mixed
 from colt_pipeline.analysis.noise import comparison_floor
 from colt_pipeline.analysis.searches import searches
 from colt_pipeline.analysis.statistics import IMPROVEMENT, KNOWN, statistics
+from colt_pipeline.records import RANDOM
 
 PAPER_SAMPLES, PAPER_SEEDS = 1000, 10
 """What the paper spends on a run, and how often it repeats one."""
+
+REASONING_B = 3.0
+"""Billions of parameters below which nobody expects a model to reason about a program."""
 
 _FEW_SEEDS = 5
 
@@ -51,6 +55,12 @@ def limits(tidy: Tidy) -> list[str]:
         found.append(
             "Nothing about the language models whose names appear: a small program answered for each of them, more or "
             "less skilful by the parameter count. What is shown is the search, and the pipeline around it."
+        )
+    sizes = tidy.calls.loc[~tidy.calls["backend"].isin([STAND_IN, RANDOM]), "parameters_b"]
+    if len(sizes) and sizes.max() < REASONING_B:
+        found.append(
+            f"Nothing about what language models know of schedules: these have at most {sizes.max():g} billion "
+            "parameters. What is shown is that the whole path has run with a real one."
         )
     if "estimated" in set(runs["measurement"]):
         found.append("Nothing about hardware where latencies are estimated: no kernel ran.")

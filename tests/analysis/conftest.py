@@ -11,7 +11,7 @@ import pytest
 WriteRun = Callable[..., Path]
 WriteNoise = Callable[..., Path]
 
-SIZES = {"gpt-5.2": 300.0, "gpt-5-mini": 20.0}
+SIZES = {"gpt-5.2": 300.0, "gpt-5-mini": 20.0, "tiny": 0.135}
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -76,3 +76,10 @@ def test_what_all_sections_say_is_said_once(add, tidy):
 
     said = shared_limits([section("One", "both.", "first."), section("Two", "both.", "second.")])
     assert said == ["both.", "One: first.", "Two: second."]
+
+
+def test_a_tiny_real_model_is_no_evidence_and_a_stand_in_or_a_larger_one_is_not_called_tiny(write_run, tidy):
+    write_run("tiny", {"tiny": (1, 0)}, (0.5,), model_set="local", llm_backend="local")
+    assert any("these have at most 0.135 billion parameters" in text for text in limits(tidy()))
+    write_run("mini", {"gpt-5-mini": (1, 0)}, (0.5,), model_set="small", llm_backend="openai")
+    assert not any("at most" in text for text in limits(tidy()))
