@@ -12,7 +12,7 @@ from colt_pipeline import stack
 from colt_pipeline.config import Config
 from colt_pipeline.costs import Prices, configured_prices, costs, recorded_prices
 from colt_pipeline.errors import DeviceMismatchError
-from colt_pipeline.events import Started
+from colt_pipeline.events import Finished, Started
 from colt_pipeline.llm.calls import Caller
 from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.llm.client import Client
@@ -21,8 +21,9 @@ from colt_pipeline.llm.proposer import Proposer
 from colt_pipeline.llm.random_proposer import RandomProposer
 from colt_pipeline.records import EMBEDDED
 from colt_pipeline.runs.budget import FILE as SPENT
-from colt_pipeline.runs.budget import Budget
+from colt_pipeline.runs.budget import Budget, Spent, spent
 from colt_pipeline.runs.journal import Journal
+from colt_pipeline.runs.jsonl import read_lines
 from colt_pipeline.runs.rundir import RunDir
 from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.search.outcome import Cost
@@ -90,7 +91,7 @@ class Job:
     cassette: Cassette
     budget: Budget
     prices: Prices
-    """Of the recording, if it has any."""
+    """Of the configuration; those of the recording, if it has any, go before."""
     breeder: Breeder | None
     evaluator: Evaluator
     target: dict[str, Any]
@@ -105,7 +106,13 @@ class Job:
     @property
     def costs(self) -> dict[str, Cost]:
         """What the answers took, by model."""
-        return costs(self.journal.events, self.cassette.llm_secs, self.prices)
+        prices = recorded_prices(self.cassette.path.parent, self.prices)
+        return costs(self.journal.events, self.cassette.llm_secs, prices)
+
+    @property
+    def spent(self) -> Spent:
+        """What the recording's live calls have cost, failed ones too."""
+        return spent(read_lines(self.cassette.path.parent / SPENT, growing=True))
 
 
 @contextmanager
@@ -123,6 +130,8 @@ def assemble(config: Config, connect_measurer: Callable[[Workload], Measurer] | 
         journal = Journal(rundir.journal)
         cleanup.callback(journal.close)
         _same_world(journal, workload, header)
+        if not any(isinstance(event, Finished) for event in journal.events):
+            rundir.reopen()
         if config.record.mode == "all" and not journal.events:
             set_aside(place.directory)
         watch = Stopwatch()
@@ -192,7 +201,7 @@ def assemble(config: Config, connect_measurer: Callable[[Workload], Measurer] | 
             world=world,
             cassette=cassette,
             budget=budget,
-            prices=recorded_prices(place.directory, prices),
+            prices=prices,
             breeder=breeder,
             evaluator=evaluator,
             target=target,

@@ -100,8 +100,6 @@ class ProviderConfig:
     timeout_secs: float
     attempts: int
     """How often a call is tried in all."""
-    extra_body: dict[str, Any]
-    """Fields of every request beyond the OpenAI API."""
 
 
 @dataclass

@@ -64,14 +64,21 @@ class LLMError(ColtError):
 class TransientError(LLMError):
     """Another attempt may succeed."""
 
-    def __init__(self, message: str, retry_after_secs: float | None = None, maybe_charged: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        retry_after_secs: float | None = None,
+        maybe_charged: bool = False,
+        unreached: bool = False,
+    ) -> None:
         """`retry_after_secs`: when the server wants to be asked again, if it said so.
 
-        `maybe_charged`: it may have computed an answer that did not arrive.
+        `maybe_charged`: it may have computed an answer that did not arrive; `unreached`: nobody was there.
         """
         super().__init__(message)
         self.retry_after_secs = retry_after_secs
         self.maybe_charged = maybe_charged
+        self.unreached = unreached
 
 
 class CallError(LLMError):

@@ -51,6 +51,8 @@ class ModelSpec:
 
 EMBEDDED = "embedded"
 """Provider of the stand-ins."""
+LIMIT = "limit"
+"""Why a run stopped that a limit of its budget ended: it is not finished."""
 RANDOM = "random"
 """Provider of answers that are drawn at random in a model's place."""
 

@@ -26,12 +26,9 @@ from colt_pipeline.checks import load
 from colt_pipeline.config import Config
 from colt_pipeline.errors import BudgetError, ColtError
 from colt_pipeline.events import Measured
-from colt_pipeline.records import EMBEDDED
+from colt_pipeline.records import EMBEDDED, LIMIT
 from colt_pipeline.search import outcome
 from colt_pipeline.search.loop import search
-
-LIMIT = "limit"
-"""Why a run stopped that a limit of its budget ended."""
 
 _finished: list[dict[str, Any]] = []
 """Summaries of the runs of this process, for the table at the end."""
@@ -151,7 +148,9 @@ def write_outputs(job: Job, stopped: str | None = None) -> dict[str, Any]:
     largest = world.largest.name if world.models else config.largest
     costs = job.costs
     summary = {**facts, **outcome.summary(state, world.models, largest, job.workload.flop, costs)}
-    summary["stopped"] = stopped or summary["stopped"]
+    account = job.spent
+    summary |= {"stopped": stopped or summary["stopped"], "requests": account.calls}
+    summary |= {"spent_tokens": account.tokens, "spent_usd": account.usd}
     rundir.write_csv("curve.csv", outcome.CURVE_COLUMNS, outcome.curve(state))
     rundir.write_csv("calls.csv", outcome.CALL_COLUMNS, outcome.calls(state, world.models, largest, costs))
     if state.best is not None:
@@ -220,7 +219,6 @@ def main() -> None:
     Exit status 1 if a job failed, 130 after Ctrl-C or SIGTERM.
     """
     logging.captureWarnings(True)
-    logging.getLogger("httpx2").setLevel(logging.WARNING)  # or every request would be a line with its address
     try:
         with interruptible():
             _job()

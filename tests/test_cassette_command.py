@@ -116,7 +116,6 @@ def test_nothing_is_wrong_with_what_was_recorded(toy: Path, tmp_path: Path, caps
         (3, {"latency_secs": None}, "latency_secs is of type NoneType"),
         (2, {"occurrence": 0}, "is already answered in line 1"),
         (2, {"occurrence": 2}, "occurrence 1 is absent"),
-        (3, {"finish_reason": "bored"}, "unknown finish reason 'bored'"),
         (3, {"text": f"use {CREDENTIAL}"}, "text holds what looks like a credential"),
         (4, {"backend": "openai"}, "'openai' answers for 'small', in line 1 'embedded'"),
     ],

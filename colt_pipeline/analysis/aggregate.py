@@ -17,6 +17,7 @@ import pandas as pd
 
 from colt_pipeline.analysis.noise import NOISE_COLUMNS, read_noise
 from colt_pipeline.errors import ConfigError
+from colt_pipeline.records import LIMIT
 
 IDS = ("workload", "target", "search", "model_set", "largest", "seed")
 """What tells one run from another; in front of every row of curves.csv and calls.csv."""
@@ -166,6 +167,8 @@ def _read_summary(run_dir: Path) -> dict[str, Any]:
     if not isinstance(summary, dict):
         raise ConfigError(f"{path} holds a {type(summary).__name__}, not an object")
     _require(summary, _RUN_FIELDS, path)
+    if summary.get("stopped") == LIMIT:
+        raise ConfigError(f"{run_dir} was ended by a limit of its budget; go on with a higher one before aggregating")
     return {name: value for name, value in summary.items() if not isinstance(value, dict | list)}
 
 

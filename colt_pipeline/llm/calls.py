@@ -3,7 +3,7 @@
 Rate limits, time-outs, lost connections and server errors are tried again with back-off, or when the server says. A
 call that fails for good is an answer of its own kind, ``transport``: it is recorded, so a replay meets it too, and the
 search goes on with another model. What will not heal (bad key, no quota, no such model, a limit reached, or many failed
-calls in a row) ends the run instead; nothing is recorded for it, so the run goes on there.
+calls in a row, nobody there) ends the run instead; nothing is recorded for it, so the run goes on there.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 
 from colt_pipeline.errors import CallError, ProviderError, TransientError
 from colt_pipeline.llm.client import TRANSPORT, Client, Question
-from colt_pipeline.records import Reply
+from colt_pipeline.records import Reply, canonical_json
 from colt_pipeline.runs.budget import Budget, Tokens
 
 _MOST_IN_A_ROW = 5
 _backoff = wait_random_exponential(multiplier=1, max=60)
-_FEWEST_PER_TOKEN, _MOST_PER_TOKEN = 2, 8
-"""Characters; what tokenizers make of prompts lies between."""
+_MOST_PER_TOKEN = 8
+"""Characters; tokenizers make shorter tokens of prompts, on average."""
 
 
 class Caller:
@@ -53,11 +53,16 @@ class Caller:
         try:
             reply = self._retrying(self._attempt, question, occurrence)
         except (TransientError, CallError) as error:
+            if isinstance(error, TransientError) and error.unreached:
+                raise ProviderError(
+                    f"{error}; start the server, or correct base_url in conf/providers/{self._provider}.yaml. The same "
+                    "command goes on"
+                ) from error
             self._failed_in_a_row += 1
             if self._failed_in_a_row >= _MOST_IN_A_ROW:
                 raise ProviderError(
-                    f"{self._failed_in_a_row} calls in a row failed, the last one: {error}. When {self._provider} is "
-                    "there again, the same command goes on"
+                    f"{self._failed_in_a_row} calls in a row failed, the last one: {error}. Once that is mended, the "
+                    "same command goes on"
                 ) from error
             return Reply(str(error), TRANSPORT, 0, 0, 0.0, question.model.api_model, self._provider)
         self._failed_in_a_row = 0
@@ -77,13 +82,14 @@ class Caller:
 
 
 def most(question: Question) -> Tokens:
-    """A bound of what a question may cost."""
-    characters = sum(len(message["content"]) for message in question.messages)
-    return Tokens(characters // _FEWEST_PER_TOKEN, int(question.sampling["max_tokens"]))
+    """A bound of what a question may cost: no token is shorter than a character, and schemas are paid for too."""
+    schema = canonical_json(question.answer_schema) if question.answer_schema else ""
+    characters = sum(len(message["content"]) for message in question.messages) + len(schema)
+    return Tokens(characters, int(question.sampling["max_tokens"]))
 
 
 def _wait_secs(state: RetryCallState) -> float:
     """As long as the server asks for, else longer from try to try."""
     error = state.outcome.exception() if state.outcome else None
     asked = error.retry_after_secs if isinstance(error, TransientError) else None
-    return asked if asked is not None else _backoff(state)
+    return asked or _backoff(state)

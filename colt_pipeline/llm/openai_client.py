@@ -7,6 +7,7 @@ are not followed, and of the environment only the provider's own key is read, so
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -27,8 +28,9 @@ CHARACTERS_PER_TOKEN = 4
 """Where a server does not count tokens."""
 _SHOWN = 300
 _NO_KEY = "none-needed"
+_FOREIGN_HEADERS = "OPENAI_CUSTOM_HEADERS"
 _TRANSIENT = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
-_WAY_OUT = {
+_WAY_OUT: dict[int, str] = {
     HTTPStatus.UNAUTHORIZED: "the key is wrong or expired; check {key}",
     HTTPStatus.FORBIDDEN: "the key may not use this model; check {key}",
     HTTPStatus.PAYMENT_REQUIRED: "the account has no credit left",
@@ -36,6 +38,8 @@ _WAY_OUT = {
     "conf/models/{model}.yaml and base_url in conf/providers/{provider}.yaml",
 }
 """Status -> what a person has to mend."""
+_GATEWAY_GAVE_UP = (HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT, 524)
+"""The model behind may have computed."""
 _NO_QUOTA = ("insufficient_quota", "billing_hard_limit_reached")
 _OVERFLOW = ("context_length_exceeded", "exceed_context_size_error", "context size", "context length")
 _LONGEST_WAIT_SECS = 600.0
@@ -48,14 +52,19 @@ class OpenAIClient:
         """Read the provider's key, if it wants one.
 
         Raises:
-            ProviderError: the key is missing.
+            ProviderError: the key is missing, or could not be sent as it is.
         """
-        key = os.environ.get(provider.key_env) if provider.key_env else _NO_KEY
+        logging.getLogger("httpx2").setLevel(logging.WARNING)  # or every request would be a line with its address
+        key = os.environ.get(provider.key_env, "").strip() if provider.key_env else _NO_KEY
         if not key:
             raise ProviderError(
                 f"provider {name} wants a key in the environment variable {provider.key_env}, which is not set; set "
                 "it, or go on without it: record=replay replays what is recorded, stand_ins=true lets stand-ins answer"
             )
+        if not (key.isascii() and key.isprintable()):
+            raise ProviderError(f"the key in {provider.key_env} holds characters that no key has; set it anew")
+        if _FOREIGN_HEADERS in os.environ:
+            raise ProviderError(f"unset {_FOREIGN_HEADERS}: the openai package would send them to every provider")
         self._name = name
         self._provider = provider
         self._secrets = [key]
@@ -83,10 +92,10 @@ class OpenAIClient:
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
             detail = f"no answer from {self._name} ({type(cause).__name__}: {cause})"
-            refused = isinstance(cause, httpx2.ConnectError)
-            raise TransientError(self._clean(detail), maybe_charged=not refused) from None
+            unreached = isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout)
+            raise TransientError(self._clean(detail), maybe_charged=not unreached, unreached=unreached) from None
         except openai.APIStatusError as error:
-            raise self._failure(question, error) from None
+            raise self._failure(question, error.status_code, error.response.text, error.response.headers) from None
         return self._reply(question, text, time.monotonic() - begin)
 
     def _request(self, question: Question, occurrence: int) -> dict[str, Any]:
@@ -96,57 +105,60 @@ class OpenAIClient:
         if question.answer_schema is not None:
             schema = {"name": "answer", "strict": True, "schema": dict(question.answer_schema)}
             request["response_format"] = {"type": "json_schema", "json_schema": schema}
-        return {
-            **request,
-            **sampling,
-            "extra_body": {**self._provider.extra_body, **model.extra},
-            # A server that knows this header answers a repeated attempt without computing it twice.
-            "extra_headers": {"Idempotency-Key": f"{question.key}-{occurrence}"},
-        }
+        return {**request, **sampling, "extra_body": dict(model.extra)}
 
     def _reply(self, question: Question, text: str, latency_secs: float) -> Reply:
         """The answer in a response's body, whatever other fields the server sends."""
         try:
             body = json.loads(text)
-            choice = body["choices"][0]
-            message = choice["message"]
-            refusal = message.get("refusal")
-            content = refusal or message.get("content") or ""
-            usage = body.get("usage") or {}
-            prompt = usage.get(
-                "prompt_tokens", sum(len(m["content"]) for m in question.messages) // CHARACTERS_PER_TOKEN
-            )
-            completion = usage.get("completion_tokens", len(content) // CHARACTERS_PER_TOKEN)
-            return Reply(
-                text=scrub(content, self._secrets),
-                finish_reason="content_filter" if refusal else str(choice.get("finish_reason")),
-                prompt_tokens=int(prompt),
-                completion_tokens=int(completion),
-                latency_secs=round(latency_secs, 3),
-                provider_model=scrub(str(body.get("model")), self._secrets),
-                backend=self._name,
-            )
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            shown = self._clean(f"{self._name} sent no chat completion ({type(error).__name__}): {text[:_SHOWN]!r}")
+            failed = body.get("error") if "choices" not in body else None
+            if not failed:
+                return self._answer(question, body, latency_secs)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            shown = self._clean(f"{self._name} sent no chat completion ({type(error).__name__}): {text!r}")
             raise TransientError(shown, maybe_charged=True) from None
+        # Some servers send their errors with status 200.
+        code = failed.get("code") if isinstance(failed, dict) else None
+        raise self._failure(question, code if isinstance(code, int) else HTTPStatus.BAD_GATEWAY, text, {})
 
-    def _failure(self, question: Question, error: openai.APIStatusError) -> LLMError:
-        """The error tree's name for an HTTP status."""
-        status, code = error.status_code, f"{error.code} {error.type} {error.message}".lower()
-        detail = self._clean(f"{self._name} answered {status}: {error.message}")
-        wait = _retry_after_secs(error.response.headers)
-        if status in _WAY_OUT or any(word in code for word in _NO_QUOTA):
+    def _answer(self, question: Question, body: dict[str, Any], latency_secs: float) -> Reply:
+        choice = body["choices"][0]
+        message = choice["message"]
+        refusal = message.get("refusal")
+        content = refusal or message.get("content") or ""
+        if isinstance(content, list):  # of parts
+            content = "".join(part.get("text", "") for part in content)
+        usage = body.get("usage") or {}
+        prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        asked = sum(len(m["content"]) for m in question.messages)
+        return Reply(
+            text=scrub(content, self._secrets),
+            finish_reason="content_filter" if refusal else str(choice.get("finish_reason")),
+            prompt_tokens=asked // CHARACTERS_PER_TOKEN if prompt is None else int(prompt),
+            completion_tokens=len(content) // CHARACTERS_PER_TOKEN if completion is None else int(completion),
+            latency_secs=round(latency_secs, 3),
+            provider_model=scrub(str(body.get("model")), self._secrets),
+            backend=self._name,
+        )
+
+    def _failure(self, question: Question, status: int, text: str, headers: Mapping[str, str]) -> LLMError:
+        """The error tree's name for an HTTP status and what came with it."""
+        words, detail = text.lower(), self._clean(f"{self._name} answered {status}: {text}")
+        wait = _retry_after_secs(headers)
+        if status in _WAY_OUT or any(word in words for word in _NO_QUOTA):
             model = question.model
             names = {"model": model.name, "api_model": model.api_model, "provider": self._name}
-            way_out = _WAY_OUT.get(HTTPStatus(status), _WAY_OUT[HTTPStatus.PAYMENT_REQUIRED])
+            way_out = _WAY_OUT.get(status, _WAY_OUT[HTTPStatus.PAYMENT_REQUIRED])
             return ProviderError(f"{detail}; {way_out.format(key=self._provider.key_env or 'the server', **names)}")
         if status < HTTPStatus.BAD_REQUEST:
-            return ProviderError(f"{detail}; redirects are not followed, set providers.{self._name}.base_url")
+            return ProviderError(
+                f"{detail}; redirects are not followed, set base_url in conf/providers/{self._name}.yaml"
+            )
         if wait is not None and wait > _LONGEST_WAIT_SECS:
             return ProviderError(f"{detail}; it wants to be asked again in {wait:.0f} s, go on then")
         if status in _TRANSIENT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return TransientError(detail, wait)
-        overflow = status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or any(word in code for word in _OVERFLOW)
+            return TransientError(detail, wait, maybe_charged=status in _GATEWAY_GAVE_UP)
+        overflow = status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or any(word in words for word in _OVERFLOW)
         return CallError(f"context overflow: {detail}" if overflow else f"bad request: {detail}")
 
     def _clean(self, message: str) -> str:
@@ -169,7 +181,7 @@ def _retry_after_secs(headers: Mapping[str, str]) -> float | None:
 
 
 class _Deadline(httpx2.BaseTransport):
-    """Ends a response that drips: the usual time-outs begin anew with every byte."""
+    """Ends a body that drips: the usual time-outs begin anew with every byte."""
 
     def __init__(self, timeout_secs: float) -> None:
         self._timeout_secs = timeout_secs

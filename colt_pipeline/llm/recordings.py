@@ -13,14 +13,13 @@ from typing import Any
 
 from colt_pipeline.errors import RecordingError
 from colt_pipeline.llm.cassette import LIMIT, common_prefix
-from colt_pipeline.llm.client import DIGEST_WIDTH, TRANSPORT
+from colt_pipeline.llm.client import DIGEST_WIDTH
 from colt_pipeline.llm.redact import redacted
 from colt_pipeline.records import canonical_json
 from colt_pipeline.runs.asked import Identity
 from colt_pipeline.runs.jsonl import PACKED, unpacked
 
 NAME = "llm.jsonl"
-FINISH_REASONS = ("stop", "length", "content_filter", "tool_calls", "function_call", TRANSPORT)
 
 Fault = tuple[int, str]
 """Number of a line, and what is wrong there."""
@@ -165,12 +164,6 @@ def _gaps(entries: Sequence[Entry]) -> Iterator[Fault]:
             yield entry.line, f"{entry.name}: occurrence {occurrence - 1} is absent"
 
 
-def _finish_reasons(entries: Sequence[Entry]) -> Iterator[Fault]:
-    for entry in entries:
-        if entry.answered and entry.fields["finish_reason"] not in FINISH_REASONS:
-            yield entry.line, f"unknown finish reason {entry.fields['finish_reason']!r}"
-
-
 def _credentials(entries: Sequence[Entry]) -> Iterator[Fault]:
     for entry in entries:
         # What is found is not shown: a finding may end in a log.
@@ -193,7 +186,6 @@ def _backends(entries: Sequence[Entry]) -> Iterator[Fault]:
 _CHECKS: tuple[Callable[[Sequence[Entry]], Iterator[Fault]], ...] = (
     _repeated,
     _gaps,
-    _finish_reasons,
     _credentials,
     _backends,
 )

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from colt_pipeline.config import BudgetConfig, LimitsConfig, PricesConfig
-from colt_pipeline.errors import BudgetError, ConfigError, TransientError
+from colt_pipeline.errors import BudgetError, ConfigError, LLMError, TransientError
 from colt_pipeline.runs.jsonl import JsonLines, read_lines
 
 FILE = "spend.jsonl"
@@ -145,8 +145,8 @@ class Budget:
             self._write(number, model, most if error.maybe_charged else NO_TOKENS)
             raise
         except BaseException as error:
-            # After Ctrl-C nobody knows what the server did; any other error is an answer that is not charged.
-            self._write(number, model, NO_TOKENS if isinstance(error, Exception) else most)
+            # An LLMError says that nothing was charged; after anything else (Ctrl-C) nobody knows what the server did.
+            self._write(number, model, NO_TOKENS if isinstance(error, LLMError) else bill.tokens)
             raise
         self._write(number, model, bill.tokens)
 
@@ -173,7 +173,7 @@ class Budget:
         next_call = Spent(1, most.prompt + most.completion, 0.0 if price is None else most.usd(price), 0.0)
         _refuse_beyond(self._limits.run, "run", own, next_call)
         if self._limits.sweep != _NO_LIMITS:
-            paths = [path for path in self._sweep.rglob(FILE) if not path.samefile(self._path)]
+            paths = [path for path in self._sweep.rglob(f"{FILE}*") if path != self._path]  # those set aside too
             others = [spent(read_lines(path, growing=True)) for path in paths]
             _refuse_beyond(self._limits.sweep, "sweep", sum(others, own), next_call)
 

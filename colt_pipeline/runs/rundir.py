@@ -58,6 +58,10 @@ class RunDir:
     def journal(self) -> Path:
         return self.path / "events.jsonl"
 
+    def reopen(self) -> None:
+        """The run goes on: what it wrote when a limit ended it is out of date."""
+        (self.path / "summary.json").unlink(missing_ok=True)
+
     def write_json(self, name: str, value: object) -> None:
         """Write indented JSON with sorted keys."""
         self.write_text(name, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")

@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
 from colt_pipeline.assemble import assemble
 from colt_pipeline.config import Config
+from colt_pipeline.costs import configured_prices
 from colt_pipeline.errors import ConfigError
+from colt_pipeline.llm.calls import Caller
 from colt_pipeline.llm.client import Client, Question
 from colt_pipeline.llm.openai_client import OpenAIClient
 from colt_pipeline.llm.parse import parse
 from colt_pipeline.llm.prompt import ORDERS, render
+from colt_pipeline.llm.redact import redacted
 from colt_pipeline.llm.schema import answer_schema
 from colt_pipeline.records import Answer, ModelSpec, PromptContext, Proposal
+from colt_pipeline.runs.budget import FILE as SPENT
+from colt_pipeline.runs.budget import Budget
 from colt_pipeline.search.loop import search
 from colt_pipeline.search.world import ProposerLike
 from stages.benchmarks import Options, Row, composed
@@ -68,10 +74,17 @@ def rows(options: Options) -> list[Row]:
     if model.provider not in config.providers:
         raise ConfigError(f"{model.name} is answered by {model.provider}; this asks live models, see conf/providers")
     contexts = _contexts(config, options.results)[: options.candidates]
-    client = OpenAIClient(model.provider, config.providers[model.provider])
-    heard = {name: _ask(client, config, model, contexts, how) for name, how in CONDITIONS.items()}
+    provider = config.providers[model.provider]
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as cleanup:
+        budget = Budget(Path(scratch) / SPENT, config.budget, configured_prices(config), Path(scratch))
+        cleanup.callback(budget.close)
+        client = Caller(OpenAIClient(model.provider, provider), model.provider, provider.attempts, budget)
+        heard = {name: _ask(client, config, model, contexts, how) for name, how in CONDITIONS.items()}
     same = _agreement(heard["schema"], heard["schema, another order"])
-    return [{**_row(name, model, answers), "same_under_another_order": same} for name, answers in heard.items()]
+    return [
+        {**_row(name, model, answers), "same_under_another_order": same if CONDITIONS[name].constrained else None}
+        for name, answers in heard.items()
+    ]
 
 
 def _row(condition: str, model: ModelSpec, answers: Sequence[Heard]) -> Row:
@@ -90,9 +103,10 @@ def _row(condition: str, model: ModelSpec, answers: Sequence[Heard]) -> Row:
     }
 
 
-def _agreement(first: Sequence[Heard], second: Sequence[Heard]) -> float:
-    """Share of contexts where the same set of names was proposed."""
-    return round(fmean(set(a.names) == set(b.names) for a, b in zip(first, second, strict=True)), 3)
+def _agreement(first: Sequence[Heard], second: Sequence[Heard]) -> float | None:
+    """Share of contexts, of those with two proposals, where both have the same set of names."""
+    both = [(a, b) for a, b in zip(first, second, strict=True) if a.names and b.names]
+    return round(fmean(set(a.names) == set(b.names) for a, b in both), 3) if both else None
 
 
 def _ask(
@@ -103,7 +117,8 @@ def _ask(
 
 def _heard(client: Client, config: Config, model: ModelSpec, offer: PromptContext, how: Condition) -> Heard:
     schema = answer_schema(offer) if how.constrained else None
-    reply = client.complete(Question(model, render(offer, config.prompt.code), config.llm.sampling, schema), 0)
+    messages = [{**m, "content": redacted(m["content"])} for m in render(offer, config.prompt.code)]
+    reply = client.complete(Question(model, messages, config.llm.sampling, schema), 0)
     offered = tuple(name for name, _ in offer.transformations)
     verdict = parse(reply, offered, [m.name for m in offer.models], offer.sites)
     names = tuple(edit.name for edit in verdict.transformations) if isinstance(verdict, Proposal) else ()

@@ -20,9 +20,10 @@ from typing import TypeVar
 
 from colt_pipeline.assemble import Job, assemble
 from colt_pipeline.config import Config
-from colt_pipeline.errors import ColtError, ConfigError
+from colt_pipeline.errors import BudgetError, ColtError, ConfigError
 from colt_pipeline.evaluation.devices import usable_cores
 from colt_pipeline.evaluation.measure import Measurer
+from colt_pipeline.records import LIMIT
 from colt_pipeline.runs.rundir import RunDir
 from colt_pipeline.tune import batches, mark, write_outputs
 from colt_pipeline.workloads import Workload
@@ -67,7 +68,7 @@ def rows(options: Options, connect: Connect | None = None) -> list[Row]:
     ]
     configs = [config for group in groups for config in group.values()]
     _all_different(configs)
-    clock = _Clock(sum(config.samples for config in configs if not _summary(config).exists()))
+    clock = _Clock(sum(config.samples for config in configs if not _finished(config)))
     if any(config.record.mode != "replay" for config in configs):
         failed = [name for group in groups for name in _together(group, clock, connect)]
     else:
@@ -140,16 +141,21 @@ def _run(config: Config, clock: _Clock, failed: list[str], connect: Connect | No
     """One run to its end unless it is finished; yields its job after each batch. A failure is said, and noted."""
     seen = 0
     try:
-        if _summary(config).exists():
+        if _finished(config):
             seen = config.samples  # none is left
             RunDir(_summary(config).parent, config.identity())  # finished, but is it this run?
             return
         with assemble(config, connect) as job:
-            for batch in batches(job):
-                clock.count(len(job.state.samples) - seen, len(batch.samples))
-                seen = len(job.state.samples)
-                yield job
-            write_outputs(job)
+            stopped = None
+            try:
+                for batch in batches(job):
+                    clock.count(len(job.state.samples) - seen, len(batch.samples))
+                    seen = len(job.state.samples)
+                    yield job
+            except BudgetError as error:
+                print(f"{config.run}  {error}", file=sys.stderr, flush=True)
+                stopped = LIMIT
+            write_outputs(job, stopped)
     except ColtError as error:
         failed.append(config.run)
         print(f"error: {config.run}: {error}", file=sys.stderr, flush=True)
@@ -181,6 +187,12 @@ def _all_different(configs: Sequence[Config]) -> None:
 def _summary(config: Config) -> Path:
     """It is written last, so it tells a finished run."""
     return Path(config.results) / "runs" / config.experiment / config.run / "summary.json"
+
+
+def _finished(config: Config) -> bool:
+    """Not only up to a limit of its budget."""
+    path = _summary(config)
+    return path.exists() and json.loads(path.read_text())["stopped"] != LIMIT
 
 
 def _row(config: Config) -> Row:

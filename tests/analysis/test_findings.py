@@ -5,6 +5,7 @@ import pytest
 from colt_pipeline.analysis.aggregate import aggregate
 from colt_pipeline.analysis.findings import limits, model_set_findings, search_findings
 from colt_pipeline.analysis.report import Section, shared_limits
+from colt_pipeline.errors import ConfigError
 
 TWO = {"gpt-5.2": (1, 0), "gpt-5-mini": (3, 0)}
 
@@ -46,6 +47,12 @@ def test_searches_that_lack_runs_are_not_held_against_each_other(add, tidy):
     add("colt", 0, 0.25)
     add("paper", 1, 0.5)
     assert search_findings(tidy()) == ["colt cannot be held against paper: runs are missing."]
+
+
+def test_a_run_that_a_limit_ended_is_not_taken_for_a_finished_one(add, tidy):
+    add("colt", 0, 0.25, stopped="limit")
+    with pytest.raises(ConfigError, match="ended by a limit of its budget; go on with a higher one"):
+        tidy()
 
 
 def test_differences_within_the_noise_are_counted_and_others_named(write_run, write_noise, tidy):

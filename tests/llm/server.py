@@ -74,6 +74,14 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "empty choices": lambda h: h.reply(200, completion("x", choices=[])),
     "no usage": lambda h: h.reply(200, {"choices": [{"message": {"content": h.state.text}, "finish_reason": "stop"}]}),
     "slow drip": lambda h: h.drip(),
+    "error with status 200": lambda h: h.reply(200, {"error": {"code": 402, "message": "Insufficient credits"}}),
+    "plain 400": lambda h: h.send(400, b"maximum context length is 8192 tokens", {"Content-Type": "text/plain"}),
+    "quota in words": lambda h: h.reply(429, {"error": "insufficient_quota"}),
+    "529": lambda h: h.send(529, b"overloaded"),
+    "504": lambda h: h.reply(504, error("gateway time-out")),
+    "deep": lambda h: h.send(200, b"[" * 100_000),
+    "parts": lambda h: h.reply(200, completion(None, message={"content": [{"type": "text", "text": h.state.text}]})),
+    "null usage": lambda h: h.reply(200, completion(h.state.text, usage={"prompt_tokens": None})),
     "parrot": lambda h: h.reply(200, completion(f"your key is {h.headers['Authorization'].split()[-1]}")),
 }
 

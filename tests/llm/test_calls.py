@@ -34,7 +34,7 @@ def question(model: ModelSpec = MODEL, **changes: Any) -> Question:
 
 def provider(server: Server, **changes: Any) -> ProviderConfig:
     settings: dict[str, Any] = {"base_url": server.base_url, "key_env": "TEST_KEY", "output_limit": "max_tokens"}
-    settings |= {"timeout_secs": 0.6, "attempts": 3, "extra_body": {}}
+    settings |= {"timeout_secs": 0.6, "attempts": 3}
     return ProviderConfig(**{**settings, **changes})
 
 
@@ -69,8 +69,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         _open.pop().close()
 
 
-MOST = Spent(1, 50 + 64)
-PAID = Spent(1, 110)
+MOST = Spent(1, 100 + 64)
 FREE = Spent(1, 0)
 
 # What the server does first -> (requests, finish reason, what the text says, tokens counted)
@@ -87,11 +86,17 @@ TABLE: dict[str, tuple[int, str, str, int]] = {
     "wrong content type": (2, "stop", ANSWER, 110 + MOST.tokens),
     "empty choices": (2, "stop", ANSWER, 110 + MOST.tokens),
     "JSON without a type": (1, "stop", ANSWER, 110),
+    "529": (2, "stop", ANSWER, 110),
+    "504": (2, "stop", ANSWER, 110 + MOST.tokens),
+    "deep": (2, "stop", ANSWER, 110 + MOST.tokens),
+    "parts": (1, "stop", ANSWER, 110),
+    "null usage": (1, "stop", ANSWER, 100 // 4 + len(ANSWER) // 4),
     "no usage": (1, "stop", ANSWER, 100 // 4 + len(ANSWER) // 4),
     "refusal": (1, "content_filter", "I cannot help with that.", 110),
     "filtered": (1, "content_filter", "", 110),
     "400": (1, "transport", "bad request: served answered 400", 0),
     "overflow": (1, "transport", "context overflow: served answered 400", 0),
+    "plain 400": (1, "transport", "context overflow: served answered 400: maximum context length", 0),
 }
 
 
@@ -105,7 +110,7 @@ def test_what_is_sent_what_comes_of_it_and_what_is_counted(behaviour: str, tmp_p
     assert (reply.finish_reason, reply.backend) == (finish_reason, "served")
     assert text in reply.text
     assert setting.spent.tokens == tokens
-    assert len({headers["idempotency-key"] for headers in server.headers}) == 1
+    assert all(request == server.requests[0] for request in server.requests)
 
 
 FATAL = {
@@ -114,6 +119,8 @@ FATAL = {
     "403": "may not use this model",
     "404 model": "check api_model=org/served-7b in conf/models/small.yaml",
     "no quota": "no credit",
+    "quota in words": "no credit",
+    "error with status 200": "no credit",
     "redirect": "redirects are not followed",
     "429 tomorrow": "asked again in 86400 s",
 }
@@ -154,8 +161,8 @@ def test_a_server_that_is_not_there_is_named_and_costs_nothing(tmp_path: Path) -
     with misbehaving() as server:
         pass
     setting = Setting(server, tmp_path)
-    reply = setting.ask()
-    assert reply.finish_reason == "transport" and "no answer from served" in reply.text
+    with pytest.raises(ProviderError, match=r"no answer from served .*start the server, or correct base_url"):
+        setting.ask()
     assert (setting.spent.calls, setting.spent.tokens) == (3, 0)
 
 
@@ -171,7 +178,7 @@ def test_the_request_holds_what_the_configuration_says(tmp_path: Path) -> None:
     schema = {"type": "object"}
     model = dataclasses.replace(MODEL, extra={"reasoning_effort": "low"})
     with misbehaving() as server:
-        settings = provider(server, output_limit="max_completion_tokens", extra_body={"cache_prompt": False})
+        settings = provider(server, output_limit="max_completion_tokens")
         OpenAIClient("served", settings).complete(question(model, answer_schema=schema), 0)
     [request] = server.requests
     assert request == {
@@ -181,7 +188,6 @@ def test_the_request_holds_what_the_configuration_says(tmp_path: Path) -> None:
         "temperature": 0.5,
         "max_completion_tokens": 64,
         "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}},
-        "cache_prompt": False,
         "reasoning_effort": "low",
     }
 
@@ -196,6 +202,9 @@ def test_only_the_providers_own_key_leaves_the_machine(tmp_path: Path, monkeypat
         with pytest.raises(ProviderError, match=r"wants a key in the environment variable TEST_KEY.*record=replay"):
             Setting(server, tmp_path)
         OpenAIClient("served", provider(server, key_env="")).complete(question(), 0)
+        monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "Authorization: Bearer other")
+        with pytest.raises(ProviderError, match="unset OPENAI_CUSTOM_HEADERS"):
+            OpenAIClient("served", provider(server, key_env=""))
     first, second = server.headers
     assert first["authorization"] == f"Bearer {KEY}"
     assert not any(value in str(server.headers) for value in others.values())
@@ -208,12 +217,31 @@ def test_a_key_that_comes_back_in_an_answer_is_not_kept(tmp_path: Path) -> None:
     assert reply.text == "your key is [redacted]"
 
 
+@pytest.mark.parametrize(("key", "sent"), [(f" {KEY}\n", True), ("tok!\nen", False), ("schlüssel", False)])
+def test_a_key_with_a_line_end_is_mended_and_one_that_cannot_be_sent_is_named_without_it(
+    key: str, sent: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_KEY", key)
+    with misbehaving() as server:
+        if sent:
+            Setting(server, tmp_path).ask()
+            assert server.headers[0]["authorization"] == f"Bearer {KEY}"
+        else:
+            with pytest.raises(ProviderError, match="the key in TEST_KEY holds characters") as caught:
+                Setting(server, tmp_path)
+            assert key not in str(caught.value)
+
+
+def test_a_schema_is_paid_for_too() -> None:
+    assert most(question(answer_schema={"type": "object"})).prompt == 100 + len('{"type":"object"}')
+
+
 @pytest.mark.parametrize(
     ("limits", "answered"),
     [
         (LimitsConfig(3, None, None, None), 3),
-        (LimitsConfig(None, 330, None, None), 2),  # the third may take 114
-        (LimitsConfig(None, None, 0.0014, None), 3),  # 0.0003 each; the next may take 0.00074
+        (LimitsConfig(None, 383, None, None), 2),  # the third may take 164
+        (LimitsConfig(None, None, 0.0015, None), 3),  # 0.0003 each; the next may take 0.00084
         (LimitsConfig(None, None, None, 0.0), 0),
     ],
 )
@@ -231,24 +259,25 @@ def test_an_attempt_is_on_disk_before_it_is_sent_and_counts_at_its_most_until_it
     with budget.attempt(SMALL.name, most(question())) as bill:
         inside = spent(read_lines(tmp_path / "spend.jsonl"))
         bill.tokens = dataclasses.replace(bill.tokens, prompt=1, completion=2)
-    assert (inside.calls, inside.tokens) == (1, 50 + 64)
-    assert inside.usd == pytest.approx((50 * 2 + 64 * 10) / 1e6)
+    assert (inside.calls, inside.tokens) == (1, 100 + 64)
+    assert inside.usd == pytest.approx((100 * 2 + 64 * 10) / 1e6)
     after = spent(read_lines(tmp_path / "spend.jsonl"))
     assert (after.calls, after.tokens, after.usd) == (1, 3, pytest.approx(22e-6))
     with pytest.raises(KeyboardInterrupt), budget.attempt(SMALL.name, most(question())):
         raise KeyboardInterrupt
-    assert spent(read_lines(tmp_path / "spend.jsonl")).tokens == 3 + 114, "nobody knows what it cost"
+    assert spent(read_lines(tmp_path / "spend.jsonl")).tokens == 3 + 164, "nobody knows what it cost"
     budget.close()
 
 
 def test_limits_count_earlier_sessions_and_the_other_runs_of_the_sweep(tmp_path: Path) -> None:
     sweep = BudgetConfig(NONE, LimitsConfig(4, None, None, None))
     with misbehaving() as server:
-        for name in ("a", "b", "b"):  # the third goes on with the second's account
+        for name in ("a", "b", "b"):  # the third goes on with the second's account; the first's is set aside
             account = Budget(tmp_path / name / "spend.jsonl", sweep, {SMALL.name: None}, tmp_path)
             caller = Caller(OpenAIClient("served", provider(server)), "served", 1, account)
             caller.complete(question(), 0)
             account.close()
+        (tmp_path / "a" / "spend.jsonl").rename(tmp_path / "a" / "spend.jsonl.1")
         account = Budget(tmp_path / "c" / "spend.jsonl", sweep, {SMALL.name: None}, tmp_path)
         caller = Caller(OpenAIClient("served", provider(server)), "served", 1, account)
         caller.complete(question(), 0)
