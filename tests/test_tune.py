@@ -21,6 +21,7 @@ import tvm
 from support import ROOT, Compose
 
 from colt_pipeline import assemble as assembly
+from colt_pipeline import place
 from colt_pipeline.analysis.aggregate import aggregate
 from colt_pipeline.assemble import Job, assemble
 from colt_pipeline.config import Config
@@ -230,8 +231,8 @@ def test_a_replay_builds_no_client_and_no_measurer(
     def never(*_: object) -> Any:
         raise AssertionError("a replay builds nothing")
 
-    monkeypatch.setitem(assembly.CLIENTS, "embedded", never)
-    monkeypatch.setattr(assembly, "choose", never)
+    monkeypatch.setattr(assembly, "EmbeddedClient", never)
+    monkeypatch.setattr(place, "choose", never)
     play(replay, never)
     assert journal(replay) == journal(live)
 
@@ -339,7 +340,7 @@ def test_without_a_device_record_all_touches_no_recording(composed: Compose, mon
     def absent(*_: object) -> Any:
         raise DeviceError("nothing here gives latencies")
 
-    monkeypatch.setattr(assembly, "choose", absent)
+    monkeypatch.setattr(place, "choose", absent)
     with pytest.raises(DeviceError):
         play(composed(*TINY, "record=all"))
     assert sorted((Path(config.results) / "recordings").rglob("*.jsonl*")) == before
