@@ -74,9 +74,9 @@ def _section(results: Path, pipeline: Path, name: str) -> Section:
     stem, _, figure_caption, _ = FIGURES[compare]
     picture = read_figure(results / "figures" / name / f"{stem}.svg", draw)
     tables = [
-        Table(_title(table), f"{what}: {CAPTIONS[compare](tidy)}.", tabulate, TABLES[table][0](tidy))
+        Table(_title(table), f"{what}: {CAPTIONS[compare](tidy)}.", tabulate, frame)
         for table, what in ((table, TABLES[table][1]) for table in display_order(TABLES, FIRST))
-        if compare in TABLES[table][2]
+        if compare in TABLES[table][2] and len(frame := TABLES[table][0](tidy))
     ]
     return Section(
         name=name,

@@ -19,7 +19,7 @@ from colt_pipeline.analysis.report import PACKAGES, pinned, stage_command
 from colt_pipeline.errors import ConfigError
 from stages import report
 
-BACKENDS = ("stand-in LLMs", "no LLM", "random answers")
+BACKENDS = ("stand-in LLMs", "LLMs via local", "no LLM", "random answers")
 COMMITTED = ROOT / "results"
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from colt_pipeline.analysis.aggregate import Tidy
-from colt_pipeline.analysis.labels import CONFIGURATION, WORKLOAD_TITLES, backend_label, configurations, workload_title
+from colt_pipeline.analysis.labels import CONFIGURATION, PAPER_WORKLOADS, backend_label, configurations, workload_title
 from colt_pipeline.analysis.tables import call_counts, invocation_rates
 from colt_pipeline.errors import ConfigError
 
@@ -62,7 +62,7 @@ def paper_comparison(tidy: Tidy) -> pd.DataFrame:
         own = _only(tidy, configuration)
         facts = {"column": configuration["short_label"], "ours by": _backends(own)}
         unmarked = replace(own, calls=own.calls.assign(backend=""))  # rows are named as in the paper
-        if set(own.runs["workload"]) == set(WORKLOAD_TITLES):
+        if set(own.runs["workload"]) == set(PAPER_WORKLOADS):
             rows += [facts | row for row in _rates(unmarked, configuration)]
         for number in _COUNT_TABLES:
             rows += [facts | row for row in _counts(unmarked, configuration, number)]

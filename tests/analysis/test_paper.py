@@ -4,7 +4,7 @@ import pytest
 from support import ROOT
 
 from colt_pipeline.analysis.aggregate import aggregate
-from colt_pipeline.analysis.labels import WORKLOAD_TITLES
+from colt_pipeline.analysis.labels import PAPER_WORKLOADS
 from colt_pipeline.analysis.paper import SOURCE, TABLES, paper_comparison, paper_table
 from colt_pipeline.errors import ConfigError
 
@@ -17,7 +17,7 @@ def test_every_table_names_its_source_and_uses_names_of_the_project(number):
     assert path.read_text().splitlines()[0] == f"# {SOURCE}, table {number}"
     table = paper_table(number)
     known = {file.stem for file in (ROOT / "conf/models").iterdir()}
-    assert set(table["largest"]) <= known and set(table.get("workload", WORKLOAD_TITLES)) == set(WORKLOAD_TITLES)
+    assert set(table["largest"]) <= known and set(table.get("workload", PAPER_WORKLOADS)) == set(PAPER_WORKLOADS)
     other = {"course alterations", "course alteration rate", *(f"{name} (total)" for name in known)}
     assert set(table.get("quantity", known)) <= known | other
 
@@ -67,7 +67,7 @@ def test_calls_are_scaled_to_the_papers_thousand_and_name_who_answered(write_run
 
 
 def test_rates_are_compared_only_over_the_papers_workloads(write_run, tmp_path):
-    *first, last = WORKLOAD_TITLES
+    *first, last = PAPER_WORKLOADS
     for workload in first:
         write_run(workload, TWO, (0.5,), workload=workload)
     assert set(paper_comparison(aggregate(tmp_path / "runs"))["table"]) == {3}
