@@ -35,6 +35,8 @@ def model_set_findings(tidy: Tidy) -> list[str]:
     """Which differences between model sets exceed the noise."""
     table = comparisons(tidy)
     compared = table[table["verdict"].notna() & (table["verdict"] != "reference")]
+    if compared.empty:
+        return []
     counts = compared["verdict"].value_counts().sort_index()
     said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     findings = [f"Of {len(compared)} best latencies held against the reference's of the same workload: {said}."]

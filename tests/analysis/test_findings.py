@@ -90,3 +90,8 @@ def test_a_tiny_real_model_is_no_evidence_and_a_stand_in_or_a_larger_one_is_not_
     assert any("these have at most 0.135 billion parameters" in text for text in limits(tidy()))
     write_run("mini", {"gpt-5-mini": (1, 0)}, (0.5,), model_set="small", llm_backend="openai")
     assert not any("at most" in text for text in limits(tidy()))
+
+
+def test_a_single_configuration_is_held_against_nothing(write_run, tidy):
+    write_run("large", {"gpt-5.2": (1, 0)}, (0.5,), model_set="large")
+    assert model_set_findings(tidy()) == []
