@@ -87,7 +87,7 @@ class OpenAIClient:
         """
         begin = time.monotonic()
         try:
-            response = self._openai.chat.completions.with_raw_response.create(**self._request(question, occurrence))
+            response = self._openai.chat.completions.with_raw_response.create(**self._request(question))
             text = response.text
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
@@ -98,7 +98,7 @@ class OpenAIClient:
             raise self._failure(question, error.status_code, error.response.text, error.response.headers) from None
         return self._reply(question, text, time.monotonic() - begin)
 
-    def _request(self, question: Question, occurrence: int) -> dict[str, Any]:
+    def _request(self, question: Question) -> dict[str, Any]:
         model, sampling = question.model, dict(question.sampling)
         request: dict[str, Any] = {"model": model.api_model, "messages": list(question.messages)}
         request[self._provider.output_limit] = sampling.pop("max_tokens")
