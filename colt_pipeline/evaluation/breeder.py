@@ -28,12 +28,13 @@ from colt_pipeline.records import digest
 from colt_pipeline.runs.jsonl import JsonLines, read_lines
 from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.space import Program, Space
+from colt_pipeline.space.traces import pack, unpack
 
 _log = logging.getLogger(__name__)
 _log.setLevel(logging.WARNING)  # TVM reports on every generation
 
 SCHEMA = 1
-_FIELDS = ("key", "measured", "traces")
+_FIELDS = ("key", "measured", "instructions", "traces")
 
 Experience = Sequence[tuple[Program, Sample]]
 """Programs and what was measured of them, in the order of the search."""
@@ -121,7 +122,7 @@ class Breeder:
             if missing := [name for name in _FIELDS if name not in entry]:
                 self.close()
                 raise RecordingError(f"{path}, line {number}: lacks {', '.join(missing)}; restore the file")
-        self._traces: dict[str, list[str]] = {entry["key"]: entry["traces"] for entry in entries}
+        self._batches = {entry["key"]: (entry["instructions"], entry["traces"]) for entry in entries}
         self._times = [entry["measured"] for entry in entries]
         """How many programs were measured when each batch was bred."""
         self.asked = 0
@@ -135,14 +136,16 @@ class Breeder:
             SpaceError: a recorded trace does not fit this workload, target or TVM.
         """
         key = digest([SCHEMA, self._settings, [[s.program, s.latency_secs, s.error] for _, s in measured]])
-        if key in self._traces:
-            return [self._space.rebuild(trace) for trace in self._traces[key]]
-        traces = self._ask(measured)
-        programs = [self._space.rebuild(trace) for trace in traces]  # first: what is recorded must replay
-        assert self._file is not None
-        self._file.append({"key": key, "measured": len(measured), "traces": traces})
-        self._traces[key] = traces
-        return programs
+        if key not in self._batches:
+            packed = pack(self._ask(measured))
+            self._rebuild(packed.instructions, packed.traces)  # first: what is recorded must replay
+            assert self._file is not None
+            self._file.append({"key": key, "measured": len(measured), **packed.to_json()})
+            self._batches[key] = (packed.instructions, packed.traces)
+        return self._rebuild(*self._batches[key])
+
+    def _rebuild(self, instructions: Any, traces: Any) -> list[Program]:
+        return [self._space.rebuild(trace) for trace in unpack(instructions, traces)]
 
     def _ask(self, measured: Experience) -> list[str]:
         """The traces of a live batch."""

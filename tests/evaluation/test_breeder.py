@@ -139,9 +139,10 @@ def test_the_recording_serves_what_was_asked_and_nothing_else(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("line", "kind", "message"),
     [
-        ({"key": "0", "measured": 0}, RecordingError, "line 1: lacks traces"),
-        ({"key": None, "measured": 0, "traces": ["[]"]}, SpaceError, "does not apply"),
-        ({"key": None, "measured": 0, "traces": ["[[],[]]"]}, None, ""),
+        ({"key": "0", "measured": 0}, RecordingError, "line 1: lacks instructions, traces"),
+        ({"key": None, "measured": 0, "instructions": [["X"]], "traces": [[[0], []]]}, SpaceError, "does not apply"),
+        ({"key": None, "measured": 0, "instructions": [], "traces": [[[0], []]]}, SpaceError, "no packed traces"),
+        ({"key": None, "measured": 0, "instructions": [], "traces": [[[], []]]}, None, ""),
     ],
 )
 def test_a_broken_recording_is_an_error(
