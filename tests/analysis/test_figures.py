@@ -41,7 +41,7 @@ def test_seeds_are_averaged_only_where_all_have_a_value(write_run, tmp_path):
     write_run("a", ONE, (0.5, 0.25, 0.25, 0.125), model_set="small")
     write_run("b", ONE, (None, 0.5, 0.125), model_set="small", seed=1)
     data = speedup_curves_data(aggregate(tmp_path / "runs"))
-    columns = ["sample", "speedup", "lowest", "highest", "seeds"]
+    columns = ["sample", "speedup", "low", "high", "seeds"]
     assert data[columns].values.tolist() == [[2, 3.0, 2.0, 4.0, 2], [3, 6.0, 4.0, 8.0, 2]]
 
 
