@@ -1,4 +1,4 @@
-"""Collect finished runs and the noise of their devices into runs.csv, curves.csv, calls.csv, turns.csv and noise.csv."""
+"""Collect finished runs and the noise of their devices into five tidy CSV files."""
 
 from __future__ import annotations
 

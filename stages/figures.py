@@ -41,7 +41,7 @@ FIGURES = {
     "course_alterations": (
         course_data,
         "Course alterations per program of a small model, beside p^2/(1+p), what two regressions in a row give if each "
-        "program is one with probability p, independently of the others; p from the same runs; regressions are predicted",
+        "program is one with probability p, independently of the others; p from the same runs, by predicted scores",
         course_plot,
         (MODEL_SETS, SEARCHES),
     ),

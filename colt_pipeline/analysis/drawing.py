@@ -49,12 +49,19 @@ _OWN_STYLES = (("#d55e00", (5, 1), "P"), ("#cc78bc", (2, 1), "X"), ("#fbafe4", (
 WIDTH = 7.0  # inches: both columns of a two-column page
 PANEL_HEIGHT = 1.75
 COLUMNS = 3
-_DPI, _PALETTE = 180, 128
+_DPI, _PALETTE = 150, 128
 _LONG_NUMBER = re.compile(r"\b[1-9]\d*\.\d{3,}")  # of coordinates; what is below 1 may be the scale of a glyph
 _CAPTION_LINE = 92  # characters that fit into the width of the figure
 _SHORT_LABEL = 26  # characters of a legend entry that fit into the width of one panel
-# The font ships with matplotlib; any other would make the files depend on the machine.
-_RC = {"font.family": "DejaVu Sans", "svg.hashsalt": "colt", "text.parse_math": False}
+# The font ships with matplotlib; any other would make the files depend on the machine. An SVG holds text as text, a
+# third of the bytes of its outlines; a reader without that font sees it in another.
+_RC = {
+    "font.family": ["DejaVu Sans", "sans-serif"],
+    "font.sans-serif": ["DejaVu Sans"],
+    "svg.fonttype": "none",
+    "svg.hashsalt": "colt",
+    "text.parse_math": False,
+}
 _THIN = {"grid.linewidth": 0.5, "axes.linewidth": 0.8, "axes.titlepad": 4}
 
 
@@ -69,6 +76,7 @@ def save(draw: Callable[[pd.DataFrame, str], Figure], data: pd.DataFrame, captio
         figure = draw(data, caption)
         png, svg = io.BytesIO(), io.StringIO()
         figure.savefig(png, format="png", dpi=_DPI, metadata={"Software": None})
+        figure.set_layout_engine("none")  # it stays as laid out
         figure.savefig(svg, format="svg", metadata={"Date": None})
     with Image.open(png) as image:
         small = image.convert("RGB").quantize(_PALETTE, dither=Image.Dither.NONE)

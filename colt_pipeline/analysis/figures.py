@@ -48,7 +48,9 @@ def speedup_curves_data(tidy: Tidy) -> pd.DataFrame:
     """
     labels = configurations(tidy)
     names = ["workload", "label", "family"]
-    curves = labels.merge(tidy.curves, on=CONFIGURATION).pivot(index=[*names, "seed"], columns="sample", values="speedup")
+    curves = labels.merge(tidy.curves, on=CONFIGURATION).pivot(
+        index=[*names, "seed"], columns="sample", values="speedup"
+    )
     parts = []
     for key, own in curves.groupby(names, sort=False):
         numbers = dict(zip(("speedup", "low", "high"), stratified_mean([own.to_numpy()]), strict=True))

@@ -21,6 +21,9 @@ SOURCE = "COLT, arXiv 2602.01935v1"
 TABLES = (1, 2, 3, 4, 5)
 """1: invocation rates; 2: sample efficiency of all of Llama-3-8B; 3 to 5: call counts (CPU, Llama-3.3-70B, GPU)."""
 
+COMPARED = {1: "invocation rates in percent", **dict.fromkeys((3, 4, 5), "calls per 1000 regular ones")}
+"""Table -> what its numbers are; those that runs of single layers are held against."""
+
 RATE, COUNT = "percent", "calls per 1000 regular ones"
 _COUNT_TABLES = (3, 4, 5)
 _PAPER_CALLS = 1000  # regular calls per workload and model set
@@ -69,6 +72,24 @@ def paper_comparison(tidy: Tidy) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=list(_COLUMNS)).astype({"paper": "float64", "ours": "float64"})
     table["difference"] = table["ours"] - table["paper"]
     return table.sort_values("table", kind="stable", ignore_index=True)
+
+
+def paper_layout(tidy: Tidy, number: int) -> pd.DataFrame:
+    """Table `number` of the paper laid out as there, with its values and the differences beside ours.
+
+    Returns:
+        Column `row`, then for each of our configurations that the paper has its short label with "ours",
+        "paper" and "difference"; see `paper_comparison`. Empty if the paper has none of them.
+    """
+    long = paper_comparison(tidy).query(f"table == {number}")
+    if long.empty:
+        return long
+    parts = ("ours", "paper", "difference")
+    labels = list(long["column"].unique())
+    wide = long.pivot(index="row", columns="column", values=list(parts)).reindex(long["row"].unique())
+    wide = wide[[(part, label) for label in labels for part in parts]]
+    wide.columns = pd.Index([f"{label} {part}" for label in labels for part in parts])
+    return wide.reset_index()
 
 
 def _rates(own: Tidy, configuration: dict[Any, Any]) -> list[dict[str, Any]]:

@@ -12,7 +12,15 @@ from matplotlib.figure import Figure
 
 from colt_pipeline.analysis.aggregate import IDS, Tidy
 from colt_pipeline.analysis.bootstrap import stratified_mean
-from colt_pipeline.analysis.drawing import PANEL_HEIGHT, WIDTH, draw_caption, draw_legend, draw_point, point_styles, save
+from colt_pipeline.analysis.drawing import (
+    PANEL_HEIGHT,
+    WIDTH,
+    draw_caption,
+    draw_legend,
+    draw_point,
+    point_styles,
+    save,
+)
 from colt_pipeline.analysis.searches import comparable, searches
 from colt_pipeline.records import RANDOM
 
@@ -84,10 +92,13 @@ def _draw(data: pd.DataFrame, caption: str) -> Figure:
             name, at = str(row["configuration"]), (row["amount"], row["speedup"])
             draw_point(panel, at, (row["low"], row["high"]), upright=True, label=name, **styles[name])
         front = own[own["front"]].sort_values("amount")
-        panel.plot(front["amount"], front["speedup"], color="0.4", linewidth=0.8, zorder=0, label="Pareto front")
+        line = {"color": "0.4", "linewidth": 0.8, "linestyle": "--", "zorder": 0, "drawstyle": "steps-post"}
+        panel.plot(front["amount"], front["speedup"], label="Pareto front", **line)
         panel.set_xlabel(f"{cost}, one seed of all workloads")
-        panel.set_xlim(left=0, right=1.1 * own["amount"].max())
-        panel.set_ylim(bottom=0)
+        panel.set_xlim(-0.05 * own["amount"].max(), 1.1 * own["amount"].max())
+        panel.set_ylim(0, 1.1 * data[["speedup", "high"]].max(axis=None))
     panels[0].set_ylabel("Speedup, geometric mean\nover workloads")
-    draw_legend(figure, (), panels, "bar: 95 % interval over seeds" if data["seeds"].max() > 1 else "one seed: no interval")
+    draw_legend(
+        figure, (), panels, "bar: 95 % interval over seeds" if data["seeds"].max() > 1 else "one seed: no interval"
+    )
     return figure

@@ -39,7 +39,9 @@ def rank_data(tidy: Tidy) -> pd.DataFrame:
         for title, chosen in groups.items() if len(data.names) > 1 else ():
             for name, *numbers in zip(data.names, *stratified_mean(chosen), strict=True):
                 facts = {"workload": title, "configuration": name + ending, "family": data.families[name]}
-                rows.append(facts | dict(zip(("rank", "low", "high"), numbers, strict=True)) | {"seeds": min(map(len, chosen))})
+                rows.append(
+                    facts | dict(zip(("rank", "low", "high"), numbers, strict=True)) | {"seeds": min(map(len, chosen))}
+                )
     return pd.DataFrame(rows, columns=list(_COLUMNS))
 
 

@@ -73,7 +73,7 @@ class Searches:
         return pd.concat(parts).dropna(subset="speedup").reset_index(drop=True)
 
     def members(self, ending: str) -> pd.DataFrame:
-        """Which run belongs to which search: IDS, configuration (its name and `ending`), family; the reference first."""
+        """Which run belongs to which search: IDS, configuration (name and `ending`), family; the reference first."""
         runs = self.runs.reset_index()
         runs = runs.sort_values("name", key=lambda names: names.map(self.names.index), kind="stable")
         return runs[list(IDS)].assign(configuration=runs["name"] + ending, family=runs["name"].map(self.families))

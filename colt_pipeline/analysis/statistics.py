@@ -9,7 +9,8 @@ Quantities, all of whole runs, all better when higher:
   1 is the best program from the first sample on, 0 the unoptimized one to the end, which counts until a faster one is
   found. It tells early success from late, which a final speedup does not.
 - sample efficiency: final speedup / samples, the paper's; its geometric mean.
-- paired speedup ratio: the configuration's final speedup / the other's, of runs of one workload and seed; geometric mean.
+- paired speedup ratio: the configuration's final speedup / the other's, of runs of one workload and seed; its geometric
+  mean.
 - probability of improvement: the share of pairs of runs of one workload and seed in which the configuration ends faster
   than the other; equal counts half, workloads have equal weight.
 
