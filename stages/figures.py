@@ -51,7 +51,7 @@ FIGURES = {
         share_plot,
         (MODEL_SETS, SEARCHES),
     ),
-    "recorded_times": (
+    "time_breakdown": (
         time_data,
         "Recorded seconds: LLM answers and timed runs; building and the search itself are not recorded",
         time_plot,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from colt_pipeline.analysis.aggregate import read_tidy
+import pandas as pd
+
+from colt_pipeline.analysis.aggregate import Tidy, read_tidy
 from colt_pipeline.analysis.comparisons import comparisons
 from colt_pipeline.analysis.course import course_table
 from colt_pipeline.analysis.labels import caption
@@ -25,7 +27,7 @@ MODEL_SETS, SEARCHES = "model_sets", "searches"
 CAPTIONS = {MODEL_SETS: caption, SEARCHES: search_caption}
 """What is compared -> what is said of all runs."""
 
-TABLES = {
+TABLES: dict[str, tuple[Callable[[Tidy], pd.DataFrame], str, tuple[str, ...]]] = {
     "invocation_rates": (
         invocation_rates,
         "Share of regular LLM calls in percent (course alteration rate: per regular call of a small model; total: with "
@@ -63,21 +65,23 @@ TABLES = {
         "Whole runs in single numbers, higher is better: final speedup as a share of the best of any run of the "
         "workload, interquartile mean over workloads and seeds; area under the curve, the mean over samples of ln "
         "speedup, 1 is the best of any run from the first sample on; final speedup / samples, geometric mean; of pairs "
-        "of runs of one workload and seed, against the configuration in column over: ratio of final speedups, geometric "
-        "mean, and share of pairs in which this one ends faster, equal counts half; low and high: 95 % interval of a bootstrap over seeds, which one seed leaves unknown",
+        "of runs of one workload and seed, against the configuration in column over: ratio of final speedups, "
+        "geometric mean, and share of pairs in which this one ends faster, equal counts half; low and high: 95 % interval of a "
+        "bootstrap over seeds, which one seed leaves unknown",
         (MODEL_SETS, SEARCHES),
     ),
-    "course_alterations": (
+    "alterations_and_chance": (
         course_table,
-        "Course alterations per program of a small model (rate), beside coin = p^2/(1+p), what two regressions in a row "
-        "give if each program is a regression with probability p (regression), independently of the others; pooled over "
-        "workloads and seeds; low and high: 95 % interval (Wilson), that of coin by that of p; regressions are predicted",
+        "Course alterations per program of a small model (rate), beside coin = p^2/(1+p), what two regressions in a "
+        "row give if each program is a regression with probability p (regression), independently of the others; pooled "
+        "over workloads and seeds; low and high: 95 % interval (Wilson), that of coin by that of p; regressions by "
+        "predicted scores",
         (MODEL_SETS, SEARCHES),
     ),
     "recorded_times": (
         recorded_times,
-        "Recorded seconds per run, mean over workloads and seeds (stand-ins answer at once; timed runs: of the samples, "
-        "shared ones too; building and the search itself are not recorded)",
+        "Recorded seconds per run, mean over workloads and seeds (stand-ins answer at once; timed runs: of the "
+        "samples, shared ones too; building and the search itself are not recorded)",
         (MODEL_SETS, SEARCHES),
     ),
     **{

@@ -69,7 +69,7 @@ def test_the_page_refers_to_nothing_outside_and_runs_nothing(text: str) -> None:
     addresses = [
         value or "" for _, attributes in page.tags for name, value in attributes.items() if name in ("src", "href")
     ]
-    assert len(addresses) > len(report.EXPERIMENTS)
+    assert len(addresses) > len(report.TITLES)
     assert all(address.startswith(("#", "data:")) for address in addresses)
     targets = {attributes.get("id") for _, attributes in page.tags}
     assert {address[1:] for address in addresses if address.startswith("#")} <= targets

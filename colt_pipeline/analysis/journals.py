@@ -77,7 +77,7 @@ def read_prices(models: Path) -> dict[str, PricesConfig]:
     """
     if not models.is_dir():
         raise ConfigError(f"{models} is not a directory; name the one that holds a file per model, such as conf/models")
-    prices = {}
+    prices: dict[str, PricesConfig] = {}
     for path in sorted(models.glob("*.yaml")):
         try:
             entries = yaml.safe_load(path.read_text(encoding="utf-8"))

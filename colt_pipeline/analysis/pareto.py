@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -92,11 +93,17 @@ def _draw(data: pd.DataFrame, caption: str) -> Figure:
             name, at = str(row["configuration"]), (row["amount"], row["speedup"])
             draw_point(panel, at, (row["low"], row["high"]), upright=True, label=name, **styles[name])
         front = own[own["front"]].sort_values("amount")
-        line = {"color": "0.4", "linewidth": 0.8, "linestyle": "--", "zorder": 0, "drawstyle": "steps-post"}
+        line: dict[str, Any] = {
+            "color": "0.4",
+            "linewidth": 0.8,
+            "linestyle": "--",
+            "zorder": 0,
+            "drawstyle": "steps-post",
+        }
         panel.plot(front["amount"], front["speedup"], label="Pareto front", **line)
         panel.set_xlabel(f"{cost}, one seed of all workloads")
         panel.set_xlim(-0.05 * own["amount"].max(), 1.1 * own["amount"].max())
-        panel.set_ylim(0, 1.1 * data[["speedup", "high"]].max(axis=None))
+        panel.set_ylim(0, 1.1 * float(data[["speedup", "high"]].to_numpy(dtype=float, na_value=0.0).max()))
     panels[0].set_ylabel("Speedup, geometric mean\nover workloads")
     draw_legend(
         figure, (), panels, "bar: 95 % interval over seeds" if data["seeds"].max() > 1 else "one seed: no interval"

@@ -55,10 +55,11 @@ def _of_part(part: Tidy, ending: str) -> pd.DataFrame:
         own = turns[turns["configuration"] == name]
         models = members[members["configuration"] == name].merge(part.calls, on=list(IDS))
         models = models.sort_values(["parameters_b", "model"], ascending=[False, True]).drop_duplicates("model")
-        if len(models) < 2:
+        if len(models) < 2 or own.empty:
             continue
         order = {row["model"]: model_label(row["model"], row["backend"]) for row in models.to_dict("records")}
-        calls = own.groupby("sample")[[*order, ALTERATIONS]].sum().rename(columns=order)
+        counts = own.reindex(columns=["sample", *order, ALTERATIONS], fill_value=0)
+        calls = counts.groupby("sample").sum().rename(columns=order)
         spans = dict(zip(calls.index, [*calls.index[1:], last], strict=True))
         long = calls.stack().rename("calls").rename_axis(["sample", "model"]).reset_index()
         total = long.groupby("sample")["calls"].transform("sum")

@@ -48,9 +48,9 @@ def statistics(tidy: Tidy) -> pd.DataFrame:
 
     Returns:
         Columns quantity (see above), configuration, over (the one that it is compared with; of pairs only),
-        value, low and high (its 95 % interval), interval (KNOWN, ONE_SEED or MISSING), runs (of two configurations: pairs
-        of runs). A value is missing where a workload or a seed is, or a run found nothing; the area under the curve
-        needs no valid program.
+        value, low and high (its 95 % interval), interval (KNOWN, ONE_SEED or MISSING), runs (of two configurations:
+        pairs of runs). A value is missing where a workload or a seed is, or a run found nothing; the area under the
+        curve needs no valid program.
     """
     rows = [row for part, ending in comparable(tidy) for row in _rows(searches(part), ending)]
     table = pd.DataFrame(rows, columns=list(_COLUMNS))

@@ -26,9 +26,10 @@ def recorded_times(tidy: Tidy) -> pd.DataFrame:
     rows = []
     for part, ending in comparable(tidy):
         members = searches(part).members(ending)
-        runs = members.merge(part.runs.assign(llm_secs=part.runs["llm_secs"].astype("float64")), on=list(IDS))
+        waited = part.calls.groupby(list(IDS))["llm_secs"].sum().rename("llm").reset_index()
+        runs = members.merge(part.runs, on=list(IDS)).merge(waited, on=list(IDS), how="left")
         for name, own in runs.groupby("configuration", sort=False):
-            means = {LLM: own["llm_secs"].mean(), RUNS: own["timed_secs"].mean(skipna=False)}
+            means = {LLM: own["llm"].fillna(0).mean(), RUNS: own["timed_secs"].mean(skipna=False)}
             rows.append({"configuration": name, "runs": len(own)} | means)
     return pd.DataFrame(rows).dropna(how="all", subset=[LLM, RUNS])
 
