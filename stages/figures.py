@@ -20,7 +20,7 @@ from stages.tables import CAPTIONS, MODEL_SETS, SEARCHES
 FIGURES = {
     "speedup_curves": (
         speedup_curves_data,
-        "Best speedup so far over the unoptimized program",
+        "Best speedup so far over the unoptimized program, as in the paper's figures 2 to 4",
         speedup_curves_plot,
         (MODEL_SETS,),
     ),

@@ -66,8 +66,8 @@ TABLES: dict[str, tuple[Callable[[Tidy], pd.DataFrame], str, tuple[str, ...]]] =
         "workload, interquartile mean over workloads and seeds; area under the curve, the mean over samples of ln "
         "speedup, 1 is the best of any run from the first sample on; final speedup / samples, geometric mean; of pairs "
         "of runs of one workload and seed, against the configuration in column over: ratio of final speedups, "
-        "geometric mean, and share of pairs in which this one ends faster, equal counts half; low and high: 95 % interval of a "
-        "bootstrap over seeds, which one seed leaves unknown",
+        "geometric mean, and share of pairs in which this one ends faster, equal counts half; low and high: 95 % "
+        "interval of a bootstrap over seeds, which one seed leaves unknown",
         (MODEL_SETS, SEARCHES),
     ),
     "alterations_and_chance": (
