@@ -77,7 +77,7 @@ def on_front(costs: Sequence[float], qualities: Sequence[float]) -> list[bool]:
 
 
 def pareto_plot(data: pd.DataFrame, caption: str, path_stem: Path) -> None:
-    """Draw what `pareto_data` returned: a panel per cost, the front as a line; see `drawing.save`."""
+    """Draw what `pareto_data` returned: a panel per cost, rings and a line mark the front; see `drawing.save`."""
     save(_draw, data, caption, path_stem)
 
 
@@ -100,6 +100,7 @@ def _draw(data: pd.DataFrame, caption: str) -> Figure:
             "zorder": 0,
             "drawstyle": "steps-post",
         }
+        line |= {"marker": "o", "markersize": 12, "markerfacecolor": "none", "markeredgecolor": "0.4"}
         panel.plot(front["amount"], front["speedup"], label="Pareto front", **line)
         panel.set_xlabel(f"{cost}, one seed of all workloads")
         panel.set_xlim(-0.05 * own["amount"].max(), 1.1 * own["amount"].max())
