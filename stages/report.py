@@ -46,7 +46,13 @@ FINDINGS = {MODEL_SETS: (model_set_findings, course_findings), SEARCHES: (search
 
 FIRST = (
     *("speedups", "search_speedups", "search_ratios", "comparisons", "statistics", "samples_to_reach"),
-    *("best_latencies", "invocation_rates", "call_counts", *(f"paper_table_{number}" for number in COMPARED)),
+    *(
+        "best_latencies",
+        "invocation_rates",
+        "call_counts",
+        "paper_speedups",
+        *(f"paper_table_{number}" for number in COMPARED),
+    ),
     *("alterations_and_chance", "recorded_times"),
 )
 """The order of tables; others follow by name."""

@@ -14,7 +14,7 @@ from colt_pipeline.analysis.comparisons import comparisons
 from colt_pipeline.analysis.course import course_table
 from colt_pipeline.analysis.labels import caption
 from colt_pipeline.analysis.needed import BASELINE, REACHED, samples_to_reach
-from colt_pipeline.analysis.paper import COMPARED, SOURCE, paper_layout
+from colt_pipeline.analysis.paper import COMPARED, SOURCE, paper_layout, paper_speedups
 from colt_pipeline.analysis.searches import search_caption, search_ratios, search_speedups
 from colt_pipeline.analysis.statistics import statistics
 from colt_pipeline.analysis.tables import best_latencies, call_counts, invocation_rates, speedups, write_table
@@ -83,6 +83,12 @@ TABLES: dict[str, tuple[Callable[[Tidy], pd.DataFrame], str, tuple[str, ...]]] =
         "Recorded seconds per run, mean over workloads and seeds (stand-ins answer at once; timed runs: of the "
         "samples, shared ones too; building and the search itself are not recorded)",
         (MODEL_SETS, SEARCHES),
+    ),
+    "paper_speedups": (
+        paper_speedups,
+        f"Speedups that the text of {SOURCE} names beside ours; they are over different unoptimized programs, on different "
+        "machines and after different numbers of samples, so the difference is no verdict",
+        (MODEL_SETS,),
     ),
     **{
         f"paper_table_{number}": (

@@ -155,6 +155,7 @@ def draw_legend(figure: Figure, free: Sequence[Axes], used: Sequence[Axes], titl
     look: dict[str, Any] = {"title": title, "frameon": False, "handlelength": 4}
     longest = max(map(len, entries), default=0)
     if free and longest <= _SHORT_LABEL:
+        look["title"] = title and textwrap.fill(title, _SHORT_LABEL)
         free[0].legend(entries.values(), entries.keys(), loc="center", **look)
     else:
         columns = max(1, min(3, 3 * _SHORT_LABEL // max(longest, 1)))

@@ -1,7 +1,7 @@
 """The paper's tables as data, and ours beside them.
 
 ``reference/tableN.csv`` holds the numbers of table N of COLT, arXiv 2602.01935v1, under this project's names of models
-and workloads; the first line names the source.
+and workloads, ``reference/figures.csv`` those of its figures that its text names; the first line names the source.
 """
 
 from __future__ import annotations
@@ -44,9 +44,7 @@ def paper_table(number: int) -> pd.DataFrame:
     """
     if number not in TABLES:
         raise ConfigError(f"the paper has no table {number}; choose one of {', '.join(map(str, TABLES))}")
-    text = {"largest": "str", "target": "str", "workload": "str", "model_set": "str", "quantity": "str"}
-    with (files(__package__) / "reference" / f"table{number}.csv").open(encoding="utf-8") as file:
-        return pd.read_csv(file, comment="#", dtype=text)
+    return _reference(f"table{number}.csv")
 
 
 def paper_comparison(tidy: Tidy) -> pd.DataFrame:
@@ -90,6 +88,36 @@ def paper_layout(tidy: Tidy, number: int) -> pd.DataFrame:
     wide = wide[[(part, label) for label in labels for part in parts]]
     wide.columns = pd.Index([f"{label} {part}" for label in labels for part in parts])
     return wide.reset_index()
+
+
+def paper_speedups(tidy: Tidy) -> pd.DataFrame:
+    """The speedups that the paper's text names, beside ours.
+
+    Returns:
+        Columns figure, workload, configuration (our label), paper samples, paper, our samples (the same number, or the
+        last that all runs have), ours (mean over seeds), difference. Empty if the paper names none of `tidy`.
+    """
+    rows = []
+    for configuration in configurations(tidy).to_dict("records"):
+        own = _only(tidy, configuration)
+        for row in _setting(_reference("figures.csv"), configuration).to_dict("records"):
+            curves = own.curves[own.curves["workload"] == row["workload"]]
+            if curves.empty:
+                continue
+            samples = min(row["samples"], int(curves.groupby("seed")["sample"].max().min()))
+            ours = float(curves.loc[curves["sample"] == samples, "speedup"].mean(skipna=False))
+            rows.append(
+                {"figure": row["figure"], "workload": workload_title(row["workload"])}
+                | {"configuration": configuration["label"], "paper samples": row["samples"], "paper": row["speedup"]}
+                | {"our samples": samples, "ours": ours, "difference": ours - row["speedup"]}
+            )
+    return pd.DataFrame(rows)
+
+
+def _reference(name: str) -> pd.DataFrame:
+    text = {"largest": "str", "target": "str", "workload": "str", "model_set": "str", "quantity": "str"}
+    with (files(__package__) / "reference" / name).open(encoding="utf-8") as file:
+        return pd.read_csv(file, comment="#", dtype=text)
 
 
 def _rates(own: Tidy, configuration: dict[Any, Any]) -> list[dict[str, Any]]:
