@@ -86,8 +86,8 @@ TABLES: dict[str, tuple[Callable[[Tidy], pd.DataFrame], str, tuple[str, ...]]] =
     ),
     "paper_speedups": (
         paper_speedups,
-        f"Speedups that the text of {SOURCE} names beside ours; they are over different unoptimized programs, on different "
-        "machines and after different numbers of samples, so the difference is no verdict",
+        f"Speedups that the text of {SOURCE} names beside ours; they are over different unoptimized programs, on "
+        "different machines and after different numbers of samples, so the difference is no verdict",
         (MODEL_SETS,),
     ),
     **{
