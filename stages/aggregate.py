@@ -1,4 +1,4 @@
-"""Collect finished runs and the noise of their devices into runs.csv, curves.csv, calls.csv and noise.csv."""
+"""Collect finished runs and the noise of their devices into five tidy CSV files."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from colt_pipeline.analysis.aggregate import aggregate, write_tidy
 from stages import run_stage
 
 
-def collect(runs_dir: Path, out: Path, recordings: Path | None = None) -> None:
-    """Run directories below `runs_dir` and noise in `recordings` -> tidy CSV files in `out`."""
-    write_tidy(aggregate(runs_dir, recordings), out)
+def collect(runs_dir: Path, out: Path, recordings: Path | None = None, models: Path | None = None) -> None:
+    """Run directories below `runs_dir`, noise and times in `recordings`, prices in `models` -> CSV files in `out`."""
+    write_tidy(aggregate(runs_dir, recordings, models), out)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m stages.aggregate --runs results/runs/cpu --recordings results/recordings --out results/data/cpu``."""
-    also = {"recordings": "directory of recordings, for the noise; without it no difference is called an improvement"}
+    also = {
+        "recordings": "directory of recordings, for noise and times; without it no difference is called an improvement",
+        "models": "directory of a file per model with its price (conf/models); without it no cost is estimated",
+    }
     return run_stage(collect, "runs", __doc__, argv, also)
 
 

@@ -7,29 +7,71 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from colt_pipeline.analysis.aggregate import read_tidy
+from colt_pipeline.analysis.course import course_data, course_plot
 from colt_pipeline.analysis.figures import speedup_curves_data, speedup_curves_plot
-from colt_pipeline.analysis.labels import caption
+from colt_pipeline.analysis.pareto import pareto_data, pareto_plot
+from colt_pipeline.analysis.ranks import rank_data, rank_plot
 from colt_pipeline.analysis.search_figure import search_curves_data, search_curves_plot
-from colt_pipeline.analysis.searches import search_caption
+from colt_pipeline.analysis.shares import share_data, share_plot
+from colt_pipeline.analysis.times import time_data, time_plot
 from stages import run_stage
+from stages.tables import CAPTIONS, MODEL_SETS, SEARCHES
 
 FIGURES = {
-    "model_sets": ("speedup_curves", speedup_curves_data, caption, speedup_curves_plot),
-    "searches": ("search_curves", search_curves_data, search_caption, search_curves_plot),
+    "speedup_curves": (
+        speedup_curves_data,
+        "Best speedup so far over the unoptimized program, as in the paper's figures 2 to 4",
+        speedup_curves_plot,
+        (MODEL_SETS,),
+    ),
+    "search_curves": (
+        search_curves_data,
+        "Best speedup so far over the unoptimized program",
+        search_curves_plot,
+        (SEARCHES,),
+    ),
+    "cost_against_quality": (
+        pareto_data,
+        "Cost of LLMs against final speedup; USD (estimated): tokens at the prices in conf/models, which nobody paid, "
+        "and 4 characters a token",
+        pareto_plot,
+        (MODEL_SETS, SEARCHES),
+    ),
+    "ranks": (rank_data, "Mean rank over seeds, whatever the distance", rank_plot, (MODEL_SETS, SEARCHES)),
+    "course_alterations": (
+        course_data,
+        "Course alterations per program of a small model, beside p^2/(1+p), what two regressions in a row give if each "
+        "program is one with probability p, independently of the others; p from the same runs, by predicted scores",
+        course_plot,
+        (MODEL_SETS, SEARCHES),
+    ),
+    "model_shares": (
+        share_data,
+        "Share of calls between measured batches, pooled over workloads and seeds",
+        share_plot,
+        (MODEL_SETS, SEARCHES),
+    ),
+    "time_breakdown": (
+        time_data,
+        "Recorded seconds: LLM answers and timed runs; building and the search itself are not recorded",
+        time_plot,
+        (MODEL_SETS, SEARCHES),
+    ),
 }
-"""What is compared -> (file name, its numbers, its caption, its drawing)."""
+"""File name -> (its numbers, what they are, its drawing, for which comparisons), in the order of the report."""
 
 
 def draw_figures(data_dir: Path, out: Path, compare: str) -> None:
-    """Tidy CSV files in `data_dir` -> the figure of what is compared as .png, .svg and .csv in `out`."""
+    """Tidy CSV files in `data_dir` -> in `out` as .png, .svg and .csv the entries of FIGURES that have numbers."""
     tidy = read_tidy(data_dir)
-    name, data, caption_of, plot = FIGURES[compare]
-    plot(data(tidy), caption_of(tidy), out / name)
+    for name, (data_of, what, plot, comparisons_of) in FIGURES.items():
+        if compare in comparisons_of and len(data := data_of(tidy)):
+            plot(data, f"{what}: {CAPTIONS[compare](tidy)}", out / name)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m stages.figures --data results/data/cpu --out results/figures/cpu``."""
-    return run_stage(draw_figures, "data", __doc__, argv, choices={"compare": tuple(FIGURES)})
+    return run_stage(draw_figures, "data", __doc__, argv, choices={"compare": tuple(CAPTIONS)})
 
 
 if __name__ == "__main__":

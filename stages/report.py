@@ -7,34 +7,53 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from colt_pipeline.analysis.aggregate import read_tidy
-from colt_pipeline.analysis.findings import limits, model_set_findings, search_findings
+from colt_pipeline.analysis.findings import course_findings, limits, model_set_findings, search_findings
 from colt_pipeline.analysis.labels import display_order
-from colt_pipeline.analysis.report import Figure, Section, Table, pinned, read_figure, report_html, stage_command
+from colt_pipeline.analysis.paper import COMPARED
+from colt_pipeline.analysis.report import (
+    Figure,
+    Section,
+    Table,
+    pinned,
+    read_figure,
+    report_html,
+    stage_command,
+    stage_keys,
+)
 from colt_pipeline.analysis.tree import read_run
 from colt_pipeline.errors import ConfigError
 from stages import run_stage
 from stages.figures import FIGURES
 from stages.tables import CAPTIONS, MODEL_SETS, SEARCHES, TABLES
 
-EXPERIMENTS = {
-    "search": (SEARCHES, "Searches at equal samples"),
-    "unseen": (SEARCHES, "Workloads that played no part in the development"),
-    "long": (SEARCHES, "Twice as many samples"),
-    "routers": (SEARCHES, "Who answers next"),
-    "cpu": (MODEL_SETS, "The paper's experiment, in small"),
-    "local": (MODEL_SETS, "A real model, far too small"),
+TITLES = {
+    "search": "Searches at equal samples",
+    "unseen": "Workloads that played no part in the development",
+    "long": "Twice as many samples",
+    "routers": "Who answers next",
+    "cpu": "The paper's experiment, in small",
+    "largest_llama70b": "The paper's experiment with Llama-3.3-70B as the largest model, in small",
+    "gpu": "The paper's experiment on a GPU, in small",
+    "local": "A real model, far too small",
 }
-"""Experiment -> (what it compares, title), in the order of the page."""
+"""Experiment -> title, in the order of the page; others of dvc.yaml follow under their names."""
 
 RUNS = {MODEL_SETS: "tune_", SEARCHES: "compare@"}
 """What is compared -> the stage that makes its runs, before the experiment's name."""
 
-FINDINGS = {MODEL_SETS: model_set_findings, SEARCHES: search_findings}
+FINDINGS = {MODEL_SETS: (model_set_findings, course_findings), SEARCHES: (search_findings, course_findings)}
 """What is compared -> what is said of it."""
 
 FIRST = (
     *("speedups", "search_speedups", "search_ratios", "comparisons", "statistics", "samples_to_reach"),
-    *("best_latencies", "invocation_rates", "call_counts", "paper_comparison"),
+    *(
+        "best_latencies",
+        "invocation_rates",
+        "call_counts",
+        "paper_speedups",
+        *(f"paper_table_{number}" for number in COMPARED),
+    ),
+    *("alterations_and_chance", "recorded_times"),
 )
 """The order of tables; others follow by name."""
 
@@ -43,7 +62,7 @@ def write_report(results: Path, out: Path, project: Path | None, run: Path | Non
     """Data and figures below `results` and a run directory -> the page `out`.
 
     Args:
-        results: Holds data/ and figures/ of EXPERIMENTS.
+        results: Holds data/ and figures/ of the experiments that stage `tables` has in dvc.yaml.
         out: The file to write.
         project: Holds dvc.yaml, for the commands, and constraints.txt; None: this directory.
         run: The run directory whose tree is drawn.
@@ -57,7 +76,9 @@ def write_report(results: Path, out: Path, project: Path | None, run: Path | Non
         raise ConfigError("whose tree shall be drawn? Add --run RESULTS/runs/EXPERIMENT/WORKLOAD/RUN")
     project = project or Path()
     tree, versions = read_run(run), pinned(project / "constraints.txt")
-    sections = [_section(results, project / "dvc.yaml", name) for name in EXPERIMENTS]
+    experiments = stage_keys(project / "dvc.yaml", "tables")
+    names = display_order(experiments, TITLES)
+    sections = [_section(results, project / "dvc.yaml", name, experiments[name]) for name in names]
     page = report_html(sections, tree, versions)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -66,26 +87,30 @@ def write_report(results: Path, out: Path, project: Path | None, run: Path | Non
         raise ConfigError(f"cannot write {out}: {error.strerror}; choose another file with --out") from error
 
 
-def _section(results: Path, pipeline: Path, name: str) -> Section:
-    compare, title = EXPERIMENTS[name]
+def _section(results: Path, pipeline: Path, name: str, compare: str) -> Section:
     tidy = read_tidy(results / "data" / name)
     steps = (RUNS[compare] + name, *(f"{step}@{name}" for step in ("aggregate", "figures", "tables")))
     tune, aggregate, draw, tabulate = (stage_command(pipeline, step) for step in steps)
-    stem, _, figure_caption, _ = FIGURES[compare]
-    picture = read_figure(results / "figures" / name / f"{stem}.svg", draw)
+    common = CAPTIONS[compare](tidy)
+    figures = [
+        Figure(_title(stem), f"{what}: {common}", draw, read_figure(results / "figures" / name / f"{stem}.svg", draw))
+        for stem, (data_of, what, _, comparisons_of) in FIGURES.items()
+        if compare in comparisons_of and len(data_of(tidy))
+    ]
     tables = [
-        Table(_title(table), f"{what}: {CAPTIONS[compare](tidy)}.", tabulate, frame)
+        Table(_title(table), f"{what}: {common}.", tabulate, frame)
         for table, what in ((table, TABLES[table][1]) for table in display_order(TABLES, FIRST))
         if compare in TABLES[table][2] and len(frame := TABLES[table][0](tidy))
     ]
     return Section(
         name=name,
-        title=title,
+        title=TITLES.get(name, _title(name)),
         tidy=tidy,
         commands=(tune, aggregate),
-        findings=tuple(FINDINGS[compare](tidy)),
+        findings=tuple(text for findings in FINDINGS[compare] for text in findings(tidy)),
         limits=tuple(limits(tidy)),
-        figure=Figure(_title(stem), figure_caption(tidy), draw, picture),
+        caption=common,
+        figures=tuple(figures),
         tables=tuple(tables),
     )
 

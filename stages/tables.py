@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
-from colt_pipeline.analysis.aggregate import read_tidy
+import pandas as pd
+
+from colt_pipeline.analysis.aggregate import Tidy, read_tidy
 from colt_pipeline.analysis.comparisons import comparisons
+from colt_pipeline.analysis.course import course_table
 from colt_pipeline.analysis.labels import caption
 from colt_pipeline.analysis.needed import BASELINE, REACHED, samples_to_reach
-from colt_pipeline.analysis.paper import SOURCE, paper_comparison
+from colt_pipeline.analysis.paper import COMPARED, SOURCE, paper_layout, paper_speedups
 from colt_pipeline.analysis.searches import search_caption, search_ratios, search_speedups
 from colt_pipeline.analysis.statistics import statistics
 from colt_pipeline.analysis.tables import best_latencies, call_counts, invocation_rates, speedups, write_table
+from colt_pipeline.analysis.times import recorded_times
 from stages import run_stage
 
 _SEE_NOISE = "(which differences exceed the noise: see comparisons)"
@@ -22,7 +27,7 @@ MODEL_SETS, SEARCHES = "model_sets", "searches"
 CAPTIONS = {MODEL_SETS: caption, SEARCHES: search_caption}
 """What is compared -> what is said of all runs."""
 
-TABLES = {
+TABLES: dict[str, tuple[Callable[[Tidy], pd.DataFrame], str, tuple[str, ...]]] = {
     "invocation_rates": (
         invocation_rates,
         "Share of regular LLM calls in percent (course alteration rate: per regular call of a small model; total: with "
@@ -59,17 +64,40 @@ TABLES = {
         statistics,
         "Whole runs in single numbers, higher is better: final speedup as a share of the best of any run of the "
         "workload, interquartile mean over workloads and seeds; area under the curve, the mean over samples of ln "
-        "speedup, 1 is the best of any run from the first sample on; final speedup / samples, geometric mean; share of "
-        "pairs of runs of one workload and seed in which the configuration ends faster than the one in column over, "
-        "equal counts half; low and high: 95 % interval of a bootstrap over seeds, which one seed leaves unknown",
+        "speedup, 1 is the best of any run from the first sample on; final speedup / samples, geometric mean; of pairs "
+        "of runs of one workload and seed, against the configuration in column over: ratio of final speedups, "
+        "geometric mean, and share of pairs in which this one ends faster, equal counts half; low and high: 95 % "
+        "interval of a bootstrap over seeds, which one seed leaves unknown",
         (MODEL_SETS, SEARCHES),
     ),
-    "paper_comparison": (
-        paper_comparison,
-        f"Invocation rates and calls per 1000 regular calls beside those of {SOURCE}, where it has them (table 1 pools "
-        "five workloads; difference: ours - the paper's; ours by: who answered in our runs)",
+    "alterations_and_chance": (
+        course_table,
+        "Course alterations per program of a small model (rate), beside coin = p^2/(1+p), what two regressions in a "
+        "row give if each program is a regression with probability p (regression), independently of the others; pooled "
+        "over workloads and seeds; low and high: 95 % interval (Wilson), that of coin by that of p; regressions by "
+        "predicted scores",
+        (MODEL_SETS, SEARCHES),
+    ),
+    "recorded_times": (
+        recorded_times,
+        "Recorded seconds per run, mean over workloads and seeds (stand-ins answer at once; timed runs: of the "
+        "samples, shared ones too; building and the search itself are not recorded)",
+        (MODEL_SETS, SEARCHES),
+    ),
+    "paper_speedups": (
+        paper_speedups,
+        f"Speedups that the text of {SOURCE} names beside ours; they are over different unoptimized programs, on "
+        "different machines and after different numbers of samples, so the difference is no verdict",
         (MODEL_SETS,),
     ),
+    **{
+        f"paper_table_{number}": (
+            partial(paper_layout, number=number),
+            f"Table {number} of {SOURCE} beside ours, {what}; difference: ours - the paper's",
+            (MODEL_SETS,),
+        )
+        for number, what in COMPARED.items()
+    },
 }
 """File name -> (function, what its numbers are, for which comparisons)."""
 

@@ -1,4 +1,4 @@
-"""Run directories and noise recordings -> four tidy frames (runs, curves, calls, noise), kept as CSV files.
+"""Run directories and recordings -> five tidy frames (runs, curves, calls, turns, noise), kept as CSV files.
 
 A run directory is finished when it holds ``summary.json``; ``curve.csv`` and ``calls.csv`` lie next to it. One that
 holds only its journal is still running or was interrupted, and is an error: figures never leave a run out silently.
@@ -15,12 +15,14 @@ from typing import Any
 
 import pandas as pd
 
+from colt_pipeline.analysis.journals import ALTERATIONS, children, estimated_usd, read_prices, timed_secs, turns
 from colt_pipeline.analysis.noise import NOISE_COLUMNS, read_noise
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import LIMIT
+from colt_pipeline.runs.journal import read_events
 
 IDS = ("workload", "target", "search", "model_set", "largest", "seed")
-"""What tells one run from another; in front of every row of curves.csv and calls.csv."""
+"""What tells one run from another; in front of every row of curves.csv, calls.csv and turns.csv."""
 
 # Named, because a type guessed from the values would turn the model set "2" into a number.
 _TEXT = (
@@ -30,7 +32,7 @@ _TEXT = (
 )
 _FLOAT = (
     *("baseline_secs", "best_secs", "speedup", "latency_secs", "parameters_b", "hit_rate", "gflops", "best_sample"),
-    *("llm_secs", "alteration_llm_secs", "usd", "alteration_usd"),
+    *("llm_secs", "alteration_llm_secs", "usd", "alteration_usd", "estimated_usd", "timed_secs"),
     *("minutes", "median_secs", "spread_within", "spread_between", "floor"),
 )
 _COUNTS = ("regular_calls", "course_alterations", "small_model_calls")
@@ -50,6 +52,8 @@ _CALL_TAIL = (
     *("prompt_tokens", "completion_tokens", "alteration_prompt_tokens", "alteration_completion_tokens"),
     *("llm_secs", "alteration_llm_secs", "usd", "alteration_usd"),
 )
+_CALL_MADE = ("children", "regressions")
+_CALL_EXTRA = (*_CALL_MADE, "estimated_usd")
 
 
 @dataclass(frozen=True)
@@ -57,11 +61,14 @@ class Tidy:
     """All runs of one comparison."""
 
     runs: pd.DataFrame
-    """One row per run: the scalar fields of its summary.json."""
+    """One row per run: the scalar fields of its summary.json, and timed_secs, see `journals.timed_secs`."""
     curves: pd.DataFrame
     """One row per run and sample: IDS, sample (from 1), latency_secs, best_secs, speedup."""
     calls: pd.DataFrame
-    """One row per run and model: IDS, the model, its counts, one column per kind of rejection, its tokens."""
+    """One row per run and model: IDS, the model, its counts, one column per kind of rejection, its tokens, what
+    `journals.children` says, and estimated_usd, what the tokens cost at the configured prices."""
+    turns: pd.DataFrame
+    """One row per run and number of measured samples: IDS and the columns of `journals.turns`."""
     noise: pd.DataFrame
     """One row per device and workload of the runs whose noise was recorded, see `noise.read_noise`."""
 
@@ -69,19 +76,21 @@ class Tidy:
 _NAMES = tuple(field.name for field in fields(Tidy))
 
 
-def aggregate(runs_dir: Path, recordings: Path | None = None) -> Tidy:
+def aggregate(runs_dir: Path, recordings: Path | None = None, models: Path | None = None) -> Tidy:
     """Read every run directory below `runs_dir`, in the order of their names.
 
     Args:
         runs_dir: Holds run directories, at any depth.
-        recordings: Holds the recordings of the devices, noise among them; None: no noise is known.
+        recordings: Holds the recordings of the devices, noise among them; None: neither noise nor times are known.
+        models: Holds a file per model with its price (conf/models); None: no price is known.
 
     Raises:
         ConfigError: There is no run, a run is unfinished, lacks a file or a field, contradicts itself, or two
-            directories hold the same run; or a noise recording is broken.
-        JournalError: A line of a noise recording is not a JSON object.
+            directories hold the same run; or a noise recording or a model's file is broken.
+        JournalError: A journal or a recording is broken.
     """
-    runs, curves, calls = [], [], []
+    prices = {} if models is None else read_prices(models)
+    runs, curves, calls, asked = [], [], [], [pd.DataFrame(columns=[*IDS, "sample", ALTERATIONS])]
     seen: dict[tuple[Any, ...], Path] = {}
     for run_dir in _run_dirs(runs_dir):
         summary = _read_summary(run_dir)
@@ -91,16 +100,20 @@ def aggregate(runs_dir: Path, recordings: Path | None = None) -> Tidy:
             raise ConfigError(f"{twin} and {run_dir} hold the same run ({ids}); aggregate them separately")
         own_calls = _read_part(run_dir / "calls.csv", (*_CALL_HEAD, *_CALL_TAIL))
         _check_counts(summary, own_calls, run_dir)
-        runs.append(summary)
+        events = read_events(run_dir / "events.jsonl")
+        own_calls = own_calls.join(children(events), on="model").assign(estimated_usd=estimated_usd(own_calls, prices))
+        runs.append(summary | {"timed_secs": timed_secs(recordings, summary)})
         curves.append(_with_ids(_read_part(run_dir / "curve.csv", _CURVE_FIELDS), ids))
         calls.append(_with_ids(own_calls, ids))
+        asked.append(_with_ids(turns(events), ids))
     all_runs = pd.DataFrame(runs)
     noise = _noise_of(all_runs, recordings)
-    return Tidy(*map(_settle, (all_runs, pd.concat(curves), _complete_calls(pd.concat(calls)), noise)))
+    counts = _complete_turns(pd.concat(asked))
+    return Tidy(*map(_settle, (all_runs, pd.concat(curves), _complete_calls(pd.concat(calls)), counts, noise)))
 
 
 def write_tidy(tidy: Tidy, data_dir: Path) -> None:
-    """Write runs.csv, curves.csv, calls.csv and noise.csv to `data_dir`."""
+    """Write runs.csv, curves.csv, calls.csv, turns.csv and noise.csv to `data_dir`."""
     for name in _NAMES:
         write_csv(getattr(tidy, name), data_dir / f"{name}.csv")
 
@@ -206,7 +219,14 @@ def _with_ids(frame: pd.DataFrame, ids: dict[str, Any]) -> pd.DataFrame:
 
 def _complete_calls(calls: pd.DataFrame) -> pd.DataFrame:
     """A kind of rejection that a run does not list happened there 0 times; kinds stand between the fixed columns."""
-    fixed = {*IDS, *_CALL_HEAD, *_CALL_TAIL}
+    fixed = {*IDS, *_CALL_HEAD, *_CALL_TAIL, *_CALL_EXTRA}
     kinds = [name for name in calls.columns if name not in fixed]
-    calls = calls[[*IDS, *_CALL_HEAD, *kinds, *_CALL_TAIL]]
-    return calls.assign(**{kind: calls[kind].fillna(0).astype("int64") for kind in kinds})
+    calls = calls[[*IDS, *_CALL_HEAD, *kinds, *_CALL_TAIL, *_CALL_EXTRA]]
+    return calls.assign(**{kind: calls[kind].fillna(0).astype("int64") for kind in (*kinds, *_CALL_MADE)})
+
+
+def _complete_turns(turns: pd.DataFrame) -> pd.DataFrame:
+    """A model that has no column in a run was not called there."""
+    models = sorted({*turns.columns} - {*IDS, "sample", ALTERATIONS})
+    counts = turns[[*models, ALTERATIONS]].astype("float64").fillna(0).astype("int64")
+    return pd.concat([turns[[*IDS, "sample"]], counts], axis="columns")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +15,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+from PIL import Image
 
 from colt_pipeline.analysis.aggregate import write_csv
 
@@ -30,7 +33,14 @@ STYLES: dict[str, tuple[str, Dashes, str]] = {
     "evolutionary": ("#000000", (1, 1), "x"),
     "mcts_no_llm": ("#ca9161", (3, 1, 1, 1), "+"),
     "random_proposer": ("#949494", (1, 1.2), "v"),
+    "local": ("#d55e00", (5, 1), "P"),
+    "random_proposer_tvm": ("#fbafe4", (6, 1, 1, 1), "p"),
+    "no_course_alteration": ("#d55e00", (5, 1), "P"),
+    "random_course_alteration": ("#cc78bc", (2, 1), "X"),
     "router_uniform": ("#56b4e9", (4, 1.2, 1, 1.2), "s"),
+    "router_round_robin": ("#d55e00", (5, 1), "P"),
+    "router_cheapest": ("#cc78bc", (2, 1), "X"),
+    "router_ucb": ("#029e73", (7, 1.5), "D"),
 }
 """Family (model set, or search) -> colour-blind safe colour, dashes (empty: solid) and marker."""
 _OWN_STYLES = (("#d55e00", (5, 1), "P"), ("#cc78bc", (2, 1), "X"), ("#fbafe4", (6, 1, 1, 1), "p"))
@@ -39,21 +49,46 @@ _OWN_STYLES = (("#d55e00", (5, 1), "P"), ("#cc78bc", (2, 1), "X"), ("#fbafe4", (
 WIDTH = 7.0  # inches: both columns of a two-column page
 PANEL_HEIGHT = 1.75
 COLUMNS = 3
+_DPI, _PALETTE = 150, 128
+_LONG_NUMBER = re.compile(r"\b[1-9]\d*\.\d{3,}")  # of coordinates; what is below 1 may be the scale of a glyph
 _CAPTION_LINE = 92  # characters that fit into the width of the figure
 _SHORT_LABEL = 26  # characters of a legend entry that fit into the width of one panel
-# The font ships with matplotlib; any other would make the files depend on the machine.
-_RC = {"font.family": "DejaVu Sans", "svg.hashsalt": "colt", "text.parse_math": False}
+# The font ships with matplotlib; any other would make the files depend on the machine. An SVG holds text as text, a
+# third of the bytes of its outlines; a reader without that font sees it in another.
+_RC = {
+    "font.family": ["DejaVu Sans", "sans-serif"],
+    "font.sans-serif": ["DejaVu Sans"],
+    "svg.fonttype": "none",
+    "svg.hashsalt": "colt",
+    "text.parse_math": False,
+}
 _THIN = {"grid.linewidth": 0.5, "axes.linewidth": 0.8, "axes.titlepad": 4}
 
 
 def save(draw: Callable[[pd.DataFrame, str], Figure], data: pd.DataFrame, caption: str, path_stem: Path) -> None:
-    """Write `data` as `path_stem`.csv, and what `draw` makes of it and the caption as .png and .svg."""
+    """Write `data` as `path_stem`.csv, and what `draw` makes of it and the caption as .png and .svg.
+
+    The files are kept small: a palette in the PNG, hundredths of a point in the SVG.
+    """
     write_csv(data, path_stem.with_name(path_stem.name + ".csv"))
     look: dict[str, Any] = sns.axes_style("whitegrid") | sns.plotting_context("paper", font_scale=0.85) | _THIN | _RC
     with style.context(["default", look]):  # "default" first: a matplotlibrc of the user's must not show
         figure = draw(data, caption)
-        figure.savefig(path_stem.with_name(path_stem.name + ".png"), dpi=200, metadata={"Software": None})
-        figure.savefig(path_stem.with_name(path_stem.name + ".svg"), metadata={"Date": None})
+        png, svg = io.BytesIO(), io.StringIO()
+        figure.savefig(png, format="png", dpi=_DPI, metadata={"Software": None})
+        figure.set_layout_engine("none")  # it stays as laid out
+        figure.savefig(svg, format="svg", metadata={"Date": None})
+    with Image.open(png) as image:
+        small = image.convert("RGB").quantize(_PALETTE, dither=Image.Dither.NONE)
+        small.save(path_stem.with_name(path_stem.name + ".png"), optimize=True)
+    text = _LONG_NUMBER.sub(lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), svg.getvalue())
+    path_stem.with_name(path_stem.name + ".svg").write_text(text, encoding="utf-8", newline="\n")
+
+
+def seeds_title(data: pd.DataFrame, mean: str) -> str:
+    """What a line and its band are, for the legend."""
+    several = data["seeds"].max() > 1
+    return f"{mean} over seeds, band: 95 % interval of a bootstrap" if several else "one seed: no band"
 
 
 def draw_caption(figure: Figure, caption: str) -> None:
@@ -94,6 +129,23 @@ def scale_samples(panel: Axes, last: int) -> None:
     panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
+def draw_point(panel: Axes, at: tuple[float, float], interval: tuple[float, float], upright: bool, **look: Any) -> None:
+    """A marker and, unless it is unknown (NaN), its interval, upright or level."""
+    x, y = at
+    low, high = interval
+    if low == low:  # not NaN
+        (panel.vlines if upright else panel.hlines)(x if upright else y, low, high, color=look["color"], linewidth=1)
+    panel.plot([x], [y], **look | {"linestyle": "", "markersize": 6})
+
+
+def point_styles(data: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """`line_styles` without what is the line's."""
+    return {
+        name: {key: value for key, value in style.items() if key != "dashes"}
+        for name, style in line_styles(data).items()
+    }
+
+
 def draw_legend(figure: Figure, free: Sequence[Axes], used: Sequence[Axes], title: str | None) -> None:
     """One legend for all panels: in a free place of the grid if it fits there, else below it."""
     entries: dict[str, Any] = {}
@@ -103,6 +155,7 @@ def draw_legend(figure: Figure, free: Sequence[Axes], used: Sequence[Axes], titl
     look: dict[str, Any] = {"title": title, "frameon": False, "handlelength": 4}
     longest = max(map(len, entries), default=0)
     if free and longest <= _SHORT_LABEL:
+        look["title"] = title and textwrap.fill(title, _SHORT_LABEL)
         free[0].legend(entries.values(), entries.keys(), loc="center", **look)
     else:
         columns = max(1, min(3, 3 * _SHORT_LABEL // max(longest, 1)))

@@ -1,4 +1,4 @@
-"""The paper's figure 2: speedup over the unoptimized program against measured samples, one panel per workload.
+"""The paper's figures 2 to 4: speedup over the unoptimized program against measured samples, one panel per workload.
 
 The numbers are computed apart from the drawing. Files are byte-identical whenever the numbers are.
 """
@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from colt_pipeline.analysis.aggregate import Tidy
+from colt_pipeline.analysis.bootstrap import stratified_mean
 from colt_pipeline.analysis.drawing import (
     COLUMNS,
     PANEL_HEIGHT,
@@ -21,6 +22,7 @@ from colt_pipeline.analysis.drawing import (
     draw_panel,
     line_styles,
     save,
+    seeds_title,
 )
 from colt_pipeline.analysis.labels import (
     CONFIGURATION,
@@ -39,21 +41,22 @@ def speedup_curves_data(tidy: Tidy) -> pd.DataFrame:
     """Best speedup so far, over seeds.
 
     Returns:
-        Columns workload, configuration (its label), family, sample, speedup (mean over seeds), lowest, highest,
-        seeds, noise_floor (of the workload, see `comparison_floor`). Samples at which not every seed has a valid
-        program, or after one has stopped, are left out: a mean over fewer seeds would make the curve jump.
+        Columns workload, configuration (its label), family, sample, speedup (mean over seeds), low, high (its 95 %
+        interval by a bootstrap over seeds; missing with one seed), seeds, noise_floor (of the workload, see
+        `comparison_floor`). Samples at which not every seed has a valid program, or after one has stopped, are left
+        out: a mean over fewer seeds would make the curve jump.
     """
     labels = configurations(tidy)
     names = ["workload", "label", "family"]
-    runs = labels.merge(tidy.runs, on=CONFIGURATION).groupby(names, sort=False).size().rename("runs")
-    valid = labels.merge(tidy.curves.dropna(subset="speedup"), on=CONFIGURATION)
-    data = (
-        valid.groupby([*names, "sample"], sort=False)["speedup"]
-        .agg(speedup="mean", lowest="min", highest="max", seeds="size")
-        .reset_index()
-        .merge(runs.reset_index(), on=names)
+    curves = labels.merge(tidy.curves, on=CONFIGURATION).pivot(
+        index=[*names, "seed"], columns="sample", values="speedup"
     )
-    data = data[data["seeds"] == data["runs"]].drop(columns="runs").rename(columns={"label": "configuration"})
+    parts = []
+    for key, own in curves.groupby(names, sort=False):
+        numbers = dict(zip(("speedup", "low", "high"), stratified_mean([own.to_numpy()]), strict=True))
+        facts = dict(zip(("workload", "configuration", "family"), key, strict=True))
+        parts.append(pd.DataFrame(facts | {"sample": own.columns} | numbers | {"seeds": len(own)}))
+    data = pd.concat(parts).dropna(subset="speedup")
     floors = {name: comparison_floor(own, tidy.noise) for name, own in tidy.runs.groupby("workload")}
     data["noise_floor"] = data["workload"].map(floors).astype("float64")
     ranks = {name: rank for rank, name in enumerate(display_order(data["workload"], WORKLOAD_TITLES))}
@@ -69,7 +72,7 @@ def speedup_curves_plot(data: pd.DataFrame, caption: str, path_stem: Path) -> No
     """Draw what `speedup_curves_data` returned.
 
     Args:
-        data: One line per configuration, one panel per workload; with several seeds a band from lowest to highest.
+        data: One line per configuration, one panel per workload; with several seeds a band from low to high.
         caption: Backend, measurement and search; drawn above the panels.
         path_stem: Written are this path with .png, .svg and .csv (the numbers) appended.
     """
@@ -88,7 +91,7 @@ def _draw(data: pd.DataFrame, caption: str) -> Figure:
     styles = line_styles(data)
     for panel, workload in zip(axes, workloads, strict=False):
         own = data[data["workload"] == workload]
-        draw_panel(panel, own, styles, ("lowest", "highest"))
+        draw_panel(panel, own, styles, ("low", "high"))
         panel.set_title(_panel_title(workload, own["noise_floor"].iloc[0]))
     for panel in axes[len(workloads) :]:
         panel.set_axis_off()
@@ -96,7 +99,7 @@ def _draw(data: pd.DataFrame, caption: str) -> Figure:
         panel.set_ylabel("Speedup over\nunoptimized program")
     for panel in axes[max(len(workloads) - columns, 0) : len(workloads)]:
         panel.set_xlabel("Measured samples")
-    title = "mean and range over seeds" if data["seeds"].max() > 1 else None
+    title = seeds_title(data, "mean")
     draw_legend(figure, axes[len(workloads) :], axes[: len(workloads)], title)
     return figure
 

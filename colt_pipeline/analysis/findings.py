@@ -8,6 +8,7 @@ import pandas as pd
 
 from colt_pipeline.analysis.aggregate import Tidy
 from colt_pipeline.analysis.comparisons import comparisons
+from colt_pipeline.analysis.course import course_data
 from colt_pipeline.analysis.labels import STAND_IN, backend_label, one_or_mixed
 from colt_pipeline.analysis.noise import comparison_floor
 from colt_pipeline.analysis.searches import searches
@@ -47,6 +48,11 @@ def model_set_findings(tidy: Tidy) -> list[str]:
             f"(ratio {row['ratio']:.2f}, noise floor ×{row['noise floor']:.2f})."
         )
     return findings
+
+
+def course_findings(tidy: Tidy) -> list[str]:
+    """Whether course alterations are more or fewer than chance gives, by configuration."""
+    return [_course(row) for _, row in course_data(tidy).query("alterations > 0").iterrows()]
 
 
 def limits(tidy: Tidy) -> list[str]:
@@ -107,6 +113,16 @@ def _improvement(row: pd.Series[Any]) -> str:
     return (
         f"{row['configuration']} ends faster than {row['over']} in {_percent(row['value'])} of {row['runs']} pairs of "
         f"runs of one workload and seed ({interval})."
+    )
+
+
+def _course(row: pd.Series[Any]) -> str:
+    apart = row["coin low"] > row["high"] or row["coin high"] < row["low"]
+    return (
+        f"{row['configuration']} altered the course after {row['alterations']} of {row['children']} programs of small "
+        f"models ({_percent(row['rate'])}, 95 % interval {_percent(row['low'])} to {_percent(row['high'])}); two "
+        f"regressions in a row by chance give {_percent(row['coin'])}: "
+        f"{'the intervals lie apart' if apart else 'nothing that could be told from chance'}."
     )
 
 

@@ -1,7 +1,7 @@
 """The paper's tables as data, and ours beside them.
 
 ``reference/tableN.csv`` holds the numbers of table N of COLT, arXiv 2602.01935v1, under this project's names of models
-and workloads; the first line names the source.
+and workloads, ``reference/figures.csv`` those of its figures that its text names; the first line names the source.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from colt_pipeline.errors import ConfigError
 SOURCE = "COLT, arXiv 2602.01935v1"
 TABLES = (1, 2, 3, 4, 5)
 """1: invocation rates; 2: sample efficiency of all of Llama-3-8B; 3 to 5: call counts (CPU, Llama-3.3-70B, GPU)."""
+
+COMPARED = {1: "invocation rates in percent", **dict.fromkeys((3, 4, 5), "calls per 1000 regular ones")}
+"""Table -> what its numbers are; those that runs of single layers are held against."""
 
 RATE, COUNT = "percent", "calls per 1000 regular ones"
 _COUNT_TABLES = (3, 4, 5)
@@ -41,9 +44,7 @@ def paper_table(number: int) -> pd.DataFrame:
     """
     if number not in TABLES:
         raise ConfigError(f"the paper has no table {number}; choose one of {', '.join(map(str, TABLES))}")
-    text = {"largest": "str", "target": "str", "workload": "str", "model_set": "str", "quantity": "str"}
-    with (files(__package__) / "reference" / f"table{number}.csv").open(encoding="utf-8") as file:
-        return pd.read_csv(file, comment="#", dtype=text)
+    return _reference(f"table{number}.csv")
 
 
 def paper_comparison(tidy: Tidy) -> pd.DataFrame:
@@ -69,6 +70,54 @@ def paper_comparison(tidy: Tidy) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=list(_COLUMNS)).astype({"paper": "float64", "ours": "float64"})
     table["difference"] = table["ours"] - table["paper"]
     return table.sort_values("table", kind="stable", ignore_index=True)
+
+
+def paper_layout(tidy: Tidy, number: int) -> pd.DataFrame:
+    """Table `number` of the paper laid out as there, with its values and the differences beside ours.
+
+    Returns:
+        Column `row`, then for each of our configurations that the paper has its short label with "ours",
+        "paper" and "difference"; see `paper_comparison`. Empty if the paper has none of them.
+    """
+    long = paper_comparison(tidy).query(f"table == {number}")
+    if long.empty:
+        return long
+    parts = ("ours", "paper", "difference")
+    labels = list(long["column"].unique())
+    wide = long.pivot(index="row", columns="column", values=list(parts)).reindex(long["row"].unique())
+    wide = wide[[(part, label) for label in labels for part in parts]]
+    wide.columns = pd.Index([f"{label} {part}" for label in labels for part in parts])
+    return wide.reset_index()
+
+
+def paper_speedups(tidy: Tidy) -> pd.DataFrame:
+    """The speedups that the paper's text names, beside ours.
+
+    Returns:
+        Columns figure, workload, configuration (our label), paper samples, paper, our samples (the same number, or the
+        last that all runs have), ours (mean over seeds), difference. Empty if the paper names none of `tidy`.
+    """
+    rows = []
+    for configuration in configurations(tidy).to_dict("records"):
+        own = _only(tidy, configuration)
+        for row in _setting(_reference("figures.csv"), configuration).to_dict("records"):
+            curves = own.curves[own.curves["workload"] == row["workload"]]
+            if curves.empty:
+                continue
+            samples = min(row["samples"], int(curves.groupby("seed")["sample"].max().min()))
+            ours = float(curves.loc[curves["sample"] == samples, "speedup"].mean(skipna=False))
+            rows.append(
+                {"figure": row["figure"], "workload": workload_title(row["workload"])}
+                | {"configuration": configuration["label"], "paper samples": row["samples"], "paper": row["speedup"]}
+                | {"our samples": samples, "ours": ours, "difference": ours - row["speedup"]}
+            )
+    return pd.DataFrame(rows)
+
+
+def _reference(name: str) -> pd.DataFrame:
+    text = {"largest": "str", "target": "str", "workload": "str", "model_set": "str", "quantity": "str"}
+    with (files(__package__) / "reference" / name).open(encoding="utf-8") as file:
+        return pd.read_csv(file, comment="#", dtype=text)
 
 
 def _rates(own: Tidy, configuration: dict[Any, Any]) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from colt_pipeline.analysis.drawing import (
     draw_panel,
     line_styles,
     save,
+    seeds_title,
 )
 from colt_pipeline.analysis.labels import workload_title
 from colt_pipeline.analysis.searches import MEAN, searches
@@ -61,7 +62,7 @@ def _draw(data: pd.DataFrame, caption: str) -> Figure:
         panel.set_title("Geometric mean over workloads" if workload == MEAN else workload_title(workload))
     large.set_ylabel("Speedup over unoptimized program")
     large.set_xlabel("Measured samples")
-    title = "geometric mean over seeds, band: 95 % interval of a bootstrap" if data["seeds"].max() > 1 else None
+    title = seeds_title(data, "geometric mean")
     draw_legend(figure, (), list(panels.values()), title)
     return figure
 

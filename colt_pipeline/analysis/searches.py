@@ -8,14 +8,14 @@ they could not be compared.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from colt_pipeline.analysis.aggregate import Tidy
+from colt_pipeline.analysis.aggregate import IDS, Tidy
 from colt_pipeline.analysis.bootstrap import Array, Estimate, stratified_mean
 from colt_pipeline.analysis.labels import (
     CONFIGURATION,
@@ -34,6 +34,8 @@ REFERENCES = ("colt", "paper")
 """The search that others are compared with: the first of these that is there."""
 MEAN = "Geometric mean"
 
+_CONDITIONS = ["target", "device", "measurement"]
+"""Runs that differ in one of them are not compared."""
 _KEY = ["name", "workload", "seed"]
 
 
@@ -70,6 +72,12 @@ class Searches:
                 parts.append(pd.DataFrame(facts | {"sample": self.log_speedups.columns} | numbers | {"seeds": seeds}))
         return pd.concat(parts).dropna(subset="speedup").reset_index(drop=True)
 
+    def members(self, ending: str) -> pd.DataFrame:
+        """Which run belongs to which search: IDS, configuration (name and `ending`), family; the reference first."""
+        runs = self.runs.reset_index()
+        runs = runs.sort_values("name", key=lambda names: names.map(self.names.index), kind="stable")
+        return runs[list(IDS)].assign(configuration=runs["name"] + ending, family=runs["name"].map(self.families))
+
     def strata(self, name: str) -> list[Array]:
         """Logarithms of speedups per workload: (seeds, samples)."""
         return [self._of(name, workload).to_numpy() for workload in self.workloads]
@@ -101,7 +109,7 @@ def searches(tidy: Tidy) -> Searches:
     Raises:
         ConfigError: The runs are of several targets or devices, or part estimated.
     """
-    for column in ("target", "device", "measurement"):
+    for column in _CONDITIONS:
         if len(values := sorted(set(tidy.runs[column]))) > 1:
             raise ConfigError(f"searches cannot be compared across {column}s ({', '.join(values)}); aggregate one each")
     labels = _named(configurations(tidy))
@@ -115,6 +123,16 @@ def searches(tidy: Tidy) -> Searches:
         log_speedups=speedups.mask(exhausted, speedups.ffill(axis="columns")).map(math.log),
         runs=runs,
     )
+
+
+def comparable(tidy: Tidy) -> Iterator[tuple[Tidy, str]]:
+    """The runs by target, device and measurement, with what tells them apart: "" if nothing does."""
+    several = [name for name in _CONDITIONS if tidy.runs[name].nunique() > 1]
+    for _, runs in tidy.runs.groupby(_CONDITIONS, sort=False):
+        ending = "".join(f", {name}={runs[name].iloc[0]}" for name in several)
+        own = runs[list(IDS)]
+        parts = {name: getattr(tidy, name).merge(own) for name in ("curves", "calls", "turns")}
+        yield replace(tidy, runs=runs, **parts), ending
 
 
 def _named(labels: pd.DataFrame) -> pd.DataFrame:

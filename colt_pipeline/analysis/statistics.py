@@ -9,6 +9,8 @@ Quantities, all of whole runs, all better when higher:
   1 is the best program from the first sample on, 0 the unoptimized one to the end, which counts until a faster one is
   found. It tells early success from late, which a final speedup does not.
 - sample efficiency: final speedup / samples, the paper's; its geometric mean.
+- paired speedup ratio: the configuration's final speedup / the other's, of runs of one workload and seed; its geometric
+  mean.
 - probability of improvement: the share of pairs of runs of one workload and seed in which the configuration ends faster
   than the other; equal counts half, workloads have equal weight.
 
@@ -19,27 +21,25 @@ every pair agrees the interval of a probability is a single point, however few t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from colt_pipeline.analysis.aggregate import IDS, Tidy
+from colt_pipeline.analysis.aggregate import Tidy
 from colt_pipeline.analysis.bootstrap import Array, Estimate, stratified_interquartile_mean, stratified_mean
-from colt_pipeline.analysis.searches import Searches, searches, wins
+from colt_pipeline.analysis.searches import Searches, comparable, searches, wins
 
 SHARE = "share of the best speedup"
 AREA = "area under the curve"
 EFFICIENCY = "sample efficiency"
+RATIO = "paired speedup ratio"
 IMPROVEMENT = "probability of improvement"
 
 KNOWN, ONE_SEED, MISSING = "95 %", "unknown: one seed", "unknown: runs are missing"
 """What is said of an interval."""
 
-_CONDITIONS = ["target", "device", "measurement"]
-"""Runs that differ in one of them are not compared."""
 _COLUMNS = ("quantity", "configuration", "over", "value", "low", "high", "interval", "runs")
 
 
@@ -47,14 +47,14 @@ def statistics(tidy: Tidy) -> pd.DataFrame:
     """All quantities of all configurations, and of each pair of them that can be compared.
 
     Returns:
-        Columns quantity (see above), configuration, over (the one that it is compared with; of a probability only),
-        value, low and high (its 95 % interval), interval (KNOWN, ONE_SEED or MISSING), runs (of a probability: pairs
-        of runs). A value is missing where a workload or a seed is, or a run found nothing; the area under the curve
-        needs no valid program.
+        Columns quantity (see above), configuration, over (the one that it is compared with; of pairs only),
+        value, low and high (its 95 % interval), interval (KNOWN, ONE_SEED or MISSING), runs (of two configurations:
+        pairs of runs). A value is missing where a workload or a seed is, or a run found nothing; the area under the
+        curve needs no valid program.
     """
-    rows = [row for part, ending in _comparable(tidy) for row in _rows(searches(part), ending)]
+    rows = [row for part, ending in comparable(tidy) for row in _rows(searches(part), ending)]
     table = pd.DataFrame(rows, columns=list(_COLUMNS))
-    order = {name: rank for rank, name in enumerate((SHARE, AREA, EFFICIENCY, IMPROVEMENT))}
+    order = {name: rank for rank, name in enumerate((SHARE, AREA, EFFICIENCY, RATIO, IMPROVEMENT))}
     return table.sort_values("quantity", key=lambda column: column.map(order), kind="stable", ignore_index=True)
 
 
@@ -75,15 +75,6 @@ def area_under_curve(log_speedups: Array, log_best: Array) -> Array:
     return area
 
 
-def _comparable(tidy: Tidy) -> Iterator[tuple[Tidy, str]]:
-    """The runs by target, device and measurement, with what tells them apart: "" if nothing does."""
-    several = [name for name in _CONDITIONS if tidy.runs[name].nunique() > 1]
-    for _, runs in tidy.runs.groupby(_CONDITIONS, sort=False):
-        ending = "".join(f", {name}={runs[name].iloc[0]}" for name in several)
-        own = runs[list(IDS)]
-        yield replace(tidy, runs=runs, curves=tidy.curves.merge(own), calls=tidy.calls.merge(own)), ending
-
-
 def _rows(data: Searches, ending: str) -> Iterator[dict[str, Any]]:
     numbers = _numbers(data)
     for name in data.names:
@@ -93,9 +84,12 @@ def _rows(data: Searches, ending: str) -> Iterator[dict[str, Any]]:
         yield _row(facts | {"quantity": AREA}, stratified_mean(areas), areas)
         yield _row(facts | {"quantity": EFFICIENCY}, stratified_mean(efficiencies).exp(), efficiencies)
     for name, other in combinations(data.names, 2):
-        won = [wins(one[:, -1:], two[:, -1:]) for one, two in data.pairs(name, other)]
-        facts = {"quantity": IMPROVEMENT, "configuration": name + ending, "over": other + ending}
-        yield _row(facts, stratified_mean(won), won)
+        finals = [(one[:, -1:], two[:, -1:]) for one, two in data.pairs(name, other)]
+        facts = {"configuration": name + ending, "over": other + ending}
+        ratios = [one - two for one, two in finals]
+        yield _row(facts | {"quantity": RATIO}, stratified_mean(ratios).exp(), ratios)
+        won = [wins(one, two) for one, two in finals]
+        yield _row(facts | {"quantity": IMPROVEMENT}, stratified_mean(won), won)
 
 
 def _numbers(data: Searches) -> pd.DataFrame:

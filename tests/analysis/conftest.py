@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from colt_pipeline.events import Event
+from colt_pipeline.records import canonical_json
+
 WriteRun = Callable[..., Path]
 WriteNoise = Callable[..., Path]
 
@@ -30,6 +33,7 @@ def write_run(tmp_path: Path) -> WriteRun:
         calls: dict[str, tuple[int, int]],
         latencies: tuple[float | None, ...],
         rejections: dict[str, int] | None = None,
+        events: Sequence[Event] = (),
         **changes: Any,
     ) -> Path:
         """`calls`: model -> (regular calls, course alterations); `latencies`: seconds per sample, None if it failed.
@@ -59,7 +63,7 @@ def write_run(tmp_path: Path) -> WriteRun:
             **changes,
         }
         (run_dir / "summary.json").write_text(json.dumps(summary))
-        (run_dir / "events.jsonl").write_text("{}\n")
+        (run_dir / "events.jsonl").write_text("".join(f"{canonical_json(event.to_json())}\n" for event in events))
         _write_csv(run_dir / "curve.csv", curve)
         rows: list[dict[str, Any]] = [
             {"model": model, "parameters_b": SIZES[model], "is_largest": model == largest, "backend": backend}

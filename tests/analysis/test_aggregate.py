@@ -33,7 +33,7 @@ def test_keeps_scalars_and_their_types(runs_dir):
 def test_a_kind_of_rejection_that_a_run_does_not_list_counts_zero(runs_dir):
     calls = aggregate(runs_dir).calls
     assert list(calls["truncated"]) == [0, 0, 3, 3, 0]
-    assert list(calls.columns[-9:-6]) == ["truncated", "prompt_tokens", "completion_tokens"]
+    assert list(calls.columns[-12:-9]) == ["truncated", "prompt_tokens", "completion_tokens"]
     assert calls["usd"].isna().all(), "nothing is paid for a stand-in"
 
 
@@ -42,7 +42,7 @@ def test_files_give_back_the_same_frames_and_bytes(runs_dir, tmp_path):
     write_tidy(tidy, tmp_path / "one")
     again = read_tidy(tmp_path / "one")
     write_tidy(again, tmp_path / "two")
-    for name in ("runs", "curves", "calls", "noise"):
+    for name in ("runs", "curves", "calls", "turns", "noise"):
         pd.testing.assert_frame_equal(getattr(tidy, name), getattr(again, name))
         data = (tmp_path / "one" / f"{name}.csv").read_bytes()
         assert data == (tmp_path / "two" / f"{name}.csv").read_bytes()

@@ -79,7 +79,7 @@ def test_what_all_sections_say_is_said_once(add, tidy):
     add("colt", 0, 0.25)
 
     def section(title, *said):
-        return Section("name", title, tidy(), (), (), said, figure=None, tables=())
+        return Section("name", title, tidy(), (), (), said, "caption", figures=(), tables=())
 
     said = shared_limits([section("One", "both.", "first."), section("Two", "both.", "second.")])
     assert said == ["both.", "One: first.", "Two: second."]

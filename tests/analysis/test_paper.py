@@ -5,7 +5,7 @@ from support import ROOT
 
 from colt_pipeline.analysis.aggregate import aggregate
 from colt_pipeline.analysis.labels import PAPER_WORKLOADS
-from colt_pipeline.analysis.paper import SOURCE, TABLES, paper_comparison, paper_table
+from colt_pipeline.analysis.paper import SOURCE, TABLES, paper_comparison, paper_layout, paper_speedups, paper_table
 from colt_pipeline.errors import ConfigError
 
 TWO = {"gpt-5.2": (10, 4), "gpt-5-mini": (30, 0)}
@@ -88,3 +88,26 @@ def test_what_the_paper_has_not_is_left_out(write_run, tmp_path):
     write_run("c", TWO, (0.5,), workload="my_kernel")
     write_run("d", TWO, (0.5,), model_set="mine")
     assert paper_comparison(aggregate(tmp_path / "runs")).empty
+
+
+def test_a_layout_has_ours_the_papers_and_the_difference_side_by_side(write_run, tmp_path):
+    write_run("a", TWO, (0.5,))
+    tidy = aggregate(tmp_path / "runs")
+    table = paper_layout(tidy, 3)
+    assert list(table.columns) == ["row", "COLT(2) ours", "COLT(2) paper", "COLT(2) difference"]
+    assert table.iloc[0].tolist() == ["FLUX convolution, gpt-5-mini", 750.0, 686.0, 64.0]
+    assert paper_layout(tidy, 5).empty, "no run on a GPU"
+
+
+@pytest.mark.parametrize(("target", "largest", "number"), [("cpu", "llama-3.3-70b-instruct", 4), ("gpu", "gpt-5.2", 5)])
+def test_other_experiments_meet_their_tables(write_run, tmp_path, target, largest, number):
+    write_run("a", TWO, (0.5,), target=target, largest=largest)
+    assert set(paper_comparison(aggregate(tmp_path / "runs"))["table"]) == {number}
+
+
+def test_speedups_that_the_text_names_stand_beside_ours_at_as_many_samples(write_run, tmp_path):
+    for seed, last in ((0, 0.25), (1, 0.125)):
+        write_run(f"a{seed}", TWO, (0.5, last), seed=seed, model_set="8", workload="flux_conv")
+    (row,) = paper_speedups(aggregate(tmp_path / "runs")).to_dict("records")
+    assert (row["figure"], row["paper samples"], row["our samples"]) == (2, 100, 2)
+    assert (row["paper"], row["ours"], row["difference"]) == (3.83, 6.0, pytest.approx(2.17))

@@ -107,7 +107,7 @@ def test_stage_says_stand_in_in_every_table(runs_dir, tmp_path):
     assert aggregate_stage.main(["--runs", str(runs_dir), "--out", str(tmp_path / "data")]) == 0
     assert tables_stage.main(["--data", str(tmp_path / "data"), "--out", str(tmp_path / "tables")]) == 0
     captioned = sorted((tmp_path / "tables").glob("*.md")) + sorted((tmp_path / "tables").glob("*.tex"))
-    assert len(captioned) == 14
+    assert len(captioned) == 16
     assert all("stand-in LLMs, measured latency, search=paper" in p.read_text().replace("\\", "") for p in captioned)
 
 
