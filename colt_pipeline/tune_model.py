@@ -182,9 +182,7 @@ def _whole(config: Config, model: Llama, jobs: Mapping[str, Job], measure: Measu
     return known
 
 
-def _summary(
-    config: Config, tasks: Sequence[Task], jobs: Mapping[str, Job], whole: Measurement
-) -> dict[str, Any]:
+def _summary(config: Config, tasks: Sequence[Task], jobs: Mapping[str, Job], whole: Measurement) -> dict[str, Any]:
     """The run in numbers; a kernel's latencies are those of one call, seconds."""
     rows = []
     for task in tasks:

@@ -60,9 +60,7 @@ class ExtractedModel:
         target = tvm.target.Target({"kind": "llvm"})
         with target:
             self._fused = tvm.transform.Sequential([make() for make in _PASSES])(model.module())
-        tasks = [
-            Task(t.task_name, self._fused[t.task_name], int(t.weight)) for t in extract_tasks(self._fused, target)
-        ]
+        tasks = [Task(t.task_name, self._fused[t.task_name], int(t.weight)) for t in extract_tasks(self._fused, target)]
         # TVM's order is that of a hash map.
         self.tasks = tuple(sorted(tasks, key=lambda t: (-t.weight * t.flop, t.name)))
         """Those with most work in the model first."""
