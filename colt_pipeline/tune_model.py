@@ -1,7 +1,7 @@
 """Tune a whole model: ``python -m colt_pipeline.tune_model experiment=end_to_end`` (paper section 4, table 2).
 
-TVM makes kernels of the model (`workloads.extracted`). Each is an ordinary run in the directory ``RUN/TASK`` with a tree
-of its own; what is known of the LLMs is shared between the trees. Samples go batch by batch to the kernel that promises
+TVM makes kernels of the model (`workloads.extracted`). Each is an ordinary run in the directory ``RUN/TASK`` with its
+own tree; what is known of the LLMs is shared between the trees. Samples go batch by batch to the kernel that promises
 most (`search.allocation`). Then the model with the best kernels is compiled, checked and timed as a whole.
 
 Which kernel is next, and what it knows, follows from the states of all runs, so a command that was interrupted goes on
@@ -71,8 +71,8 @@ def run(
         raise ConfigError("a whole model is tuned on a CPU by a tree search; choose target=cpu and search=colt")
     if config.samples < batch * len(tuned):
         raise ConfigError(
-            f"samples={config.samples} must be at least {batch * len(tuned)}: one batch of search.batch_size={batch} for "
-            f"each of {len(tuned)} kernels"
+            f"samples={config.samples} must be at least {batch * len(tuned)}: one batch of "
+            f"search.batch_size={batch} for each of {len(tuned)} kernels"
         )
     with ExitStack() as cleanup:
         jobs = {t.name: cleanup.enter_context(assemble(_task_config(config, t), connect)) for t in tasks}
@@ -188,7 +188,7 @@ def _summary(config: Config, tasks: Sequence[Task], jobs: Mapping[str, Job], who
     for task in tasks:
         state = jobs[task.name].state
         assert state.started is not None
-        row = {"task": task.name, "shape": task.shape, "weight": task.weight, "flop": task.flop}
+        row: dict[str, Any] = {"task": task.name, "shape": task.shape, "weight": task.weight, "flop": task.flop}
         row |= {"tuned": state.finished != UNTUNED, "samples": len(state.samples)}
         unoptimized = state.started.baseline_secs
         rows.append(row | {"unoptimized_secs": unoptimized, "best_secs": state.best_secs or unoptimized})

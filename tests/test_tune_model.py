@@ -35,6 +35,10 @@ TINY = (
     "search.batch_size=2",
     "search.candidates=3",
     "search.initial_programs=2",
+    # Of two traces that give one program a process keeps the one that it saw first, also of draws that were not taken;
+    # loops as short as these have many such traces.
+    "search.draws_per_proposal=1",
+    "search.widening=0",
     "samples=16",
 )
 

@@ -130,8 +130,8 @@ def _sizes(model: dict[str, Any]) -> str:
 TABLES = {
     "table2": (
         model_table,
-        f"Whole model: latency of the unoptimized and the tuned model, sample efficiency (speedup / samples) and its gain "
-        f"over the single small model; beside them table 2 of {SOURCE} (other machine, other LLMs)",
+        "Whole model: latency of the unoptimized and the tuned model, sample efficiency (speedup / samples) and its "
+        f"gain over the single small model; beside them table 2 of {SOURCE} (other machine, other LLMs)",
     ),
     "kernels": (
         task_table,

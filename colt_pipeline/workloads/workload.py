@@ -1,7 +1,7 @@
 """A workload: one kernel to tune, with everything needed to time it and to check it.
 
-A workload carries its IRModule (one PrimFunc ``main``, float32; the last parameter is the output), a reference, its FLOP
-count and a tolerance.
+A workload carries its IRModule (one PrimFunc ``main``, float32; the last parameter is the output), a reference, its
+FLOP count and a tolerance.
 """
 
 from __future__ import annotations
