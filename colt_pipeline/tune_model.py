@@ -158,7 +158,10 @@ def _progress(config: Config, task: Task, job: Job, samples: int, left_secs: flo
 def _whole(config: Config, model: Llama, jobs: Mapping[str, Job], measure: MeasureModel) -> Measurement:
     """The model with the best kernels: as recorded, or measured now and recorded."""
     some = next(iter(jobs.values()))
-    best = {name: job.state.best.program for name, job in jobs.items() if job.state.best is not None}
+    # A kernel that no schedule made faster stays unscheduled.
+    best = {
+        name: job.state.best.program for name, job in jobs.items() if job.state.best and (job.state.speedup or 0) > 1
+    }
     header = {**some.evaluator.header, "workload": config.workload.name}
     header["workload_hash"] = digest({name: job.workload.hash for name, job in jobs.items()})
     path = some.cassette.path.parent.parent / RECORDING
@@ -191,7 +194,9 @@ def _summary(config: Config, tasks: Sequence[Task], jobs: Mapping[str, Job], who
         row: dict[str, Any] = {"task": task.name, "shape": task.shape, "weight": task.weight, "flop": task.flop}
         row |= {"tuned": state.finished != UNTUNED, "samples": len(state.samples)}
         unoptimized = state.started.baseline_secs
-        rows.append(row | {"unoptimized_secs": unoptimized, "best_secs": state.best_secs or unoptimized})
+        rows.append(
+            row | {"unoptimized_secs": unoptimized, "best_secs": min(state.best_secs or unoptimized, unoptimized)}
+        )
     some = jobs[tasks[0].name]
     assert some.state.started is not None and whole.latency_secs is not None
     unoptimized = sum(row["weight"] * row["unoptimized_secs"] for row in rows)

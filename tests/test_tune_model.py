@@ -116,6 +116,7 @@ def test_every_kernel_counts_and_statistics_are_shared(tiny: Any) -> None:
         sum(row["weight"] * row["unoptimized_secs"] for row in rows.values())
     )
     assert all((row["samples"] > 0) == row["tuned"] for row in rows.values())
+    assert all(row["best_secs"] <= row["unoptimized_secs"] for row in rows.values())
     assert any(not row["tuned"] for row in rows.values()), "copies stay as they are, and are counted"
     assert (summary["tuned_secs"], summary["tuned_how"]) == (0.01, "measured whole")
     for name, row in rows.items():
@@ -130,7 +131,7 @@ def test_tuned_and_untuned_models_agree_for_real(tiny: Any) -> None:
     seen: list[Measurement] = []
 
     def measured(*given: Any) -> Measurement:
-        assert len(given[1]) == 4
+        assert 0 < len(given[1]) <= 4
         seen.append(measure_model(*given))
         return seen[-1]
 

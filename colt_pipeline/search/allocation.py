@@ -51,6 +51,6 @@ def promise(share: Share, batch_size: int) -> float:
 
 
 def _best(state: State, samples: int) -> float:
-    """Least latency after so many samples; the unoptimized program's before any."""
+    """Least latency after so many samples, the unoptimized program's included."""
     assert state.started is not None
-    return min([s.latency_secs for s in state.samples[:samples] if s.latency_secs], default=state.started.baseline_secs)
+    return min([state.started.baseline_secs, *(s.latency_secs for s in state.samples[:samples] if s.latency_secs)])

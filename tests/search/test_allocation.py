@@ -39,6 +39,7 @@ def test_the_larger_gain_is_preferred() -> None:
 def test_the_promise_is_seconds_of_the_model() -> None:
     assert promise(share(3, 0.5, None, 0.4, 0.3), 2) == pytest.approx(3 * 0.3 * (0.2 * 0.2 / 0.5 + 0.8 / 2))
     assert promise(share(1, None, None), 2) == pytest.approx(0.8)
+    assert promise(share(1, 3.0, 2.0), 2) == pytest.approx(0.8)  # slower than the unoptimized one, which then stays
 
 
 def test_who_is_finished_has_no_turn() -> None:
