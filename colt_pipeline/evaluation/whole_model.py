@@ -28,7 +28,7 @@ from colt_pipeline.records import Measurement
 from colt_pipeline.workloads.extracted import extracted
 from colt_pipeline.workloads.llama import Llama
 
-RTOL = 1e-3
+RTOL = 1e-4
 """Largest allowed max|logits - reference| / max|reference|, float32 through all layers on both sides."""
 _PREPARE_SECS = 600.0
 """For weights, reference and compilation, beside the runs."""
