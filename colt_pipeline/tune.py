@@ -11,7 +11,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,7 +28,7 @@ from colt_pipeline.errors import BudgetError, ColtError
 from colt_pipeline.events import Measured
 from colt_pipeline.records import EMBEDDED, LIMIT
 from colt_pipeline.search import outcome
-from colt_pipeline.search.loop import search
+from colt_pipeline.search.loop import advance, search
 
 _finished: list[dict[str, Any]] = []
 """Summaries of the runs of this process, for the table at the end."""
@@ -82,16 +82,17 @@ def run(config: Config) -> dict[str, Any]:
         return {**write_outputs(job, stopped), "asked": job.asked, "measured": job.evaluator.measured}
 
 
-def batches(job: Job) -> Iterator[Measured]:
+def batches(job: Job, folded: bool = False) -> Iterator[Measured]:
     """Search (or resume, or replay) to the end; yields after each measured batch.
 
-    Meanwhile the search stands still, and so does its clock: the lap ``total`` of its watch.
+    Meanwhile the search stands still, and so does its clock: the lap ``total`` of its watch. `folded`: the state is
+    already where the journal ends.
 
     Raises:
         ColtError: the run cannot go on; it stays resumable.
         KeyboardInterrupt: see `interruptible`.
     """
-    events = search(job.world, job.journal, job.state)
+    events = (advance if folded else search)(job.world, job.journal, job.state)
     while True:
         with job.world.watch.lap("total"):
             event = next(events, None)
@@ -201,10 +202,10 @@ def _table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-@hydra.main(config_path="../conf", config_name="config", version_base="1.3")
-def _job(raw: DictConfig) -> None:
+def attempt(work: Callable[[Config], None], raw: DictConfig) -> None:
+    """One of Hydra's jobs; a failure is one message, and exit status 1 (of a sweep: at its end)."""
     try:
-        _finished.append(run(load(raw)))
+        work(load(raw))
     except ColtError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         if HydraConfig.get().mode == RunMode.RUN:
@@ -213,18 +214,26 @@ def _job(raw: DictConfig) -> None:
         raise CompactHydraException(f"error: {error}") from None
 
 
-def main() -> None:
-    """Run Hydra's jobs, then print the summary table of those that ran in this process.
-
-    Exit status 1 if a job failed, 130 after Ctrl-C or SIGTERM.
-    """
+def command(jobs: Callable[[], None]) -> None:
+    """Run Hydra's jobs; exit status 1 if one failed, 130 after Ctrl-C or SIGTERM."""
     logging.captureWarnings(True)
     try:
         with interruptible():
-            _job()
+            jobs()
     except KeyboardInterrupt:
         print("interrupted; the same command resumes where it stopped", file=sys.stderr)
         sys.exit(130)
+
+
+@hydra.main(config_path="../conf", config_name="config", version_base="1.3")
+def _job(raw: DictConfig) -> None:
+    attempt(lambda config: _finished.append(run(config)), raw)
+
+
+def main() -> None:
+    """Run Hydra's jobs, then print the summary table of those that ran in this process; see `command`."""
+    try:
+        command(_job)
     finally:
         if _finished:
             print(_table(_finished))

@@ -45,7 +45,8 @@ class Evaluator:
         """
         self._workload = workload
         self._ledger = ledger
-        self._header = header
+        self.header = header
+        """What its latencies depend on besides the program."""
         self._connect = connect
         self._device_directory = device_directory
         self._anew = anew
@@ -54,6 +55,11 @@ class Evaluator:
         """Programs measured live by this object."""
         self.intervals: list[tuple[float, float]] = []
         """When the device was in use by this object: begin and end, seconds since the epoch."""
+
+    @property
+    def live(self) -> bool:
+        """Whether what is not recorded is measured."""
+        return self._connect is not None
 
     def baseline_secs(self, module: tvm.IRModule) -> float:
         """Median latency of the unoptimized program, which is `module` on this target.
@@ -103,11 +109,11 @@ class Evaluator:
 
         The lock covers the builds too: they would disturb what another process measures on a CPU.
         """
-        name = f"{self._workload.name}-{digest(dict(self._header))[:12]}.jsonl"
+        name = f"{self._workload.name}-{digest(dict(self.header))[:12]}.jsonl"
         path = self._device_directory / "shared" / name
         with (
-            device_lock(Device(self._header["device"]).lock),
-            closing(Ledger(path, self._header, replay=False)) as shared,
+            device_lock(Device(self.header["device"]).lock),
+            closing(Ledger(path, self.header, replay=False)) as shared,
         ):
             known = {key: m for key in missing if (m := shared.get(key)) is not None and self._serves(m)}
             yield from known.items()

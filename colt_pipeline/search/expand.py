@@ -188,6 +188,7 @@ def _context(world: World[P], state: State, node: Node) -> tuple[PromptContext, 
     ]
     if len(programs) < len(nodes):
         lineage.append(ProgramView(world.space.base_code, (), None, None))
+    known = state.known_stats
     context = PromptContext(
         target=world.target,
         lineage=tuple(lineage),
@@ -197,7 +198,7 @@ def _context(world: World[P], state: State, node: Node) -> tuple[PromptContext, 
         depth=node.depth,
         samples=min(len(state.samples) + len(state.pending), world.budget),
         budget=world.budget,
-        models=tuple(state.stats[m.name].view(m.name, m.parameters_b) for m in world.models),
+        models=tuple(known[m.name].view(m.name, m.parameters_b) for m in world.models),
         largest=world.largest.name,
     )
     return context, scores[0]

@@ -28,8 +28,18 @@ def search(world: World[P], journal: Journal, state: State) -> Iterator[Event]:
     Raises:
         ColtError: recording, device or disk failed for good; the journal stays resumable.
     """
+    fold(world, journal, state)
+    yield from advance(world, journal, state)
+
+
+def fold(world: World[P], journal: Journal, state: State) -> None:
+    """Bring a fresh `state` to where its journal ends."""
     for event in journal.events:
         apply(world, state, event)
+
+
+def advance(world: World[P], journal: Journal, state: State) -> Iterator[Event]:
+    """Search on from a folded state; see `search`."""
     decide = STRATEGIES[world.settings.strategy]
     while state.finished is None:
         event = decide(world, state)

@@ -34,12 +34,13 @@ def _cheapest(models: Sequence[ModelSpec], state: State, advised: str | None, rn
 
 def _ucb(models: Sequence[ModelSpec], state: State, advised: str | None, rng: np.random.Generator) -> str:
     """UCB1 on hit rates (Auer, Cesa-Bianchi, Fischer 2002); untried models first, in the order of the set."""
-    calls = {m.name: state.stats[m.name].regular_calls for m in models}
+    stats = state.known_stats
+    calls = {m.name: stats[m.name].regular_calls for m in models}
     untried = [name for name, count in calls.items() if not count]
     if untried:
         return untried[0]
     total = sum(calls.values())
-    return max(calls, key=lambda name: state.stats[name].hit_rate + math.sqrt(2 * math.log(total) / calls[name]))
+    return max(calls, key=lambda name: stats[name].hit_rate + math.sqrt(2 * math.log(total) / calls[name]))
 
 
 ROUTERS: dict[str, Router] = {

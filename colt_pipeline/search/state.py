@@ -26,6 +26,8 @@ class State:
         self._measured_rewards = settings.rewards == "measured"
         self._largest = largest(models).name if models else None
         self.stats = {m.name: ModelStats() for m in models}
+        self.others: Sequence[State] = ()
+        """Searches of other kernels by the same models, whose statistics count as this one's; none unless shared."""
         self.started: Started | None = None
         self.plantings = 0
         """How often programs were sampled from the design spaces."""
@@ -99,6 +101,13 @@ class State:
         if self._measured_rewards:
             for sample in event.samples:
                 self.tree.measured(self.nodes[sample.program], sample.latency_secs)
+
+    @property
+    def known_stats(self) -> dict[str, ModelStats]:
+        """What is known of each model: its statistics here and in the searches that share theirs."""
+        return {
+            name: sum((other.stats[name] for other in self.others), start=stats) for name, stats in self.stats.items()
+        }
 
     @property
     def best(self) -> Sample | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from colt_pipeline.events import Call
 from colt_pipeline.records import ModelView
@@ -50,6 +50,9 @@ class ModelStats:
         for fault in (call.outcome if call.outcome != "accepted" else None, call.flaw):
             if fault is not None:
                 self.rejections[fault] += 1
+
+    def __add__(self, other: ModelStats) -> ModelStats:
+        return ModelStats(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     def view(self, name: str, parameters_b: float) -> ModelView:
         return ModelView(name, parameters_b, self.regular_calls, self.hit_rate, self.errors, self.course_alterations)

@@ -10,6 +10,8 @@ from colt_pipeline.errors import ConfigError
 from colt_pipeline.workloads.attention import attention_core
 from colt_pipeline.workloads.batched_matmul import batched_matmul_nt
 from colt_pipeline.workloads.convolution import convolution, depthwise_convolution
+from colt_pipeline.workloads.extracted import extracted
+from colt_pipeline.workloads.llama import model_of
 from colt_pipeline.workloads.projection import projection
 from colt_pipeline.workloads.workload import Workload
 
@@ -28,11 +30,14 @@ WORKLOADS: dict[str, Callable[..., Workload]] = {
 
 
 def build(name: str, shape: dict[str, int]) -> Workload:
-    """The workload `name` at `shape`.
+    """The workload `name` at `shape`; MODEL.TASK is one kernel of a whole model, see `extracted`.
 
     Raises:
         ConfigError: unknown name, missing or unknown size, size below one.
     """
+    if "." in name:
+        model, _, task = name.partition(".")
+        return extracted(model_of(model, shape)).workload(name, task, shape)
     if name not in WORKLOADS:
         raise ConfigError(f"workload.name={name} is unknown; choose one of {', '.join(WORKLOADS)}")
     wanted = [p for p in inspect.signature(WORKLOADS[name]).parameters if p not in ("name", "causal")]

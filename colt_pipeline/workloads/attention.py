@@ -80,7 +80,7 @@ def attention_core(
     return Workload(
         name=name,
         shape=shape,
-        tensors=(q, key, value, out),
+        main=te.create_prim_func([q, key, value, out]),
         reference=reference,
         flop=heads * tokens * context * (4 * head_dim + _SOFTMAX_FLOP),
         rtol=1e-4,

@@ -34,7 +34,7 @@ def convolution(name: str, batch: int, channels: int, filters: int, height: int,
     return Workload(
         name=name,
         shape={"batch": batch, "channels": channels, "filters": filters, "height": height, "width": width},
-        tensors=(x, w, y),
+        main=te.create_prim_func([x, w, y]),
         reference=reference,
         flop=2 * batch * filters * height * width * channels * 9,
         rtol=1e-4,
@@ -60,7 +60,7 @@ def depthwise_convolution(name: str, batch: int, channels: int, height: int, wid
     return Workload(
         name=name,
         shape={"batch": batch, "channels": channels, "height": height, "width": width},
-        tensors=(x, w, y),
+        main=te.create_prim_func([x, w, y]),
         reference=reference,
         flop=2 * batch * channels * height * width * 9,
         rtol=1e-4,

@@ -28,7 +28,7 @@ def projection(name: str, batch: int, tokens: int, inner: int, outer: int) -> Wo
     return Workload(
         name=name,
         shape={"batch": batch, "tokens": tokens, "inner": inner, "outer": outer},
-        tensors=(a, b, c),
+        main=te.create_prim_func([a, b, c]),
         reference=reference,
         flop=2 * batch * tokens * inner * outer,
         rtol=1e-4,

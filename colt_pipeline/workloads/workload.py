@@ -1,7 +1,7 @@
 """A workload: one kernel to tune, with everything needed to time it and to check it.
 
-A workload carries its IRModule (one PrimFunc ``main``, float32; the last parameter is the output), a NumPy
-reference in float64, its FLOP count and a tolerance.
+A workload carries its IRModule (one PrimFunc ``main``, float32; the last parameter is the output), a reference, its
+FLOP count and a tolerance.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from functools import cached_property
 import numpy as np
 import tvm
 from numpy.typing import NDArray
-from tvm import te
 
 Array = NDArray[np.float32]
 Reference = Callable[..., NDArray[np.float64]]
@@ -28,8 +27,8 @@ class Workload:
     name: str
     shape: dict[str, int]
     """Sizes by name, as configured in ``conf/workload``."""
-    tensors: tuple[te.Tensor, ...]
-    """Placeholders in parameter order, then the output."""
+    main: tvm.tirx.PrimFunc
+    """The unoptimized program: inputs first, the output last."""
     reference: Reference
     """Inputs in parameter order (float64) -> expected output (float64)."""
     flop: int
@@ -40,8 +39,7 @@ class Workload:
     @cached_property
     def module(self) -> tvm.IRModule:
         """One PrimFunc ``main``; inputs first, the output last."""
-        main = te.create_prim_func(list(self.tensors)).with_attr("global_symbol", "main")
-        return tvm.IRModule({"main": main})
+        return tvm.IRModule({"main": self.main.with_attr("global_symbol", "main")})
 
     @cached_property
     def text(self) -> str:
@@ -56,7 +54,7 @@ class Workload:
     @property
     def parameter_shapes(self) -> list[tuple[int, ...]]:
         """Shapes of all parameters in order, the output last."""
-        return [tuple(int(n) for n in t.shape) for t in self.tensors]
+        return [tuple(int(n) for n in parameter.ty.shape) for parameter in self.main.params]
 
     @property
     def compulsory_bytes(self) -> int:

@@ -1,0 +1,248 @@
+"""Tune a whole model: ``python -m colt_pipeline.tune_model experiment=end_to_end`` (paper section 4, table 2).
+
+TVM makes kernels of the model (`workloads.extracted`). Each is an ordinary run in the directory ``RUN/TASK`` with its
+own tree; what is known of the LLMs is shared between the trees. Samples go batch by batch to the kernel that promises
+most (`search.allocation`). Then the model with the best kernels is compiled, checked and timed as a whole.
+
+Which kernel is next, and what it knows, follows from the states of all runs, so a command that was interrupted goes on
+where it stopped, and ``record=replay`` needs neither a compiler nor the model's weights.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import hydra
+import tvm
+from omegaconf import DictConfig
+
+from colt_pipeline.assemble import Job, assemble
+from colt_pipeline.config import Config, MeasureConfig, WorkloadConfig
+from colt_pipeline.errors import ConfigError, ReplayMissError
+from colt_pipeline.evaluation.devices import Device
+from colt_pipeline.evaluation.ledger import Ledger
+from colt_pipeline.evaluation.lock import device_lock
+from colt_pipeline.evaluation.measure import Measurer
+from colt_pipeline.evaluation.whole_model import measure_model
+from colt_pipeline.events import Event, Finished, Measured
+from colt_pipeline.records import Measurement, digest
+from colt_pipeline.runs.rundir import RunDir
+from colt_pipeline.search.allocation import Share, next_task
+from colt_pipeline.search.loop import advance, fold
+from colt_pipeline.tune import attempt, batches, command, mark, write_outputs
+from colt_pipeline.workloads import Workload
+from colt_pipeline.workloads.extracted import Task, extracted
+from colt_pipeline.workloads.llama import Llama, model_of
+
+FILE = "model.json"
+"""Of the directory of a whole model's run: the run in numbers. Where it lies, the run is finished."""
+RECORDING = "model.jsonl"
+UNTUNED = "untuned"
+"""Why the run of a kernel ends that is measured as it is."""
+_WORTH_TUNING = 1e-4
+"""Share of the model's floating point operations from which a kernel is tuned."""
+
+MeasureModel = Callable[[Llama, Mapping[str, tvm.IRModule], dict[str, Any], MeasureConfig], Measurement]
+
+
+def run(
+    config: Config,
+    connect: Callable[[Workload], Measurer] | None = None,
+    measure: MeasureModel = measure_model,
+) -> dict[str, Any]:
+    """Tune (or resume, or replay) the model, write the outputs of all its runs, return the model's.
+
+    `connect` and `measure` replace what measures kernels and the whole model (tests do so).
+
+    Raises:
+        ColtError: a run cannot go on; all stay resumable.
+    """
+    model = model_of(config.workload.name, config.workload.shape)
+    tasks = extracted(model).tasks
+    tuned = _worth_tuning(tasks)
+    batch = config.search.batch_size
+    if config.target.kind != "llvm" or config.search.strategy != "mcts":
+        raise ConfigError("a whole model is tuned on a CPU by a tree search; choose target=cpu and search=colt")
+    if config.samples < batch * len(tuned):
+        raise ConfigError(
+            f"samples={config.samples} must be at least {batch * len(tuned)}: one batch of "
+            f"search.batch_size={batch} for each of {len(tuned)} kernels"
+        )
+    with ExitStack() as cleanup:
+        jobs = {t.name: cleanup.enter_context(assemble(_task_config(config, t), connect)) for t in tasks}
+        searched = [jobs[t.name] for t in tuned]
+        for job in searched:
+            job.state.others = [other.state for other in searched if other is not job]
+        for job in jobs.values():
+            fold(job.world, job.journal, job.state)
+        for task in tasks:
+            if task not in tuned:
+                _measure_untuned(jobs[task.name])
+        _search(config, tuned, jobs)
+        for job in jobs.values():
+            write_outputs(job)
+        whole = _whole(config, model, jobs, measure)
+        summary = _summary(config, tasks, jobs, whole)
+    directory = Path(config.results) / "runs" / config.experiment / config.run
+    RunDir(directory, config.identity()).write_json(FILE, summary)
+    return summary
+
+
+def _worth_tuning(tasks: Sequence[Task]) -> list[Task]:
+    total = sum(task.weight * task.flop for task in tasks)
+    return [task for task in tasks if task.weight * task.flop >= _WORTH_TUNING * total]
+
+
+def _task_config(config: Config, task: Task) -> Config:
+    workload = WorkloadConfig(f"{config.workload.name}.{task.name}", config.workload.shape)
+    return replace(config, run=f"{config.run}/{task.name}", workload=workload)
+
+
+def _measure_untuned(job: Job) -> None:
+    if job.state.started is None:
+        next(advance(job.world, job.journal, job.state))
+    _finish(job, UNTUNED)
+
+
+def _search(config: Config, tasks: Sequence[Task], jobs: Mapping[str, Job]) -> None:
+    """Batches by promise until the samples are spent; the last batch may exceed them by less than its size."""
+    searched = [jobs[task.name] for task in tasks]
+    shares = [Share(task.weight, job.state) for task, job in zip(tasks, searched, strict=True)]
+    with ExitStack() as cleanup:
+        searches: list[Iterator[Measured]] = [
+            cleanup.enter_context(closing(batches(job, folded=True)))  # type: ignore[type-var]
+            for job in searched
+        ]
+        begin, resumed_at = time.monotonic(), _samples(searched)
+        while (done := _samples(searched)) < config.samples:
+            index = next_task(shares, config.search.batch_size)
+            if index is None:
+                break
+            next(searches[index], None)
+            now = _samples(searched)
+            if now > done:
+                left = (time.monotonic() - begin) / (now - resumed_at) * max(config.samples - now, 0)
+                _progress(config, tasks[index], searched[index], now, left)
+    for job in searched:
+        _finish(job, "budget")
+
+
+def _samples(jobs: Sequence[Job]) -> int:
+    return sum(len(job.state.samples) for job in jobs)
+
+
+def _finish(job: Job, reason: str) -> None:
+    if job.state.finished is None:
+        event: Event = Finished(reason)
+        job.journal.append(event)
+        job.state.apply(event)
+
+
+def _progress(config: Config, task: Task, job: Job, samples: int, left_secs: float) -> None:
+    assert job.state.started is not None
+    speedup = "-" if job.state.speedup is None else f"{job.state.speedup:.2f}x{mark(job.state.started.measurement)}"
+    own = len(job.state.samples)
+    print(
+        f"{config.run}  {samples}/{config.samples} samples  {task.name} {own}: {speedup}  ETA {left_secs:.0f} s",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _whole(config: Config, model: Llama, jobs: Mapping[str, Job], measure: MeasureModel) -> Measurement:
+    """The model with the best kernels: as recorded, or measured now and recorded."""
+    some = next(iter(jobs.values()))
+    # A kernel that no schedule made faster stays unscheduled.
+    best = {
+        name: job.state.best.program for name, job in jobs.items() if job.state.best and (job.state.speedup or 0) > 1
+    }
+    header = {**some.evaluator.header, "workload": config.workload.name}
+    header["workload_hash"] = digest({name: job.workload.hash for name, job in jobs.items()})
+    path = some.cassette.path.parent.parent / RECORDING
+    key = digest(best)
+    with closing(Ledger(path, header, replay=not some.evaluator.live)) as ledger:
+        known = ledger.get(key)
+        if known is None:
+            if not some.evaluator.live:
+                raise ReplayMissError(
+                    f"replay of {path}: the model with these kernels was not measured in the recording; the code, the "
+                    "configuration or a package differs from the recorded run. Use record=missing device=local."
+                )
+            modules = {
+                name: jobs[name].world.program(jobs[name].state.programs[program]).schedule.mod
+                for name, program in best.items()
+            }
+            print(f"{config.run}  the whole model with {len(modules)} tuned kernels", file=sys.stderr, flush=True)
+            with device_lock(Device(some.evaluator.header["device"]).lock):
+                known = measure(model, modules, some.target, config.measure)
+            ledger.put(key, known)
+    return known
+
+
+def _summary(config: Config, tasks: Sequence[Task], jobs: Mapping[str, Job], whole: Measurement) -> dict[str, Any]:
+    """The run in numbers; a kernel's latencies are those of one call, seconds."""
+    rows = []
+    for task in tasks:
+        state = jobs[task.name].state
+        assert state.started is not None
+        row: dict[str, Any] = {"task": task.name, "shape": task.shape, "weight": task.weight, "flop": task.flop}
+        row |= {"tuned": state.finished != UNTUNED, "samples": len(state.samples)}
+        unoptimized = state.started.baseline_secs
+        rows.append(
+            row | {"unoptimized_secs": unoptimized, "best_secs": min(state.best_secs or unoptimized, unoptimized)}
+        )
+    some = jobs[tasks[0].name]
+    assert some.state.started is not None and whole.latency_secs is not None
+    unoptimized = sum(row["weight"] * row["unoptimized_secs"] for row in rows)
+    return {
+        "experiment": config.experiment,
+        "model": config.workload.name,
+        "shape": config.workload.shape,
+        "target": config.target.name,
+        "search": config.search.name,
+        "model_set": config.model_set,
+        "largest": config.largest,
+        "models": [spec.name for spec in some.world.models],
+        "llm_backend": ", ".join(sorted({spec.provider for spec in some.world.models})),
+        "measurement": some.state.started.measurement,
+        "device": some.state.started.device,
+        "seed": config.seed,
+        "samples": sum(row["samples"] for row in rows),
+        "unoptimized_secs": unoptimized,
+        "unoptimized_how": "sum over kernels of calls x measured latency",
+        "tuned_secs": whole.latency_secs,
+        "tuned_how": "measured whole",
+        "tuned_sum_secs": sum(row["weight"] * row["best_secs"] for row in rows),
+        "speedup": unoptimized / whole.latency_secs,
+        "max_relative_error": whole.max_relative_error,
+        "tasks": rows,
+    }
+
+
+def _show(summary: dict[str, Any]) -> None:
+    who = " (LLMs: stand-ins)" if "embedded" in summary["llm_backend"] else ""
+    print(
+        f"{summary['model']}, model_set={summary['model_set']}{who}: {summary['samples']} samples, unoptimized "
+        f"{summary['unoptimized_secs']:.1f} s ({summary['unoptimized_how']}), tuned {summary['tuned_secs']:.3f} s "
+        f"({summary['tuned_how']}; sum of its kernels {summary['tuned_sum_secs']:.3f} s), {summary['speedup']:.1f}x"
+    )
+
+
+@hydra.main(config_path="../conf", config_name="config", version_base="1.3")
+def _job(raw: DictConfig) -> None:
+    attempt(lambda config: _show(run(config)), raw)
+
+
+def main() -> None:
+    """Run Hydra's jobs; exit status 1 if one failed, 130 after Ctrl-C or SIGTERM."""
+    command(_job)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The kernels of a whole model: what TVM fuses it into, how often each is called, and the model with some replaced.
+
+The passes are those of TVM's own tuning of Relax programs: LegalizeOps, AnnotateTIROpPattern, FoldConstant, FuseOps,
+FuseTIR; then ``meta_schedule.relax_integration.extract_tasks``. A task's name is that of its fused function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+import tvm
+from numpy.typing import NDArray
+from tvm import relax
+from tvm.s_tir import Schedule
+from tvm.s_tir.analysis import estimate_tir_flops
+from tvm.s_tir.meta_schedule.relax_integration import extract_tasks
+
+from colt_pipeline.errors import ConfigError
+from colt_pipeline.workloads.llama import Llama
+from colt_pipeline.workloads.workload import Workload
+
+_RTOL = 1e-4
+_PASSES = (
+    relax.transform.LegalizeOps,
+    relax.transform.AnnotateTIROpPattern,
+    relax.transform.FoldConstant,
+    relax.transform.FuseOps,
+    relax.transform.FuseTIR,
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kernel of a model."""
+
+    name: str
+    main: tvm.tirx.PrimFunc
+    weight: int
+    """How often the model calls it."""
+
+    @cached_property
+    def flop(self) -> int:
+        """Of one call, as TVM counts."""
+        return int(estimate_tir_flops(tvm.IRModule({"main": self.main})))
+
+    @property
+    def shape(self) -> str:
+        """Shapes of its inputs, then the output's."""
+        shapes = ["x".join(str(int(n)) for n in p.ty.shape) for p in self.main.params]
+        return f"{', '.join(shapes[:-1])} -> {shapes[-1]}"
+
+
+class ExtractedModel:
+    """A model as Relax calls of fused functions."""
+
+    def __init__(self, model: Llama) -> None:
+        target = tvm.target.Target({"kind": "llvm"})
+        with target:
+            self._fused = tvm.transform.Sequential([make() for make in _PASSES])(model.module())
+        tasks = [Task(t.task_name, self._fused[t.task_name], int(t.weight)) for t in extract_tasks(self._fused, target)]
+        # TVM's order is that of a hash map.
+        self.tasks = tuple(sorted(tasks, key=lambda t: (-t.weight * t.flop, t.name)))
+        """Those with most work in the model first."""
+
+    def workload(self, name: str, task: str, shape: dict[str, int]) -> Workload:
+        """The task as a workload `name`.
+
+        Its reference is the unscheduled function, built by TVM, with nothing but the two inner loops of its products
+        exchanged: as it is it would walk matrices by columns, which takes minutes.
+
+        Raises:
+            ConfigError: the model has no such task.
+        """
+        found = next((t for t in self.tasks if t.name == task), None)
+        if found is None:
+            names = ", ".join(t.name for t in self.tasks)
+            raise ConfigError(f"workload.name={name}: the model has no task {task}; choose one of {names}")
+
+        def reference(*inputs: NDArray[np.float64]) -> NDArray[np.float64]:
+            return _computed(found.main, [x.astype(np.float32) for x in inputs])
+
+        return Workload(name, shape, found.main, reference, found.flop, _RTOL)
+
+    def replaced(self, modules: Mapping[str, tvm.IRModule]) -> tvm.IRModule:
+        """The model with these tasks' functions in the place of its own; the others stay unscheduled."""
+        changed = self._fused.clone()
+        for name, module in modules.items():
+            scheduled = module["main"].with_attr("global_symbol", name).with_attr("tirx.is_scheduled", True)
+            changed.update_func(changed.get_global_var(name), scheduled)
+        return changed
+
+
+@lru_cache(maxsize=4)
+def extracted(model: Llama) -> ExtractedModel:
+    """The tasks of `model`; made once per process, which takes some seconds."""
+    return ExtractedModel(model)
+
+
+def _computed(main: tvm.tirx.PrimFunc, inputs: list[NDArray[np.float32]]) -> NDArray[np.float64]:
+    schedule = Schedule(tvm.IRModule({"main": main.with_attr("global_symbol", "main")}), debug_mask="none")
+    for block in schedule.get_child_blocks(schedule.get_sblock("root")):
+        if schedule.get(block).name_hint == "matmul":
+            *_, column, inner = schedule.get_loops(block)
+            schedule.reorder(inner, column)
+    kernel = tvm.compile(schedule.mod, target=tvm.target.Target({"kind": "llvm"}))
+    out = tvm.runtime.tensor(np.zeros([int(n) for n in main.params[-1].ty.shape], "float32"), tvm.cpu())
+    kernel.mod["main"](*(tvm.runtime.tensor(x, tvm.cpu()) for x in inputs), out)
+    return np.asarray(out.numpy(), np.float64)

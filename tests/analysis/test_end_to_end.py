@@ -1,0 +1,79 @@
+"""Tables of whole models, from summaries made by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from colt_pipeline.analysis.end_to_end import model_caption, model_table, read_models, task_table
+from colt_pipeline.errors import ConfigError
+from stages import end_to_end
+
+
+def summary(model_set: str, models: list[str], tuned_secs: float, samples: int) -> dict[str, Any]:
+    row = {"shape": "4x4 -> 4x4", "flop": 2_000_000_000, "unoptimized_secs": 1.0}
+    return {
+        **{"model": "llama3_8b", "shape": {"layers": 32, "tokens": 16}, "search": "colt", "model_set": model_set},
+        **{"largest": "gpt-5.2", "models": models, "llm_backend": "embedded", "measurement": "measured"},
+        **{"device": "box", "seed": 0, "samples": samples, "unoptimized_secs": 40.0, "speedup": 40 / tuned_secs},
+        **{"unoptimized_how": "sum over kernels", "tuned_secs": tuned_secs, "tuned_how": "measured whole"},
+        "tuned_sum_secs": 2.0,
+        "tasks": [
+            row | {"task": "matmul", "weight": 32, "samples": samples, "tuned": True, "best_secs": 0.05},
+            row | {"task": "softmax", "weight": 8, "samples": 0, "tuned": False, "best_secs": 0.05},
+        ],
+    }
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    names = [f"model{n}" for n in range(8)]
+    for made in (summary("8", names, 2.0, 100), summary("small", ["gpt-5-mini"], 4.0, 200)):
+        (tmp_path / "runs" / made["model_set"]).mkdir(parents=True)
+        (tmp_path / "runs" / made["model_set"] / "model.json").write_text(json.dumps(made))
+    return tmp_path / "runs"
+
+
+def test_table_2_has_the_papers_beside_ours(runs: Path) -> None:
+    table = model_table(read_models(runs))
+    assert list(table["configuration"]) == ["gpt-5-mini (stand-in)", "COLT (8 models)"]
+    assert list(table["speedup"]) == [10, 20]
+    assert list(table["sample efficiency"]) == pytest.approx([0.05, 0.2])
+    assert list(table["gain"]) == pytest.approx([1, 4])
+    assert list(table["paper: speedup"]) == [5.46, 7.16]
+    assert table["paper: gain"].isna().tolist() == [True, False]
+    assert set(table["unoptimized how"]) == {"sum over kernels"}
+
+
+def test_without_the_small_model_there_is_no_gain(runs: Path) -> None:
+    assert model_table(read_models(runs)[1:])["gain"].isna().all()
+
+
+def test_shares_of_kernels_count_calls_and_the_untuned(runs: Path) -> None:
+    table = task_table(read_models(runs)).query("configuration == 'COLT (8 models)'")
+    assert list(table["share percent"]) == pytest.approx([80, 20])
+    assert list(table["GFLOP"]) == [2, 2]
+
+
+def test_the_stage_writes_captioned_tables(runs: Path, tmp_path: Path) -> None:
+    assert end_to_end.main(["--runs", str(runs), "--out", str(tmp_path / "out")]) == 0
+    for name in ("table2", "kernels"):
+        text = (tmp_path / "out" / f"{name}.md").read_text()
+        assert "stand-in LLMs, measured latency" in text and "share random weights" in text
+        assert (tmp_path / "out" / f"{name}.tex").exists() and (tmp_path / "out" / f"{name}.csv").exists()
+    assert "device box" in model_caption(read_models(runs))
+
+
+def test_missing_broken_and_doubled_runs_are_messages(runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no finished run of a whole model"):
+        read_models(tmp_path / "empty")
+    (runs / "again").mkdir()
+    (runs / "again" / "model.json").write_text((runs / "8" / "model.json").read_text())
+    with pytest.raises(ConfigError, match="two runs of llama3_8b, colt, 8"):
+        read_models(runs)
+    (runs / "again" / "model.json").write_text("{}")
+    with pytest.raises(ConfigError, match="is not the summary of a whole model"):
+        read_models(runs)

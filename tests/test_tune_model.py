@@ -1,0 +1,160 @@
+"""A whole model as a user tunes it: real TVM, kernels by a deterministic measurer, the whole one for real once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tvm
+from support import Compose
+from test_tune import HashMeasurer
+from tvm import te
+
+from colt_pipeline import tune_model
+from colt_pipeline.config import Config, MeasureConfig
+from colt_pipeline.errors import ConfigError, DeviceError, ReplayMissError
+from colt_pipeline.evaluation.devices import host_cpu
+from colt_pipeline.evaluation.whole_model import RTOL, measure_model
+from colt_pipeline.records import Measurement
+from colt_pipeline.runs.journal import read_events
+from colt_pipeline.tune_model import FILE, RECORDING, run
+from colt_pipeline.workloads.extracted import extracted
+from colt_pipeline.workloads.llama import Llama
+
+pytestmark = pytest.mark.tvm
+
+TINY = (
+    "workload=models/llama3_8b",
+    "workload.shape={layers: 2, hidden: 32, heads: 2, kv_heads: 1, head_dim: 16, intermediate: 64, vocabulary: 96, "
+    "tokens: 4}",
+    "experiment=end_to_end",
+    "model_set=4",
+    "search.batch_size=2",
+    "search.candidates=3",
+    "search.initial_programs=2",
+    # Of two traces that give one program a process keeps the one that it saw first, also of draws that were not taken;
+    # loops as short as these have many such traces.
+    "search.draws_per_proposal=1",
+    "search.widening=0",
+    "samples=16",
+)
+
+
+def whole(model: Llama, modules: Mapping[str, tvm.IRModule], target: dict[str, Any], _: MeasureConfig) -> Measurement:
+    return Measurement((0.01,), max_relative_error=0.0)
+
+
+def never(*_: object) -> Measurement:
+    raise AssertionError("nothing is left to measure")
+
+
+def directory(config: Config) -> Path:
+    return Path(config.results) / "runs" / config.experiment / config.run
+
+
+def journals(config: Config) -> dict[str, bytes]:
+    return {path.parent.name: path.read_bytes() for path in directory(config).rglob("events.jsonl")}
+
+
+class Killed(HashMeasurer):
+    """Interrupts after so many measurements of all kernels."""
+
+    left = 0
+
+    def measure(self, modules: Sequence[tvm.IRModule], best_secs: float | None) -> Iterator[Measurement]:
+        for measurement in super().measure(modules, best_secs):
+            if Killed.left == 0:
+                raise KeyboardInterrupt
+            Killed.left -= 1
+            yield measurement
+
+
+@pytest.fixture
+def tiny(composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The configuration of a small model, of which the four largest kernels are worth tuning."""
+    monkeypatch.setattr(tune_model, "_WORTH_TUNING", 0.12)
+
+    def make(name: str, *more: str) -> Config:
+        return composed(*TINY, f"results={tmp_path / name}", *more)
+
+    return make
+
+
+def test_kill_and_resume_equals_uninterrupted_equals_replay(tiny: Any, tmp_path: Path) -> None:
+    first, parts = tiny("first"), tiny("parts")
+    summary = run(first, HashMeasurer, whole)
+    assert summary["samples"] in (16, 17)
+    for Killed.left in (14, 9):
+        with pytest.raises(KeyboardInterrupt):
+            run(parts, Killed, whole)
+    run(parts, HashMeasurer, whole)
+    assert journals(parts) == journals(first)
+    shutil.copytree(tmp_path / "first" / "recordings", tmp_path / "replay" / "recordings")
+    replay = tiny("replay", "record=replay")
+    run(replay, never, never)
+    assert journals(replay) == journals(first)
+    assert {(directory(c) / FILE).read_bytes() for c in (first, parts, replay)} == {
+        (directory(first) / FILE).read_bytes()
+    }
+    run(first, never, never)  # finished: nothing is left
+    assert journals(replay) == journals(first)
+    (recording,) = (tmp_path / "replay" / "recordings").rglob(RECORDING)
+    recording.unlink()
+    shutil.rmtree(tmp_path / "replay" / "runs")
+    with pytest.raises(ReplayMissError, match="the model with these kernels was not measured"):
+        run(replay, never, never)
+
+
+def test_every_kernel_counts_and_statistics_are_shared(tiny: Any) -> None:
+    config = tiny("results")
+    summary = run(config, HashMeasurer, whole)
+    rows = {row["task"]: row for row in summary["tasks"]}
+    assert summary["unoptimized_secs"] == pytest.approx(
+        sum(row["weight"] * row["unoptimized_secs"] for row in rows.values())
+    )
+    assert all((row["samples"] > 0) == row["tuned"] for row in rows.values())
+    assert all(row["best_secs"] <= row["unoptimized_secs"] for row in rows.values())
+    assert any(not row["tuned"] for row in rows.values()), "copies stay as they are, and are counted"
+    assert (summary["tuned_secs"], summary["tuned_how"]) == (0.01, "measured whole")
+    for name, row in rows.items():
+        kinds = [event.kind for event in read_events(directory(config) / name / "events.jsonl")]
+        assert kinds[0] == "started" and kinds[-1] == "finished" and (len(kinds) > 2) == row["tuned"]
+        assert (directory(config) / name / "summary.json").exists(), "a kernel is an ordinary run"
+
+
+def test_tuned_and_untuned_models_agree_for_real(tiny: Any) -> None:
+    """Compiled with scheduled kernels, the model still computes what NumPy does; it is checked before it is timed."""
+    config = tiny("results")
+    seen: list[Measurement] = []
+
+    def measured(*given: Any) -> Measurement:
+        assert 0 < len(given[1]) <= 4
+        seen.append(measure_model(*given))
+        return seen[-1]
+
+    summary = run(config, HashMeasurer, measured)
+    assert seen[0].max_relative_error is not None and seen[0].max_relative_error < RTOL
+    assert summary["tuned_secs"] == seen[0].latency_secs
+
+
+def test_a_model_with_a_wrong_kernel_is_refused(tiny: Any) -> None:
+    config = tiny("results")
+    model = Llama(**config.workload.shape)
+    task = next(t for t in extracted(model).tasks if t.shape == "4x32, 32x16 -> 4x16")  # keys and values
+    a, b = te.placeholder((4, 32), name="a"), te.placeholder((32, 16), name="b")
+    k = te.reduce_axis((0, 32), name="k")
+    c = te.compute((4, 16), lambda i, j: te.sum(2 * a[i, k] * b[k, j], axis=k), name="matmul")
+    wrong = {task.name: tvm.IRModule({"main": te.create_prim_func([a, b, c])})}
+    target = {"kind": "llvm", "num-cores": 1, "mcpu": host_cpu(1).facts["mcpu"]}
+    with pytest.raises(DeviceError, match=r"wrong_result \(relative error"):
+        measure_model(model, wrong, target, config.measure)
+
+
+def test_too_few_samples_and_unknown_models_are_messages(tiny: Any) -> None:
+    with pytest.raises(ConfigError, match="samples=3 must be at least"):
+        run(tiny("few", "samples=3"), HashMeasurer, whole)
+    with pytest.raises(ConfigError, match="gpt2 is no model that can be tuned whole"):
+        run(tiny("other", "workload.name=gpt2"), HashMeasurer, whole)
