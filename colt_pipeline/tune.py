@@ -11,7 +11,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -82,7 +82,7 @@ def run(config: Config) -> dict[str, Any]:
         return {**write_outputs(job, stopped), "asked": job.asked, "measured": job.evaluator.measured}
 
 
-def batches(job: Job, folded: bool = False) -> Iterator[Measured]:
+def batches(job: Job, folded: bool = False) -> Generator[Measured, None, None]:
     """Search (or resume, or replay) to the end; yields after each measured batch.
 
     Meanwhile the search stands still, and so does its clock: the lap ``total`` of its watch. `folded`: the state is

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from colt_pipeline.evaluation.ledger import Ledger
 from colt_pipeline.evaluation.lock import device_lock
 from colt_pipeline.evaluation.measure import Measurer
 from colt_pipeline.evaluation.whole_model import measure_model
-from colt_pipeline.events import Event, Finished, Measured
+from colt_pipeline.events import Event, Finished
 from colt_pipeline.records import Measurement, digest
 from colt_pipeline.runs.rundir import RunDir
 from colt_pipeline.search.allocation import Share, next_task
@@ -115,10 +115,7 @@ def _search(config: Config, tasks: Sequence[Task], jobs: Mapping[str, Job]) -> N
     searched = [jobs[task.name] for task in tasks]
     shares = [Share(task.weight, job.state) for task, job in zip(tasks, searched, strict=True)]
     with ExitStack() as cleanup:
-        searches: list[Iterator[Measured]] = [
-            cleanup.enter_context(closing(batches(job, folded=True)))  # type: ignore[type-var]
-            for job in searched
-        ]
+        searches = [cleanup.enter_context(closing(batches(job, folded=True))) for job in searched]
         begin, resumed_at = time.monotonic(), _samples(searched)
         while (done := _samples(searched)) < config.samples:
             index = next_task(shares, config.search.batch_size)

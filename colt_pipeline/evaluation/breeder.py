@@ -136,13 +136,14 @@ class Breeder:
             SpaceError: a recorded trace does not fit this workload, target or TVM.
         """
         key = digest([SCHEMA, self._settings, [[s.program, s.latency_secs, s.error] for _, s in measured]])
-        if key not in self._batches:
-            packed = pack(self._ask(measured))
-            self._rebuild(packed.instructions, packed.traces)  # first: what is recorded must replay
-            assert self._file is not None
-            self._file.append({"key": key, "measured": len(measured), **packed.to_json()})
-            self._batches[key] = (packed.instructions, packed.traces)
-        return self._rebuild(*self._batches[key])
+        if key in self._batches:
+            return self._rebuild(*self._batches[key])
+        packed = pack(self._ask(measured))
+        programs = self._rebuild(packed.instructions, packed.traces)  # first: what is recorded must replay
+        assert self._file is not None
+        self._file.append({"key": key, "measured": len(measured), **packed.to_json()})
+        self._batches[key] = (packed.instructions, packed.traces)
+        return programs
 
     def _rebuild(self, instructions: Any, traces: Any) -> list[Program]:
         return [self._space.rebuild(trace) for trace in unpack(instructions, traces)]
