@@ -183,10 +183,12 @@ class LimitsConfig:
 
 @dataclass
 class BudgetConfig:
-    """conf/budget: limits on live calls."""
+    """conf/budget: limits on live calls, and what an experiment derives from its size."""
 
     run: LimitsConfig
     sweep: LimitsConfig
+    warmup_samples: int
+    """`search.warmup_samples` of experiments with search=paper."""
 
 
 @dataclass

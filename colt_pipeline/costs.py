@@ -88,3 +88,17 @@ def estimate(calls: Mapping[str, float], tokens: Mapping[str, Sequence[Tokens]],
             usd=share * sum(t.usd(price) for t in seen),
         )
     return total
+
+
+def scaled(
+    tokens: Mapping[str, Sequence[Tokens]], samples: float, to_samples: int, prices: Prices, longest_tokens: int
+) -> tuple[Estimate, Estimate]:
+    """What a run of `to_samples` will take if it is like one of `samples` whose calls took `tokens`, by model; and what
+    if each of its answers has `longest_tokens`.
+
+    Raises:
+        ConfigError: a model that was called has no price.
+    """
+    calls = {name: len(seen) * to_samples / samples for name, seen in tokens.items()}
+    longest = {name: [Tokens(t.prompt, longest_tokens) for t in seen] for name, seen in tokens.items()}
+    return estimate(calls, tokens, prices), estimate(calls, longest, prices)

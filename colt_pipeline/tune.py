@@ -26,6 +26,7 @@ from colt_pipeline.checks import load
 from colt_pipeline.config import Config
 from colt_pipeline.errors import BudgetError, ColtError
 from colt_pipeline.events import Measured
+from colt_pipeline.forecast import announce
 from colt_pipeline.records import EMBEDDED, LIMIT
 from colt_pipeline.search import outcome
 from colt_pipeline.search.loop import advance, search
@@ -231,7 +232,8 @@ def _job(raw: DictConfig) -> None:
 
 
 def main() -> None:
-    """Run Hydra's jobs, then print the summary table of those that ran in this process; see `command`."""
+    """Say what live calls will take, run Hydra's jobs, print the summary table of those of this process; see `command`."""
+    announce(sys.argv[1:])
     try:
         command(_job)
     finally:

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
-
-from colt_pipeline.checks import load
-from colt_pipeline.config import Config
-from colt_pipeline.errors import ConfigError
-
 Row = dict[str, object]
-
-CONF = Path(__file__).parent.parent.parent / "conf"
 
 
 @dataclass(frozen=True)
@@ -38,18 +28,3 @@ class Options:
     """Of `search`."""
     overrides: tuple[str, ...] = ()
     """Of `search`, `growth` and `cost`: for Hydra."""
-
-
-def composed(overrides: Sequence[str]) -> Config:
-    """The project's configuration with overrides.
-
-    Raises:
-        ConfigError: an override names no key or choice, or gives an impossible value.
-    """
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        try:
-            raw = compose("config", overrides=list(overrides))
-        except HydraException as error:
-            problem, _, _ = str(error).partition("\nConfig search path")  # which holds paths of this machine
-            raise ConfigError(problem) from error
-        return load(raw)

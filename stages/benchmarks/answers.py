@@ -29,7 +29,8 @@ from colt_pipeline.runs.budget import FILE as SPENT
 from colt_pipeline.runs.budget import Budget
 from colt_pipeline.search.loop import search
 from colt_pipeline.search.world import ProposerLike
-from stages.benchmarks import Options, Row, composed
+from colt_pipeline.sweep import composed
+from stages.benchmarks import Options, Row
 
 
 @dataclass(frozen=True)

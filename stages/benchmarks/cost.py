@@ -25,7 +25,7 @@ from pathlib import Path
 
 from colt_pipeline.assemble import assemble
 from colt_pipeline.config import Config, PromptConfig
-from colt_pipeline.costs import Estimate, Prices, configured_prices, estimate
+from colt_pipeline.costs import Estimate, Prices, configured_prices, scaled
 from colt_pipeline.evaluation.devices import usable_cores
 from colt_pipeline.llm.client import Question
 from colt_pipeline.llm.prompt import STYLES
@@ -35,8 +35,9 @@ from colt_pipeline.records import Answer, ModelSpec, PromptContext, canonical_js
 from colt_pipeline.runs.budget import Tokens
 from colt_pipeline.search.loop import search
 from colt_pipeline.search.world import ProposerLike
+from colt_pipeline.sweep import composed
 from colt_pipeline.workloads import build
-from stages.benchmarks import Options, Row, composed
+from stages.benchmarks import Options, Row
 
 LARGE = "large"
 MODEL_SETS = ("small", LARGE, "2", "4", "8")
@@ -133,10 +134,8 @@ def table(runs: Mapping[tuple[str, str], Replayed], samples: int, prices: Prices
     basis = _basis({run.samples for run in runs.values()}, samples)
     for (workload, model_set), run in runs.items():
         for form, calls in run.calls.items():
-            scaled = {name: len(seen) * samples / run.samples for name, seen in calls.items()}
-            long = {name: [Tokens(t.prompt, longest_tokens) for t in seen] for name, seen in calls.items()}
-            likely[workload, model_set, form] = estimate(scaled, calls, prices)
-            longest[workload, model_set, form] = estimate(scaled, long, prices)
+            key = workload, model_set, form
+            likely[key], longest[key] = scaled(calls, run.samples, samples, prices, longest_tokens)
     for found in (likely, longest):
         for (_, model_set, form), part in tuple(found.items()):
             found[every, model_set, form] = found.get((every, model_set, form), Estimate()) + part

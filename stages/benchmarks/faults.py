@@ -23,8 +23,9 @@ from colt_pipeline.events import Measured
 from colt_pipeline.records import Measurement
 from colt_pipeline.runs.jsonl import read_lines
 from colt_pipeline.search.loop import search
+from colt_pipeline.sweep import composed
 from colt_pipeline.workloads import Workload
-from stages.benchmarks import Options, Row, composed
+from stages.benchmarks import Options, Row
 from stages.faults import SHAPE, endless, hungry, out_of_bounds, scaled, unlinked
 
 _RUN_TIMEOUT_SECS = 3.0

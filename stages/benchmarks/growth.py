@@ -25,7 +25,8 @@ from colt_pipeline.records import Measurement
 from colt_pipeline.search.loop import search
 from colt_pipeline.search.world import CostModelLike
 from colt_pipeline.space import Program
-from stages.benchmarks import Options, Row, composed
+from colt_pipeline.sweep import composed
+from stages.benchmarks import Options, Row
 
 _PARTS = 10
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stages.benchmarks import Options, Row, composed, micro
+from colt_pipeline.sweep import composed
+from stages.benchmarks import Options, Row, micro
 from stages.benchmarks.recorded import best_schedules
 from stages.benchmarks.rounds import medians, own_process
 

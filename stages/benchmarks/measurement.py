@@ -29,8 +29,9 @@ from colt_pipeline.evaluation.timing import spread
 from colt_pipeline.events import Measured, Planted, Stepped, event_from_json
 from colt_pipeline.runs.jsonl import read_lines
 from colt_pipeline.space import Space
+from colt_pipeline.sweep import composed
 from colt_pipeline.workloads import Workload, build
-from stages.benchmarks import Options, Row, composed
+from stages.benchmarks import Options, Row
 
 _REPEATS = 5
 _FEW = 16

@@ -16,7 +16,8 @@ from colt_pipeline.assemble import assemble
 from colt_pipeline.config import Config
 from colt_pipeline.events import Measured, Stepped
 from colt_pipeline.search.loop import search
-from stages.benchmarks import Options, Row, composed
+from colt_pipeline.sweep import composed
+from stages.benchmarks import Options, Row
 
 
 def rows(options: Options) -> list[Row]:

@@ -17,8 +17,9 @@ import numpy as np
 
 from colt_pipeline.config import MeasureConfig
 from colt_pipeline.errors import ConfigError, DeviceError
+from colt_pipeline.sweep import composed
 from colt_pipeline.workloads import Workload, build
-from stages.benchmarks import Options, Row, composed
+from stages.benchmarks import Options, Row
 from stages.benchmarks.recorded import best_schedules
 from stages.benchmarks.rounds import median_secs, medians, own_process
 

@@ -13,8 +13,9 @@ from colt_pipeline.evaluation.connect import Backend, local
 from colt_pipeline.evaluation.measure import Measurer
 from colt_pipeline.noise import best_trace
 from colt_pipeline.space import Space
+from colt_pipeline.sweep import composed
 from colt_pipeline.workloads import WORKLOADS, Workload, build
-from stages.benchmarks import Options, composed
+from stages.benchmarks import Options
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,10 @@ from colt_pipeline.evaluation.devices import usable_cores
 from colt_pipeline.evaluation.measure import Measurer
 from colt_pipeline.records import LIMIT
 from colt_pipeline.runs.rundir import RunDir
+from colt_pipeline.sweep import composed
 from colt_pipeline.tune import batches, mark, write_outputs
 from colt_pipeline.workloads import Workload
-from stages.benchmarks import Options, Row, composed
+from stages.benchmarks import Options, Row
 
 T = TypeVar("T")
 Connect = Callable[[Workload], Measurer]

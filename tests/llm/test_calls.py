@@ -47,7 +47,7 @@ class Setting:
     def __init__(self, server: Server, path: Path, run: LimitsConfig = NONE, **changes: Any) -> None:
         self.slept: list[float] = []
         self.path = path / "run" / "spend.jsonl"
-        self.budget = Budget(self.path, BudgetConfig(run, NONE), {SMALL.name: PRICES}, path)
+        self.budget = Budget(self.path, BudgetConfig(run, NONE, 16), {SMALL.name: PRICES}, path)
         settings = provider(server, **changes)
         client = OpenAIClient("served", settings)
         self.caller = Caller(client, "served", settings.attempts, self.budget, self.slept.append)
@@ -255,7 +255,7 @@ def test_a_limit_refuses_the_call_that_could_exceed_it(limits: LimitsConfig, ans
 
 
 def test_an_attempt_is_on_disk_before_it_is_sent_and_counts_at_its_most_until_it_is_settled(tmp_path: Path) -> None:
-    budget = Budget(tmp_path / "spend.jsonl", BudgetConfig(NONE, NONE), {SMALL.name: PRICES}, tmp_path)
+    budget = Budget(tmp_path / "spend.jsonl", BudgetConfig(NONE, NONE, 16), {SMALL.name: PRICES}, tmp_path)
     with budget.attempt(SMALL.name, most(question())) as bill:
         inside = spent(read_lines(tmp_path / "spend.jsonl"))
         bill.tokens = dataclasses.replace(bill.tokens, prompt=1, completion=2)
@@ -270,7 +270,7 @@ def test_an_attempt_is_on_disk_before_it_is_sent_and_counts_at_its_most_until_it
 
 
 def test_limits_count_earlier_sessions_and_the_other_runs_of_the_sweep(tmp_path: Path) -> None:
-    sweep = BudgetConfig(NONE, LimitsConfig(4, None, None, None))
+    sweep = BudgetConfig(NONE, LimitsConfig(4, None, None, None), 16)
     with misbehaving() as server:
         for name in ("a", "b", "b"):  # the third goes on with the second's account; the first's is set aside
             account = Budget(tmp_path / name / "spend.jsonl", sweep, {SMALL.name: None}, tmp_path)
@@ -288,7 +288,7 @@ def test_limits_count_earlier_sessions_and_the_other_runs_of_the_sweep(tmp_path:
 
 
 def test_a_limit_in_usd_needs_prices(tmp_path: Path) -> None:
-    limits = BudgetConfig(LimitsConfig(None, None, 1.0, None), NONE)
+    limits = BudgetConfig(LimitsConfig(None, None, 1.0, None), NONE, 16)
     with pytest.raises(ConfigError, match=r"budget.run.usd=1.0 needs the prices of small"):
         Budget(tmp_path / "spend.jsonl", limits, {SMALL.name: None}, tmp_path)
 
