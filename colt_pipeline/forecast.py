@@ -37,6 +37,7 @@ ASSUMED_CALL_SECS = 5.0
 BUILD_SECS = 0.46
 """Seconds to build and check a program: `stages.benchmark measurement`, Llama-3-8B attention, two builders."""
 NOTHING = "nothing to pay: stand-ins answer (stand_ins=true), or everything is replayed"
+_COLUMNS = ("workload", "search", "models", "runs", "calls", "prompt", "answers", "USD", "USD, longest", "hours")
 _NO_PRICE = PricesConfig(0.0, 0.0, "", "")
 _SAME = "the same run with other samples or seeds"
 _NOT_SAMPLES = 2
@@ -152,9 +153,7 @@ def table(forecasts: Sequence[Forecast]) -> str:
     groups: dict[tuple[str, ...], list[Forecast]] = defaultdict(list)
     for each in forecasts:
         groups[each.config.workload.name, each.config.search.name, each.config.model_set].append(each)
-    cells: list[tuple[str, ...]] = [
-        ("workload", "search", "models", "runs", "calls", "prompt", "answers", "USD", "USD, longest", "hours")
-    ]
+    cells: list[tuple[str, ...]] = [_COLUMNS]
     cells += [(*names, *_sums(group)) for names, group in groups.items()]
     cells.append(("all", "", "", *_sums(forecasts)))
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
 import time
@@ -232,7 +233,9 @@ def _job(raw: DictConfig) -> None:
 
 
 def main() -> None:
-    """Say what live calls will take, run Hydra's jobs, print the summary table of those of this process; see `command`."""
+    """Say what live calls will take, run Hydra's jobs, print the table of those of this process; see `command`."""
+    # hydra/launcher=ray: Ray would report its use to its makers.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     announce(sys.argv[1:])
     try:
         command(_job)

@@ -1,0 +1,49 @@
+"""Replays are the same bytes under every launcher of Hydra that is installed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from support import ROOT
+
+pytestmark = [pytest.mark.tvm, pytest.mark.slow]
+
+LAUNCHERS = {
+    "joblib": "hydra_joblib_launcher",
+    "submitit_local": "hydra_submitit_launcher",
+    "ray": "hydra_ray_launcher",
+}
+"""``hydra/launcher=`` -> its plugin."""
+INSTALLED = [name for name in LAUNCHERS if find_spec("hydra_plugins") and find_spec(f"hydra_plugins.{LAUNCHERS[name]}")]
+MORE = {"ray": ("+hydra.launcher.ray.init.include_dashboard=false",)}
+
+
+def replayed(results: Path, *overrides: str) -> dict[str, bytes]:
+    """What two recorded runs wrote, by path."""
+    results.mkdir()
+    (results / "recordings").symlink_to(ROOT / "results" / "recordings")
+    chosen = ("experiment=cpu", "record=replay", "workload=llama4_scout_mlp", "model_set=small,2", f"results={results}")
+    command = [sys.executable, "-m", "colt_pipeline.tune", *chosen, f"hydra.sweep.dir={results}/logs", *overrides]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_USAGE_STATS_ENABLED"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    runs = results / "runs"
+    return {str(path.relative_to(runs)): path.read_bytes() for path in sorted(runs.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def basic(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    return replayed(tmp_path_factory.mktemp("basic") / "results")
+
+
+@pytest.mark.skipif(not INSTALLED, reason="no launcher is installed (extras joblib, submitit, ray)")
+@pytest.mark.parametrize("launcher", INSTALLED)
+def test_a_launcher_changes_no_byte(launcher: str, basic: dict[str, bytes], tmp_path: Path) -> None:
+    found = replayed(tmp_path / "results", f"hydra/launcher={launcher}", *MORE.get(launcher, ()))
+    assert {path.rpartition("/")[2] for path in found} >= {"events.jsonl", "summary.json", "config.yaml"}
+    assert found == basic
