@@ -137,7 +137,7 @@ def recorded(root: Path, pattern: str) -> Recorded:
             model = answer["model"]
             found.tokens[model].append(Tokens(answer["prompt_tokens"], answer["completion_tokens"]))
             if answer["backend"] != EMBEDDED:
-                found.call_secs[model].append(answer["latency_secs"])
+                found.call_secs[model].append(answer.get("latency_secs", 0.0))
     return found
 
 

@@ -38,7 +38,7 @@ TITLES = {
 }
 """Experiment -> title, in the order of the page; others of dvc.yaml follow under their names."""
 
-RUNS = {MODEL_SETS: "tune_", SEARCHES: "compare@"}
+RUNS = {MODEL_SETS: "tune@", SEARCHES: "compare@"}
 """What is compared -> the stage that makes its runs, before the experiment's name."""
 
 FINDINGS = {MODEL_SETS: (model_set_findings, course_findings), SEARCHES: (search_findings, course_findings)}

@@ -110,7 +110,7 @@ def test_every_figure_and_table_says_who_answered_how_it_was_timed_and_what_made
     assert len(captions) == len(boxes) > 10
     assert all(any(name in caption for name in BACKENDS) and "measured latency" in caption for caption in captions)
     assert len(page.of_class("made")) >= len(boxes)
-    for stage in ("compare@search", "tune_cpu", "aggregate@cpu", "tables@unseen", "figures@search"):
+    for stage in ("compare@search", "tune@cpu", "aggregate@cpu", "tables@unseen", "figures@search"):
         assert f"<code>{stage_command(ROOT / 'dvc.yaml', stage)}</code>" in text
 
 
@@ -199,4 +199,4 @@ def test_a_package_with_several_pins_shows_them_all(tmp_path: Path) -> None:
 def test_a_broken_pipeline_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "dvc.yaml").write_text("stages: [")
     with pytest.raises(ConfigError, match="restore it"):
-        stage_command(tmp_path / "dvc.yaml", "tune_cpu")
+        stage_command(tmp_path / "dvc.yaml", "tune@cpu")

@@ -2,7 +2,7 @@
 
 The key of an entry is that of its question; equal questions within a run are told apart by their occurrence. The answer
 is kept raw, the question only as digests of its lines, which is enough to name the first line that differs when a
-replay misses. A finished recording may be shipped as ``llm.jsonl.gz``.
+replay misses. A finished recording may be shipped as ``llm.jsonl.gz``, its entries without fields that are USUAL.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from colt_pipeline.runs.stopwatch import Stopwatch
 _REPLY_FIELDS = tuple(f.name for f in fields(Reply))
 _QUESTION_FIELDS = ("key", "occurrence", "model", "lines")
 _FIELDS = (*_QUESTION_FIELDS, *_REPLY_FIELDS)
+USUAL: dict[str, Any] = {"occurrence": 0, "lines": "", "finish_reason": "stop", "latency_secs": 0.0}
+"""What an entry means that lacks these fields: `python -m colt_pipeline.cassette prune` leaves them out."""
 LIMIT = "limit"
 """Field of an entry that says why the question was not asked: a limit of the budget, where a replay ends too."""
 
@@ -49,7 +51,8 @@ class Cassette:
         self._watch = watch
         self._clients: dict[str, Client] = {}
         self._file = None if connect is None else JsonLines(path)
-        self._entries = read_lines(path) if self._file is None else list(self._file.records)
+        lines = read_lines(path) if self._file is None else self._file.records
+        self._entries = [USUAL | entry for entry in lines]
         for number, entry in enumerate(self._entries, start=1):
             if missing := [n for n in (_QUESTION_FIELDS if LIMIT in entry else _FIELDS) if n not in entry]:
                 self.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from colt_pipeline.errors import RecordingError
-from colt_pipeline.llm.cassette import LIMIT, common_prefix
+from colt_pipeline.llm.cassette import LIMIT, USUAL, common_prefix
 from colt_pipeline.llm.client import DIGEST_WIDTH
 from colt_pipeline.llm.redact import redacted
 from colt_pipeline.records import canonical_json
@@ -128,6 +128,7 @@ def _entry(line: bytes) -> dict[str, Any] | str:
         return f"is not valid JSON ({error})"
     if not isinstance(fields, dict):
         return f"is no JSON object but {type(fields).__name__}"
+    fields = USUAL | fields
     wanted = _QUESTION | (_LIMIT if LIMIT in fields else _REPLY)
     if missing := [name for name in wanted if name not in fields]:
         return f"lacks {', '.join(missing)}"
@@ -218,14 +219,15 @@ def _parting(a: Recording, b: Recording, one: Entry, two: Entry) -> str:
 
 
 def write(path: Path, entries: Iterable[dict[str, Any]]) -> int:
-    """Write a recording, whole or not at all, packed if `path` says so; returns its size in bytes.
+    """Write a recording without what is USUAL, whole or not at all, packed if `path` says so; returns its size in bytes.
 
     Equal entries give equal bytes.
 
     Raises:
         RecordingError: the directory is unwritable or the disk full.
     """
-    data = "".join(canonical_json(entry) + "\n" for entry in entries).encode()
+    short = ({name: value for name, value in entry.items() if USUAL.get(name) != value} for entry in entries)
+    data = "".join(canonical_json(entry) + "\n" for entry in short).encode()
     if path.suffix == PACKED:
         packed = io.BytesIO()
         with gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as file:

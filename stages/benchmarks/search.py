@@ -42,6 +42,8 @@ SEARCHES: dict[str, tuple[str, ...]] = {
     "random_proposer": ("search=random_proposer",),
     "router_uniform": ("search=router_uniform",),
     "no_course_alteration": ("search=no_course_alteration",),
+    "single_small": ("search=colt", "search.name=single_small", "model_set=small"),
+    "single_large": ("search=colt", "search.name=single_large", "model_set=large"),
 }
 """Label -> Hydra overrides: what is compared unless the command line says otherwise."""
 

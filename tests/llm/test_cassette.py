@@ -112,7 +112,7 @@ def test_a_broken_recording_is_refused_and_kept(tmp_path: Path) -> None:
             Cassette(path, connect, Stopwatch())
     path.write_text('{"key": "k"}\n')
     for connect in (None, never):
-        with pytest.raises(RecordingError, match="line 1: lacks occurrence"):
+        with pytest.raises(RecordingError, match="line 1: lacks model"):
             Cassette(path, connect, Stopwatch())
     assert path.read_text() == '{"key": "k"}\n'
 
