@@ -31,6 +31,7 @@ TITLES = {
     "unseen": "Workloads that played no part in the development",
     "long": "Twice as many samples",
     "routers": "Who answers next",
+    "controls": "What is COLT's own share",
     "cpu": "The paper's experiment, in small",
     "largest_llama70b": "The paper's experiment with Llama-3.3-70B as the largest model, in small",
     "gpu": "The paper's experiment on a GPU, in small",

@@ -24,12 +24,13 @@ from colt_pipeline.search.state import State
 from stages import benchmark
 from stages.benchmarks import Options
 from stages.benchmarks import search as searches
-from stages.benchmarks.search import UnfinishedError, rounds, rows
+from stages.benchmarks.search import UnfinishedError, _config, rounds, rows
 
 pytestmark = pytest.mark.tvm
 
 SHAPE = ("workload.shape.inner=128", "workload.shape.outer=64", "search.warmup_samples=8")
 WORKLOAD = "deepseek_r1_moe"
+ROWS = searches.SEARCHES
 
 
 @pytest.fixture
@@ -56,6 +57,21 @@ def journals(options: Options) -> dict[str, bytes]:
     """Journal of each run by the name of its search."""
     paths = (options.results / "runs").rglob("events.jsonl")
     return {path.parent.name.split("-")[1]: path.read_bytes() for path in paths}
+
+
+def test_rows_of_single_models_fix_the_model_set_whatever_the_command_line_chose(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searches, "SEARCHES", ROWS)
+    runs = {name: _config(options, name, WORKLOAD, 0) for name in ("colt", "single_small", "single_large")}
+    assert [[model.name for model in run.model_specs] for run in runs.values()] == [
+        [model.name for model in runs["colt"].model_specs],
+        ["gpt-5-mini"],
+        ["gpt-5.2"],
+    ]
+    assert len(runs["colt"].model_specs) == 4
+    searches_alone = [vars(run.search) | {"name": "", "run_name": ""} for run in runs.values()]
+    assert searches_alone == searches_alone[:1] * 3
 
 
 def test_turns_rotate_and_who_is_done_has_none() -> None:

@@ -37,6 +37,8 @@ STYLES: dict[str, tuple[str, Dashes, str]] = {
     "random_proposer_tvm": ("#fbafe4", (6, 1, 1, 1), "p"),
     "no_course_alteration": ("#d55e00", (5, 1), "P"),
     "random_course_alteration": ("#cc78bc", (2, 1), "X"),
+    "single_small": ("#56b4e9", (4, 1.2, 1, 1.2), "s"),
+    "single_large": ("#de8f05", (4, 1.5), "^"),
     "router_uniform": ("#56b4e9", (4, 1.2, 1, 1.2), "s"),
     "router_round_robin": ("#d55e00", (5, 1), "P"),
     "router_cheapest": ("#cc78bc", (2, 1), "X"),

@@ -219,7 +219,7 @@ def _parting(a: Recording, b: Recording, one: Entry, two: Entry) -> str:
 
 
 def write(path: Path, entries: Iterable[dict[str, Any]]) -> int:
-    """Write a recording without what is USUAL, whole or not at all, packed if `path` says so; returns its size in bytes.
+    """Write a recording, whole or not at all, packed if `path` says so, without what is USUAL; returns its bytes.
 
     Equal entries give equal bytes.
 
