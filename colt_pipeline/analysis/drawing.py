@@ -52,7 +52,7 @@ WIDTH = 7.0  # inches: both columns of a two-column page
 PANEL_HEIGHT = 1.75
 COLUMNS = 3
 _DPI, _PALETTE = 150, 128
-_LONG_NUMBER = re.compile(r"\b[1-9]\d*\.\d{3,}")  # of coordinates; what is below 1 may be the scale of a glyph
+_LONG_NUMBER = re.compile(r"\b[1-9]\d*\.\d{2,}")  # of coordinates; what is below 1 may be the scale of a glyph
 _CAPTION_LINE = 92  # characters that fit into the width of the figure
 _SHORT_LABEL = 26  # characters of a legend entry that fit into the width of one panel
 # The font ships with matplotlib; any other would make the files depend on the machine. An SVG holds text as text, a
@@ -70,7 +70,7 @@ _THIN = {"grid.linewidth": 0.5, "axes.linewidth": 0.8, "axes.titlepad": 4}
 def save(draw: Callable[[pd.DataFrame, str], Figure], data: pd.DataFrame, caption: str, path_stem: Path) -> None:
     """Write `data` as `path_stem`.csv, and what `draw` makes of it and the caption as .png and .svg.
 
-    The files are kept small: a palette in the PNG, hundredths of a point in the SVG.
+    The files are kept small: a palette in the PNG, tenths of a point in the SVG.
     """
     write_csv(data, path_stem.with_name(path_stem.name + ".csv"))
     look: dict[str, Any] = sns.axes_style("whitegrid") | sns.plotting_context("paper", font_scale=0.85) | _THIN | _RC
@@ -83,7 +83,7 @@ def save(draw: Callable[[pd.DataFrame, str], Figure], data: pd.DataFrame, captio
     with Image.open(png) as image:
         small = image.convert("RGB").quantize(_PALETTE, dither=Image.Dither.NONE)
         small.save(path_stem.with_name(path_stem.name + ".png"), optimize=True)
-    text = _LONG_NUMBER.sub(lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), svg.getvalue())
+    text = _LONG_NUMBER.sub(lambda number: f"{float(number[0]):.1f}".removesuffix(".0"), svg.getvalue())
     path_stem.with_name(path_stem.name + ".svg").write_text(text, encoding="utf-8", newline="\n")
 
 

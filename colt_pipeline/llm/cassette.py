@@ -2,7 +2,7 @@
 
 The key of an entry is that of its question; equal questions within a run are told apart by their occurrence. The answer
 is kept raw, the question only as digests of its lines, which is enough to name the first line that differs when a
-replay misses. A finished recording may be shipped as ``llm.jsonl.gz``, its entries without fields that are USUAL.
+replay misses. A finished recording may be shipped as ``llm.jsonl.gz``, its entries without `usual` fields.
 """
 
 from __future__ import annotations
@@ -13,16 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from colt_pipeline.errors import BudgetError, RecordingError, ReplayMissError
-from colt_pipeline.llm.client import DIGEST_WIDTH, Client, Question
-from colt_pipeline.records import Reply
+from colt_pipeline.llm.client import DIGEST_WIDTH, Client, Question, played
+from colt_pipeline.records import EMBEDDED, Reply
 from colt_pipeline.runs.jsonl import PACKED, JsonLines, read_lines
 from colt_pipeline.runs.stopwatch import Stopwatch
 
 _REPLY_FIELDS = tuple(f.name for f in fields(Reply))
 _QUESTION_FIELDS = ("key", "occurrence", "model", "lines")
 _FIELDS = (*_QUESTION_FIELDS, *_REPLY_FIELDS)
-USUAL: dict[str, Any] = {"occurrence": 0, "lines": "", "finish_reason": "stop", "latency_secs": 0.0}
-"""What an entry means that lacks these fields: `python -m colt_pipeline.cassette prune` leaves them out."""
 LIMIT = "limit"
 """Field of an entry that says why the question was not asked: a limit of the budget, where a replay ends too."""
 
@@ -52,7 +50,7 @@ class Cassette:
         self._clients: dict[str, Client] = {}
         self._file = None if connect is None else JsonLines(path)
         lines = read_lines(path) if self._file is None else self._file.records
-        self._entries = [USUAL | entry for entry in lines]
+        self._entries = [usual(entry) | entry for entry in lines]
         for number, entry in enumerate(self._entries, start=1):
             if missing := [n for n in (_QUESTION_FIELDS if LIMIT in entry else _FIELDS) if n not in entry]:
                 self.close()
@@ -139,6 +137,13 @@ class Cassette:
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
+
+
+def usual(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What an entry means by fields that it lacks; ``python -m colt_pipeline.cassette prune`` leaves these out."""
+    fields = {"occurrence": 0, "lines": "", "finish_reason": "stop", "latency_secs": 0.0}
+    stand_in = entry.get("backend") == EMBEDDED and "model" in entry
+    return fields | ({"provider_model": played(entry["model"])} if stand_in else {})
 
 
 def common_prefix(a: str, b: str) -> int:

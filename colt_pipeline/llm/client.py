@@ -57,3 +57,8 @@ class Client(Protocol):
             LLMError: there is none; its class says whether another attempt, or another question, may succeed.
         """
         ...
+
+
+def played(model: str) -> str:
+    """What a stand-in calls itself."""
+    return f"stand-in for {model}"

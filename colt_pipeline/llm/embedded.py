@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from colt_pipeline.llm.client import Question
+from colt_pipeline.llm.client import Question, played
 from colt_pipeline.llm.knowledge import RULES, nests, plan
 from colt_pipeline.records import EMBEDDED, ModelSpec, Reply, canonical_json
 
@@ -70,7 +70,7 @@ class EmbeddedClient:
             prompt_tokens=characters // _CHARACTERS_PER_TOKEN,
             completion_tokens=len(text) // _CHARACTERS_PER_TOKEN,
             latency_secs=0.0,
-            provider_model=f"stand-in for {model.name}",
+            provider_model=played(model.name),
             backend=EMBEDDED,
         )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from colt_pipeline.errors import RecordingError
-from colt_pipeline.llm.cassette import LIMIT, USUAL, common_prefix
+from colt_pipeline.llm.cassette import LIMIT, common_prefix, usual
 from colt_pipeline.llm.client import DIGEST_WIDTH
 from colt_pipeline.llm.redact import redacted
 from colt_pipeline.records import canonical_json
@@ -128,7 +128,7 @@ def _entry(line: bytes) -> dict[str, Any] | str:
         return f"is not valid JSON ({error})"
     if not isinstance(fields, dict):
         return f"is no JSON object but {type(fields).__name__}"
-    fields = USUAL | fields
+    fields = usual(fields) | fields
     wanted = _QUESTION | (_LIMIT if LIMIT in fields else _REPLY)
     if missing := [name for name in wanted if name not in fields]:
         return f"lacks {', '.join(missing)}"
@@ -219,14 +219,14 @@ def _parting(a: Recording, b: Recording, one: Entry, two: Entry) -> str:
 
 
 def write(path: Path, entries: Iterable[dict[str, Any]]) -> int:
-    """Write a recording, whole or not at all, packed if `path` says so, without what is USUAL; returns its bytes.
+    """Write a recording, whole or not at all, packed if `path` says so, without what is usual; returns its bytes.
 
     Equal entries give equal bytes.
 
     Raises:
         RecordingError: the directory is unwritable or the disk full.
     """
-    short = ({name: value for name, value in entry.items() if USUAL.get(name) != value} for entry in entries)
+    short = (dict(entry.items() - usual(entry).items()) for entry in entries)
     data = "".join(canonical_json(entry) + "\n" for entry in short).encode()
     if path.suffix == PACKED:
         packed = io.BytesIO()

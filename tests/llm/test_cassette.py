@@ -1,6 +1,7 @@
 """Record and replay of answers."""
 
 import dataclasses
+import json
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -210,3 +211,18 @@ def test_answers_that_a_run_did_not_use_are_counted(tmp_path: Path) -> None:
     assert replay.unused({}) == 3
     assert replay.unused({small: 1}) == 2
     assert replay.unused({small: 2, large: 1, "other": 5}) == 0
+
+
+def test_a_recording_without_usual_fields_answers_as_before(tmp_path: Path) -> None:
+    path = tmp_path / "llm.jsonl"
+    full = {"key": "a" * 64, "occurrence": 0, "model": "m", "lines": "", "text": "{}", "finish_reason": "stop"}
+    full |= {"prompt_tokens": 3, "completion_tokens": 1, "latency_secs": 0.0}
+    stand_in = full | {"backend": "embedded", "provider_model": "stand-in for m"}
+    live = full | {"occurrence": 1, "backend": "served", "provider_model": "m-2026", "latency_secs": 1.5}
+    write(path, [stand_in, live])
+    short = [json.loads(line) for line in path.read_text().splitlines()]
+    assert set(stand_in) - set(short[0]) == {"occurrence", "lines", "finish_reason", "latency_secs", "provider_model"}
+    assert short[1]["provider_model"] == "m-2026" and short[1]["latency_secs"] == 1.5
+    assert [entry.fields for entry in read_intact(path).entries] == [stand_in, live]
+    cassette = Cassette(path, None, Stopwatch())
+    assert cassette.llm_secs("a" * 64, 1) == 1.5 and cassette.unused({"a" * 64: 1}) == 1
