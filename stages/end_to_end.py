@@ -1,4 +1,4 @@
-"""Write the tables of whole models as CSV, Markdown and LaTeX."""
+"""Write the tables of whole models as CSV, Markdown and LaTeX, and the numbers behind them for the report."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from pathlib import Path
 
 from colt_pipeline.analysis.end_to_end import TABLES, model_caption, read_models
 from colt_pipeline.analysis.tables import write_table
+from colt_pipeline.records import canonical_json
 from stages import run_stage
+
+FILE = "models.jsonl"
 
 
 def write_tables(runs_dir: Path, out: Path) -> None:
-    """Finished runs of whole models below `runs_dir` -> one table per entry of TABLES in `out`."""
+    """Finished runs of whole models below `runs_dir` -> `FILE` and one table per entry of TABLES in `out`."""
     models = read_models(runs_dir)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / FILE).write_text("".join(canonical_json(model) + "\n" for model in models))
     for name, (table, title) in TABLES.items():
         write_table(table(models), f"{title}: {model_caption(models)}.", out, name)
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from colt_pipeline.analysis.aggregate import read_tidy
+from colt_pipeline.analysis.end_to_end import TABLES as WHOLE_MODEL_TABLES
+from colt_pipeline.analysis.end_to_end import model_caption
 from colt_pipeline.analysis.findings import course_findings, limits, model_set_findings, search_findings
 from colt_pipeline.analysis.labels import display_order
 from colt_pipeline.analysis.paper import COMPARED
@@ -22,7 +24,8 @@ from colt_pipeline.analysis.report import (
 )
 from colt_pipeline.analysis.tree import read_run
 from colt_pipeline.errors import ConfigError
-from stages import run_stage
+from colt_pipeline.runs.jsonl import read_lines
+from stages import end_to_end, run_stage
 from stages.figures import FIGURES
 from stages.tables import CAPTIONS, MODEL_SETS, SEARCHES, TABLES
 
@@ -63,7 +66,7 @@ def write_report(results: Path, out: Path, project: Path | None, run: Path | Non
     """Data and figures below `results` and a run directory -> the page `out`.
 
     Args:
-        results: Holds data/ and figures/ of the experiments that stage `tables` has in dvc.yaml.
+        results: Holds data/ and figures/ of the experiments that stage `tables` has in dvc.yaml, and tables/end_to_end.
         out: The file to write.
         project: Holds dvc.yaml, for the commands, and constraints.txt; None: this directory.
         run: The run directory whose tree is drawn.
@@ -80,7 +83,7 @@ def write_report(results: Path, out: Path, project: Path | None, run: Path | Non
     experiments = stage_keys(project / "dvc.yaml", "tables")
     names = display_order(experiments, TITLES)
     sections = [_section(results, project / "dvc.yaml", name, experiments[name]) for name in names]
-    page = report_html(sections, tree, versions)
+    page = report_html(sections, tree, versions, _whole_models(results, project / "dvc.yaml"))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_bytes(page.encode())
@@ -114,6 +117,17 @@ def _section(results: Path, pipeline: Path, name: str, compare: str) -> Section:
         figures=tuple(figures),
         tables=tuple(tables),
     )
+
+
+def _whole_models(results: Path, pipeline: Path) -> list[Table]:
+    """The tables of whole models; none where the pipeline tunes none."""
+    models = read_lines(results / "tables" / "end_to_end" / end_to_end.FILE)
+    command = stage_command(pipeline, "end_to_end_tables") if models else ""
+    return [
+        Table(_title(name), f"{title}: {model_caption(models)}.", command, table(models))
+        for name, (table, title) in WHOLE_MODEL_TABLES.items()
+        if models
+    ]
 
 
 def _title(name: str) -> str:

@@ -108,10 +108,20 @@ def test_every_figure_and_table_says_who_answered_how_it_was_timed_and_what_made
     boxes = [name for name, _ in page.texts if name.split()[0] == "scroll"]
     captions = page.of_class("caption")
     assert len(captions) == len(boxes) > 10
-    assert all(any(name in caption for name in BACKENDS) and "measured latency" in caption for caption in captions)
+    assert all(
+        any(name in caption for name in BACKENDS)
+        and any(f"{how} latency" in caption for how in ("measured", "estimated"))
+        for caption in captions
+    )
     assert len(page.of_class("made")) >= len(boxes)
     for stage in ("compare@search", "tune@cpu", "aggregate@cpu", "tables@unseen", "figures@search"):
         assert f"<code>{stage_command(ROOT / 'dvc.yaml', stage)}</code>" in text
+
+
+def test_a_whole_model_has_its_tables(text: str) -> None:
+    section = text[text.index('<h2 id="whole-models">') : text.index('<h2 id="tree">')]
+    assert "gpt-5-mini (stand-in)" in section and "COLT (8 models)" in section
+    assert section.count(f"<code>{stage_command(ROOT / 'dvc.yaml', 'end_to_end_tables')}</code>") == 2
 
 
 def test_the_labels_stand_at_the_top(text: str) -> None:
@@ -119,7 +129,7 @@ def test_the_labels_stand_at_the_top(text: str) -> None:
     versions = pinned(ROOT / "constraints.txt")
     assert all(f"{name} {versions[name]}" in head for name in PACKAGES)
     assert "stand-in LLMs: a small program behind each model name, not the\nmodel itself" in head
-    assert "<dd>measured</dd>" in head
+    assert "<dd>estimated and measured</dd>" in head
 
 
 def test_text_of_a_run_stays_text(tmp_path: Path, text: str) -> None:

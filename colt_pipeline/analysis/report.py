@@ -78,16 +78,20 @@ class Section:
     tables: tuple[Table, ...]
 
 
-def report_html(sections: Sequence[Section], run: Run, versions: dict[str, str]) -> str:
+def report_html(
+    sections: Sequence[Section], run: Run, versions: dict[str, str], whole_models: Sequence[Table] = ()
+) -> str:
     """The page.
 
     Args:
         sections: In the order of the page.
         run: Whose tree is drawn.
         versions: Package -> version, see `pinned`.
+        whole_models: Tables of whole models, after the sections.
     """
     return PAGES.get_template("report.html.j2").render(
         sections=sections,
+        whole_models=whole_models,
         limits=shared_limits(sections),
         llms=sorted({name for section in sections for name in backends(section.tidy)}),
         measurements=_distinct(sections, "measurement"),
