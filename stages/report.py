@@ -122,11 +122,12 @@ def _section(results: Path, pipeline: Path, name: str, compare: str) -> Section:
 def _whole_models(results: Path, pipeline: Path) -> list[Table]:
     """The tables of whole models; none where the pipeline tunes none."""
     models = read_lines(results / "tables" / "end_to_end" / end_to_end.FILE)
-    command = stage_command(pipeline, "end_to_end_tables") if models else ""
+    if not models:
+        return []
+    command = stage_command(pipeline, "end_to_end_tables")
     return [
         Table(_title(name), f"{title}: {model_caption(models)}.", command, table(models))
         for name, (table, title) in WHOLE_MODEL_TABLES.items()
-        if models
     ]
 
 
