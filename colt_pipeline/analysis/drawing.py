@@ -53,6 +53,7 @@ PANEL_HEIGHT = 1.75
 COLUMNS = 3
 _DPI, _PALETTE = 150, 128
 _LONG_NUMBER = re.compile(r"\b[1-9]\d*\.\d{2,}")  # of coordinates; what is below 1 may be the scale of a glyph
+_TAG = re.compile("<[^>]*>")  # coordinates lie in tags; numbers between them are for readers
 _CAPTION_LINE = 92  # characters that fit into the width of the figure
 _SHORT_LABEL = 26  # characters of a legend entry that fit into the width of one panel
 # The font ships with matplotlib; any other would make the files depend on the machine. An SVG holds text as text, a
@@ -83,8 +84,12 @@ def save(draw: Callable[[pd.DataFrame, str], Figure], data: pd.DataFrame, captio
     with Image.open(png) as image:
         small = image.convert("RGB").quantize(_PALETTE, dither=Image.Dither.NONE)
         small.save(path_stem.with_name(path_stem.name + ".png"), optimize=True)
-    text = _LONG_NUMBER.sub(lambda number: f"{float(number[0]):.1f}".removesuffix(".0"), svg.getvalue())
+    text = _TAG.sub(lambda tag: _LONG_NUMBER.sub(_tenths, tag[0]), svg.getvalue())
     path_stem.with_name(path_stem.name + ".svg").write_text(text, encoding="utf-8", newline="\n")
+
+
+def _tenths(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.1f}".removesuffix(".0")
 
 
 def seeds_title(data: pd.DataFrame, mean: str) -> str:
