@@ -41,7 +41,6 @@ def basic(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return replayed(tmp_path_factory.mktemp("basic") / "results")
 
 
-@pytest.mark.skipif(not INSTALLED, reason="no launcher is installed (extras joblib, submitit, ray)")
 @pytest.mark.parametrize("launcher", INSTALLED)
 def test_a_launcher_changes_no_byte(launcher: str, basic: dict[str, bytes], tmp_path: Path) -> None:
     found = replayed(tmp_path / "results", f"hydra/launcher={launcher}", *MORE.get(launcher, ()))
