@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+import yaml
 from support import ROOT
 from toy_run import events_by_hand, write_run
 
@@ -55,6 +56,16 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write(run_dir: Path | None, out: Path, results: Path = COMMITTED, project: Path = ROOT) -> int:
     run = [] if run_dir is None else ["--run", str(run_dir)]
     return report.main(["--results", str(results), "--project", str(project), "--out", str(out), *run])
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A project with one small experiment: the whole page takes twenty seconds."""
+    pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    pipeline["stages"]["tables"]["foreach"] = {"local": "model_sets"}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump(pipeline))
+    shutil.copy(ROOT / "constraints.txt", tmp_path)
+    return tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -132,12 +143,14 @@ def test_the_labels_stand_at_the_top(text: str) -> None:
     assert "<dd>measured</dd>" in head
 
 
-def test_text_of_a_run_stays_text(tmp_path: Path, text: str) -> None:
+def test_text_of_a_run_stays_text(small: Path, run_dir: Path) -> None:
     hostile = "<script>alert(1)</script><img src=x onerror=alert(1)>"
-    run_dir = write_run(tmp_path / "run", events_by_hand(hostile), run=hostile, experiment="toy")
-    assert write(run_dir, tmp_path / "report.html") == 0
-    changed = (tmp_path / "report.html").read_text()
-    assert [tag for tag, _ in Page(changed).tags] == [tag for tag, _ in Page(text).tags]
+    other = write_run(small / "run", events_by_hand(hostile), run=hostile, experiment="toy")
+    pages = []
+    for directory, out in ((run_dir, small / "harmless.html"), (other, small / "hostile.html")):
+        assert write(directory, out, project=small) == 0
+        pages.append(Page(out.read_text()))
+    assert [tag for tag, _ in pages[0].tags] == [tag for tag, _ in pages[1].tags]
 
 
 def without(*parts: str) -> Callable[[Path], None]:
@@ -159,9 +172,9 @@ def no_pin(root: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (without("results", "data", "search"), "search has no runs.csv"),
+        (without("results", "data", "local"), "local has no runs.csv"),
         (
-            without("results", "figures", "cpu"),
+            without("results", "figures", "local"),
             "speedup_curves.svg: No such file or directory; make it with: python -m",
         ),
         (without("run"), "is no run directory"),
@@ -172,18 +185,16 @@ def no_pin(root: Path) -> None:
     ],
 )
 def test_what_is_missing_is_one_message(
-    spoil: Callable[[Path], None], message: str, run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    spoil: Callable[[Path], None], message: str, run_dir: Path, small: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("data", "figures"):
-        shutil.copytree(COMMITTED / name, tmp_path / "results" / name)
-    for name in ("dvc.yaml", "constraints.txt"):
-        shutil.copy(ROOT / name, tmp_path)
-    shutil.copytree(run_dir, tmp_path / "run")
-    spoil(tmp_path)
-    assert write(tmp_path / "run", tmp_path / "report.html", tmp_path / "results", tmp_path) == 1
+        shutil.copytree(COMMITTED / name / "local", small / "results" / name / "local")
+    shutil.copytree(run_dir, small / "run")
+    spoil(small)
+    assert write(small / "run", small / "report.html", small / "results", small) == 1
     said = capsys.readouterr().err
     assert message in said and said.startswith("error: ") and said.count("\n") == 1
-    assert not (tmp_path / "report.html").exists()
+    assert not (small / "report.html").exists()
 
 
 def test_a_report_without_a_run_says_how_to_name_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -192,10 +203,10 @@ def test_a_report_without_a_run_says_how_to_name_one(tmp_path: Path, capsys: pyt
 
 
 def test_a_place_that_cannot_be_written_is_a_message(
-    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run_dir: Path, small: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "file").write_text("")
-    assert write(run_dir, tmp_path / "file" / "report.html") == 1
+    (small / "file").write_text("")
+    assert write(run_dir, small / "file" / "report.html", project=small) == 1
     assert "choose another file with --out" in capsys.readouterr().err
 
 
