@@ -101,17 +101,19 @@ def test_the_page_refers_to_nothing_outside_and_runs_nothing(text: str) -> None:
     assert "default-src 'none'" in text
 
 
-def test_the_same_bytes_in_another_process_from_another_place(text: str, run_dir: Path, tmp_path: Path) -> None:
-    elsewhere = shutil.copytree(run_dir, tmp_path / "copy")
-    command = [sys.executable, "-m", "stages.report", "--results", str(COMMITTED), "--project", str(ROOT)]
+def test_the_same_bytes_in_another_process_from_another_place(small: Path, run_dir: Path) -> None:
+    assert write(run_dir, small / "report.html", project=small) == 0
+    text = (small / "report.html").read_text()
+    elsewhere = shutil.copytree(run_dir, small / "copy")
+    command = [sys.executable, "-m", "stages.report", "--results", str(COMMITTED), "--project", str(small)]
     subprocess.run(
-        [*command, "--run", str(elsewhere), "--out", str(tmp_path / "again.html")],
+        [*command, "--run", str(elsewhere), "--out", str(small / "again.html")],
         check=True,
-        cwd=tmp_path,
+        cwd=small,
         env={**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": str(ROOT)},
     )
-    assert (tmp_path / "again.html").read_text() == text
-    assert str(ROOT) not in text and str(run_dir.parent) not in text
+    assert (small / "again.html").read_text() == text
+    assert str(ROOT) not in text and str(small) not in text and str(run_dir.parent) not in text
 
 
 def test_every_figure_and_table_says_who_answered_how_it_was_timed_and_what_made_it(text: str) -> None:
