@@ -127,14 +127,14 @@ def read_tidy(data_dir: Path) -> Tidy:
     return Tidy(*(_read_csv(data_dir / f"{name}.csv") for name in _NAMES))
 
 
-def write_csv(frame: pd.DataFrame, path: Path) -> None:
+def write_csv(frame: pd.DataFrame, path: Path, digits: int = 9) -> None:
     """Write `frame` without its index; the bytes depend on the values only. Creates the directory."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(_csv_text(frame).encode())
+    path.write_bytes(_csv_text(frame, digits).encode())
 
 
-def _csv_text(frame: pd.DataFrame) -> str:
-    return frame.to_csv(index=False, float_format="%.9g", lineterminator="\n")
+def _csv_text(frame: pd.DataFrame, digits: int = 9) -> str:
+    return frame.to_csv(index=False, float_format=f"%.{digits}g", lineterminator="\n")
 
 
 def _parse(source: Path | io.StringIO) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 from PIL import Image
+from scour import scour
 
 from colt_pipeline.analysis.aggregate import write_csv
 
@@ -52,8 +52,13 @@ WIDTH = 7.0  # inches: both columns of a two-column page
 PANEL_HEIGHT = 1.75
 COLUMNS = 3
 _DPI, _PALETTE = 150, 128
-_LONG_NUMBER = re.compile(r"\b[1-9]\d*\.\d{2,}")  # of coordinates; what is below 1 may be the scale of a glyph
-_TAG = re.compile("<[^>]*>")  # coordinates lie in tags; numbers between them are for readers
+_DIGITS = 4  # significant ones of what is drawn and of its numbers in CSV; a page is a few hundred points wide
+_SCOUR = scour.parse_args(
+    [
+        *("--quiet", f"--set-precision={_DIGITS}", "--indent=none", "--strip-xml-prolog", "--remove-metadata"),
+        *("--enable-id-stripping", "--shorten-ids", "--no-renderer-workaround"),
+    ]
+)
 _CAPTION_LINE = 92  # characters that fit into the width of the figure
 _SHORT_LABEL = 26  # characters of a legend entry that fit into the width of one panel
 # The font ships with matplotlib; any other would make the files depend on the machine. An SVG holds text as text, a
@@ -71,9 +76,9 @@ _THIN = {"grid.linewidth": 0.5, "axes.linewidth": 0.8, "axes.titlepad": 4}
 def save(draw: Callable[[pd.DataFrame, str], Figure], data: pd.DataFrame, caption: str, path_stem: Path) -> None:
     """Write `data` as `path_stem`.csv, and what `draw` makes of it and the caption as .png and .svg.
 
-    The files are kept small: a palette in the PNG, tenths of a point in the SVG.
+    The files are kept small, for they are committed: a palette in the PNG, relative coordinates in the SVG.
     """
-    write_csv(data, path_stem.with_name(path_stem.name + ".csv"))
+    write_csv(data, path_stem.with_name(path_stem.name + ".csv"), _DIGITS)
     look: dict[str, Any] = sns.axes_style("whitegrid") | sns.plotting_context("paper", font_scale=0.85) | _THIN | _RC
     with style.context(["default", look]):  # "default" first: a matplotlibrc of the user's must not show
         figure = draw(data, caption)
@@ -84,12 +89,8 @@ def save(draw: Callable[[pd.DataFrame, str], Figure], data: pd.DataFrame, captio
     with Image.open(png) as image:
         small = image.convert("RGB").quantize(_PALETTE, dither=Image.Dither.NONE)
         small.save(path_stem.with_name(path_stem.name + ".png"), optimize=True)
-    text = _TAG.sub(lambda tag: _LONG_NUMBER.sub(_tenths, tag[0]), svg.getvalue())
+    text = scour.scourString(svg.getvalue(), _SCOUR)
     path_stem.with_name(path_stem.name + ".svg").write_text(text, encoding="utf-8", newline="\n")
-
-
-def _tenths(number: re.Match[str]) -> str:
-    return f"{float(number[0]):.1f}".removesuffix(".0")
 
 
 def seeds_title(data: pd.DataFrame, mean: str) -> str:

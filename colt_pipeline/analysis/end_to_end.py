@@ -128,7 +128,7 @@ def _sizes(model: dict[str, Any]) -> str:
 
 
 TABLES = {
-    "table2": (
+    "table_2": (
         model_table,
         "Whole model: latency of the unoptimized and the tuned model, sample efficiency (speedup / samples) and its "
         f"gain over the single small model; beside them table 2 of {SOURCE} (other machine, other LLMs)",

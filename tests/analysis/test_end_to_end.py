@@ -60,7 +60,7 @@ def test_shares_of_kernels_count_calls_and_the_untuned(runs: Path) -> None:
 
 def test_the_stage_writes_captioned_tables(runs: Path, tmp_path: Path) -> None:
     assert end_to_end.main(["--runs", str(runs), "--out", str(tmp_path / "out")]) == 0
-    for name in ("table2", "kernels"):
+    for name in ("table_2", "kernels"):
         text = (tmp_path / "out" / f"{name}.md").read_text()
         assert "stand-in LLMs, measured latency" in text and "share random weights" in text
         assert (tmp_path / "out" / f"{name}.tex").exists() and (tmp_path / "out" / f"{name}.csv").exists()
