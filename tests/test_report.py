@@ -97,7 +97,7 @@ def test_the_page_refers_to_nothing_outside_and_runs_nothing(text: str) -> None:
         assert all(target.startswith("#") for target in re.findall(r'href="([^"]*)"', picture))
         assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", picture))
     # Names of namespaces and document types in pictures are no addresses: nothing reads them.
-    assert re.findall(r"https?://[^\s\"<]+", re.sub(r'src="data:[^"]*"', "", text)) == ["http://www.w3.org/2000/svg"]
+    assert re.findall(r"https?://[^\s\"<]+", re.sub(r"src='data:[^']*'", "", text)) == ["http://www.w3.org/2000/svg"]
     assert "default-src 'none'" in text
 
 

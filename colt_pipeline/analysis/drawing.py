@@ -51,8 +51,9 @@ _OWN_STYLES = (("#d55e00", (5, 1), "P"), ("#cc78bc", (2, 1), "X"), ("#fbafe4", (
 WIDTH = 7.0  # inches: both columns of a two-column page
 PANEL_HEIGHT = 1.75
 COLUMNS = 3
-_DPI, _PALETTE = 150, 128
+_DPI, _PALETTE = 120, 128
 _DIGITS = 4  # significant ones of what is drawn and of its numbers in CSV; a page is a few hundred points wide
+_FONT = " font-family=\"'DejaVu Sans', sans-serif\""
 _SCOUR = scour.parse_args(
     [
         *("--quiet", f"--set-precision={_DIGITS}", "--indent=none", "--strip-xml-prolog", "--remove-metadata"),
@@ -90,6 +91,7 @@ def save(draw: Callable[[pd.DataFrame, str], Figure], data: pd.DataFrame, captio
         small = image.convert("RGB").quantize(_PALETTE, dither=Image.Dither.NONE)
         small.save(path_stem.with_name(path_stem.name + ".png"), optimize=True)
     text = scour.scourString(svg.getvalue(), _SCOUR)
+    text = text.replace(_FONT, "").replace("<svg ", f"<svg{_FONT} ", 1)  # said once, inherited
     path_stem.with_name(path_stem.name + ".svg").write_text(text, encoding="utf-8", newline="\n")
 
 

@@ -27,7 +27,8 @@ from colt_pipeline.errors import ConfigError
 PACKAGES = ("apache-tvm", "apache-tvm-ffi", "xgboost-cpu", "numpy", "pandas", "matplotlib", "seaborn")
 """What numbers and pictures depend on."""
 
-_SAFE = " !$&'()*+,-./:;<=>?@[]^_`{|}~"
+_SAFE = ' !"$()*+,-./:;<=>?@[]^_`{|}~'
+"""What the address of a picture may hold as it is, between single quotes; all else is escaped."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,7 @@ class Figure:
 
     @property
     def uri(self) -> str:
-        """The picture as an address that holds it."""
-        # Only what an address cannot hold is escaped: a quarter shorter than base64.
+        """The picture as an address that holds it, for an attribute in single quotes: a quarter shorter than base64."""
         return "data:image/svg+xml," + quote(self.svg.decode().replace("\n", " "), safe=_SAFE)
 
 
