@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from colt_pipeline.analysis.labels import model_label
-from colt_pipeline.errors import ColtError, RecordingError
+from colt_pipeline.errors import ColtError, RecordingError, with_message
 from colt_pipeline.llm.client import TRANSPORT
 from colt_pipeline.llm.recordings import (
     NAME,
@@ -215,17 +215,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@with_message
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; exit status 1 with a message when it cannot be done, 2 for a wrong command line."""
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.command == "prune" and not (arguments.runs or arguments.questions or arguments.gzip):
         parser.error("prune needs something to do: --runs DIR, --questions or --gzip")
-    try:
-        return _COMMANDS[arguments.command](arguments)
-    except ColtError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return _COMMANDS[arguments.command](arguments)
 
 
 if __name__ == "__main__":

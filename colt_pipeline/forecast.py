@@ -26,7 +26,7 @@ from typing import Any
 
 from colt_pipeline.config import Config, PricesConfig
 from colt_pipeline.costs import Estimate, configured_prices, scaled
-from colt_pipeline.errors import ColtError, ConfigError
+from colt_pipeline.errors import ColtError, ConfigError, with_message
 from colt_pipeline.records import EMBEDDED
 from colt_pipeline.runs.budget import Tokens
 from colt_pipeline.runs.jsonl import read_lines
@@ -200,18 +200,15 @@ def _overrides(arguments: Sequence[str]) -> list[str]:
     return [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
 
 
+@with_message
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the forecast; exit status 1 with a message when there is none."""
     arguments = sys.argv[1:] if argv is None else argv
     if {"-h", "--help"} & set(arguments):
         print(__doc__)
         return 0
-    try:
-        live = [config for config in runs(_overrides(arguments)) if is_live(config)]
-        print(table([forecast(config) for config in live]) if live else NOTHING)
-    except ColtError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    live = [config for config in runs(_overrides(arguments)) if is_live(config)]
+    print(table([forecast(config) for config in live]) if live else NOTHING)
     return 0
 
 

@@ -24,7 +24,7 @@ from hydra import compose, initialize_config_dir
 from colt_pipeline.analysis.noise import read_noise
 from colt_pipeline.checks import load
 from colt_pipeline.config import Config
-from colt_pipeline.errors import ColtError, DeviceError
+from colt_pipeline.errors import DeviceError, with_message
 from colt_pipeline.evaluation.connect import Backend, choose
 from colt_pipeline.evaluation.lock import device_lock
 from colt_pipeline.evaluation.measure import Measurer
@@ -121,6 +121,7 @@ def best_trace(runs: Path, workload: Workload, backend: Backend) -> tuple[str, s
     return min(found)[1:] if found else None
 
 
+@with_message
 def main(argv: Sequence[str] | None = None) -> int:
     """Observe, write the record, print the table; exit status 1 with a message when there is no device."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -137,9 +138,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             ]
         recordings = observe(configs, arguments.minutes)
         print(read_noise(recordings).to_string(index=False, float_format=lambda x: f"{x:.4g}"))
-    except ColtError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
         return 130

@@ -24,7 +24,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from colt_pipeline.errors import ColtError, ConfigError, ProviderError, StackError
+from colt_pipeline.errors import ConfigError, ProviderError, StackError, with_message
 
 _HOST = "127.0.0.1"
 _MAGIC = b"GGUF"
@@ -181,6 +181,7 @@ def _at_least_one(text: str) -> int:
     return number
 
 
+@with_message
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve; exit status 1 with a message when that is not possible."""
     parser = argparse.ArgumentParser(
@@ -193,11 +194,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--context", type=_at_least_one, default=8192, help="tokens, prompt and answer (default: %(default)s)"
     )
     arguments = parser.parse_args(argv)
-    try:
-        serve(model_file(arguments.model), arguments.port, arguments.threads, arguments.context)
-    except ColtError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    serve(model_file(arguments.model), arguments.port, arguments.threads, arguments.context)
     return 0
 
 

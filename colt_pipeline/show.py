@@ -14,7 +14,7 @@ from pathlib import Path
 from colt_pipeline.analysis.tree import Run, best_path, improvements, model_rows, read_run, tree_nodes
 from colt_pipeline.analysis.tree_facts import NO_PATH, Fact, caption, edge_facts, label, run_facts, title
 from colt_pipeline.analysis.tree_view import write_tree
-from colt_pipeline.errors import ColtError
+from colt_pipeline.errors import with_message
 from colt_pipeline.records import REJECTIONS
 
 
@@ -67,6 +67,7 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+@with_message
 def main(argv: Sequence[str] | None = None) -> int:
     """Print, and write the tree if asked; exit status 1 with a message when there is no run to look at."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -74,15 +75,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tree", action="store_true", help="also write tree.json and tree.html into the run directory")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write them into this directory instead")
     arguments = parser.parse_args(argv)
-    try:
-        run = read_run(arguments.run)
-        print(describe(run))
-        if arguments.tree or arguments.out:
-            for path in write_tree(run, arguments.out or run.path):
-                print(f"wrote {path}", file=sys.stderr)
-    except ColtError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    run = read_run(arguments.run)
+    print(describe(run))
+    if arguments.tree or arguments.out:
+        for path in write_tree(run, arguments.out or run.path):
+            print(f"wrote {path}", file=sys.stderr)
     return 0
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from colt_pipeline.errors import ColtError
+from colt_pipeline.errors import with_message
 
 
+@with_message
 def run_stage(
     stage: Callable[..., None],
     source: str,
@@ -39,9 +39,5 @@ def run_stage(
     for name, values in (choices or {}).items():
         parser.add_argument(f"--{name}", choices=values, default=values[0])
     arguments = parser.parse_args(argv)
-    try:
-        stage(arguments.source, arguments.out, **{n: getattr(arguments, n) for n in (*(also or {}), *(choices or {}))})
-    except ColtError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    stage(arguments.source, arguments.out, **{n: getattr(arguments, n) for n in (*(also or {}), *(choices or {}))})
     return 0

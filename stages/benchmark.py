@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from colt_pipeline.errors import ColtError
+from colt_pipeline.errors import with_message
 from colt_pipeline.tune import interruptible
 from colt_pipeline.workloads import WORKLOADS
 from stages.benchmarks import (
@@ -55,6 +55,7 @@ EXPERIMENTS = {"search": "search", "answers": "local"}
 """Name -> experiment, if it is not cpu."""
 
 
+@with_message
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table and write it as CSV; exit status 1 with a message when it cannot be made, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -87,9 +88,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with interruptible():
             rows = make(options)
-    except ColtError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("interrupted; no table was written, and what runs have recorded is kept", file=sys.stderr)
         return 130

@@ -36,6 +36,7 @@ TITLES = {
     "routers": "Who answers next",
     "controls": "What is COLT's own share",
     "cpu": "The paper's experiment, in small",
+    "seeds": "The paper's experiment with three seeds, on two workloads",
     "largest_llama70b": "The paper's experiment with Llama-3.3-70B as the largest model, in small",
     "gpu": "The paper's experiment on a GPU, in small",
     "local": "A real model, far too small",

@@ -142,7 +142,7 @@ def test_the_labels_stand_at_the_top(text: str) -> None:
     versions = pinned(ROOT / "constraints.txt")
     assert all(f"{name} {versions[name]}" in head for name in PACKAGES)
     assert "stand-in LLMs: a small program behind each model name, not the\nmodel itself" in head
-    assert "<dd>measured</dd>" in head
+    assert "<dd>estimated and measured</dd>" in head
 
 
 def test_text_of_a_run_stays_text(small: Path, run_dir: Path) -> None:
