@@ -34,6 +34,7 @@ TITLES = {
     "unseen": "Workloads that played no part in the development",
     "long": "Twice as many samples",
     "routers": "Who answers next",
+    "lambda": "How much small models are preferred",
     "controls": "What is COLT's own share",
     "cpu": "The paper's experiment, in small",
     "seeds": "The paper's experiment with three seeds, on two workloads",

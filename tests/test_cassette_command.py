@@ -113,7 +113,7 @@ def test_nothing_is_wrong_with_what_was_recorded(toy: Path, tmp_path: Path, caps
 @pytest.mark.parametrize(
     ("line", "fields", "finding"),
     [
-        (1, {"key": "k"}, "key is no [0-9a-f]{64}"),
+        (1, {"key": "k"}, "key is no [0-9a-f]{20}"),
         (2, {"lines": "abc"}, "lines is no ([0-9a-f]{4})*"),
         (2, {"occurrence": -1}, "occurrence is -1"),
         (2, {"occurrence": True}, "occurrence is of type bool"),

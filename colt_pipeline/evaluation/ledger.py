@@ -75,7 +75,7 @@ class Ledger:
     def put(self, program: str, measurement: Measurement) -> None:
         """Record a new measurement on disk."""
         assert self._file is not None, "a replay records nothing"
-        self._file.append({"program": program, **asdict(measurement)})
+        self._file.append({"program": program, **_told(measurement)})
         self._known[program] = measurement
 
     def close(self) -> None:
@@ -89,6 +89,12 @@ def _difference(name: str, there: Any, here: Any) -> str:
         return f"{name}: {there!r} there, {here!r} here"
     parts = [k for k in sorted({*there, *here}) if there.get(k) != here.get(k)]
     return ", ".join(f"{name}.{k}: {there.get(k)!r} there, {here.get(k)!r} here" for k in parts)
+
+
+def _told(measurement: Measurement) -> dict[str, Any]:
+    """The run times, and of the other fields those that say something."""
+    usual = asdict(Measurement())
+    return {k: v for k, v in asdict(measurement).items() if k == "run_secs" or v != usual[k]}
 
 
 def _measurement(line: Mapping[str, Any]) -> Measurement:

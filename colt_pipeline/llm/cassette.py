@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from colt_pipeline.errors import BudgetError, RecordingError, ReplayMissError
-from colt_pipeline.llm.client import DIGEST_WIDTH, Client, Question, played
+from colt_pipeline.llm.client import CHARACTERS_PER_TOKEN, DIGEST_WIDTH, KEY_WIDTH, Client, Question, played
 from colt_pipeline.records import EMBEDDED, Reply
 from colt_pipeline.runs.jsonl import PACKED, JsonLines, read_lines
 from colt_pipeline.runs.stopwatch import Stopwatch
@@ -50,7 +50,7 @@ class Cassette:
         self._clients: dict[str, Client] = {}
         self._file = None if connect is None else JsonLines(path)
         lines = read_lines(path) if self._file is None else self._file.records
-        self._entries = [usual(entry) | entry for entry in lines]
+        self._entries = [whole(entry) for entry in lines]
         for number, entry in enumerate(self._entries, start=1):
             if missing := [n for n in (_QUESTION_FIELDS if LIMIT in entry else _FIELDS) if n not in entry]:
                 self.close()
@@ -139,11 +139,22 @@ class Cassette:
             self._file.close()
 
 
+def whole(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry with its usual fields; older recordings have longer keys."""
+    fields = {**usual(entry), **entry}
+    if isinstance(key := fields.get("key"), str):
+        fields["key"] = key[:KEY_WIDTH]
+    return fields
+
+
 def usual(entry: Mapping[str, Any]) -> dict[str, Any]:
     """What an entry means by fields that it lacks; ``python -m colt_pipeline.cassette prune`` leaves these out."""
-    fields = {"occurrence": 0, "lines": "", "finish_reason": "stop", "latency_secs": 0.0}
-    stand_in = entry.get("backend") == EMBEDDED and "model" in entry
-    return fields | ({"provider_model": played(entry["model"])} if stand_in else {})
+    fields: dict[str, Any] = {"occurrence": 0, "lines": "", "finish_reason": "stop", "latency_secs": 0.0}
+    model, text = entry.get("model"), entry.get("text")
+    if entry.get("backend", EMBEDDED) == EMBEDDED and isinstance(model, str) and isinstance(text, str):
+        fields |= {"backend": EMBEDDED, "provider_model": played(model)}
+        fields |= {"completion_tokens": len(text) // CHARACTERS_PER_TOKEN}
+    return fields
 
 
 def common_prefix(a: str, b: str) -> int:

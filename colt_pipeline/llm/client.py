@@ -12,6 +12,8 @@ from colt_pipeline.records import Message, ModelSpec, Reply, digest
 
 SCHEMA = 1
 """Version of the keys."""
+KEY_WIDTH = 20
+"""Digits of a key: 80 bits, and a recording holds a few hundred."""
 DIGEST_WIDTH = 4
 TRANSPORT = "transport"
 """Finish reason of an answer that never came: the call failed for good."""
@@ -30,11 +32,11 @@ class Question:
 
     @cached_property
     def key(self) -> str:
-        """sha256 that identifies the question in a recording."""
+        """The first KEY_WIDTH digits of the sha256 that identifies the question in a recording."""
         identity = [SCHEMA, self.model.name, self.model.api_model, list(self.messages), dict(self.sampling)]
         constraints = {"answer_schema": self.answer_schema, "extra": dict(self.model.extra)}
         # Only what is there, so that a question without them keeps the key it always had.
-        return digest([*identity, *([name, value] for name, value in constraints.items() if value)])
+        return digest([*identity, *([name, value] for name, value in constraints.items() if value)])[:KEY_WIDTH]
 
     @cached_property
     def lines(self) -> list[str]:
@@ -57,6 +59,10 @@ class Client(Protocol):
             LLMError: there is none; its class says whether another attempt, or another question, may succeed.
         """
         ...
+
+
+CHARACTERS_PER_TOKEN = 4
+"""An estimate, where nobody counts."""
 
 
 def played(model: str) -> str:

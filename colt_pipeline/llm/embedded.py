@@ -22,11 +22,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from colt_pipeline.llm.client import Question, played
+from colt_pipeline.llm.client import CHARACTERS_PER_TOKEN, Question, played
 from colt_pipeline.llm.knowledge import RULES, nests, plan
 from colt_pipeline.records import EMBEDDED, ModelSpec, Reply, canonical_json
 
-_CHARACTERS_PER_TOKEN = 4
 _SKILLED_AT_B = 300.0
 _BROKEN_AT_7B = 0.172
 _LARGEST_SHARE = 0.2
@@ -67,8 +66,8 @@ class EmbeddedClient:
         return Reply(
             text=text,
             finish_reason="stop",
-            prompt_tokens=characters // _CHARACTERS_PER_TOKEN,
-            completion_tokens=len(text) // _CHARACTERS_PER_TOKEN,
+            prompt_tokens=characters // CHARACTERS_PER_TOKEN,
+            completion_tokens=len(text) // CHARACTERS_PER_TOKEN,
             latency_secs=0.0,
             provider_model=played(model.name),
             backend=EMBEDDED,

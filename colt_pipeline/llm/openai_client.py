@@ -20,12 +20,10 @@ import openai
 
 from colt_pipeline.config import ProviderConfig
 from colt_pipeline.errors import CallError, LLMError, ProviderError, TransientError
-from colt_pipeline.llm.client import Question
+from colt_pipeline.llm.client import CHARACTERS_PER_TOKEN, Question
 from colt_pipeline.llm.redact import scrub
 from colt_pipeline.records import Reply
 
-CHARACTERS_PER_TOKEN = 4
-"""Where a server does not count tokens."""
 _SHOWN = 300
 _NO_KEY = "none-needed"
 _FOREIGN_HEADERS = "OPENAI_CUSTOM_HEADERS"

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from colt_pipeline.errors import RecordingError
-from colt_pipeline.llm.cassette import LIMIT, common_prefix, usual
-from colt_pipeline.llm.client import DIGEST_WIDTH
+from colt_pipeline.llm.cassette import LIMIT, common_prefix, usual, whole
+from colt_pipeline.llm.client import DIGEST_WIDTH, KEY_WIDTH
 from colt_pipeline.llm.redact import redacted
 from colt_pipeline.records import canonical_json
 from colt_pipeline.runs.asked import Identity
@@ -31,7 +31,7 @@ _REPLY: dict[str, tuple[type, ...]] = {
     "latency_secs": (int, float),
 }
 _LIMIT: dict[str, tuple[type, ...]] = {LIMIT: (str,)}
-_FORMS = {"key": re.compile("[0-9a-f]{64}"), "lines": re.compile(f"([0-9a-f]{{{DIGEST_WIDTH}}})*")}
+_FORMS = {"key": re.compile(f"[0-9a-f]{{{KEY_WIDTH}}}"), "lines": re.compile(f"([0-9a-f]{{{DIGEST_WIDTH}}})*")}
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _entry(line: bytes) -> dict[str, Any] | str:
         return f"is not valid JSON ({error})"
     if not isinstance(fields, dict):
         return f"is no JSON object but {type(fields).__name__}"
-    fields = usual(fields) | fields
+    fields = whole(fields)
     wanted = _QUESTION | (_LIMIT if LIMIT in fields else _REPLY)
     if missing := [name for name in wanted if name not in fields]:
         return f"lacks {', '.join(missing)}"

@@ -27,7 +27,7 @@ from colt_pipeline.assemble import assemble
 from colt_pipeline.config import Config, PromptConfig
 from colt_pipeline.costs import Estimate, Prices, configured_prices, scaled
 from colt_pipeline.evaluation.devices import usable_cores
-from colt_pipeline.llm.client import Question
+from colt_pipeline.llm.client import CHARACTERS_PER_TOKEN, Question
 from colt_pipeline.llm.prompt import STYLES
 from colt_pipeline.llm.proposer import Proposer
 from colt_pipeline.place import find_place
@@ -41,7 +41,6 @@ from stages.benchmarks import Options, Row
 
 LARGE = "large"
 MODEL_SETS = ("small", LARGE, "2", "4", "8")
-_CHARACTERS_PER_TOKEN = 4
 
 Calls = Mapping[str, Sequence[Tokens]]
 """Model -> tokens of each of its calls."""
@@ -79,7 +78,7 @@ def prompt_tokens(question: Question) -> int:
     characters = sum(len(message["content"]) for message in question.messages)
     if question.answer_schema is not None:
         characters += len(canonical_json(question.answer_schema))
-    return characters // _CHARACTERS_PER_TOKEN
+    return characters // CHARACTERS_PER_TOKEN
 
 
 def rows(options: Options) -> list[Row]:
@@ -159,7 +158,7 @@ def table(runs: Mapping[tuple[str, str], Replayed], samples: int, prices: Prices
 def _basis(recorded: set[int], samples: int) -> str:
     """Why a row is no measured number, in words that go with it."""
     numbers = " or ".join(map(str, sorted(recorded)))
-    return f"estimate: stand-in LLMs, {numbers} samples scaled to {samples}, {_CHARACTERS_PER_TOKEN} characters a token"
+    return f"estimate: stand-in LLMs, {numbers} samples scaled to {samples}, {CHARACTERS_PER_TOKEN} characters a token"
 
 
 def _config(options: Options, workload: str, model_set: str) -> Config:

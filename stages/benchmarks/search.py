@@ -44,6 +44,10 @@ SEARCHES: dict[str, tuple[str, ...]] = {
     "no_course_alteration": ("search=no_course_alteration",),
     "single_small": ("search=colt", "search.name=single_small", "model_set=small"),
     "single_large": ("search=colt", "search.name=single_large", "model_set=large"),
+    **{
+        f"lambda_{value}": ("search=colt", f"search.name=lambda_{value}", f"search.lambda_={value}")
+        for value in (0.0, 0.2, 0.5, 0.8)
+    },
 }
 """Label -> Hydra overrides: what is compared unless the command line says otherwise."""
 

@@ -15,6 +15,7 @@ from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.llm.client import Client, Question
 from colt_pipeline.llm.recordings import read_intact, write
 from colt_pipeline.records import Message, ModelSpec, Reply
+from colt_pipeline.runs.jsonl import read_lines
 from colt_pipeline.runs.stopwatch import Stopwatch
 
 SAMPLING = {"temperature": 1.0}
@@ -215,14 +216,26 @@ def test_answers_that_a_run_did_not_use_are_counted(tmp_path: Path) -> None:
 
 def test_a_recording_without_usual_fields_answers_as_before(tmp_path: Path) -> None:
     path = tmp_path / "llm.jsonl"
-    full = {"key": "a" * 64, "occurrence": 0, "model": "m", "lines": "", "text": "{}", "finish_reason": "stop"}
-    full |= {"prompt_tokens": 3, "completion_tokens": 1, "latency_secs": 0.0}
-    stand_in = full | {"backend": "embedded", "provider_model": "stand-in for m"}
+    full = {"key": "a" * 20, "occurrence": 0, "model": "m", "lines": "", "text": "{}", "finish_reason": "stop"}
+    full |= {"prompt_tokens": 3, "latency_secs": 0.0}
+    stand_in = full | {"backend": "embedded", "provider_model": "stand-in for m", "completion_tokens": 0}
     live = full | {"occurrence": 1, "backend": "served", "provider_model": "m-2026", "latency_secs": 1.5}
+    live |= {"completion_tokens": 7}
     write(path, [stand_in, live])
     short = [json.loads(line) for line in path.read_text().splitlines()]
-    assert set(stand_in) - set(short[0]) == {"occurrence", "lines", "finish_reason", "latency_secs", "provider_model"}
-    assert short[1]["provider_model"] == "m-2026" and short[1]["latency_secs"] == 1.5
+    assert set(short[0]) == {"key", "model", "text", "prompt_tokens"}
+    assert set(short[1]) == set(live) - {"lines", "finish_reason"}
     assert [entry.fields for entry in read_intact(path).entries] == [stand_in, live]
     cassette = Cassette(path, None, Stopwatch())
-    assert cassette.llm_secs("a" * 64, 1) == 1.5 and cassette.unused({"a" * 64: 1}) == 1
+    assert cassette.llm_secs("a" * 20, 1) == 1.5 and cassette.unused({"a" * 20: 1}) == 1
+
+
+def test_a_recording_with_the_longer_keys_of_before_answers(tmp_path: Path) -> None:
+    path = tmp_path / "llm.jsonl"
+    live = Cassette(path, lambda provider: CountingClient(), Stopwatch())
+    first = ask(live, question("a"))
+    live.close()
+    (entry,) = read_lines(path)
+    path.write_text(json.dumps(entry | {"key": entry["key"] + "0" * 44}) + "\n")
+    assert ask(Cassette(path, None, Stopwatch()), question("a")) == first
+    assert read_intact(path).entries[0].fields["key"] == entry["key"]
