@@ -23,6 +23,10 @@ def canonical_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+KEY_WIDTH = 20
+"""Digits of a sha256 that a recording holds as a key: 80 bits, and a recording has a few hundred."""
+
+
 def digest(value: object) -> str:
     """sha256 (hex) of the canonical JSON of `value`."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()

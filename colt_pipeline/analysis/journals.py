@@ -65,8 +65,8 @@ def timed_secs(recordings: Path | None, summary: dict[str, Any]) -> float:
     header, *lines = read_lines(run_dir / "measurements.jsonl") or [{}]
     if not lines:
         return float("nan")
-    # The unoptimized program, whose key is the workload's, is measured before the search.
-    return float(sum(sum(line["run_secs"]) for line in lines if line["program"] != header["workload_hash"]))
+    baseline = header["workload_hash"]  # the key of the unoptimized program, which is measured before the search
+    return float(sum(sum(line["run_secs"]) for line in lines if not baseline.startswith(line["program"])))
 
 
 def read_prices(models: Path) -> dict[str, PricesConfig]:

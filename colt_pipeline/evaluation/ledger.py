@@ -1,7 +1,7 @@
 """The ledger: every measured latency, once per key, on disk before it is used.
 
 One ``measurements.jsonl`` serves one (workload, target, device, evaluator settings): these stand in its first line.
-Each further line is one program's measurement by the program's key, so a run never mixes devices.
+Each further line is one program's measurement by the first digits of its key, so a run never mixes devices.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from colt_pipeline.errors import DeviceMismatchError, RecordingError
-from colt_pipeline.records import Measurement
+from colt_pipeline.records import KEY_WIDTH, Measurement
 from colt_pipeline.runs.jsonl import JsonLines, read_lines
 
 Header = Mapping[str, Any]
@@ -48,7 +48,7 @@ class Ledger:
         elif self._file is not None:
             self._check(lines[0], header)
         try:
-            self._known = {line["program"]: _measurement(line) for line in lines[1:]}
+            self._known = {line["program"][:KEY_WIDTH]: _measurement(line) for line in lines[1:]}
         except (KeyError, TypeError) as error:
             self.close()
             raise RecordingError(f"{path} holds a line that is no measurement ({error}); restore the file") from error
@@ -65,7 +65,7 @@ class Ledger:
 
     def get(self, program: str) -> Measurement | None:
         """The recorded measurement of a program key."""
-        return self._known.get(program)
+        return self._known.get(program[:KEY_WIDTH])
 
     @property
     def best_secs(self) -> float | None:
@@ -75,8 +75,8 @@ class Ledger:
     def put(self, program: str, measurement: Measurement) -> None:
         """Record a new measurement on disk."""
         assert self._file is not None, "a replay records nothing"
-        self._file.append({"program": program, **_told(measurement)})
-        self._known[program] = measurement
+        self._file.append({"program": program[:KEY_WIDTH], **_told(measurement)})
+        self._known[program[:KEY_WIDTH]] = measurement
 
     def close(self) -> None:
         if self._file is not None:

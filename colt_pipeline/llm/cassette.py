@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from colt_pipeline.errors import BudgetError, RecordingError, ReplayMissError
-from colt_pipeline.llm.client import CHARACTERS_PER_TOKEN, DIGEST_WIDTH, KEY_WIDTH, Client, Question, played
-from colt_pipeline.records import EMBEDDED, Reply
+from colt_pipeline.llm.client import CHARACTERS_PER_TOKEN, DIGEST_WIDTH, Client, Question, played
+from colt_pipeline.records import EMBEDDED, KEY_WIDTH, Reply
 from colt_pipeline.runs.jsonl import PACKED, JsonLines, read_lines
 from colt_pipeline.runs.stopwatch import Stopwatch
 

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
-from colt_pipeline.records import Message, ModelSpec, Reply, digest
+from colt_pipeline.records import KEY_WIDTH, Message, ModelSpec, Reply, digest
 
 SCHEMA = 1
 """Version of the keys."""
-KEY_WIDTH = 20
-"""Digits of a key: 80 bits, and a recording holds a few hundred."""
 DIGEST_WIDTH = 4
 TRANSPORT = "transport"
 """Finish reason of an answer that never came: the call failed for good."""

@@ -13,9 +13,9 @@ from typing import Any
 
 from colt_pipeline.errors import RecordingError
 from colt_pipeline.llm.cassette import LIMIT, common_prefix, usual, whole
-from colt_pipeline.llm.client import DIGEST_WIDTH, KEY_WIDTH
+from colt_pipeline.llm.client import DIGEST_WIDTH
 from colt_pipeline.llm.redact import redacted
-from colt_pipeline.records import canonical_json
+from colt_pipeline.records import KEY_WIDTH, canonical_json
 from colt_pipeline.runs.asked import Identity
 from colt_pipeline.runs.jsonl import PACKED, unpacked
 
