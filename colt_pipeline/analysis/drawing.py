@@ -51,7 +51,7 @@ _OWN_STYLES = (("#d55e00", (5, 1), "P"), ("#cc78bc", (2, 1), "X"), ("#fbafe4", (
 WIDTH = 7.0  # inches: both columns of a two-column page
 PANEL_HEIGHT = 1.75
 COLUMNS = 3
-_DPI, _PALETTE = 120, 128
+_DPI, _PALETTE = 110, 64
 _DIGITS = 4  # significant ones of what is drawn and of its numbers in CSV; a page is a few hundred points wide
 _FONT = " font-family=\"'DejaVu Sans', sans-serif\""
 _SCOUR = scour.parse_args(
