@@ -45,13 +45,16 @@ STYLES: dict[str, tuple[str, Dashes, str]] = {
     "router_ucb": ("#029e73", (7, 1.5), "D"),
 }
 """Family (model set, or search) -> colour-blind safe colour, dashes (empty: solid) and marker."""
-_OWN_STYLES = (("#d55e00", (5, 1), "P"), ("#cc78bc", (2, 1), "X"), ("#fbafe4", (6, 1, 1, 1), "p"))
+_OWN_STYLES = (
+    *(("#d55e00", (5, 1), "P"), ("#cc78bc", (2, 1), "X"), ("#fbafe4", (6, 1, 1, 1), "p")),
+    *(("#029e73", (7, 1.5), "D"), ("#56b4e9", (4, 1.2, 1, 1.2), "s"), ("#ca9161", (3, 1, 1, 1), "+")),
+)
 """For other model sets and searches, in the order of their names."""
 
 WIDTH = 7.0  # inches: both columns of a two-column page
 PANEL_HEIGHT = 1.75
 COLUMNS = 3
-_DPI, _PALETTE = 110, 64
+_DPI, _PALETTE = 110, 128
 _DIGITS = 4  # significant ones of what is drawn and of its numbers in CSV; a page is a few hundred points wide
 _FONT = " font-family=\"'DejaVu Sans', sans-serif\""
 _SCOUR = scour.parse_args(
@@ -88,7 +91,8 @@ def save(draw: Callable[[pd.DataFrame, str], Figure], data: pd.DataFrame, captio
         figure.set_layout_engine("none")  # it stays as laid out
         figure.savefig(svg, format="svg", metadata={"Date": None})
     with Image.open(png) as image:
-        small = image.convert("RGB").quantize(_PALETTE, dither=Image.Dither.NONE)
+        # Not by median cut, which gives colours of few pixels away: those of markers.
+        small = image.convert("RGB").quantize(_PALETTE, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
         small.save(path_stem.with_name(path_stem.name + ".png"), optimize=True)
     text = scour.scourString(svg.getvalue(), _SCOUR)
     text = text.replace(_FONT, "").replace("<svg ", f"<svg{_FONT} ", 1)  # said once, inherited

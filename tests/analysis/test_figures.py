@@ -3,10 +3,13 @@
 import re
 
 import matplotlib as mpl
+import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 
 from colt_pipeline.analysis.aggregate import aggregate
-from colt_pipeline.analysis.drawing import STYLES
+from colt_pipeline.analysis.drawing import STYLES, line_styles
 from colt_pipeline.analysis.figures import speedup_curves_data, speedup_curves_plot
 from stages import aggregate as aggregate_stage
 from stages import figures as figures_stage
@@ -77,6 +80,22 @@ def test_any_number_of_panels_can_be_drawn(write_run, tmp_path, panels):
     speedup_curves_plot(speedup_curves_data(aggregate(tmp_path / "runs")), "caption", tmp_path / "figure")
     svg = (tmp_path / "figure.svg").read_text()
     assert [f">kernel{index}<" in svg for index in range(6)] == [index < panels for index in range(6)]
+
+
+def test_six_searches_without_a_colour_of_their_own_can_be_told_apart():
+    names = [f"mine_{number}" for number in range(6)]
+    styles = line_styles(pd.DataFrame({"configuration": names, "family": names}))
+    assert len({(style["color"], style["marker"], tuple(style["dashes"])) for style in styles.values()}) == 6
+    assert len({style["color"] for style in styles.values()}) == 6
+
+
+def test_the_palette_keeps_the_colours_of_markers(data, tmp_path):
+    speedup_curves_plot(data, "stand-in LLMs", tmp_path / "figure")
+    with Image.open(tmp_path / "figure.png") as image:
+        pixels = np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)
+    for family in ("2", "small"):
+        wanted = np.array(mpl.colors.to_rgb(STYLES[family][0])) * 255
+        assert np.abs(pixels - wanted).max(axis=1).min() < 16
 
 
 def test_nothing_valid_draws_no_panel(write_run, tmp_path):
