@@ -71,6 +71,7 @@ def test_stage_draws_caption_labels_and_titles(runs_dir, tmp_path):
     assert svg.count(">COLT (2 models)<") == svg.count(">gpt-5-mini (stand-in)<") == 1, "one legend"
     assert ">FLUX convolution<" in svg and ">my_kernel<" in svg
     assert STYLES["2"][0] in svg and STYLES["8"][0] not in svg
+    assert svg.count("font-family") == 1, "said once, or results/ would not hold the figures"
 
 
 @pytest.mark.parametrize("panels", [1, 3, 4, 5])
