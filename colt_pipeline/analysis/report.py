@@ -24,7 +24,7 @@ from colt_pipeline.analysis.tree_facts import caption as tree_caption
 from colt_pipeline.analysis.tree_view import PAGES, tree_drawing
 from colt_pipeline.errors import ConfigError
 
-PACKAGES = ("apache-tvm", "apache-tvm-ffi", "xgboost-cpu", "numpy", "pandas", "matplotlib", "seaborn")
+PACKAGES = ("apache-tvm", "apache-tvm-ffi", "xgboost-cpu", "numpy", "pandas", "matplotlib", "seaborn", "scour")
 """What numbers and pictures depend on."""
 
 _SAFE = ' !"$()*+,-./:;<=>?@[]^_`{|}~'

@@ -44,12 +44,13 @@ SEARCHES: dict[str, tuple[str, ...]] = {
     "no_course_alteration": ("search=no_course_alteration",),
     "single_small": ("search=colt", "search.name=single_small", "model_set=small"),
     "single_large": ("search=colt", "search.name=single_large", "model_set=large"),
-    **{
-        f"lambda_{value}": ("search=colt", f"search.name=lambda_{value}", f"search.lambda_={value}")
-        for value in (0.0, 0.2, 0.5, 0.8)
-    },
 }
 """Label -> Hydra overrides: what is compared unless the command line says otherwise."""
+VARIANTS: dict[str, tuple[str, ...]] = {
+    f"lambda_{value}": ("search=colt", f"search.name=lambda_{value}", f"search.lambda_={value}")
+    for value in (0.0, 0.2, 0.5, 0.8)
+}
+"""The same, of what is compared only when asked for: one of them is colt itself."""
 
 _FACTS = (
     *("workload", "seed", "search", "model_set", "samples", "stopped", "regular_calls", "course_alterations"),
@@ -181,7 +182,7 @@ def _config(options: Options, label: str, workload: str, seed: int) -> Config:
     chosen += [f"model_set={options.model_set}", f"results={options.results}"]
     chosen += [f"samples={options.candidates}"] if options.candidates else []
     # The row comes after the command line's choices, for it may fix one of them; overrides have the last word.
-    return composed([*chosen, *SEARCHES.get(label, (f"search={label}",)), *options.overrides])
+    return composed([*chosen, *(SEARCHES | VARIANTS).get(label, (f"search={label}",)), *options.overrides])
 
 
 def _all_different(configs: Sequence[Config]) -> None:
