@@ -27,6 +27,7 @@ from typing import Any
 from colt_pipeline.config import Config, PricesConfig
 from colt_pipeline.costs import Estimate, configured_prices, scaled
 from colt_pipeline.errors import ColtError, ConfigError, with_message
+from colt_pipeline.llm.cassette import whole
 from colt_pipeline.records import EMBEDDED
 from colt_pipeline.runs.budget import Tokens
 from colt_pipeline.runs.jsonl import read_lines
@@ -144,7 +145,7 @@ def recorded(root: Path, pattern: str) -> Recorded:
 def _answers(recording: Path) -> Iterable[dict[str, Any]]:
     for name in ("llm.jsonl", "llm.jsonl.gz"):
         # The entry where a limit ended the run has no answer.
-        yield from (entry for entry in read_lines(recording / name, growing=True) if "prompt_tokens" in entry)
+        yield from (whole(entry) for entry in read_lines(recording / name, growing=True) if "prompt_tokens" in entry)
 
 
 def table(forecasts: Sequence[Forecast]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support import Compose
+from support import ROOT, Compose
 
 from colt_pipeline import forecast as module
 from colt_pipeline.config import Config, LLMConfig
@@ -158,3 +158,12 @@ def test_the_command_prints_a_forecast_or_says_why_not(tmp_path: Path, capsys: p
     assert "Could not find 'budget/huge'" in capsys.readouterr().err
     assert main(["workload=flux_conv", "stand_ins=false", f"results={tmp_path / 'none'}"]) == 1
     assert "error: nothing is recorded below" in capsys.readouterr().err
+
+
+def test_the_command_reads_the_recordings_as_they_are_committed(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = ["experiment=cpu", "workload=flux_conv", "model_set=2", "budget=paper"]
+    assert main([*chosen, f"results={ROOT / 'results'}"]) == 0
+    head, _, row, *_, basis = capsys.readouterr().out.splitlines()
+    assert "10 runs, 0 of them recorded" in head and basis.endswith("(1 recorded runs, 48 samples)")
+    *_, calls, prompts, answers, usd, _, _ = (float(cell) for cell in row.split()[2:])
+    assert min(calls, prompts, answers, usd) > 0
