@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from colt_pipeline import stack
-from colt_pipeline.config import Config
-from colt_pipeline.costs import Prices, configured_prices, costs, recorded_prices
+from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import DeviceMismatchError
-from colt_pipeline.events import Finished, Started
-from colt_pipeline.llm.calls import Caller
 from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.llm.client import Client
 from colt_pipeline.llm.embedded import EmbeddedClient
 from colt_pipeline.llm.proposer import Proposer
 from colt_pipeline.llm.random_proposer import RandomProposer
+from colt_pipeline.llm.retries import Caller
 from colt_pipeline.records import EMBEDDED
 from colt_pipeline.runs.budget import FILE as SPENT
 from colt_pipeline.runs.budget import Budget, Spent, spent
+from colt_pipeline.runs.costs import Prices, configured_prices, costs, recorded_prices
+from colt_pipeline.runs.events import Finished, Started
 from colt_pipeline.runs.journal import Journal
 from colt_pipeline.runs.jsonl import read_lines
 from colt_pipeline.runs.rundir import RunDir
@@ -32,14 +32,14 @@ from colt_pipeline.search.world import CostModelLike, ProposerLike, World
 
 stack.require()  # before TVM is imported: a wrong tvm-ffi would crash the process
 
-from colt_pipeline.evaluation.breeder import Breeder, Evolution  # noqa: E402
-from colt_pipeline.evaluation.cost_model import CostModel  # noqa: E402
-from colt_pipeline.evaluation.devices import Device, describe, hardware  # noqa: E402
-from colt_pipeline.evaluation.evaluator import Evaluator  # noqa: E402
-from colt_pipeline.evaluation.ledger import Header, Ledger  # noqa: E402
-from colt_pipeline.evaluation.measure import Measurer  # noqa: E402
-from colt_pipeline.evaluation.pretrained import PretrainedModel, read_experience  # noqa: E402
-from colt_pipeline.place import Place, find_place, recordings, set_aside  # noqa: E402
+from colt_pipeline.measurement.devices import Device, describe, hardware  # noqa: E402
+from colt_pipeline.measurement.evaluator import Evaluator  # noqa: E402
+from colt_pipeline.measurement.ledger import Header, Ledger  # noqa: E402
+from colt_pipeline.measurement.measurer import Measurer  # noqa: E402
+from colt_pipeline.measurement.place import Place, find_place, recordings, set_aside  # noqa: E402
+from colt_pipeline.prediction.cost_model import CostModel  # noqa: E402
+from colt_pipeline.prediction.evolution import Breeder, Evolution  # noqa: E402
+from colt_pipeline.prediction.pretrained import PretrainedModel, read_experience  # noqa: E402
 from colt_pipeline.space import Program, Space  # noqa: E402
 from colt_pipeline.workloads import Workload, build  # noqa: E402
 

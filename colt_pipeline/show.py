@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from colt_pipeline.analysis.tree import Run, best_path, improvements, model_rows, read_run, tree_nodes
-from colt_pipeline.analysis.tree_facts import NO_PATH, Fact, caption, edge_facts, label, run_facts, title
-from colt_pipeline.analysis.tree_view import write_tree
+from colt_pipeline.analysis.tree.page import write_tree
+from colt_pipeline.analysis.tree.run import Run, best_path, improvements, model_rows, read_run, tree_nodes
+from colt_pipeline.analysis.tree.words import NO_PATH, Fact, caption, edge_facts, label, run_facts, title
 from colt_pipeline.errors import with_message
 from colt_pipeline.records import REJECTIONS
 

@@ -23,14 +23,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from colt_pipeline.assemble import Job, assemble
-from colt_pipeline.checks import load
-from colt_pipeline.config import Config
+from colt_pipeline.config.checks import load
+from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import BudgetError, ColtError
-from colt_pipeline.events import Measured
-from colt_pipeline.forecast import announce
 from colt_pipeline.records import EMBEDDED, LIMIT
+from colt_pipeline.runs.events import Measured
 from colt_pipeline.search import outcome
 from colt_pipeline.search.loop import advance, search
+from colt_pipeline.tools.forecast import announce
 
 _finished: list[dict[str, Any]] = []
 """Summaries of the runs of this process, for the table at the end."""

@@ -23,15 +23,15 @@ import tvm
 from omegaconf import DictConfig
 
 from colt_pipeline.assemble import Job, assemble
-from colt_pipeline.config import Config, MeasureConfig, WorkloadConfig
+from colt_pipeline.config.schema import Config, MeasureConfig, WorkloadConfig
 from colt_pipeline.errors import ConfigError, ReplayMissError
-from colt_pipeline.evaluation.devices import Device
-from colt_pipeline.evaluation.ledger import Ledger
-from colt_pipeline.evaluation.lock import device_lock
-from colt_pipeline.evaluation.measure import Measurer
-from colt_pipeline.evaluation.whole_model import measure_model
-from colt_pipeline.events import Event, Finished
+from colt_pipeline.measurement.devices import Device
+from colt_pipeline.measurement.ledger import Ledger
+from colt_pipeline.measurement.lock import device_lock
+from colt_pipeline.measurement.measurer import Measurer
+from colt_pipeline.measurement.whole_model import measure_model
 from colt_pipeline.records import Measurement, digest
+from colt_pipeline.runs.events import Event, Finished
 from colt_pipeline.runs.rundir import RunDir
 from colt_pipeline.search.allocation import Share, next_task
 from colt_pipeline.search.loop import advance, fold

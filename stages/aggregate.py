@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from colt_pipeline.analysis.aggregate import aggregate, write_tidy
+from colt_pipeline.analysis.tidy import aggregate, write_tidy
 from stages import run_stage
 
 

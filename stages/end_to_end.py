@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from colt_pipeline.analysis.end_to_end import TABLES, model_caption, read_models
-from colt_pipeline.analysis.tables import write_table
+from colt_pipeline.analysis.tables.end_to_end import TABLES, model_caption, read_models
+from colt_pipeline.analysis.tables.invocation import write_table
 from colt_pipeline.records import canonical_json
 from stages import run_stage
 

@@ -6,14 +6,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from colt_pipeline.analysis.aggregate import read_tidy
-from colt_pipeline.analysis.course import course_data, course_plot
-from colt_pipeline.analysis.figures import speedup_curves_data, speedup_curves_plot
-from colt_pipeline.analysis.pareto import pareto_data, pareto_plot
-from colt_pipeline.analysis.ranks import rank_data, rank_plot
-from colt_pipeline.analysis.search_figure import search_curves_data, search_curves_plot
-from colt_pipeline.analysis.shares import share_data, share_plot
-from colt_pipeline.analysis.times import time_data, time_plot
+from colt_pipeline.analysis.figures.course_alterations import course_data, course_plot
+from colt_pipeline.analysis.figures.curves import speedup_curves_data, speedup_curves_plot
+from colt_pipeline.analysis.figures.pareto import pareto_data, pareto_plot
+from colt_pipeline.analysis.figures.ranks import rank_data, rank_plot
+from colt_pipeline.analysis.figures.search_curves import search_curves_data, search_curves_plot
+from colt_pipeline.analysis.figures.shares import share_data, share_plot
+from colt_pipeline.analysis.figures.times import time_data, time_plot
+from colt_pipeline.analysis.tidy import read_tidy
 from stages import run_stage
 from stages.tables import CAPTIONS, MODEL_SETS, SEARCHES
 

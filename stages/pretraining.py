@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from colt_pipeline import stack
-from colt_pipeline.events import Child, Measured, Planted, Started, Stepped, event_from_json
+from colt_pipeline.runs.events import Child, Measured, Planted, Started, Stepped, event_from_json
 from colt_pipeline.runs.jsonl import read_lines
 from stages import run_stage
 
@@ -17,7 +17,7 @@ stack.require()
 
 from tvm.s_tir.meta_schedule.feature_extractor import PerStoreFeature  # noqa: E402
 
-from colt_pipeline.evaluation.pretrained import features, write_experience  # noqa: E402
+from colt_pipeline.prediction.pretrained import features, write_experience  # noqa: E402
 from colt_pipeline.space import Space  # noqa: E402
 from colt_pipeline.workloads import build  # noqa: E402
 

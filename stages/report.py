@@ -6,13 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from colt_pipeline.analysis.aggregate import read_tidy
-from colt_pipeline.analysis.end_to_end import TABLES as WHOLE_MODEL_TABLES
-from colt_pipeline.analysis.end_to_end import model_caption
-from colt_pipeline.analysis.findings import course_findings, limits, model_set_findings, search_findings
 from colt_pipeline.analysis.labels import display_order
-from colt_pipeline.analysis.paper import COMPARED
-from colt_pipeline.analysis.report import (
+from colt_pipeline.analysis.report.findings import course_findings, limits, model_set_findings, search_findings
+from colt_pipeline.analysis.report.page import (
     Figure,
     Section,
     Table,
@@ -22,7 +18,11 @@ from colt_pipeline.analysis.report import (
     stage_command,
     stage_keys,
 )
-from colt_pipeline.analysis.tree import read_run
+from colt_pipeline.analysis.tables.end_to_end import TABLES as WHOLE_MODEL_TABLES
+from colt_pipeline.analysis.tables.end_to_end import model_caption
+from colt_pipeline.analysis.tables.paper import COMPARED
+from colt_pipeline.analysis.tidy import read_tidy
+from colt_pipeline.analysis.tree.run import read_run
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.runs.jsonl import read_lines
 from stages import end_to_end, run_stage

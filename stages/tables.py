@@ -9,16 +9,22 @@ from pathlib import Path
 
 import pandas as pd
 
-from colt_pipeline.analysis.aggregate import Tidy, read_tidy
-from colt_pipeline.analysis.comparisons import comparisons
-from colt_pipeline.analysis.course import course_table
+from colt_pipeline.analysis.figures.course_alterations import course_table
+from colt_pipeline.analysis.figures.times import recorded_times
 from colt_pipeline.analysis.labels import caption
-from colt_pipeline.analysis.needed import BASELINE, REACHED, samples_to_reach
-from colt_pipeline.analysis.paper import COMPARED, SOURCE, paper_layout, paper_speedups
 from colt_pipeline.analysis.searches import search_caption, search_ratios, search_speedups
-from colt_pipeline.analysis.statistics import statistics
-from colt_pipeline.analysis.tables import best_latencies, call_counts, invocation_rates, speedups, write_table
-from colt_pipeline.analysis.times import recorded_times
+from colt_pipeline.analysis.tables.comparisons import comparisons
+from colt_pipeline.analysis.tables.invocation import (
+    best_latencies,
+    call_counts,
+    invocation_rates,
+    speedups,
+    write_table,
+)
+from colt_pipeline.analysis.tables.paper import COMPARED, SOURCE, paper_layout, paper_speedups
+from colt_pipeline.analysis.tables.samples_needed import BASELINE, REACHED, samples_to_reach
+from colt_pipeline.analysis.tables.statistics import statistics
+from colt_pipeline.analysis.tidy import Tidy, read_tidy
 from stages import run_stage
 
 _SEE_NOISE = "(which differences exceed the noise: see comparisons)"

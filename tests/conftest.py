@@ -7,8 +7,8 @@ from hydra import compose, initialize_config_dir
 from hypothesis import settings
 from support import ROOT, Compose
 
-from colt_pipeline.checks import load
-from colt_pipeline.config import Config
+from colt_pipeline.config.checks import load
+from colt_pipeline.config.schema import Config
 
 # The same tree gives the same verdict; to search elsewhere: pytest --hypothesis-profile=default.
 settings.register_profile("repeatable", derandomize=True, deadline=None)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from colt_pipeline.config import Config
+from colt_pipeline.config.schema import Config
 
 ROOT = Path(__file__).parent.parent
 

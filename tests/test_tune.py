@@ -21,10 +21,9 @@ import tvm
 from support import ROOT, Compose
 
 from colt_pipeline import assemble as assembly
-from colt_pipeline import place
-from colt_pipeline.analysis.aggregate import aggregate
+from colt_pipeline.analysis.tidy import aggregate
 from colt_pipeline.assemble import Job, assemble
-from colt_pipeline.config import Config
+from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import (
     DeviceError,
     DeviceMismatchError,
@@ -32,9 +31,10 @@ from colt_pipeline.errors import (
     ReplayMissError,
     RunDirError,
 )
-from colt_pipeline.evaluation import connect
-from colt_pipeline.evaluation.devices import Device, host_cpu
-from colt_pipeline.evaluation.pretrained import write_experience
+from colt_pipeline.measurement import backend as connect
+from colt_pipeline.measurement import place
+from colt_pipeline.measurement.devices import Device, host_cpu
+from colt_pipeline.prediction.pretrained import write_experience
 from colt_pipeline.records import Measurement, canonical_json
 from colt_pipeline.search.loop import search
 from colt_pipeline.tune import run, write_outputs

@@ -14,10 +14,10 @@ from test_tune import HashMeasurer
 from tvm import te
 
 from colt_pipeline import tune_model
-from colt_pipeline.config import Config, MeasureConfig
+from colt_pipeline.config.schema import Config, MeasureConfig
 from colt_pipeline.errors import ConfigError, DeviceError, ReplayMissError
-from colt_pipeline.evaluation.devices import host_cpu
-from colt_pipeline.evaluation.whole_model import RTOL, measure_model
+from colt_pipeline.measurement.devices import host_cpu
+from colt_pipeline.measurement.whole_model import RTOL, measure_model
 from colt_pipeline.records import Measurement
 from colt_pipeline.runs.journal import read_events
 from colt_pipeline.tune_model import FILE, RECORDING, run

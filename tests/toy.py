@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from colt_pipeline.config import SearchConfig
-from colt_pipeline.events import Call, Child, Event, Sample, Started
+from colt_pipeline.config.schema import SearchConfig
 from colt_pipeline.records import Answer, Edit, ModelSpec, PromptContext, Proposal, Rejection, Reply, Site, digest
+from colt_pipeline.runs.events import Call, Child, Event, Sample, Started
 from colt_pipeline.runs.journal import Journal
 from colt_pipeline.search.loop import search
 from colt_pipeline.search.state import State

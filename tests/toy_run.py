@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 from toy import LARGE, SMALL, settings, world
 
-from colt_pipeline.events import Call, Child, Event, Finished, Measured, Planted, Sample, Started, Stepped
 from colt_pipeline.records import canonical_json
+from colt_pipeline.runs.events import Call, Child, Event, Finished, Measured, Planted, Sample, Started, Stepped
 from colt_pipeline.runs.journal import Journal
 from colt_pipeline.search.loop import search
 from colt_pipeline.search.state import State

@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from colt_pipeline.config import PricesConfig
+from colt_pipeline.config.schema import PricesConfig
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.events import Event, Measured, Stepped
 from colt_pipeline.runs.budget import Tokens
+from colt_pipeline.runs.events import Event, Measured, Stepped
 from colt_pipeline.runs.jsonl import read_lines
 
 ALTERATIONS = "course alterations"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from colt_pipeline.analysis.aggregate import Tidy
+from colt_pipeline.analysis.tidy import Tidy
 from colt_pipeline.records import RANDOM
 
 CONFIGURATION = ["target", "search", "model_set", "largest"]

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from colt_pipeline.analysis.aggregate import IDS, Tidy
 from colt_pipeline.analysis.bootstrap import Array, Estimate, stratified_mean
 from colt_pipeline.analysis.labels import (
     CONFIGURATION,
@@ -27,6 +26,7 @@ from colt_pipeline.analysis.labels import (
     workload_title,
 )
 from colt_pipeline.analysis.noise import comparison_floor
+from colt_pipeline.analysis.tidy import IDS, Tidy
 from colt_pipeline.errors import ConfigError
 
 CHECKPOINTS = (16, 32, 64, 128)

@@ -148,7 +148,7 @@ def whole(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def usual(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """What an entry means by fields that it lacks; ``python -m colt_pipeline.cassette prune`` leaves these out."""
+    """What an entry means by fields that it lacks; `tools.recordings prune` leaves these out."""
     fields: dict[str, Any] = {"occurrence": 0, "lines": "", "finish_reason": "stop", "latency_secs": 0.0}
     model, text = entry.get("model"), entry.get("text")
     if entry.get("backend", EMBEDDED) == EMBEDDED and isinstance(model, str) and isinstance(text, str):

@@ -18,7 +18,7 @@ from typing import Any
 import httpx2
 import openai
 
-from colt_pipeline.config import ProviderConfig
+from colt_pipeline.config.schema import ProviderConfig
 from colt_pipeline.errors import CallError, LLMError, ProviderError, TransientError
 from colt_pipeline.llm.client import CHARACTERS_PER_TOKEN, Question
 from colt_pipeline.llm.redact import scrub

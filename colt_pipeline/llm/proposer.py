@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from colt_pipeline.config import PromptConfig
+from colt_pipeline.config.schema import PromptConfig
 from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.llm.client import Question
 from colt_pipeline.llm.parse import parse

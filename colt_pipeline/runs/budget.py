@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from colt_pipeline.config import BudgetConfig, LimitsConfig, PricesConfig
+from colt_pipeline.config.schema import BudgetConfig, LimitsConfig, PricesConfig
 from colt_pipeline.errors import BudgetError, ConfigError, LLMError, TransientError
 from colt_pipeline.runs.jsonl import JsonLines, read_lines
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from colt_pipeline.errors import JournalError
-from colt_pipeline.events import Event, event_from_json
+from colt_pipeline.runs.events import Event, event_from_json
 from colt_pipeline.runs.jsonl import JsonLines, read_lines
 
 

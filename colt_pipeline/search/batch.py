@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from colt_pipeline.events import Candidate
+from colt_pipeline.runs.events import Candidate
 from colt_pipeline.search.state import State
 from colt_pipeline.search.world import P, Purpose, World
 

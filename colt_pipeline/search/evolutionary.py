@@ -5,7 +5,7 @@ It shares journal, ledger and measurement with the tree search, so the two diffe
 
 from __future__ import annotations
 
-from colt_pipeline.events import Bred, Candidate, Event, Finished
+from colt_pipeline.runs.events import Bred, Candidate, Event, Finished
 from colt_pipeline.search.state import State
 from colt_pipeline.search.world import P, World
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import islice
 
-from colt_pipeline.events import Call, Child, Planted, Stepped
 from colt_pipeline.records import Edit, ModelSpec, ProgramView, PromptContext, Proposal, Rejection
-from colt_pipeline.search.course import COURSE_RULES, Turn
+from colt_pipeline.runs.events import Call, Child, Planted, Stepped
+from colt_pipeline.search.course_alteration import COURSE_RULES, Turn
 from colt_pipeline.search.routing import ROUTERS
 from colt_pipeline.search.state import State
 from colt_pipeline.search.tree import Node

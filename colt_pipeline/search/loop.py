@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from colt_pipeline.config import SearchConfig
-from colt_pipeline.events import Event, Finished, Measured
+from colt_pipeline.config.schema import SearchConfig
+from colt_pipeline.runs.events import Event, Finished, Measured
 from colt_pipeline.runs.journal import Journal
 from colt_pipeline.search import evolutionary
 from colt_pipeline.search.batch import choose_batch

@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from colt_pipeline.config import SearchConfig
-from colt_pipeline.events import Bred, Candidate, Child, Event, Finished, Measured, Planted, Sample, Started, Stepped
+from colt_pipeline.config.schema import SearchConfig
 from colt_pipeline.records import ModelSpec
+from colt_pipeline.runs.events import (
+    Bred,
+    Candidate,
+    Child,
+    Event,
+    Finished,
+    Measured,
+    Planted,
+    Sample,
+    Started,
+    Stepped,
+)
 from colt_pipeline.search.stats import ModelStats
 from colt_pipeline.search.tree import ROOT, Tree
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, fields
 
-from colt_pipeline.events import Call
 from colt_pipeline.records import ModelView
+from colt_pipeline.runs.events import Call
 
 # A duplicate is bad luck of the draw, a failed transport the network's fault: neither is the model's error.
 _NOT_THE_MODELS_FAULT = ("duplicate", "transport")

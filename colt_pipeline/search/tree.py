@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from colt_pipeline.events import Child
+from colt_pipeline.runs.events import Child
 
 ROOT = 0
 """The unoptimized program. It has no trace to edit; its children are the initial programs."""

@@ -9,9 +9,9 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from colt_pipeline.config import SearchConfig
-from colt_pipeline.events import Candidate, Measured, Sample, Started
+from colt_pipeline.config.schema import SearchConfig
 from colt_pipeline.records import Answer, Edit, ModelSpec, PromptContext, Rejection, Site
+from colt_pipeline.runs.events import Candidate, Measured, Sample, Started
 from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.search.state import largest
 

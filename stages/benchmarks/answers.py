@@ -14,22 +14,22 @@ from pathlib import Path
 from statistics import fmean
 
 from colt_pipeline.assemble import assemble
-from colt_pipeline.config import Config
-from colt_pipeline.costs import configured_prices
+from colt_pipeline.config.compose import composed
+from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.llm.calls import Caller
 from colt_pipeline.llm.client import Client, Question
 from colt_pipeline.llm.openai_client import OpenAIClient
 from colt_pipeline.llm.parse import parse
 from colt_pipeline.llm.prompt import ORDERS, render
 from colt_pipeline.llm.redact import redacted
+from colt_pipeline.llm.retries import Caller
 from colt_pipeline.llm.schema import answer_schema
 from colt_pipeline.records import Answer, ModelSpec, PromptContext, Proposal
 from colt_pipeline.runs.budget import FILE as SPENT
 from colt_pipeline.runs.budget import Budget
+from colt_pipeline.runs.costs import configured_prices
 from colt_pipeline.search.loop import search
 from colt_pipeline.search.world import ProposerLike
-from colt_pipeline.sweep import composed
 from stages.benchmarks import Options, Row
 
 

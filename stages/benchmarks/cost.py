@@ -24,18 +24,18 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from colt_pipeline.assemble import assemble
-from colt_pipeline.config import Config, PromptConfig
-from colt_pipeline.costs import Estimate, Prices, configured_prices, scaled
-from colt_pipeline.evaluation.devices import usable_cores
+from colt_pipeline.config.compose import composed
+from colt_pipeline.config.schema import Config, PromptConfig
 from colt_pipeline.llm.client import CHARACTERS_PER_TOKEN, Question
 from colt_pipeline.llm.prompt import STYLES
 from colt_pipeline.llm.proposer import Proposer
-from colt_pipeline.place import find_place
+from colt_pipeline.measurement.devices import usable_cores
+from colt_pipeline.measurement.place import find_place
 from colt_pipeline.records import Answer, ModelSpec, PromptContext, canonical_json
 from colt_pipeline.runs.budget import Tokens
+from colt_pipeline.runs.costs import Estimate, Prices, configured_prices, scaled
 from colt_pipeline.search.loop import search
 from colt_pipeline.search.world import ProposerLike
-from colt_pipeline.sweep import composed
 from colt_pipeline.workloads import build
 from stages.benchmarks import Options, Row
 

@@ -15,18 +15,18 @@ from pathlib import Path
 import tvm
 
 from colt_pipeline.assemble import assemble
-from colt_pipeline.config import Config
+from colt_pipeline.config.compose import composed
+from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import DeviceError
-from colt_pipeline.evaluation.connect import local
-from colt_pipeline.evaluation.measure import LocalMeasurer, Measurer
-from colt_pipeline.events import Measured
+from colt_pipeline.measurement.backend import local
+from colt_pipeline.measurement.measurer import LocalMeasurer, Measurer
 from colt_pipeline.records import Measurement
+from colt_pipeline.runs.events import Measured
 from colt_pipeline.runs.jsonl import read_lines
 from colt_pipeline.search.loop import search
-from colt_pipeline.sweep import composed
 from colt_pipeline.workloads import Workload
 from stages.benchmarks import Options, Row
-from stages.faults import SHAPE, endless, hungry, out_of_bounds, scaled, unlinked
+from stages.benchmarks.kernels import SHAPE, endless, hungry, out_of_bounds, scaled, unlinked
 
 _RUN_TIMEOUT_SECS = 3.0
 _DISK_KIB = 64

@@ -18,14 +18,14 @@ import psutil
 import tvm
 
 from colt_pipeline.assemble import assemble
-from colt_pipeline.config import Config
+from colt_pipeline.config.compose import composed
+from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.events import Sample
 from colt_pipeline.records import Measurement
+from colt_pipeline.runs.events import Sample
 from colt_pipeline.search.loop import search
 from colt_pipeline.search.world import CostModelLike
 from colt_pipeline.space import Program
-from colt_pipeline.sweep import composed
 from stages.benchmarks import Options, Row
 
 _PARTS = 10

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from colt_pipeline.sweep import composed
+from colt_pipeline.config.compose import composed
 from stages.benchmarks import Options, Row, micro
 from stages.benchmarks.recorded import best_schedules
 from stages.benchmarks.rounds import medians, own_process

@@ -21,15 +21,15 @@ from pathlib import Path
 import tvm
 from tvm.s_tir import meta_schedule as ms
 
-from colt_pipeline.config import Config
+from colt_pipeline.config.compose import composed
+from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.evaluation.connect import local
-from colt_pipeline.evaluation.lock import device_lock
-from colt_pipeline.evaluation.timing import spread
-from colt_pipeline.events import Measured, Planted, Stepped, event_from_json
+from colt_pipeline.measurement.backend import local
+from colt_pipeline.measurement.lock import device_lock
+from colt_pipeline.measurement.timing import spread
+from colt_pipeline.runs.events import Measured, Planted, Stepped, event_from_json
 from colt_pipeline.runs.jsonl import read_lines
 from colt_pipeline.space import Space
-from colt_pipeline.sweep import composed
 from colt_pipeline.workloads import Workload, build
 from stages.benchmarks import Options, Row
 

@@ -16,7 +16,7 @@ import numpy as np
 import tvm
 from numpy.typing import NDArray
 
-from colt_pipeline.config import MeasureConfig
+from colt_pipeline.config.schema import MeasureConfig
 from stages.benchmarks.rounds import median_secs
 
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")

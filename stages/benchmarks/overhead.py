@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from colt_pipeline.assemble import assemble
-from colt_pipeline.config import Config
-from colt_pipeline.events import Measured, Stepped
+from colt_pipeline.config.compose import composed
+from colt_pipeline.config.schema import Config
+from colt_pipeline.runs.events import Measured, Stepped
 from colt_pipeline.search.loop import search
-from colt_pipeline.sweep import composed
 from stages.benchmarks import Options, Row
 
 

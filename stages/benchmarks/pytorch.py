@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from colt_pipeline.config import MeasureConfig
+from colt_pipeline.config.compose import composed
+from colt_pipeline.config.schema import MeasureConfig
 from colt_pipeline.errors import ConfigError, DeviceError
-from colt_pipeline.sweep import composed
 from colt_pipeline.workloads import Workload, build
 from stages.benchmarks import Options, Row
 from stages.benchmarks.recorded import best_schedules

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import tvm
 
+from colt_pipeline.config.compose import composed
 from colt_pipeline.errors import ConfigError, DeviceError
-from colt_pipeline.evaluation.connect import Backend, local
-from colt_pipeline.evaluation.measure import Measurer
-from colt_pipeline.noise import best_trace
+from colt_pipeline.measurement.backend import Backend, local
+from colt_pipeline.measurement.measurer import Measurer
 from colt_pipeline.space import Space
-from colt_pipeline.sweep import composed
+from colt_pipeline.tools.noise import best_trace
 from colt_pipeline.workloads import WORKLOADS, Workload, build
 from stages.benchmarks import Options
 

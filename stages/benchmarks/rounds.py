@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
 
-from colt_pipeline.config import MeasureConfig
-from colt_pipeline.evaluation.lock import device_lock
-from colt_pipeline.evaluation.timing import time_kernel
+from colt_pipeline.config.schema import MeasureConfig
+from colt_pipeline.measurement.lock import device_lock
+from colt_pipeline.measurement.timing import time_kernel
 
 
 def medians(subjects: Mapping[str, Callable[[], float]], rounds: int, lock: str) -> dict[str, float]:

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from colt_pipeline.assemble import Job, assemble
-from colt_pipeline.config import Config
+from colt_pipeline.config.compose import composed
+from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import BudgetError, ColtError, ConfigError
-from colt_pipeline.evaluation.devices import usable_cores
-from colt_pipeline.evaluation.measure import Measurer
+from colt_pipeline.measurement.devices import usable_cores
+from colt_pipeline.measurement.measurer import Measurer
 from colt_pipeline.records import LIMIT
 from colt_pipeline.runs.rundir import RunDir
-from colt_pipeline.sweep import composed
 from colt_pipeline.tune import batches, mark, write_outputs
 from colt_pipeline.workloads import Workload
 from stages.benchmarks import Options, Row

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from colt_pipeline.events import Event
 from colt_pipeline.records import canonical_json
+from colt_pipeline.runs.events import Event
 
 WriteRun = Callable[..., Path]
 WriteNoise = Callable[..., Path]

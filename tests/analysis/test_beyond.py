@@ -6,16 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from colt_pipeline.analysis.aggregate import aggregate
-from colt_pipeline.analysis.course import coin_rate, course_data, course_plot, wilson
-from colt_pipeline.analysis.findings import course_findings
+from colt_pipeline.analysis.figures.course_alterations import coin_rate, course_data, course_plot, wilson
+from colt_pipeline.analysis.figures.pareto import CALLS, ESTIMATED, on_front, pareto_data, pareto_plot
+from colt_pipeline.analysis.figures.ranks import ALL, rank_data, rank_plot
+from colt_pipeline.analysis.figures.shares import share_data, share_plot
+from colt_pipeline.analysis.figures.times import LLM, RUNS, recorded_times, time_data, time_plot
 from colt_pipeline.analysis.journals import ALTERATIONS
-from colt_pipeline.analysis.pareto import CALLS, ESTIMATED, on_front, pareto_data, pareto_plot
-from colt_pipeline.analysis.ranks import ALL, rank_data, rank_plot
-from colt_pipeline.analysis.shares import share_data, share_plot
-from colt_pipeline.analysis.times import LLM, RUNS, recorded_times, time_data, time_plot
+from colt_pipeline.analysis.report.findings import course_findings
+from colt_pipeline.analysis.tidy import aggregate
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.events import Call, Child, Measured, Sample, Stepped
+from colt_pipeline.runs.events import Call, Child, Measured, Sample, Stepped
 
 TWO = {"gpt-5.2": (1, 0), "gpt-5-mini": (3, 0)}
 PRICE = "  prices: {input: 1.0, output: 10.0, date: '2026-01', source: by hand}\n"

@@ -5,8 +5,8 @@ import math
 import pandas as pd
 import pytest
 
-from colt_pipeline.analysis.aggregate import aggregate
-from colt_pipeline.analysis.comparisons import comparisons, verdict
+from colt_pipeline.analysis.tables.comparisons import comparisons, verdict
+from colt_pipeline.analysis.tidy import aggregate
 from stages import aggregate as aggregate_stage
 from stages import tables as tables_stage
 

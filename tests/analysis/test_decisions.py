@@ -6,7 +6,7 @@ from typing import Any
 
 from toy_run import tiled_trace
 
-from colt_pipeline.analysis.decisions import Change, changes, decisions
+from colt_pipeline.analysis.tree.decisions import Change, changes, decisions
 from colt_pipeline.records import canonical_json
 
 # As TVM writes them; the second schedule has a partial reduction more, so its variables and positions are others.

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from colt_pipeline.analysis.end_to_end import model_caption, model_table, read_models, task_table
+from colt_pipeline.analysis.tables.end_to_end import model_caption, model_table, read_models, task_table
 from colt_pipeline.errors import ConfigError
 from stages import end_to_end
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from colt_pipeline.analysis.aggregate import aggregate
-from colt_pipeline.analysis.drawing import STYLES, line_styles
-from colt_pipeline.analysis.figures import speedup_curves_data, speedup_curves_plot
+from colt_pipeline.analysis.figures.curves import speedup_curves_data, speedup_curves_plot
+from colt_pipeline.analysis.figures.drawing import STYLES, line_styles
+from colt_pipeline.analysis.tidy import aggregate
 from stages import aggregate as aggregate_stage
 from stages import figures as figures_stage
 

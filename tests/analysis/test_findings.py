@@ -2,9 +2,9 @@
 
 import pytest
 
-from colt_pipeline.analysis.aggregate import aggregate
-from colt_pipeline.analysis.findings import limits, model_set_findings, search_findings
-from colt_pipeline.analysis.report import Section, shared_limits
+from colt_pipeline.analysis.report.findings import limits, model_set_findings, search_findings
+from colt_pipeline.analysis.report.page import Section, shared_limits
+from colt_pipeline.analysis.tidy import aggregate
 from colt_pipeline.errors import ConfigError
 
 TWO = {"gpt-5.2": (1, 0), "gpt-5-mini": (3, 0)}

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from colt_pipeline.analysis.aggregate import aggregate, read_tidy, write_tidy
 from colt_pipeline.analysis.noise import (
     MIN_MEASUREMENTS,
     NOISE_COLUMNS,
@@ -16,6 +15,7 @@ from colt_pipeline.analysis.noise import (
     noise_statistics,
     read_noise,
 )
+from colt_pipeline.analysis.tidy import aggregate, read_tidy, write_tidy
 from colt_pipeline.errors import ConfigError, JournalError
 
 TWICE = (1.0, 2.0) * 10

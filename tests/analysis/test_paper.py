@@ -3,9 +3,16 @@
 import pytest
 from support import ROOT
 
-from colt_pipeline.analysis.aggregate import aggregate
 from colt_pipeline.analysis.labels import PAPER_WORKLOADS
-from colt_pipeline.analysis.paper import SOURCE, TABLES, paper_comparison, paper_layout, paper_speedups, paper_table
+from colt_pipeline.analysis.tables.paper import (
+    SOURCE,
+    TABLES,
+    paper_comparison,
+    paper_layout,
+    paper_speedups,
+    paper_table,
+)
+from colt_pipeline.analysis.tidy import aggregate
 from colt_pipeline.errors import ConfigError
 
 TWO = {"gpt-5.2": (10, 4), "gpt-5-mini": (30, 0)}

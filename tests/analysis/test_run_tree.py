@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from toy_run import STARTED, events_by_hand, events_of_search, write_run
 
-from colt_pipeline.analysis.decisions import Change
-from colt_pipeline.analysis.tree import best_path, improvements, model_rows, read_run, tree_nodes
-from colt_pipeline.analysis.tree_facts import run_facts
-from colt_pipeline.analysis.tree_view import tree_html
+from colt_pipeline.analysis.tree.decisions import Change
+from colt_pipeline.analysis.tree.page import tree_html
+from colt_pipeline.analysis.tree.run import best_path, improvements, model_rows, read_run, tree_nodes
+from colt_pipeline.analysis.tree.words import run_facts
 from colt_pipeline.errors import JournalError, RunDirError
-from colt_pipeline.events import Measured, Sample, Stepped
+from colt_pipeline.runs.events import Measured, Sample, Stepped
 from colt_pipeline.runs.journal import Journal
 
 

@@ -6,10 +6,10 @@ import re
 import numpy as np
 import pytest
 
-from colt_pipeline.analysis.aggregate import aggregate
-from colt_pipeline.analysis.needed import Bound, geometric_mean, median, samples_to_reach
-from colt_pipeline.analysis.search_figure import search_curves_data, search_curves_plot
+from colt_pipeline.analysis.figures.search_curves import search_curves_data, search_curves_plot
 from colt_pipeline.analysis.searches import search_caption, search_ratios, search_speedups, searches
+from colt_pipeline.analysis.tables.samples_needed import Bound, geometric_mean, median, samples_to_reach
+from colt_pipeline.analysis.tidy import aggregate
 from colt_pipeline.errors import ConfigError
 from stages import aggregate as aggregate_stage
 from stages import figures as figures_stage

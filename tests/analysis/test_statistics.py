@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from colt_pipeline.analysis.aggregate import aggregate
 from colt_pipeline.analysis.bootstrap import interquartile_mean, stratified_interquartile_mean, stratified_mean
 from colt_pipeline.analysis.searches import wins
-from colt_pipeline.analysis.statistics import (
+from colt_pipeline.analysis.tables.statistics import (
     AREA,
     EFFICIENCY,
     IMPROVEMENT,
@@ -20,6 +19,7 @@ from colt_pipeline.analysis.statistics import (
     area_under_curve,
     statistics,
 )
+from colt_pipeline.analysis.tidy import aggregate
 
 TWO = {"gpt-5.2": (1, 0), "gpt-5-mini": (3, 0)}
 

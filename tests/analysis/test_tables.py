@@ -5,14 +5,14 @@ import math
 import pandas as pd
 import pytest
 
-from colt_pipeline.analysis.aggregate import aggregate
-from colt_pipeline.analysis.tables import (
+from colt_pipeline.analysis.tables.invocation import (
     best_latencies,
     call_counts,
     invocation_rates,
     speedups,
     write_table,
 )
+from colt_pipeline.analysis.tidy import aggregate
 from stages import aggregate as aggregate_stage
 from stages import tables as tables_stage
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_run import STARTED, events_by_hand, events_of_search, write_run
 
-from colt_pipeline.analysis.tree import TreeNode, read_run
-from colt_pipeline.analysis.tree_view import layout, tree_html, tree_json, write_tree
+from colt_pipeline.analysis.tree.page import layout, tree_html, tree_json, write_tree
+from colt_pipeline.analysis.tree.run import TreeNode, read_run
 from colt_pipeline.errors import RunDirError
 
 HOSTILE = ("</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>", "\"' onload='alert(1)", "{{ 7 * 7 }}")

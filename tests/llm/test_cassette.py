@@ -11,9 +11,9 @@ import pytest
 from toy import LARGE, SMALL
 
 from colt_pipeline.errors import JournalError, LLMError, RecordingError, ReplayMissError
+from colt_pipeline.llm.audit import read_intact, write
 from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.llm.client import Client, Question
-from colt_pipeline.llm.recordings import read_intact, write
 from colt_pipeline.records import Message, ModelSpec, Reply
 from colt_pipeline.runs.jsonl import read_lines
 from colt_pipeline.runs.stopwatch import Stopwatch

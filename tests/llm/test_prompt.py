@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from jinja2 import UndefinedError
 
-from colt_pipeline.checks import PROMPT_CODES, PROMPT_ORDERS
+from colt_pipeline.config.checks import PROMPT_CODES, PROMPT_ORDERS
 from colt_pipeline.llm import prompt
 from colt_pipeline.records import ModelView, ProgramView, PromptContext, Site, digest
 

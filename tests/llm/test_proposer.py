@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from test_prompt import WITH_SITES as CONTEXT
 
-from colt_pipeline.config import PromptConfig
+from colt_pipeline.config.schema import PromptConfig
 from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.llm.client import Question
 from colt_pipeline.llm.prompt import render

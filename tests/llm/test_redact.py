@@ -14,7 +14,7 @@ from support import ROOT
 from test_prompt import CONTEXT, WITH_SITES
 from toy import SMALL
 
-from colt_pipeline.config import PromptConfig
+from colt_pipeline.config.schema import PromptConfig
 from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.llm.client import Question
 from colt_pipeline.llm.prompt import render

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from colt_pipeline.errors import JournalError
-from colt_pipeline.events import Finished, Measured, Planted, Started, Stepped
+from colt_pipeline.runs.events import Finished, Measured, Planted, Started, Stepped
 from colt_pipeline.runs.journal import Journal
 
 DATA = Path(__file__).parent.parent / "data"

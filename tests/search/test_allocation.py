@@ -7,7 +7,7 @@ import math
 import pytest
 from toy import LARGE, SMALL, call, settings
 
-from colt_pipeline.events import Finished, Measured, Sample, Started, Stepped
+from colt_pipeline.runs.events import Finished, Measured, Sample, Started, Stepped
 from colt_pipeline.search.allocation import Share, next_task, promise
 from colt_pipeline.search.state import State
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from toy import ToyCostModel, ToyEvaluator, ToyProgram, child, events_of, play, world
 
-from colt_pipeline.events import Measured, Planted, Sample, Stepped
+from colt_pipeline.runs.events import Measured, Planted, Sample, Stepped
 from colt_pipeline.search.batch import choose_batch
 from colt_pipeline.search.state import State
 from colt_pipeline.search.world import World

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from toy import ToyBreeder, ToyEvaluator, ToyProgram, ToyProposer, play, world
 
-from colt_pipeline.checks import SEARCH_CHOICES
-from colt_pipeline.events import Bred, Measured
+from colt_pipeline.config.checks import SEARCH_CHOICES
+from colt_pipeline.runs.events import Bred, Measured
 from colt_pipeline.runs.journal import Journal
 from colt_pipeline.search import outcome
-from colt_pipeline.search.course import COURSE_RULES
+from colt_pipeline.search.course_alteration import COURSE_RULES
 from colt_pipeline.search.loop import STRATEGIES
 from colt_pipeline.search.routing import ROUTERS
 from colt_pipeline.search.world import World

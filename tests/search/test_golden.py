@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from toy import COLT, LARGE, SMALL, events_of, falling, play, world
 
-from colt_pipeline.events import Stepped
 from colt_pipeline.records import ModelSpec, canonical_json
+from colt_pipeline.runs.events import Stepped
 
 DATA = Path(__file__).parent.parent / "data"
 MIDDLE = ModelSpec("middle", "embedded", "middle", 32.0, False)

@@ -16,9 +16,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from toy import COLT, LARGE, SMALL, ToyEvaluator, ToyProgram, ToyProposer, ToySpace, events_of, falling, play, world
 
-from colt_pipeline.events import Child, Measured, Planted, Stepped
 from colt_pipeline.records import Edit, ModelSpec, PromptContext, Proposal, Rejection
-from colt_pipeline.search.course import COURSE_RULES
+from colt_pipeline.runs.events import Child, Measured, Planted, Stepped
+from colt_pipeline.search.course_alteration import COURSE_RULES
 from colt_pipeline.search.expand import plant
 from colt_pipeline.search.routing import ROUTERS
 from colt_pipeline.search.state import State

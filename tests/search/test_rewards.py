@@ -9,7 +9,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from toy import LARGE, SMALL, ToyProgram, child, play, settings, world
 
-from colt_pipeline.events import Measured, Planted, Sample, Stepped
+from colt_pipeline.runs.events import Measured, Planted, Sample, Stepped
 from colt_pipeline.search.loop import tree_policy
 from colt_pipeline.search.state import State
 

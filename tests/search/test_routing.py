@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from toy import LARGE, SMALL, call, child, settings
 
-from colt_pipeline.events import Planted, Stepped
 from colt_pipeline.records import ModelSpec
+from colt_pipeline.runs.events import Planted, Stepped
 from colt_pipeline.search.routing import ROUTERS
 from colt_pipeline.search.state import State
 

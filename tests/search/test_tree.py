@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from colt_pipeline.events import Child
+from colt_pipeline.runs.events import Child
 from colt_pipeline.search.tree import ROOT, Node, Tree
 
 

@@ -12,7 +12,7 @@ import tvm
 from test_program import SHAPES
 
 from colt_pipeline.errors import SpaceError
-from colt_pipeline.evaluation.devices import cuda_target
+from colt_pipeline.measurement.devices import cuda_target
 from colt_pipeline.records import Edit, Rejection
 from colt_pipeline.space import Space
 from colt_pipeline.space.generate import generate

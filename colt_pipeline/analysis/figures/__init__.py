@@ -1,0 +1,1 @@
+"""The figures: numbers first (``*_data``), then the drawing (``*_plot``)."""

@@ -1,0 +1,117 @@
+"""The paper's figures 2 to 4: speedup over the unoptimized program against measured samples, one panel per workload.
+
+The numbers are computed apart from the drawing. Files are byte-identical whenever the numbers are.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from colt_pipeline.analysis.bootstrap import stratified_mean
+from colt_pipeline.analysis.figures.drawing import (
+    COLUMNS,
+    PANEL_HEIGHT,
+    WIDTH,
+    draw_caption,
+    draw_legend,
+    draw_panel,
+    line_styles,
+    save,
+    seeds_title,
+)
+from colt_pipeline.analysis.labels import (
+    CONFIGURATION,
+    WORKLOAD_TITLES,
+    configurations,
+    display_order,
+    workload_title,
+)
+from colt_pipeline.analysis.noise import comparison_floor
+from colt_pipeline.analysis.tidy import Tidy
+
+_TITLE_LINE = 36  # characters of a title that fit over one panel
+_NOISE_CAPTION = "; noise: 95 % of pairs of measurements of one program differ by less"
+
+
+def speedup_curves_data(tidy: Tidy) -> pd.DataFrame:
+    """Best speedup so far, over seeds.
+
+    Returns:
+        Columns workload, configuration (its label), family, sample, speedup (mean over seeds), low, high (its 95 %
+        interval by a bootstrap over seeds; missing with one seed), seeds, noise_floor (of the workload, see
+        `comparison_floor`). Samples at which not every seed has a valid program, or after one has stopped, are left
+        out: a mean over fewer seeds would make the curve jump.
+    """
+    labels = configurations(tidy)
+    names = ["workload", "label", "family"]
+    curves = labels.merge(tidy.curves, on=CONFIGURATION).pivot(
+        index=[*names, "seed"], columns="sample", values="speedup"
+    )
+    parts = []
+    for key, own in curves.groupby(names, sort=False):
+        numbers = dict(zip(("speedup", "low", "high"), stratified_mean([own.to_numpy()]), strict=True))
+        facts = dict(zip(("workload", "configuration", "family"), key, strict=True))
+        parts.append(pd.DataFrame(facts | {"sample": own.columns} | numbers | {"seeds": len(own)}))
+    data = pd.concat(parts).dropna(subset="speedup")
+    floors = {name: comparison_floor(own, tidy.noise) for name, own in tidy.runs.groupby("workload")}
+    data["noise_floor"] = data["workload"].map(floors).astype("float64")
+    ranks = {name: rank for rank, name in enumerate(display_order(data["workload"], WORKLOAD_TITLES))}
+    ranks |= {name: rank for rank, name in enumerate(labels["label"])}
+    return data.sort_values(
+        ["workload", "configuration", "sample"],
+        key=lambda column: column if column.name == "sample" else column.map(ranks),
+        ignore_index=True,
+    )
+
+
+def speedup_curves_plot(data: pd.DataFrame, caption: str, path_stem: Path) -> None:
+    """Draw what `speedup_curves_data` returned.
+
+    Args:
+        data: One line per configuration, one panel per workload; with several seeds a band from low to high.
+        caption: Backend, measurement and search; drawn above the panels.
+        path_stem: Written are this path with .png, .svg and .csv (the numbers) appended.
+    """
+    save(_draw, data, caption, path_stem)
+
+
+def _draw(data: pd.DataFrame, caption: str) -> Figure:
+    workloads = list(data["workload"].unique())
+    columns = min(COLUMNS, max(len(workloads), 1))
+    rows = -(-len(workloads) // columns) or 1
+    figure = Figure(figsize=(WIDTH, PANEL_HEIGHT * rows + 0.8), layout="constrained")
+    if any(map(_is_noise, data["noise_floor"])):
+        caption += _NOISE_CAPTION
+    draw_caption(figure, caption)
+    axes: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flatten())
+    styles = line_styles(data)
+    for panel, workload in zip(axes, workloads, strict=False):
+        own = data[data["workload"] == workload]
+        draw_panel(panel, own, styles, ("low", "high"))
+        panel.set_title(_panel_title(workload, own["noise_floor"].iloc[0]))
+    for panel in axes[len(workloads) :]:
+        panel.set_axis_off()
+    for panel in axes[: len(workloads) : columns]:
+        panel.set_ylabel("Speedup over\nunoptimized program")
+    for panel in axes[max(len(workloads) - columns, 0) : len(workloads)]:
+        panel.set_xlabel("Measured samples")
+    title = seeds_title(data, "mean")
+    draw_legend(figure, axes[len(workloads) :], axes[: len(workloads)], title)
+    return figure
+
+
+def _panel_title(workload: str, floor: float) -> str:
+    title = workload_title(workload)
+    if not _is_noise(floor):
+        return title
+    noise = f"(noise ×{floor:.2f})"
+    return (" " if len(title) + len(noise) < _TITLE_LINE else "\n").join((title, noise))
+
+
+def _is_noise(floor: float) -> bool:
+    """Not for an unknown floor (NaN), nor for that of estimates (1), which have no noise."""
+    return floor > 1

@@ -1,0 +1,106 @@
+"""Which model is called when: the share of calls over the samples of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from colt_pipeline.analysis.figures.drawing import COLUMNS, PANEL_HEIGHT, WIDTH, draw_caption, draw_legend, save
+from colt_pipeline.analysis.journals import ALTERATIONS
+from colt_pipeline.analysis.labels import model_label
+from colt_pipeline.analysis.searches import comparable, searches
+from colt_pipeline.analysis.tidy import IDS, Tidy
+
+_COLUMNS = ("configuration", "sample", "until", "model", "calls", "percent")
+
+MODEL_STYLES = {
+    "gpt-5.2": ("#0173b2", ""),
+    "llama-3.3-70b-instruct": ("#0173b2", ".."),
+    "deepseek-r1-distill-qwen-32b": ("#de8f05", "//"),
+    "devstral-small-2505": ("#029e73", "\\\\"),
+    "gpt-5-mini": ("#cc78bc", "xx"),
+    "qwen3-14b": ("#ca9161", "--"),
+    "llama-3.1-8b-instruct": ("#fbafe4", "||"),
+    "qwen3-8b": ("#ece133", ".."),
+    "deepseek-r1-distill-qwen-7b": ("#56b4e9", "++"),
+    ALTERATIONS: ("#404040", ""),
+}
+"""Model -> colour-blind safe colour and hatch, the same in all figures."""
+_OTHER = ("#bbbbbb", "oo")
+
+
+def share_data(tidy: Tidy) -> pd.DataFrame:
+    """Who was called between two measured batches; pooled over workloads and seeds.
+
+    Returns:
+        Columns configuration, sample and until (measured samples when the calls began and ended), model (its shown
+        name, the largest first, last ALTERATIONS), calls, percent (of the calls of the configuration in that span).
+        Configurations of a single model are left out.
+    """
+    parts = [_of_part(part, ending) for part, ending in comparable(tidy)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _of_part(part: Tidy, ending: str) -> pd.DataFrame:
+    data = searches(part)
+    members = data.members(ending)
+    turns = members.merge(part.turns, on=list(IDS))
+    last = int(part.runs["samples"].max())
+    found = [pd.DataFrame(columns=list(_COLUMNS))]
+    for name in members["configuration"].unique():
+        own = turns[turns["configuration"] == name]
+        models = members[members["configuration"] == name].merge(part.calls, on=list(IDS))
+        models = models.sort_values(["parameters_b", "model"], ascending=[False, True]).drop_duplicates("model")
+        if len(models) < 2 or own.empty:
+            continue
+        order = {row["model"]: model_label(row["model"], row["backend"]) for row in models.to_dict("records")}
+        counts = own.reindex(columns=["sample", *order, ALTERATIONS], fill_value=0)
+        calls = counts.groupby("sample").sum().rename(columns=order)
+        spans = dict(zip(calls.index, [*calls.index[1:], last], strict=True))
+        long = calls.stack().rename("calls").rename_axis(["sample", "model"]).reset_index()
+        total = long.groupby("sample")["calls"].transform("sum")
+        long = long.assign(configuration=name, until=long["sample"].map(spans), percent=100 * long["calls"] / total)
+        found.append(long[long["until"] > long["sample"]][list(_COLUMNS)])
+    return pd.concat(found[1:] or found)
+
+
+def share_plot(data: pd.DataFrame, caption: str, path_stem: Path) -> None:
+    """Draw what `share_data` returned, stacked, a panel per configuration; see `drawing.save`."""
+    save(_draw, data, caption, path_stem)
+
+
+def _draw(data: pd.DataFrame, caption: str) -> Figure:
+    names = list(data["configuration"].unique())
+    columns = min(COLUMNS, len(names))
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(WIDTH, PANEL_HEIGHT * rows + 0.8), layout="constrained")
+    draw_caption(figure, caption)
+    panels: list[Axes] = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flatten())
+    for panel, name in zip(panels, names, strict=False):
+        _stack(panel, data[data["configuration"] == name])
+        panel.set_title(name)
+        panel.set_xlabel("Measured samples")
+    for panel in panels[len(names) :]:
+        panel.set_axis_off()
+    for panel in panels[: len(names) : columns]:
+        panel.set_ylabel("Percent of calls")
+    draw_legend(figure, panels[len(names) :], panels[: len(names)], None)
+    return figure
+
+
+def _stack(panel: Axes, data: pd.DataFrame) -> None:
+    spans = data.drop_duplicates("sample")
+    edges = [*spans["sample"], spans["until"].iloc[-1]]
+    below = [0.0] * len(edges)
+    for model, own in data.groupby("model", sort=False):
+        top = [low + percent for low, percent in zip(below, [*own["percent"], own["percent"].iloc[-1]], strict=True)]
+        colour, hatch = MODEL_STYLES.get(str(model).partition(" (")[0], _OTHER)
+        look: dict[str, Any] = {"facecolor": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0.3}
+        panel.fill_between(edges, below, top, step="post", label=str(model), **look)
+        below = top
+    panel.set_xlim(edges[0], edges[-1])
+    panel.set_ylim(0, 100)

@@ -1,0 +1,1 @@
+"""The tables, ours and the paper's beside them."""

@@ -1,0 +1,141 @@
+"""A whole model tuned with several model sets: table 2 of the paper with ours beside, and the kernels of the model.
+
+Sample efficiency: speedup / samples; its gain is over the single small model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from colt_pipeline.analysis.labels import MODEL_SETS, backend_label, display_order, model_label, one_or_mixed
+from colt_pipeline.analysis.tables.paper import SOURCE, paper_table
+from colt_pipeline.errors import ConfigError
+
+FILE = "model.json"
+"""What `colt_pipeline.tune_model` writes last."""
+
+Models = Sequence[dict[str, Any]]
+
+
+def read_models(runs_dir: Path) -> list[dict[str, Any]]:
+    """The finished runs of whole models below `runs_dir`, the small model first.
+
+    Raises:
+        ConfigError: there is none, one is not readable, or two have one model set, largest model, search and seed.
+    """
+    models: dict[tuple[str, ...], dict[str, Any]] = {}
+    for path in sorted(runs_dir.rglob(FILE)):
+        try:
+            model = json.loads(path.read_text(encoding="utf-8"))
+            key = tuple(str(model[name]) for name in ("model", "search", "model_set", "largest", "seed"))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{path} is not the summary of a whole model ({error}); run tune_model again") from error
+        if key in models:
+            raise ConfigError(f"{runs_dir} holds two runs of {', '.join(key)}; give their experiments separately")
+        models[key] = model
+    if not models:
+        raise ConfigError(f"{runs_dir} holds no finished run of a whole model (one with a {FILE})")
+    order = display_order((model["model_set"] for model in models.values()), MODEL_SETS)
+    return sorted(models.values(), key=lambda model: order.index(model["model_set"]))
+
+
+def model_table(models: Models) -> pd.DataFrame:
+    """Table 2: one row per configuration.
+
+    Returns:
+        configuration, samples, unoptimized s, tuned s (whole model), how of both, speedup, sample efficiency, gain,
+        and the paper's samples, speedup and gain of the same model set and largest model. The gain is missing without a
+        run of the small model.
+    """
+    efficiency = {model["model_set"]: model["speedup"] / model["samples"] for model in models}
+    rows = []
+    for model in models:
+        own = efficiency[model["model_set"]]
+        rows.append(
+            {
+                "configuration": label(model),
+                "samples": model["samples"],
+                "unoptimized s": model["unoptimized_secs"],
+                "unoptimized how": model["unoptimized_how"],
+                "tuned s": model["tuned_secs"],
+                "tuned how": model["tuned_how"],
+                "speedup": model["speedup"],
+                "sample efficiency": own,
+                "gain": own / efficiency["small"] if "small" in efficiency else None,
+            }
+        )
+    paper = paper_table(2).set_index(["largest", "model_set"])
+    beside = pd.DataFrame([(m["largest"], m["model_set"]) for m in models], columns=["largest", "model_set"])
+    theirs = beside.join(paper, on=["largest", "model_set"])[["samples", "speedup", "sample_efficiency_gain"]]
+    theirs = theirs.set_axis(["paper: samples", "paper: speedup", "paper: gain"], axis="columns")
+    theirs["paper: samples"] = theirs["paper: samples"].astype("Int64")
+    return pd.concat([pd.DataFrame(rows).astype({"gain": "float64"}), theirs], axis="columns")
+
+
+def task_table(models: Models) -> pd.DataFrame:
+    """One row per configuration and kernel.
+
+    Returns:
+        configuration, kernel (TVM's name), shapes, calls, GFLOP (of one call), samples (0: untuned, counted as it is),
+        unoptimized ms, tuned ms (of one call), share percent (of the sum over kernels, tuned).
+    """
+    rows = [
+        {
+            "configuration": label(model),
+            "kernel": task["task"],
+            "shapes": task["shape"],
+            "calls": task["weight"],
+            "GFLOP": task["flop"] / 1e9,
+            "samples": task["samples"],
+            "unoptimized ms": 1e3 * task["unoptimized_secs"],
+            "tuned ms": 1e3 * task["best_secs"],
+            "share percent": 100 * task["weight"] * task["best_secs"] / model["tuned_sum_secs"],
+        }
+        for model in models
+        for task in model["tasks"]
+    ]
+    return pd.DataFrame(rows)
+
+
+def label(model: dict[str, Any]) -> str:
+    """A configuration as readers see it; one that a stand-in played is called so."""
+    if len(model["models"]) == 1:
+        return model_label(model["models"][0], model["llm_backend"])
+    return f"COLT ({len(model['models'])} models)"
+
+
+def model_caption(models: Models) -> str:
+    """Where the numbers come from."""
+    parts = [
+        one_or_mixed("LLM backends", (backend_label(model["llm_backend"]) for model in models)),
+        one_or_mixed("measurements", (f"{model['measurement']} latency" for model in models)),
+        one_or_mixed("searches", (f"search={model['search']}" for model in models)),
+        one_or_mixed("seeds", (f"seed {model['seed']}" for model in models)),
+        one_or_mixed("models", (_sizes(model) for model in models)),
+        one_or_mixed("devices", (f"device {model['device']}" for model in models)),
+    ]
+    return ", ".join(parts)
+
+
+def _sizes(model: dict[str, Any]) -> str:
+    shape = model["shape"]
+    return f"{model['model']} with {shape['layers']} layers that share random weights, {shape['tokens']} tokens"
+
+
+TABLES = {
+    "table_2": (
+        model_table,
+        "Whole model: latency of the unoptimized and the tuned model, sample efficiency (speedup / samples) and its "
+        f"gain over the single small model; beside them table 2 of {SOURCE} (other machine, other LLMs)",
+    ),
+    "kernels": (
+        task_table,
+        "Kernels of the model: latency of one call, and share of the sum over kernels of calls x tuned latency",
+    ),
+}
+"""File name -> (function, what its numbers are)."""

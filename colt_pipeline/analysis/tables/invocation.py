@@ -1,0 +1,179 @@
+"""The paper's tables from tidy frames, and their CSV, Markdown and LaTeX files.
+
+Invocation rate: a model's regular calls / all regular calls.
+Course alteration rate: course alterations / regular calls of the small models (all but the largest of the set).
+Largest (total): (its regular calls + course alterations) / (all regular calls + course alterations).
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+
+from colt_pipeline.analysis.labels import (
+    CONFIGURATION,
+    WORKLOAD_TITLES,
+    configurations,
+    display_order,
+    model_label,
+    workload_title,
+)
+from colt_pipeline.analysis.tidy import Tidy, write_csv
+
+_LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%_#${}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
+
+
+def invocation_rates(tidy: Tidy) -> pd.DataFrame:
+    """Table 1: who was called how often, in percent, pooled over workloads and seeds.
+
+    Returns:
+        Column `model` (the models, then "Course alteration rate", then the totals of the largest models), and one
+        column per model set with more than one model. A model outside a set has no value there.
+    """
+    calls = _labelled_calls(tidy)
+    calls = calls[calls["models"] > 1]
+    models = _models(calls)
+    totals = [f"{name} (total)" for name in models if name in set(calls.loc[calls["is_largest"], "name"])]
+    table = pd.DataFrame(index=pd.Index([*models, "Course alteration rate", *totals], name="model"))
+    for label, own in calls.groupby("short_label", sort=False):
+        by_model = own.groupby("name")["regular_calls"].sum()
+        regular, altered = int(own["regular_calls"].sum()), int(own["course_alterations"].sum())
+        of_small = int(own.loc[~own["is_largest"], "regular_calls"].sum())
+        rates = {str(name): _percent(count, regular) for name, count in by_model.items()}
+        rates["Course alteration rate"] = _percent(altered, of_small)
+        for largest in own.loc[own["is_largest"], "name"].unique():
+            rates[f"{largest} (total)"] = _percent(by_model[largest] + altered, regular + altered)
+        table[label] = pd.Series(rates)
+    return table.reset_index()
+
+
+def call_counts(tidy: Tidy) -> pd.DataFrame:
+    """Table 3: LLM calls per workload and model set, summed over seeds.
+
+    Returns:
+        Columns workload, model set, one per model (regular calls; empty outside its set), course alterations.
+    """
+    calls = _labelled_calls(tidy)
+    rows = []
+    for workload in _workloads(tidy):
+        own_workload = calls[calls["workload"] == workload]
+        for label, own in own_workload.groupby("label", sort=False):
+            rows.append(
+                {"workload": workload_title(workload), "model set": label}
+                | own.groupby("name")["regular_calls"].sum().to_dict()
+                | {"course alterations": own["course_alterations"].sum()}
+            )
+    counts = [*_models(calls), "course alterations"]
+    return pd.DataFrame(rows, columns=["workload", "model set", *counts]).astype(dict.fromkeys(counts, "Int64"))
+
+
+def speedups(tidy: Tidy) -> pd.DataFrame:
+    """Final speedup over the unoptimized program (mean over seeds), and the geometric mean over workloads.
+
+    Returns:
+        Column `workload` and one column per configuration. A cell is empty when a run is missing or found nothing
+        valid, and so is the geometric mean below it: one over fewer workloads could not be compared with the others.
+    """
+    table = _per_workload(tidy, "speedup")
+    means = {
+        label: math.exp(values.map(math.log).mean()) if values.notna().all() else math.nan
+        for label, values in table.items()
+    }
+    return _titled(pd.concat([table, pd.DataFrame([means], index=["Geometric mean"])]))
+
+
+def best_latencies(tidy: Tidy) -> pd.DataFrame:
+    """Latency of the unoptimized program and the best one found, in milliseconds (mean over seeds).
+
+    Returns:
+        Columns workload, unoptimized (one per target if there are several), and one per configuration.
+    """
+    best = _per_workload(tidy, "best_secs")
+    before = tidy.runs.pivot_table(index="workload", columns="target", values="baseline_secs").reindex(best.index)
+    names = [f"unoptimized, target={target}" for target in before] if len(before.columns) > 1 else ["unoptimized"]
+    return _titled(1e3 * pd.concat([before.set_axis(names, axis="columns"), best], axis="columns"))
+
+
+def write_table(frame: pd.DataFrame, caption: str, directory: Path, name: str) -> None:
+    """Write `frame` as `name`.csv, .md (caption first) and .tex (caption in \\caption) to `directory`."""
+    write_csv(frame, directory / f"{name}.csv")
+    header, rows, numeric = shown(frame)
+    for suffix, text in (("md", _markdown(header, rows, numeric)), ("tex", _latex(header, rows, numeric, caption))):
+        opening = f"{caption}\n\n" if suffix == "md" else ""
+        (directory / f"{name}.{suffix}").write_text(opening + text, encoding="utf-8", newline="\n")
+
+
+def shown(frame: pd.DataFrame) -> tuple[list[str], list[list[str]], list[bool]]:
+    """A table as readers see it: header, rows of cells, and which columns are numbers."""
+    header = [str(column) for column in frame.columns]
+    rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
+    return header, rows, [pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]
+
+
+def _markdown(header: list[str], rows: list[list[str]], numeric: list[bool]) -> str:
+    rule = ["---:" if right else ":---" for right in numeric]
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in (header, rule, *rows)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in cells)
+
+
+def _latex(header: list[str], rows: list[list[str]], numeric: list[bool], caption: str) -> str:
+    lines = [" & ".join(cell.translate(_LATEX) for cell in row) + r" \\" for row in (header, *rows)]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{caption.translate(_LATEX)}}}",
+            rf"\begin{{tabular}}{{{''.join('r' if right else 'l' for right in numeric)}}}",
+            *(r"\hline", lines[0], r"\hline", *lines[1:], r"\hline"),
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _cell(value: object) -> str:
+    if pd.isna(value):  # type: ignore[call-overload]
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.2f}" if value == 0 or abs(value) >= 0.1 else f"{value:.3g}"
+    return str(value)
+
+
+def _percent(part: int, whole: int) -> float:
+    return 100 * part / whole if whole else math.nan
+
+
+def _labelled_calls(tidy: Tidy) -> pd.DataFrame:
+    """Calls in display order of their configurations, with `configurations` and the model's shown `name`."""
+    calls = configurations(tidy).merge(tidy.calls, on=CONFIGURATION, how="inner")
+    return calls.assign(name=[model_label(*pair) for pair in zip(calls["model"], calls["backend"], strict=True)])
+
+
+def _models(calls: pd.DataFrame) -> list[str]:
+    """Shown names, the model with the most parameters first."""
+    return list(calls.sort_values(["parameters_b", "name"], ascending=[False, True])["name"].unique())
+
+
+def _workloads(tidy: Tidy) -> list[str]:
+    return display_order(tidy.runs["workload"], WORKLOAD_TITLES)
+
+
+def _per_workload(tidy: Tidy, field: str) -> pd.DataFrame:
+    """Mean of `field` over seeds: workloads x configuration labels, both in display order."""
+    labels = configurations(tidy)
+    cells = labels.merge(tidy.runs, on=CONFIGURATION).groupby(["workload", "label"])[field].mean(skipna=False)
+    return cells.unstack("label").reindex(index=_workloads(tidy), columns=labels["label"])
+
+
+def _titled(table: pd.DataFrame) -> pd.DataFrame:
+    titles = [workload_title(str(workload)) for workload in table.index]
+    table = table.reset_index(drop=True)
+    table.columns.name = None
+    table.insert(0, "workload", titles)
+    return table

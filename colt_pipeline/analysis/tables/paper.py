@@ -1,0 +1,163 @@
+"""The paper's tables as data, and ours beside them.
+
+``reference/tableN.csv`` holds the numbers of table N of COLT, arXiv 2602.01935v1, under this project's names of models
+and workloads, ``reference/figures.csv`` those of its figures that its text names; the first line names the source.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.resources import files
+from typing import Any
+
+import pandas as pd
+
+from colt_pipeline.analysis.labels import CONFIGURATION, PAPER_WORKLOADS, backend_label, configurations, workload_title
+from colt_pipeline.analysis.tables.invocation import call_counts, invocation_rates
+from colt_pipeline.analysis.tidy import Tidy
+from colt_pipeline.errors import ConfigError
+
+SOURCE = "COLT, arXiv 2602.01935v1"
+TABLES = (1, 2, 3, 4, 5)
+"""1: invocation rates; 2: sample efficiency of all of Llama-3-8B; 3 to 5: call counts (CPU, Llama-3.3-70B, GPU)."""
+
+COMPARED = {1: "invocation rates in percent", **dict.fromkeys((3, 4, 5), "calls per 1000 regular ones")}
+"""Table -> what its numbers are; those that runs of single layers are held against."""
+
+RATE, COUNT = "percent", "calls per 1000 regular ones"
+_COUNT_TABLES = (3, 4, 5)
+_PAPER_CALLS = 1000  # regular calls per workload and model set
+_ALTERATIONS = "course alterations"
+_COLUMNS = ("table", "row", "column", "unit", "paper", "ours", "difference", "ours by")
+
+
+def paper_table(number: int) -> pd.DataFrame:
+    """Table `number` of the paper, in long form.
+
+    Returns:
+        1: largest, target, model_set, quantity (a model, "course alteration rate" or the largest's total), percent;
+        2: largest, model_set, samples, speedup, sample_efficiency_gain (over gpt-5-mini alone);
+        3 to 5: largest, target, workload, model_set, quantity (a model, or "course alterations"), calls.
+
+    Raises:
+        ConfigError: There is no such table.
+    """
+    if number not in TABLES:
+        raise ConfigError(f"the paper has no table {number}; choose one of {', '.join(map(str, TABLES))}")
+    return _reference(f"table{number}.csv")
+
+
+def paper_comparison(tidy: Tidy) -> pd.DataFrame:
+    """Tables 1 and 3 to 5 of the paper beside our numbers, for the settings that `tidy` has runs of.
+
+    Ours are pooled over seeds. Table 1 pools the five workloads of the paper, so it is compared only if all of them
+    are there. Numbers of calls are scaled to the paper's 1000 regular calls, for budgets differ.
+
+    Returns:
+        Columns table (its number), row, column (our short label of the model set), unit (RATE or COUNT), paper, ours,
+        difference (ours - paper), ours by (who answered in our runs: the rows are named as in the paper, but a
+        stand-in is not the model whose name it bears).
+    """
+    rows = []
+    for configuration in configurations(tidy).query("models > 1").to_dict("records"):
+        own = _only(tidy, configuration)
+        facts = {"column": configuration["short_label"], "ours by": _backends(own)}
+        unmarked = replace(own, calls=own.calls.assign(backend=""))  # rows are named as in the paper
+        if set(own.runs["workload"]) == set(PAPER_WORKLOADS):
+            rows += [facts | row for row in _rates(unmarked, configuration)]
+        for number in _COUNT_TABLES:
+            rows += [facts | row for row in _counts(unmarked, configuration, number)]
+    table = pd.DataFrame(rows, columns=list(_COLUMNS)).astype({"paper": "float64", "ours": "float64"})
+    table["difference"] = table["ours"] - table["paper"]
+    return table.sort_values("table", kind="stable", ignore_index=True)
+
+
+def paper_layout(tidy: Tidy, number: int) -> pd.DataFrame:
+    """Table `number` of the paper laid out as there, with its values and the differences beside ours.
+
+    Returns:
+        Column `row`, then for each of our configurations that the paper has its short label with "ours",
+        "paper" and "difference"; see `paper_comparison`. Empty if the paper has none of them.
+    """
+    long = paper_comparison(tidy).query(f"table == {number}")
+    if long.empty:
+        return long
+    parts = ("ours", "paper", "difference")
+    labels = list(long["column"].unique())
+    wide = long.pivot(index="row", columns="column", values=list(parts)).reindex(long["row"].unique())
+    wide = wide[[(part, label) for label in labels for part in parts]]
+    wide.columns = pd.Index([f"{label} {part}" for label in labels for part in parts])
+    return wide.reset_index()
+
+
+def paper_speedups(tidy: Tidy) -> pd.DataFrame:
+    """The speedups that the paper's text names, beside ours.
+
+    Returns:
+        Columns figure, workload, configuration (our label), paper samples, paper, our samples (the same number, or the
+        last that all runs have), ours (mean over seeds), difference. Empty if the paper names none of `tidy`.
+    """
+    rows = []
+    for configuration in configurations(tidy).to_dict("records"):
+        own = _only(tidy, configuration)
+        for row in _setting(_reference("figures.csv"), configuration).to_dict("records"):
+            curves = own.curves[own.curves["workload"] == row["workload"]]
+            if curves.empty:
+                continue
+            samples = min(row["samples"], int(curves.groupby("seed")["sample"].max().min()))
+            ours = float(curves.loc[curves["sample"] == samples, "speedup"].mean(skipna=False))
+            rows.append(
+                {"figure": row["figure"], "workload": workload_title(row["workload"])}
+                | {"configuration": configuration["label"], "paper samples": row["samples"], "paper": row["speedup"]}
+                | {"our samples": samples, "ours": ours, "difference": ours - row["speedup"]}
+            )
+    return pd.DataFrame(rows)
+
+
+def _reference(name: str) -> pd.DataFrame:
+    text = {"largest": "str", "target": "str", "workload": "str", "model_set": "str", "quantity": "str"}
+    with (files(__package__) / "reference" / name).open(encoding="utf-8") as file:
+        return pd.read_csv(file, comment="#", dtype=text)
+
+
+def _rates(own: Tidy, configuration: dict[Any, Any]) -> list[dict[str, Any]]:
+    table = invocation_rates(own).set_index("model").iloc[:, 0]
+    ours = table.set_axis(table.index.str.lower())
+    return [
+        {"table": 1, "row": quantity, "unit": RATE, "paper": percent, "ours": ours.get(quantity)}
+        for quantity, percent in _setting(paper_table(1), configuration)[["quantity", "percent"]].to_numpy()
+    ]
+
+
+def _counts(own: Tidy, configuration: dict[Any, Any], number: int) -> list[dict[str, Any]]:
+    counts = call_counts(own).set_index("workload").drop(columns="model set").astype("float64")
+    scaled = counts.mul(_PAPER_CALLS / counts.drop(columns=_ALTERATIONS).sum(axis="columns"), axis="index")
+    rows = []
+    for row in _setting(paper_table(number), configuration).to_dict("records"):
+        title = workload_title(row["workload"])
+        if title in scaled.index:
+            name, ours = f"{title}, {row['quantity']}", scaled.loc[title].get(row["quantity"])
+            rows.append({"table": number, "row": name, "unit": COUNT, "paper": row["calls"], "ours": ours})
+    return rows
+
+
+def _setting(paper: pd.DataFrame, configuration: dict[Any, Any]) -> pd.DataFrame:
+    """The rows that are about a configuration's setting."""
+    return _matching(paper, configuration, ["largest", "target", "model_set"])
+
+
+def _only(tidy: Tidy, configuration: dict[Any, Any]) -> Tidy:
+    """The runs of one configuration."""
+    frames = {
+        name: _matching(getattr(tidy, name), configuration, CONFIGURATION) for name in ("runs", "curves", "calls")
+    }
+    return replace(tidy, **frames)
+
+
+def _matching(frame: pd.DataFrame, facts: dict[Any, Any], columns: list[str]) -> pd.DataFrame:
+    """The rows that hold these facts."""
+    return frame[(frame[columns] == pd.Series(facts)[columns]).all(axis="columns")]
+
+
+def _backends(tidy: Tidy) -> str:
+    return " / ".join(sorted(map(backend_label, set(tidy.calls["backend"]))))

@@ -1,0 +1,103 @@
+"""How many samples a search needs to come close to the best program known; a run that never does is censored."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from colt_pipeline.analysis.labels import workload_title
+from colt_pipeline.analysis.searches import MEAN, searches
+from colt_pipeline.analysis.tidy import IDS, Tidy
+
+BASELINE = "evolutionary"
+"""The search that the others' numbers of samples are held against."""
+REACHED = 0.9
+"""Share of the best speed known."""
+
+_TURNED = {"": "", "<": ">", ">": "<"}
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A positive number, or what it lies above or below."""
+
+    value: float
+    side: str = ""
+    """``>``, ``<``, or "" for the number itself."""
+
+    def over(self, other: Bound) -> Bound | None:
+        """This number / `other`; None if the bounds leave it open."""
+        side = _common([self.side, _TURNED[other.side]])
+        return None if side is None else Bound(self.value / other.value, side)
+
+    def text(self, digits: int) -> str:
+        return f"{self.side}{self.value:.{digits}f}"
+
+
+def median(numbers: Sequence[Bound]) -> Bound | None:
+    """The middle one of numbers and lower bounds, the upper one of two; None of none.
+
+    A lower bound counts as more than any number. If it is in the middle, the median lies above the least of them.
+    """
+    if not numbers:
+        return None
+    middle = statistics.median_high(math.inf if number.side else number.value for number in numbers)
+    return Bound(min(n.value for n in numbers if n.side), ">") if middle == math.inf else Bound(middle)
+
+
+def geometric_mean(numbers: Sequence[Bound | None]) -> Bound | None:
+    """None if one is missing, or if lower and upper bounds among them leave it open."""
+    known = [number for number in numbers if number is not None]
+    side = _common([number.side for number in known])
+    if side is None or not known or len(known) < len(numbers):
+        return None
+    return Bound(statistics.geometric_mean(number.value for number in known), side)
+
+
+def samples_to_reach(tidy: Tidy) -> pd.DataFrame:
+    """Measured samples until a search has a program of at least REACHED times the best speed known for the workload.
+
+    Returns:
+        Columns workload, best (ms) (the lowest latency of any run of any search), search, reached (in how many runs,
+        "2/3"), samples (see `median`, over seeds), and ratio (BASELINE's samples / these; above 1 this search needs
+        fewer). At the end, per search, the geometric mean of the ratio over workloads.
+    """
+    data = searches(tidy)
+    curves = tidy.curves.merge(data.runs.reset_index()[[*IDS, "name"]], on=list(IDS))
+    rows = []
+    ratios: dict[str, list[Bound | None]] = {name: [] for name in data.names}
+    for workload in data.workloads:
+        own_curves = curves[curves["workload"] == workload]
+        best_secs = float(own_curves["best_secs"].min())
+        needed = {name: _needed(own_curves[own_curves["name"] == name], best_secs / REACHED) for name in data.names}
+        medians = {name: median(numbers) for name, numbers in needed.items()}
+        base = medians.get(BASELINE)
+        for name, own in medians.items():
+            ratio = base.over(own) if base and own else None
+            ratios[name].append(ratio)
+            row = {"workload": workload_title(workload), "best (ms)": 1e3 * best_secs, "search": name}
+            row |= {"reached": f"{sum(not n.side for n in needed[name])}/{len(needed[name])}"}
+            rows.append(row | {"samples": own and own.text(0), "ratio": ratio and ratio.text(2)})
+    for name, numbers in ratios.items():
+        mean = geometric_mean(numbers)
+        rows.append({"workload": MEAN, "search": name, "ratio": mean and mean.text(2)})
+    return pd.DataFrame(rows)
+
+
+def _needed(curves: pd.DataFrame, latency_secs: float) -> list[Bound]:
+    """Per seed the first sample of at most this latency, or that it takes more samples than the run has."""
+    found = []
+    for _, run in curves.groupby("seed"):
+        reached = run.loc[run["best_secs"] <= latency_secs, "sample"]
+        found.append(Bound(reached.min()) if len(reached) else Bound(run["sample"].max(), ">"))
+    return found
+
+
+def _common(sides: Sequence[str]) -> str | None:
+    """The side on which a value lies that rises with every one of its factors, given theirs; None: on either."""
+    distinct = {*sides} - {""}
+    return None if len(distinct) > 1 else "".join(distinct)

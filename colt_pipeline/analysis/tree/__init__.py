@@ -1,0 +1,1 @@
+"""One run's search tree: read, put into words, drawn."""

@@ -1,0 +1,230 @@
+"""A run's search tree, read from its directory; the run may still be going on. Needs no TVM."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from colt_pipeline.analysis.tree.decisions import Change, changes
+from colt_pipeline.config.schema import SearchConfig, model_specs
+from colt_pipeline.errors import RunDirError
+from colt_pipeline.records import ModelSpec
+from colt_pipeline.runs.events import Call, Event, Measured, Planted, Sample, Started, Stepped
+from colt_pipeline.runs.journal import read_events
+from colt_pipeline.search import outcome
+from colt_pipeline.search.state import State
+from colt_pipeline.search.tree import ROOT, Node
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run directory says so far."""
+
+    path: Path
+    config: Mapping[str, Any]
+    """The resolved configuration, as in config.yaml."""
+    models: tuple[ModelSpec, ...]
+    events: tuple[Event, ...]
+    state: State
+    """The fold of `events`."""
+    started: Started
+    gflops: float | None
+    """Of the best program; None before the run is finished."""
+
+    @property
+    def largest(self) -> str:
+        """The model with the most parameters, the first of equals; "" without models."""
+        return max(self.models, key=lambda m: m.parameters_b).name if self.models else ""
+
+
+@dataclass(frozen=True)
+class TreeNode:
+    """A program that a search made, with what led to it."""
+
+    id: int
+    """As in the search: the root is 0, others count up in order of birth. Pruned ones, which the search does not
+    number, are -1, -2, ... in order of birth."""
+    parent: int | None
+    depth: int
+    model: str | None
+    """Who expands it; of a pruned program, who would have. None for the root."""
+    call: Call | None
+    """The call that made it; None for the root and the initial programs."""
+    visits: int
+    value: float
+    """W, the sum of what was backed up."""
+    pruned: bool
+    replaces: int | None
+    """Of a program made by a course alteration: the pruned one."""
+    program: str | None = None
+    """Content key; None for the root."""
+    changes: tuple[Change, ...] = ()
+    """What its schedule decides otherwise than its parent's; for an initial program all that it decides."""
+    score: float | None = None
+    """Predicted when it was born."""
+    parent_score: float | None = None
+    """Its parent's score, under the same cost model; None for the initial programs, whose parent has none."""
+    reward: float | None = None
+    """Predicted score of the rollout's end."""
+    untrained: bool = False
+    """Whether the cost model had seen too few samples to learn, so that its scores are noise."""
+    latency_secs: float | None = None
+    error: str | None = None
+    """Kind of error of the measurement."""
+
+    @property
+    def made_by(self) -> str | None:
+        return self.call.model if self.call else None
+
+    @property
+    def transformations(self) -> tuple[str, ...]:
+        """As proposed."""
+        return self.call.transformations if self.call else ()
+
+    @property
+    def course_alteration(self) -> bool:
+        """Whether the largest model made it in place of a pruned one."""
+        return self.replaces is not None
+
+
+def read_run(path: Path) -> Run:
+    """Read a run directory.
+
+    Raises:
+        RunDirError: it is none, its configuration is broken, or nothing has happened yet.
+        JournalError: the journal is broken or of another version.
+    """
+    if not (path / "events.jsonl").exists():
+        raise RunDirError(f"{path} is no run directory: it has no events.jsonl. {_way_out(path)}")
+    config = _read(path / "config.yaml", yaml.safe_load)
+    try:
+        names = config["model_sets"][config["model_set"]]
+        models = model_specs(config["search"]["proposer"], {name: config["models"][name] for name in names})
+        state = State(models, SearchConfig(**config["search"]))
+        summary = _read(path / "summary.json", json.loads) if (path / "summary.json").exists() else {}
+    except (KeyError, TypeError) as error:
+        raise RunDirError(f"{path / 'config.yaml'} is not that of a run ({error}); restore it") from error
+    events = tuple(read_events(path / "events.jsonl"))
+    for event in events:
+        state.apply(event)
+    if state.started is None:
+        raise RunDirError(f"{path}: nothing has happened yet; the run begins when its baseline is measured, try later")
+    return Run(path, config, models, events, state, state.started, summary.get("gflops"))
+
+
+def tree_nodes(run: Run) -> list[TreeNode]:
+    """All programs in order of birth, each pruned one before what came in its place."""
+    samples = {sample.program: sample for sample in run.state.samples}
+    nodes: list[TreeNode] = []
+    measured = pruned = 0
+
+    def add(node: Node, call: Call | None = None, replaces: int | None = None) -> None:
+        search = run.config["search"]  # a pretrained model knows something from the start
+        untrained = search["cost_model"] == "xgb" and measured < search["warmup_samples"]
+        nodes.append(_tree_node(run, node, call, replaces, untrained, samples))
+
+    grown = iter(run.state.tree.nodes)  # numbered in order of birth
+    add(next(grown))
+    for event in run.events:
+        match event:
+            case Planted():
+                for _ in event.children:
+                    add(next(grown))
+            case Stepped():
+                pruned += event.pruned is not None
+                if event.pruned is not None:
+                    call, record, depth = event.calls[0], event.pruned, run.state.tree.nodes[event.parent].depth + 1
+                    add(Node(-pruned, event.parent, depth, record, record.model, call.model), call)
+                if event.child is not None:
+                    add(next(grown), event.calls[-1], -pruned if event.pruned is not None else None)
+            case Measured():
+                measured += len(event.samples)
+    return nodes
+
+
+def best_path(run: Run) -> list[int]:
+    """Node ids from the root to the best measured program; empty before there is one, and for a search without tree."""
+    best, tree = run.state.best, run.state.tree
+    if best is None:
+        return []
+    found = (n for n in tree.nodes if n.record is not None and n.record.program == best.program)
+    return [ancestor.id for node in found for ancestor in tree.path(node.id)][::-1]
+
+
+def improvements(run: Run) -> dict[str | None, list[float]]:
+    """Model -> by which factor each of its programs that became the new best beat the best before.
+
+    The first one beats the unoptimized program. None stands for programs that no model made, such as the initial ones.
+    """
+    made_by = {n.record.program: n.made_by for n in run.state.tree.nodes if n.record is not None}
+    found: dict[str | None, list[float]] = {None: [], **{m.name: [] for m in run.models}}
+    best_secs = run.started.baseline_secs
+    for sample in run.state.samples:
+        if sample.latency_secs is not None and sample.latency_secs < best_secs:
+            found[made_by.get(sample.program)].append(best_secs / sample.latency_secs)
+            best_secs = sample.latency_secs
+    return found
+
+
+def model_rows(run: Run) -> list[dict[str, Any]]:
+    """One row per model: what `outcome.calls` counts, new_bests (how many) and best_gain (largest factor or None)."""
+    gains = improvements(run)
+    return [
+        {**row, "new_bests": len(gains[row["model"]]), "best_gain": max(gains[row["model"]], default=None)}
+        for row in outcome.calls(run.state, run.models, run.largest, {})
+    ]
+
+
+def _tree_node(
+    run: Run, node: Node, call: Call | None, replaces: int | None, untrained: bool, samples: Mapping[str, Sample]
+) -> TreeNode:
+    record, above = node.record, None if node.parent is None else run.state.tree.nodes[node.parent].record
+    facts: dict[str, Any] = {
+        **{"id": node.id, "parent": node.parent, "depth": node.depth, "model": node.model, "call": call},
+        **{
+            "visits": node.visits,
+            "value": node.total(run.state.best_secs),
+            "pruned": node.id < ROOT,
+            "replaces": replaces,
+        },
+    }
+    if record is None:
+        return TreeNode(**facts, latency_secs=run.started.baseline_secs)
+    sample = samples.get(record.program)
+    return TreeNode(
+        **facts,
+        program=record.program,
+        changes=changes(above.trace if above else None, record.trace),
+        score=record.score,
+        parent_score=record.parent_score if above else None,
+        reward=record.reward,
+        untrained=untrained,
+        latency_secs=sample.latency_secs if sample else None,
+        error=sample.error if sample else None,
+    )
+
+
+def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    """A mapping from a YAML or JSON file of a run."""
+    try:
+        value = parse(path.read_text())
+    except OSError as error:
+        raise RunDirError(f"cannot read {path}: {error.strerror}; restore it") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise RunDirError(f"{path} is broken ({error}); restore it") from error
+    if not isinstance(value, dict):
+        raise RunDirError(f"{path} holds a {type(value).__name__}, not a mapping; restore it")
+    return value
+
+
+def _way_out(path: Path) -> str:
+    """Which run directories lie below, or how one is called."""
+    below = sorted(journal.parent for journal in path.rglob("events.jsonl"))
+    if not below:
+        return "Name one such as results/runs/<experiment>/<workload>/<run>."
+    return f"Name one of the {len(below)} below it, such as {below[0]}."

@@ -1,0 +1,131 @@
+"""What a run's tree says, in words; shared by the terminal and the page. Pairs of a label and a text, one line each."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from colt_pipeline.analysis.labels import backend_label, model_label, workload_title
+from colt_pipeline.analysis.tree.decisions import Change
+from colt_pipeline.analysis.tree.run import Run, TreeNode, best_path
+
+Fact = tuple[str, str]
+
+NO_PATH = "There is no way to the best program: no sample is valid yet, or this search grows no tree."
+
+
+def run_facts(run: Run) -> list[Fact]:
+    """The run in numbers, as far as it has come."""
+    state, started, config = run.state, run.started, run.config
+    failed = Counter(sample.error for sample in state.samples if sample.error)
+    waiting = f", {len(state.pending)} wait" if state.pending else ""
+    facts = [
+        ("workload", f"{workload_title(started.workload)} ({started.workload})"),
+        ("target", f"{config['target']['name']} ({', '.join(f'{k}={v}' for k, v in started.target.items())})"),
+        ("device", started.device),
+        ("search", f"{config['search']['name']}, seed {config['seed']}"),
+        ("model set", f"{config['model_set']} (models: {len(run.models)}; largest: {label(run, run.largest or None)})"),
+        ("LLMs", backends(run)),
+        ("latencies", started.measurement),
+        ("samples", f"{len(state.samples)} of {config['samples']}{waiting}"),
+        ("state", "unfinished" if state.finished is None else f"finished ({state.finished})"),
+        ("errors", ", ".join(f"{kind} {count}" for kind, count in sorted(failed.items())) or "none"),
+        ("baseline", latency(run, started.baseline_secs)),
+    ]
+    if state.best is None or state.best.latency_secs is None:
+        return [*facts, ("best", "no valid sample yet")]
+    where = f"sample {state.samples.index(state.best) + 1}" + "".join(f", node {id}" for id in best_path(run)[-1:])
+    facts.append(("best", f"{latency(run, state.best.latency_secs)} ({where})"))
+    facts.append(("speedup", f"{started.baseline_secs / state.best.latency_secs:.2f}x{mark(run)}"))
+    if run.gflops is not None:
+        facts.append(("throughput", f"{run.gflops:.1f} GFLOP/s{mark(run)}"))
+    return facts
+
+
+def caption(run: Run) -> str:
+    """Where the numbers come from."""
+    config = run.config
+    return (
+        f"{backends(run)}, {run.started.measurement} latency, search={config['search']['name']}, "
+        f"model_set={config['model_set']}, seed {config['seed']}, {len(run.state.samples)} of {config['samples']} "
+        f"samples{'' if run.state.finished else ' (unfinished)'}, device {run.started.device}"
+    )
+
+
+def title(node: TreeNode) -> str:
+    """What a node is called."""
+    if node.parent is None:
+        return "node 0: the unoptimized program"
+    return f"node {node.id}, depth {node.depth}" + (" (pruned)" if node.pruned else "")
+
+
+def edge_facts(run: Run, node: TreeNode, parent: TreeNode) -> list[Fact]:
+    """Who made `node` of `parent`, what changed, and what it brought."""
+    if node.call is None:
+        made = [("made by", "a draw from TVM's design spaces (no model)")]
+    else:
+        how = "regular call" if node.replaces is None else f"course alteration in place of node {node.replaces}"
+        made = [("made by", f"{label(run, node.made_by)}, {how}"), ("proposed", ", ".join(node.transformations))]
+    before = "" if node.parent_score is None else f"{node.parent_score:.4f} → "
+    noise = " (noise: the cost model had not learned yet)" if node.untrained else ""
+    return [
+        *made,
+        *(("changed" if node.call else "decides", _change(change)) for change in node.changes),
+        ("predicted", f"{before}{node.score:.4f}{noise}"),
+        ("measured", _measured(run, node, parent)),
+    ]
+
+
+def node_facts(run: Run, node: TreeNode, parent: TreeNode | None) -> list[Fact]:
+    """All there is to say about a node."""
+    if parent is None:
+        return [("measured", latency(run, run.started.baseline_secs)), ("visits", f"{node.visits}, W {node.value:.4f}")]
+    facts = [*edge_facts(run, node, parent), ("reward", f"{node.reward:.4f}")]
+    if not node.pruned:
+        facts += [("visits", f"{node.visits}, W {node.value:.4f}"), ("expander", label(run, node.model))]
+    return [*facts, ("program", f"{node.program}")]
+
+
+def speedup(run: Run, node: TreeNode) -> str:
+    """What is written beside a node: its speedup, or the kind of its error; "" when it is not measured."""
+    if node.latency_secs is None:
+        return node.error or ""
+    return f"{run.started.baseline_secs / node.latency_secs:.1f}x"
+
+
+def label(run: Run, model: str | None) -> str:
+    """A model's name with what played it; "no model" for None."""
+    provider = {m.name: m.provider for m in run.models}
+    return "no model" if model is None else model_label(model, provider[model])
+
+
+def backends(run: Run) -> str:
+    """Who answered."""
+    return ", ".join(backend_label(name) for name in sorted({m.provider for m in run.models}) or ["none"])
+
+
+def latency(run: Run, secs: float) -> str:
+    """Milliseconds, marked unless measured."""
+    return f"{secs * 1e3:.3f} ms{mark(run)}"
+
+
+def mark(run: Run) -> str:
+    """What follows a number that comes from latencies that were not measured."""
+    return "" if run.started.measurement == "measured" else f" ({run.started.measurement})"
+
+
+def _measured(run: Run, node: TreeNode, parent: TreeNode) -> str:
+    if node.pruned:
+        return "never, for a course alteration pruned it"
+    if node.latency_secs is None:
+        return node.error or "not yet"
+    after = latency(run, node.latency_secs)
+    if parent.latency_secs is None:
+        return f"{parent.error or 'not measured'} → {after}"
+    gain = parent.latency_secs / node.latency_secs
+    return f"{latency(run, parent.latency_secs)} → {after}, {gain:.2f}x{mark(run)}"
+
+
+def _change(change: Change) -> str:
+    if change.before is None:
+        return f"{change.what} {change.after}"
+    return f"{change.what} {change.before} → {change.after or 'gone'}"

@@ -1,0 +1,173 @@
+"""Who gives latencies for a run: this machine, an RPC server, or a formula; and for which target."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tvm
+
+from colt_pipeline.config.schema import Config, MeasureConfig
+from colt_pipeline.errors import ConfigError, DeviceError
+from colt_pipeline.measurement import remote
+from colt_pipeline.measurement.bench import TVM_ERRORS, last_line
+from colt_pipeline.measurement.devices import (
+    Device,
+    cpu_target,
+    cuda_target,
+    estimated_gpu,
+    host_cpu,
+    host_gpu,
+    rpc_device,
+)
+from colt_pipeline.measurement.estimate import estimate_secs
+from colt_pipeline.measurement.ledger import SCHEMA
+from colt_pipeline.measurement.measurer import LocalMeasurer, Measurer
+from colt_pipeline.records import Measurement
+from colt_pipeline.workloads import Workload
+
+_log = logging.getLogger(__name__)
+_ESTIMATE = 1
+"""Version of the formula in estimate.py: latencies of two versions are those of two devices."""
+_LOOK_SECS = 60.0
+"""For a look at an RPC server's facts."""
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to a latency."""
+
+    device: Device
+    target: dict[str, Any]
+    """TVM's target dict."""
+    measurement: str
+    """``measured`` or ``estimated``."""
+    connect: Callable[[Workload], Measurer]
+
+    def header(self, workload: Workload, settings: MeasureConfig) -> dict[str, Any]:
+        """The first line of a ledger of this backend: everything that a latency depends on besides the program."""
+        return {
+            "schema": SCHEMA,
+            "workload": workload.name,
+            "workload_hash": workload.hash,
+            "target": self.target,
+            "device": self.device.facts,
+            "evaluator": {k: v for k, v in vars(settings).items() if k != "builders"},
+            "measurement": self.measurement,
+        }
+
+
+class Estimator:
+    """A Measurer that computes instead of measuring."""
+
+    def __init__(self, config: Config, target: dict[str, Any]) -> None:
+        assert config.target.gpu is not None
+        self._gpu = config.target.gpu
+        self._target = tvm.target.Target(target)
+
+    def measure(self, modules: Sequence[tvm.IRModule], best_secs: float | None) -> Iterator[Measurement]:
+        for module in modules:
+            try:
+                yield Measurement((estimate_secs(module, self._target, self._gpu),))
+            except TVM_ERRORS as error:
+                yield Measurement(error="run_error", detail=last_line(error))
+
+    def close(self) -> None:
+        pass
+
+
+def local(config: Config) -> Backend:
+    """This machine's CPU or CUDA GPU.
+
+    Raises:
+        DeviceError: a CUDA target without a CUDA GPU.
+        ConfigError: unknown architecture, or too many cores.
+    """
+    if config.target.kind == "cuda":
+        device = host_gpu(config.target.arch)
+        target = cuda_target(device.facts["arch"], to_compile=True)
+    else:
+        device = host_cpu(config.target.cores)
+        target = cpu_target(device.facts["threads"], config.target.mcpu or device.facts["mcpu"])
+    return Backend(device, target, "measured", lambda workload: LocalMeasurer(workload, target, config.measure))
+
+
+def rpc(config: Config) -> Backend:
+    """The servers of a tracker.
+
+    Raises:
+        DeviceError: none is configured, or none answers.
+    """
+    if not config.rpc.key:
+        raise DeviceError("no RPC tracker is configured (rpc.key is empty)")
+    if config.rpc.host not in _LOOPBACK:
+        _log.warning(
+            "rpc.host=%s: TVM's RPC has no authentication; whoever reaches it runs code there", config.rpc.host
+        )
+    device = rpc_device(config.rpc, config.target, remote.request(config.rpc, _LOOK_SECS))
+    arch = device.facts["arch"]
+    on_gpu = config.target.kind == "cuda"
+    target = cuda_target(arch, to_compile=True) if on_gpu else cpu_target(device.facts["threads"], arch)
+    slots = max(remote.servers(config.rpc), 1)
+    return Backend(
+        device, target, "measured", lambda workload: LocalMeasurer(workload, target, config.measure, config.rpc, slots)
+    )
+
+
+def estimate(config: Config) -> Backend:
+    """A roofline over the GPU's data sheet.
+
+    Raises:
+        DeviceError: the target has no such data sheet.
+    """
+    gpu = config.target.gpu
+    if gpu is None:
+        raise DeviceError(f"estimates are for GPU targets, and target={config.target.name} has no data sheet (gpu)")
+    device = estimated_gpu(gpu, config.target.arch, _ESTIMATE)
+    target = cuda_target(device.facts["arch"], to_compile=False)
+    return Backend(device, target, "estimated", lambda _: Estimator(config, target))
+
+
+BACKENDS: dict[str, Callable[[Config], Backend]] = {"local": local, "rpc": rpc, "estimate": estimate}
+"""``device=`` -> backend, in the order that ``device=auto`` tries."""
+
+
+def choose(config: Config, recorded: Collection[str]) -> tuple[str, Backend, str]:
+    """The backend of a run, its name, and why none before it was taken.
+
+    With ``device=auto`` the first that is there, but rather one whose slug is in `recorded`; those after the choice are
+    not tried, for a tracker may keep one waiting.
+
+    Raises:
+        DeviceError: none is there.
+        ConfigError: unknown device, or a target that the device refuses.
+    """
+    if config.device != "auto":
+        return config.device, _named(config), ""
+    found: list[tuple[str, Backend, str]] = []
+    reasons: list[str] = []
+    for name, connect in BACKENDS.items():
+        try:
+            backend = connect(config)
+        except DeviceError as error:
+            reasons.append(str(error))
+            continue
+        found.append((name, backend, "" if found else "; ".join(reasons)))
+        if not recorded or backend.device.slug in recorded:
+            return found[-1]
+    if not found:
+        raise DeviceError(f"nothing here gives latencies for target={config.target.name}: {'; '.join(reasons)}")
+    return found[0]
+
+
+def _named(config: Config) -> Backend:
+    if config.device not in BACKENDS:
+        raise ConfigError(f"device={config.device} is unknown; choose one of: auto, {', '.join(BACKENDS)}")
+    try:
+        return BACKENDS[config.device](config)
+    except DeviceError as error:
+        others = ", ".join(name for name in BACKENDS if name != config.device)
+        raise DeviceError(f"device={config.device}: {error}. Other devices: auto, {others}") from error

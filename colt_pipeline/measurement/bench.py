@@ -1,0 +1,76 @@
+"""One workload on the test bench: inputs, expected output, and what a kernel does with them on a device."""
+
+from __future__ import annotations
+
+import math
+import time
+from functools import partial
+from typing import Any
+
+import numpy as np
+import tvm
+
+from colt_pipeline.config.schema import MeasureConfig
+from colt_pipeline.measurement.timing import time_kernel
+from colt_pipeline.records import Measurement
+from colt_pipeline.workloads import Workload
+
+TVM_ERRORS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError, OSError, MemoryError)
+"""What TVM, and the compilers that it calls, raise for a program that they cannot build or run."""
+
+
+class Bench:
+    """Inputs and the expected output of one workload, made once."""
+
+    def __init__(self, workload: Workload) -> None:
+        inputs = workload.inputs()
+        self.expected = workload.expected(inputs)
+        self._rtol = workload.rtol
+        self._shape = workload.parameter_shapes[-1]
+        # On the host: a kernel on the CPU reads them where they are, another device gets a copy.
+        self._inputs = [tvm.runtime.tensor(x, tvm.cpu()) for x in inputs]
+
+    def measure(self, kernel: Any, device: Any, settings: MeasureConfig, best_secs: float | None) -> Measurement:
+        """Time and check ``main`` of a loaded module on `device`, here or remote.
+
+        Raises:
+            TVM_ERRORS: the device refuses the kernel or the data.
+        """
+        on_host = device.dlpack_device_type() == tvm.cpu().dlpack_device_type()
+        inputs = self._inputs if on_host else [tvm.runtime.tensor(x.numpy(), device) for x in self._inputs]
+        # NaN everywhere: an output that the kernel leaves unwritten shows as wrong.
+        out = tvm.runtime.tensor(np.full(self._shape, np.nan, "float32"), device)
+        timer = partial(_on_host if on_host else _on_device, kernel, device, [*inputs, out], settings.cache_flush_mib)
+        run_secs, stop = time_kernel(timer, settings, best_secs)
+        difference = float(np.abs(out.numpy() - self.expected).max() / np.abs(self.expected).max())
+        if not difference <= self._rtol:
+            detail = f"relative error {difference:.3g}, allowed {self._rtol:g}"
+            finite = difference if math.isfinite(difference) else None
+            return Measurement(run_secs, "wrong_result", detail, finite, stop)
+        return Measurement(run_secs, max_relative_error=difference, stop=stop)
+
+
+def _on_host(kernel: Any, device: Any, arguments: list[Any], flush_mib: int, number: int, repeat: int) -> list[float]:
+    """Run times on this machine's CPU; TVM's time_evaluator would discard a run in each call."""
+    main, times = kernel.get_function("main"), []
+    for _ in range(repeat):
+        if flush_mib:
+            np.empty(flush_mib << 18, np.float32).fill(1)
+        begin = time.perf_counter()
+        for _ in range(number):
+            main(*arguments)
+        times.append((time.perf_counter() - begin) / number)
+    return times
+
+
+def _on_device(kernel: Any, device: Any, arguments: list[Any], flush_mib: int, number: int, repeat: int) -> list[float]:
+    """Run times by the device's own clock (CUDA events) or a server's, after a run that TVM discards."""
+    flush = flush_mib << 20
+    evaluate = kernel.time_evaluator("main", device, number=number, repeat=repeat, cache_flush_bytes=flush)
+    return [float(t) for t in evaluate(*arguments).results]
+
+
+def last_line(error: Exception) -> str:
+    """The message without native stack frames, which hold paths and addresses."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__

@@ -1,0 +1,203 @@
+"""What measures, by the facts that influence latency, and the targets that fit. No host name and no path in either."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import tvm
+
+from colt_pipeline.config.schema import GpuConfig, RpcConfig, TargetConfig
+from colt_pipeline.errors import ConfigError, DeviceError
+
+_GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+_ARCH = re.compile(r"sm_\d{2,3}[af]?")
+
+# What one block may use on every CUDA architecture since sm_50, static shared memory included (CUDA C++ Programming
+# Guide, compute capabilities). TVM's space and verification read these names.
+_CUDA_LIMITS = {
+    "max_num_threads": 1024,
+    "max_shared_memory_per_block": 48 << 10,
+    "max_threads_per_block": 1024,
+    "registers_per_block": 64 << 10,
+    "thread_warp_size": 32,
+}
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device that gives latencies, by what influences them."""
+
+    facts: dict[str, Any]
+    """``kind`` (cpu, gpu, rpc, estimate), names, cores, threads, frequency governor, TVM version."""
+
+    @property
+    def slug(self) -> str:
+        """A short name for directories and captions."""
+        f = self.facts
+        words = {
+            "cpu": lambda: f"{f['cpu']} {f['mcpu']} {f['cores']}c",
+            "gpu": lambda: f"{f['gpu']} {f['arch']}",
+            "rpc": lambda: f"rpc {f['key']} {f['arch']}",
+            "estimate": lambda: f"estimate {f['gpu']} {f['arch']}",
+        }[f.get("kind", "cpu")]()
+        return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
+
+    @property
+    def lock(self) -> str:
+        """What processes of this machine share when they share this device, however it is described."""
+        kind = str(self.facts.get("kind", "cpu"))
+        return {"cpu": "cpu", "gpu": "cuda-0"}.get(kind) or self.slug
+
+
+def host_cpu(cores: int = 0) -> Device:
+    """This machine's CPU with `cores` threads; 0 = all usable cores.
+
+    Raises:
+        ConfigError: more cores than the device has.
+    """
+    usable = usable_cores()
+    if cores > usable:
+        raise ConfigError(f"target.cores={cores}, but this machine offers {usable}; use 0 for all")
+    return Device(
+        {
+            "kind": "cpu",
+            "cpu": _cpu_model(),
+            "cores": usable,
+            "threads": cores or usable,
+            "mcpu": str(tvm.target.codegen.llvm_get_system_cpu()),
+            "governor": _GOVERNOR.read_text().strip() if _GOVERNOR.exists() else "unreadable",
+            "tvm": version("apache-tvm"),
+        }
+    )
+
+
+def host_gpu(arch: str) -> Device:
+    """This machine's first CUDA GPU; `arch` "" means as detected.
+
+    Raises:
+        DeviceError: there is none.
+    """
+    gpu = tvm.cuda(0)
+    if not gpu.exist:
+        raise DeviceError("this machine has no CUDA GPU (device=local)")
+    return Device(
+        {
+            "kind": "gpu",
+            "gpu": str(gpu.device_name),
+            "arch": arch or "sm_" + str(gpu.compute_version).replace(".", ""),
+            "multiprocessors": int(gpu.multi_processor_count),
+            "clock_khz": int(gpu.max_clock_rate),
+            "tvm": version("apache-tvm"),
+        }
+    )
+
+
+def rpc_device(settings: RpcConfig, target: TargetConfig, session: Any) -> Device:
+    """The servers behind a tracker, by one of them: those that share a key are taken for alike, as TVM's tracker does.
+
+    Raises:
+        DeviceError: a CUDA target, and the server has no CUDA GPU.
+    """
+    facts = {"kind": "rpc", "key": settings.key, "tvm": version("apache-tvm")}
+    if target.kind == "cuda":
+        gpu = session.cuda(0)
+        if not gpu.exist:
+            raise DeviceError(f"the RPC server with rpc.key={settings.key} has no CUDA GPU")
+        arch = target.arch or "sm_" + str(gpu.compute_version).replace(".", "")
+        return Device({**facts, "gpu": str(gpu.device_name), "arch": arch})
+    arch = target.mcpu or str(session.get_function("target.llvm_get_system_cpu")())
+    return Device({**facts, "arch": arch, "threads": target.cores or int(session.get_function("runtime.NumThreads")())})
+
+
+def estimated_gpu(gpu: GpuConfig, arch: str, model: int) -> Device:
+    """No device: a formula of version `model` over a GPU's data sheet."""
+    sheet = {**vars(gpu), "arch": arch or gpu.arch}
+    return Device(
+        {"kind": "estimate", "gpu": gpu.name, "arch": sheet["arch"], "model": model, "sheet": sheet}
+        | {"tvm": version("apache-tvm")}
+    )
+
+
+def cpu_target(threads: int, mcpu: str) -> dict[str, Any]:
+    """TVM's target for a CPU.
+
+    Raises:
+        ConfigError: LLVM does not know `mcpu`.
+    """
+    target = {"kind": "llvm", "num-cores": threads, "mcpu": mcpu}
+    with tvm.target.Target({"kind": "llvm"}):
+        known = {str(name) for name in tvm.target.codegen.llvm_get_cpu_archlist()}
+    if mcpu not in known:
+        raise ConfigError(f"target.mcpu={mcpu} is unknown to LLVM; leave it empty to use this machine's")
+    return target
+
+
+def cuda_target(arch: str, to_compile: bool) -> dict[str, Any]:
+    """TVM's target for a CUDA GPU; `to_compile`: kernels will be compiled here.
+
+    Raises:
+        ConfigError: `arch` is no CUDA architecture, or none that the installed nvcc compiles for.
+        DeviceError: there is no CUDA compiler.
+    """
+    if not _ARCH.fullmatch(arch):
+        raise ConfigError(f"target.arch={arch} is no CUDA architecture; write it like sm_90")
+    if to_compile and shutil.which("nvcc") is None and find_spec("cuda") is None:
+        raise DeviceError("no CUDA compiler is here: put nvcc on the PATH, or install cuda-bindings")
+    known = _nvcc_architectures() if to_compile else set()
+    if known and arch.rstrip("af") not in known:
+        raise ConfigError(f"target.arch={arch} is unknown to this nvcc; it compiles for {', '.join(sorted(known))}")
+    return {"kind": "cuda", "arch": arch, **_CUDA_LIMITS, "host": {"kind": "llvm"}}
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def describe(target: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """A target in words, for prompts."""
+    if target["kind"] == "llvm":
+        return f"CPU through LLVM, mcpu {target['mcpu']}, {target['num-cores']} cores"
+    return (
+        f"GPU through CUDA, {facts.get('gpu', 'NVIDIA')}, {target['arch']}, at most "
+        f"{target['max_threads_per_block']} threads and {target['max_shared_memory_per_block'] >> 10} KiB of shared "
+        "memory per block"
+    )
+
+
+def hardware(target: Mapping[str, Any], l2_kib: int) -> str:
+    """What a model that takes decisions is told beside the target; "" for a GPU, whose limits `describe` states."""
+    if target["kind"] != "llvm":
+        return ""
+    has = partial(tvm.target.codegen.target_has_features, target=tvm.target.Target(dict(target)))
+    lanes, registers = (16, 32) if has("avx512f") else (8, 16) if has("avx") else (4, 16)
+    return f"vectors of {lanes} float32, {registers} vector registers, {l2_kib} KiB of L2 cache per core"
+
+
+def _nvcc_architectures() -> set[str]:
+    """What the installed nvcc compiles for; empty where there is none."""
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        return set()
+    done = subprocess.run([nvcc, "--list-gpu-code"], capture_output=True, text=True, check=False)
+    return set(done.stdout.split())
+
+
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
+        if found:
+            return found.group(1).strip()
+    return platform.processor() or platform.machine()

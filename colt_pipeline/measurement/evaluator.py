@@ -1,0 +1,150 @@
+"""Measures each program once: the run's ledger first, then the device's shared ledger, then the device."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import tvm
+
+from colt_pipeline.errors import DeviceError, ReplayMissError
+from colt_pipeline.measurement.devices import Device
+from colt_pipeline.measurement.ledger import Header, Ledger
+from colt_pipeline.measurement.lock import device_lock
+from colt_pipeline.measurement.measurer import Measurer
+from colt_pipeline.records import Measurement, digest
+from colt_pipeline.runs.events import Sample
+from colt_pipeline.space import Program
+from colt_pipeline.workloads import Workload
+
+Modules = dict[str, tvm.IRModule]
+"""Program key -> scheduled module."""
+
+
+class Evaluator:
+    """The run's ledger in front of a measurer that is only made when something must be measured.
+
+    Programs that another run on this device has measured under the same header are copied from the shared ledger, so
+    that equal programs have equal latencies in all runs that are compared.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        ledger: Ledger,
+        header: Header,
+        connect: Callable[[], Measurer] | None,
+        device_directory: Path,
+        anew: bool,
+    ) -> None:
+        """`connect` makes the measurer, None in a replay; `device_directory`: recordings of this device.
+
+        `anew`: measure what this run has not measured itself, whatever other runs have.
+        """
+        self._workload = workload
+        self._ledger = ledger
+        self.header = header
+        """What its latencies depend on besides the program."""
+        self._connect = connect
+        self._device_directory = device_directory
+        self._anew = anew
+        self._measurer: Measurer | None = None
+        self.measured = 0
+        """Programs measured live by this object."""
+        self.intervals: list[tuple[float, float]] = []
+        """When the device was in use by this object: begin and end, seconds since the epoch."""
+
+    @property
+    def live(self) -> bool:
+        """Whether what is not recorded is measured."""
+        return self._connect is not None
+
+    def baseline_secs(self, module: tvm.IRModule) -> float:
+        """Median latency of the unoptimized program, which is `module` on this target.
+
+        Raises:
+            ReplayMissError: a replay without a recorded baseline.
+            DeviceError: the unoptimized program does not run here.
+        """
+        key = self._workload.hash
+        self._obtain({key: module}, keep_errors=False)
+        baseline = self._ledger.get(key)
+        assert baseline is not None and baseline.latency_secs is not None
+        return baseline.latency_secs
+
+    def measure(self, programs: Sequence[Program]) -> list[Sample]:
+        """One Sample per program, in order; what was never measured on this device is measured and recorded.
+
+        Raises:
+            ReplayMissError: a replay met a program that was not recorded.
+            DeviceError: the device is gone; what it had measured is kept.
+        """
+        self._obtain({p.key: p.schedule.mod for p in programs})
+        found = [(p.key, self._ledger.get(p.key)) for p in programs]
+        return [Sample(key, m.latency_secs, m.error) for key, m in found if m is not None]
+
+    def _obtain(self, modules: Modules, keep_errors: bool = True) -> None:
+        """Put into the run's ledger what it lacks of `modules`, each as soon as it is known."""
+        missing = {key: module for key, module in modules.items() if self._ledger.get(key) is None}
+        if not missing:
+            return
+        if self._connect is None:
+            raise ReplayMissError(
+                f"replay of {self._ledger.path}: program {next(iter(missing))[:12]} was not measured in the recording; "
+                "the code, the configuration or a package differs from the recorded run. "
+                "Use record=missing device=local to measure it on this machine."
+            )
+        for key, measurement in self._through_shared(missing):
+            # A failed baseline is tried again, or the run could never go on.
+            if not keep_errors and measurement.latency_secs is None:
+                raise DeviceError(
+                    f"the unoptimized {self._workload.name} fails here: {measurement.error} ({measurement.detail})"
+                )
+            self._ledger.put(key, measurement)
+
+    def _through_shared(self, missing: Modules) -> Iterator[tuple[str, Measurement]]:
+        """From the device's shared ledger, or measured now and put there unless it failed.
+
+        The lock covers the builds too: they would disturb what another process measures on a CPU.
+        """
+        name = f"{self._workload.name}-{digest(dict(self.header))[:12]}.jsonl"
+        path = self._device_directory / "shared" / name
+        with (
+            device_lock(Device(self.header["device"]).lock),
+            closing(Ledger(path, self.header, replay=False)) as shared,
+        ):
+            known = {key: m for key in missing if (m := shared.get(key)) is not None and self._serves(m)}
+            yield from known.items()
+            new = {key: module for key, module in missing.items() if key not in known}
+            if not new:
+                return
+            begin = time.time()
+            try:
+                results = self._live().measure(list(new.values()), self._ledger.best_secs)
+                for key, measurement in zip(new, results, strict=True):
+                    self.measured += 1
+                    if measurement.error is None:
+                        shared.put(key, measurement)
+                    yield key, measurement
+            finally:
+                self.intervals.append((begin, time.time()))
+
+    def _serves(self, measurement: Measurement) -> bool:
+        """Whether another run's measurement will do: one that was cut short will not if it could be the best here."""
+        if self._anew:
+            return False
+        best, latency = self._ledger.best_secs, measurement.latency_secs
+        return measurement.stop != "slower" or (best is not None and latency is not None and latency > best)
+
+    def _live(self) -> Measurer:
+        if self._measurer is None:
+            assert self._connect is not None
+            self._measurer = self._connect()
+        return self._measurer
+
+    def close(self) -> None:
+        """End the measurer's processes."""
+        if self._measurer is not None:
+            self._measurer.close()

@@ -1,0 +1,188 @@
+"""Measures programs in worker processes that live on; a crash or a hang costs one sample, never the run."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import count, repeat
+from pathlib import Path
+from queue import SimpleQueue
+from threading import BoundedSemaphore
+from typing import Any, Protocol
+
+import tvm
+
+from colt_pipeline.config.schema import MeasureConfig, RpcConfig
+from colt_pipeline.errors import DeviceError
+from colt_pipeline.measurement.devices import usable_cores
+from colt_pipeline.measurement.process import WorkerProcess
+from colt_pipeline.measurement.remote import remote_limit_secs
+from colt_pipeline.records import Measurement
+from colt_pipeline.workloads import Workload
+
+_GRACE_SECS = 10.0
+"""Beyond a limit that the worker keeps itself: for a worker that hangs."""
+_TRIES = 2
+
+# Ends when its parent is gone, whatever ended it, and removes what the workers left.
+_JANITOR = 'read -r _; rm -rf "$1"'
+
+
+class Measurer(Protocol):
+    """Anything that measures scheduled modules."""
+
+    def measure(self, modules: Sequence[tvm.IRModule], best_secs: float | None) -> Iterator[Measurement]:
+        """One Measurement per module, in order, as soon as it is there; failures are values.
+
+        `best_secs`: the best latency so far, from which clear losers are told.
+        """
+        ...
+
+    def close(self) -> None:
+        """End all processes."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Built:
+    """A kernel that waits in the worker that built it."""
+
+    name: str
+    worker: WorkerProcess
+    generation: int
+
+
+class LocalMeasurer:
+    """Builds side by side and runs one at a time, on this machine or, with `rpc`, on servers of a tracker.
+
+    On a CPU of this machine nothing is built while a kernel runs, for that would disturb the timing; elsewhere
+    building goes on.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        target: dict[str, Any],
+        settings: MeasureConfig,
+        rpc: RpcConfig | None = None,
+        slots: int = 1,
+    ) -> None:
+        """`target` as TVM's dict; `slots`: kernels that may run at once, on as many RPC servers.
+
+        Raises:
+            DeviceError: the temporary directory is unwritable.
+        """
+        self._settings = settings
+        try:
+            self._scratch = tempfile.mkdtemp(prefix="colt-")
+        except OSError as error:
+            raise DeviceError(f"cannot write {tempfile.gettempdir()}: {error.strerror}; set TMPDIR") from error
+        self._janitor = subprocess.Popen(
+            ["/bin/sh", "-c", _JANITOR, "sh", self._scratch], stdin=subprocess.PIPE, start_new_session=True
+        )
+        # One thread each: a worker forks, and builds fill the cores.
+        environment = {"TMPDIR": self._scratch, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        if target["kind"] == "llvm":
+            environment["TVM_NUM_THREADS"] = str(target["num-cores"])
+        elif shutil.which("nvcc"):
+            environment["TVM_CUDA_COMPILE_MODE"] = "nvcc"  # TVM's default, NVRTC, needs cuda-bindings
+        load: dict[str, Any] = {"op": "load", "workload": workload.name, "shape": workload.shape, "target": target}
+        load["rpc"] = vars(rpc) if rpc else None
+        self._overlap = target["kind"] != "llvm" or rpc is not None
+        self._device = BoundedSemaphore(slots)
+        self._run_secs = remote_limit_secs(rpc, settings) if rpc else settings.run_timeout_secs
+        self._names = count()
+        # Beside builds, a core stays free for whatever drives the device.
+        builders = settings.builders or max(usable_cores() - int(self._overlap), 1)
+        log = Path(self._scratch) / "errors"
+        self._workers = [WorkerProcess(load, environment, log) for _ in range(builders)]
+        self._idle: SimpleQueue[WorkerProcess] = SimpleQueue()
+        for worker in self._workers:
+            self._idle.put(worker)
+        # Threads only wait for their worker. They live as long as the measurer: a worker dies with its parent thread.
+        self._threads = ThreadPoolExecutor(len(self._workers))
+
+    def measure(self, modules: Sequence[tvm.IRModule], best_secs: float | None) -> Iterator[Measurement]:
+        """See Measurer.
+
+        Raises:
+            DeviceError: the device cannot be reached.
+            StackError: the workers do not start.
+        """
+        if self._overlap:
+            yield from self._threads.map(self._build_and_run, modules, repeat(best_secs))
+            return
+        for module, built in list(zip(modules, self._threads.map(self._build_somewhere, modules), strict=True)):
+            measured = built if isinstance(built, Measurement) else self._run(built, module, best_secs)
+            if measured.latency_secs is not None:
+                best_secs = min(measured.latency_secs, best_secs or measured.latency_secs)
+            yield measured
+
+    def _build_and_run(self, module: tvm.IRModule, best_secs: float | None) -> Measurement:
+        worker = self._idle.get()
+        try:
+            built = self._build(worker, module)
+            if isinstance(built, Measurement):
+                return built
+            with self._device:
+                return self._run(built, module, best_secs)
+        finally:
+            self._idle.put(worker)
+
+    def _build_somewhere(self, module: tvm.IRModule) -> _Built | Measurement:
+        worker = self._idle.get()
+        try:
+            return self._build(worker, module)
+        finally:
+            self._idle.put(worker)
+
+    def _build(self, worker: WorkerProcess, module: tvm.IRModule) -> _Built | Measurement:
+        """A worker that dies may have been killed from outside: a second death is the program's own."""
+        name, limit = str(next(self._names)), self._settings.build_timeout_secs
+        request = {"op": "build", "name": name, "module": tvm.ir.save_json(module)}
+        request["memory_mib"] = self._settings.memory_mib
+        status = None
+        for _ in range(_TRIES):
+            answer = worker.request(request, limit)
+            if isinstance(answer, dict):
+                return _Built(name, worker, worker.generation) if "ok" in answer else _measurement(answer)
+            status = answer.status
+            if status is None:
+                return Measurement(error="timeout", detail=f"the build took longer than {limit:g} s")
+        return Measurement(error="crash", detail=f"the building process ended with status {status}")
+
+    def _run(self, built: _Built | Measurement, module: tvm.IRModule, best_secs: float | None) -> Measurement:
+        """A kernel whose worker is gone is built again."""
+        losses = 0
+        while isinstance(built, _Built):
+            if built.worker.generation == built.generation:
+                request = {"op": "run", "name": built.name, "settings": vars(self._settings), "best_secs": best_secs}
+                answer = built.worker.request(request, self._run_secs + _GRACE_SECS, built.generation)
+                if isinstance(answer, dict):
+                    return _measurement(answer)
+                losses += 1
+                if losses == _TRIES:
+                    return Measurement(error="crash", detail=f"its worker was lost {_TRIES} times")
+            built = self._build(built.worker, module)
+        return built
+
+    def close(self) -> None:
+        """End all processes and remove what they left."""
+        for worker in self._workers:
+            worker.stop()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        for worker in self._workers:
+            worker.close()
+        assert self._janitor.stdin is not None
+        self._janitor.stdin.close()
+        self._janitor.wait()
+
+
+def _measurement(answer: dict[str, Any]) -> Measurement:
+    if "fatal" in answer:
+        raise DeviceError(answer["fatal"])
+    return Measurement(**{**answer, "run_secs": tuple(answer["run_secs"])})

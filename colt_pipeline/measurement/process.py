@@ -1,0 +1,134 @@
+"""A worker process seen from outside: it lives on between requests and is replaced when it is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from colt_pipeline.errors import StackError
+
+_LOAD_TIMEOUT_SECS = 300.0
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The worker was gone before it answered."""
+
+    status: int | None
+    """Exit status; None after a time-out."""
+
+
+class WorkerProcess:
+    """One persistent worker; started on the first request, restarted after a crash or a time-out."""
+
+    def __init__(self, load: dict[str, Any], environment: dict[str, str], log: Path) -> None:
+        """`load`: the request that prepares a fresh worker; `environment`: added to this process's; `log`: stderr."""
+        self._log = log
+        self._load = load
+        self._environment = {**os.environ, **environment}
+        self._process: subprocess.Popen[bytes] | None = None
+        self.generation = 0
+        """Counts starts: what an earlier generation built is lost."""
+        self._stopped = False
+
+    def request(
+        self, message: dict[str, Any], timeout_secs: float, generation: int | None = None
+    ) -> dict[str, Any] | Lost:
+        """The answer of a loaded worker; after Lost the next request starts another.
+
+        `generation`: only this one knows what the message is about, so do not start another.
+
+        Raises:
+            StackError: a fresh worker does not start.
+        """
+        alive = self._process is not None and self._process.poll() is None
+        if generation is not None and (generation != self.generation or not alive):
+            return Lost(None if self._process is None else self._process.poll())
+        if not alive:
+            self.close()
+            self._start()
+            if isinstance(self._exchange(self._load, _LOAD_TIMEOUT_SECS), Lost) and not self._stopped:
+                said = self._log.read_text(errors="replace").strip().splitlines()[-1:] if self._log.exists() else []
+                raise StackError(f"the measuring process does not start: {''.join(said) or 'it said nothing'}")
+        return self._exchange(message, timeout_secs)
+
+    def _start(self) -> None:
+        self.generation += 1
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "colt_pipeline.measurement.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=self._environment,
+                start_new_session=True,  # a group of its own, with the compilers that it calls
+            )
+        if self._stopped:
+            _kill(self._process)
+
+    def _exchange(self, message: dict[str, Any], timeout_secs: float) -> dict[str, Any] | Lost:
+        process = self._process
+        if process is None:
+            return Lost(None)
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(message).encode() + b"\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            return self._bury()
+        answer, deadline = b"", time.monotonic() + timeout_secs
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            while not answer.endswith(b"\n"):
+                if not selector.select(max(deadline - time.monotonic(), 0)):
+                    self.close()
+                    return Lost(None)
+                chunk = os.read(process.stdout.fileno(), _CHUNK)
+                if not chunk:
+                    return self._bury()
+                answer += chunk
+        parsed: dict[str, Any] = json.loads(answer)
+        return parsed
+
+    def _bury(self) -> Lost:
+        assert self._process is not None
+        status = self._process.wait()
+        self.close()
+        return Lost(status)
+
+    def stop(self) -> None:
+        """From any thread: kill the worker and start no other; whoever waits for an answer gets Lost."""
+        self._stopped = True
+        process = self._process  # another thread may take it away
+        if process is not None:
+            _kill(process)
+
+    def close(self) -> None:
+        """Kill the worker, if there is one."""
+        if self._process is None:
+            return
+        _kill(self._process)
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except BrokenPipeError:
+                    pass  # unsent bytes of the request that the dead worker never read
+        self._process = None
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a worker with everything that it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

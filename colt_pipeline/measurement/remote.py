@@ -1,0 +1,127 @@
+"""Runs a built kernel on a server of a TVM RPC tracker.
+
+A server that is lost (it dies, or the kernel kills it: TVM's server ends with a crashed session) costs a second try on
+whichever server the tracker gives next; a kernel that loses two of them is a ``crash``.
+"""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tvm import rpc as tvm_rpc
+from tvm.support import cc
+
+from colt_pipeline.config.schema import MeasureConfig, RpcConfig
+from colt_pipeline.errors import DeviceError
+from colt_pipeline.measurement.bench import TVM_ERRORS, Bench, last_line
+from colt_pipeline.records import Measurement
+
+_TRIES = 2
+_REACH_SECS = 5.0
+_RETRY_SECS = 0.2
+_LIBRARY = "kernel.so"
+
+
+def run_remote(
+    settings: RpcConfig, kind: str, library: Any, bench: Bench, timing: MeasureConfig, best_secs: float | None
+) -> Measurement:
+    """Time and check `library` on a server with the key `settings.key`; `kind` is TVM's target kind.
+
+    Raises:
+        DeviceError: no tracker, no free server in time, or no C compiler to link with.
+    """
+    if not cc.get_cc():
+        raise DeviceError("device=rpc links kernels with a C compiler, and none is on the PATH; install gcc or clang")
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / _LIBRARY
+        try:
+            library.export_library(str(path))
+        except TVM_ERRORS as error:
+            return Measurement(error="build_error", detail=last_line(error))
+        for _ in range(_TRIES):
+            session = request(settings, timing.run_timeout_secs)
+            try:
+                session.upload(str(path))
+                device = session.cuda(0) if kind == "cuda" else session.cpu(0)
+                result = bench.measure(session.load_module(_LIBRARY), device, timing, best_secs)
+            except TVM_ERRORS as error:
+                result = Measurement(error="run_error", detail=last_line(error))
+            if "RPCSessionTimeoutError" in result.detail:
+                return Measurement(error="timeout", detail=f"the run took longer than {timing.run_timeout_secs:g} s")
+            if result.error != "run_error" or _answers(session):
+                return result
+    return Measurement(error="crash", detail=f"{_TRIES} RPC servers were lost while it ran")
+
+
+def remote_limit_secs(settings: RpcConfig, timing: MeasureConfig) -> float:
+    """The longest that `run_remote` may take: every try waits for a server and runs, and the kernel is linked."""
+    return timing.build_timeout_secs + _TRIES * (settings.timeout_secs + timing.run_timeout_secs)
+
+
+def servers(settings: RpcConfig) -> int:
+    """How many servers the tracker knows under the key, busy or free.
+
+    Raises:
+        DeviceError: no tracker answers.
+    """
+    tracker = connect(settings)
+    known = [server for server in tracker.summary()["server_info"] if server["key"] == f"server:{settings.key}"]
+    tracker.close()
+    return len(known)
+
+
+def request(settings: RpcConfig, session_secs: float) -> Any:
+    """A session of at most `session_secs` on the next free server.
+
+    Raises:
+        DeviceError: there is no tracker, or no server became free in time.
+    """
+    deadline = time.monotonic() + settings.timeout_secs
+    while (left := deadline - time.monotonic()) > 0:
+        tracker = connect(settings)
+        tracker._sock.settimeout(left)  # TVM would wait for ever
+        try:
+            return tracker.request(settings.key, session_timeout=session_secs, max_retry=1)
+        except RuntimeError:  # none came free, or the tracker gave one that is gone; it forgets that one
+            time.sleep(_RETRY_SECS)
+        finally:
+            tracker.close()
+    raise DeviceError(
+        f"the RPC tracker {settings.host}:{settings.port} gave no server with rpc.key={settings.key} within "
+        f"rpc.timeout_secs={settings.timeout_secs:g}; start one: python -m tvm.exec.rpc_server --host 127.0.0.1 "
+        f"--tracker {settings.host}:{settings.port} --key {settings.key}"
+    )
+
+
+def connect(settings: RpcConfig) -> Any:
+    """The tracker.
+
+    Raises:
+        DeviceError: nothing that answers like a tracker listens there.
+    """
+    before = socket.getdefaulttimeout()
+    try:
+        # TVM would try for a minute before it gives up, and wait for ever for something that listens and says nothing.
+        socket.create_connection((settings.host, settings.port), _REACH_SECS).close()
+        socket.setdefaulttimeout(_REACH_SECS)
+        return tvm_rpc.connect_tracker(settings.host, settings.port)
+    except (OSError, RuntimeError) as error:
+        raise DeviceError(
+            f"no RPC tracker answers at rpc.host={settings.host} rpc.port={settings.port}; start one: "
+            f"python -m tvm.exec.rpc_tracker --host {settings.host} --port {settings.port}"
+        ) from error
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _answers(session: Any) -> bool:
+    """Whether the server of this session is still there."""
+    try:
+        session.get_function("tvm.rpc.server.workpath")("")
+    except TVM_ERRORS:
+        return False
+    return True

@@ -1,0 +1,72 @@
+"""How long to time a kernel: enough runs for a steady median, no more than the budget, few for a clear loser.
+
+Everything here is a function of the run times alone, no clock is read, so tests need no kernel.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+
+from colt_pipeline.config.schema import MeasureConfig
+
+Timer = Callable[[int, int], Sequence[float]]
+"""(number, repeat) -> `repeat` run times in seconds, each the mean of `number` runs."""
+
+
+def time_kernel(timer: Timer, settings: MeasureConfig, best_secs: float | None) -> tuple[tuple[float, ...], str]:
+    """Run times in seconds, and why timing stopped.
+
+    ``slower``: one warm run took more than `settings.slower` times `best_secs`, and is the only one; ``steady``: the
+    spread is within `settings.max_spread`; ``repeats`` and ``budget``: a limit was reached first. Half of a run's time
+    limit ends it too, so that a slow kernel is a latency and no time-out.
+
+    Raises:
+        ValueError: the timer reports what is no time.
+    """
+    cold = _times(timer(1, 1))[0]  # starts threads, loads code, touches memory: up to 1.6 times a warm run of 10 ms
+    first = _times(timer(1, 1))[0]
+    if best_secs is not None and settings.slower and first > settings.slower * best_secs:
+        return (first,), "slower"
+    # A flush precedes each timed run, so a run that repeats the kernel would be warm from the second on.
+    number = 1 if settings.cache_flush_mib else max(1, math.ceil(settings.min_repeat_secs / first))
+    run_secs = [first] if number == 1 else []
+    spent = cold + first
+    while True:
+        stop = _enough(run_secs, spent, settings)
+        if stop is not None:
+            return tuple(run_secs), stop
+        missing = settings.min_repeats - len(run_secs)
+        room = settings.max_repeats - len(run_secs)
+        results = _times(timer(number, missing if missing > 0 else min(settings.min_repeats, room)))
+        run_secs.extend(results)
+        spent += number * sum(results)
+
+
+def spread(run_secs: Sequence[float]) -> float:
+    """Interquartile range / median."""
+    if len(run_secs) == 1:
+        return 0.0
+    # Not by NumPy, whose first quantile imports masked arrays: 70 ms in each fork.
+    low, middle, high = statistics.quantiles(run_secs, n=4, method="inclusive")
+    return (high - low) / middle
+
+
+def _times(results: Sequence[float]) -> Sequence[float]:
+    if not all(math.isfinite(t) and t > 0 for t in results):
+        raise ValueError(f"the device reports the run times {list(results)}")
+    return results
+
+
+def _enough(run_secs: Sequence[float], spent_secs: float, settings: MeasureConfig) -> str | None:
+    enough = len(run_secs) >= settings.min_repeats
+    if enough and spread(run_secs) <= settings.max_spread:
+        return "steady"
+    if run_secs and spent_secs + settings.min_repeats * run_secs[-1] > settings.run_timeout_secs / 2:
+        return "budget"
+    if not enough:
+        return None
+    if len(run_secs) >= settings.max_repeats:
+        return "repeats"
+    return "budget" if spent_secs >= settings.budget_secs else None

@@ -1,0 +1,185 @@
+"""The process that builds and runs kernels: ``python -m colt_pipeline.measurement.worker``.
+
+It reads one JSON request per line from standard input and answers with one JSON line. It lives on from program to
+program, so TVM is imported and the inputs are made once. Kernels for this machine's CPU are linked in memory: no C
+compiler, no files.
+
+It builds itself, but runs no kernel itself: each run happens in a fork of it, which inherits the inputs and the linked
+kernel. So whatever a kernel does, loops for ever, writes out of bounds, exhausts memory, it does to its fork, within a
+limit of time (and, on this machine's CPU, of memory), and the next kernel meets a clean process.
+
+Requests (``op``): ``load`` (workload, shape, target, rpc), ``build`` (name, module, memory_mib), ``run`` (name,
+settings, best_secs); answers: {"ok": true}, {"fatal": message} or the fields of a Measurement.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import selectors
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import tvm
+
+from colt_pipeline.config.schema import MeasureConfig, RpcConfig
+from colt_pipeline.errors import DeviceError
+from colt_pipeline.measurement.bench import TVM_ERRORS, Bench, last_line
+from colt_pipeline.measurement.remote import remote_limit_secs, run_remote
+from colt_pipeline.records import Measurement
+from colt_pipeline.workloads import build
+
+_PR_SET_PDEATHSIG = 1
+_CHUNK = 1 << 16
+
+Answer = dict[str, Any]
+
+
+class Worker:
+    """Holds one workload's bench and the kernels that were built and not yet run."""
+
+    def load(self, workload: str, shape: dict[str, int], target: dict[str, Any], rpc: dict[str, Any] | None) -> Answer:
+        """Make inputs and reference; `rpc`: run on a server of this tracker."""
+        self._bench = Bench(build(workload, shape))
+        self._target = tvm.target.Target(target)
+        self._device = target["kind"]
+        self._rpc = RpcConfig(**rpc) if rpc else None
+        self._built: dict[str, Any] = {}
+        return {"ok": True}
+
+    def build(self, name: str, module: str, memory_mib: int) -> Answer:
+        """Compile and link; a failure is a Measurement."""
+        try:
+            with _memory_limit(memory_mib), self._target:
+                library = tvm.compile(tvm.ir.load_json(module), target=self._target)
+                if self._device == "llvm" and self._rpc is None:
+                    library.mod.get_function("main")  # link now, while builds run side by side
+        except TVM_ERRORS as error:
+            return asdict(Measurement(error="build_error", detail=last_line(error)))
+        self._built[name] = library
+        return {"ok": True}
+
+    def run(self, name: str, settings: dict[str, Any], best_secs: float | None) -> Answer:
+        """Time and check a built kernel in a fork."""
+        library, timing = self._built.pop(name), MeasureConfig(**settings)
+
+        def here() -> Measurement:
+            # CUDA's driver reserves address space far beyond what it uses, so the limit is for CPU kernels.
+            if self._device == "llvm":
+                _limit_memory(timing.memory_mib)
+            device = tvm.cuda(0) if self._device == "cuda" else tvm.cpu()
+            return self._bench.measure(library.mod, device, timing, best_secs)
+
+        def there() -> Measurement:
+            assert self._rpc is not None
+            return run_remote(self._rpc, self._device, library, self._bench, timing, best_secs)
+
+        if self._rpc is None:
+            return _in_fork(here, timing.run_timeout_secs, 0.0)
+        return _in_fork(there, timing.run_timeout_secs, remote_limit_secs(self._rpc, timing) - timing.run_timeout_secs)
+
+
+def _in_fork(work: Callable[[], Measurement], timeout_secs: float, waiting_secs: float) -> Answer:
+    """What `work` returns, computed in a fork; a death of the fork or a time-out is a Measurement.
+
+    `waiting_secs` is added to the limit: the time that the fork may wait for its device.
+    """
+    reader, writer = os.pipe()
+    worker, child = os.getpid(), os.fork()
+    if child == 0:
+        status = 1
+        try:
+            die_with_parent()
+            if os.getppid() != worker:  # it died before it could be followed
+                os._exit(status)
+            try:
+                answer = asdict(work())
+            except DeviceError as error:
+                answer = {"fatal": str(error)}
+            except TVM_ERRORS as error:
+                answer = asdict(Measurement(error="run_error", detail=last_line(error)))
+            os.write(writer, json.dumps(answer).encode())
+            status = 0
+        finally:
+            os._exit(status)  # never back into the worker's loop, whatever happened
+    os.close(writer)
+    text = _read_all(reader, timeout_secs + waiting_secs)
+    os.close(reader)
+    if text is None:
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    if text is None:
+        return asdict(Measurement(error="timeout", detail=f"the run took longer than {timeout_secs:g} s"))
+    if not text:
+        return asdict(Measurement(error="crash", detail=_how_it_ended(os.waitstatus_to_exitcode(status))))
+    parsed: Answer = json.loads(text)
+    return parsed
+
+
+def _read_all(reader: int, timeout_secs: float) -> bytes | None:
+    """Everything until the pipe closes; None after a time-out."""
+    text, deadline = b"", time.monotonic() + timeout_secs
+    with selectors.DefaultSelector() as selector:
+        selector.register(reader, selectors.EVENT_READ)
+        while selector.select(max(deadline - time.monotonic(), 0)):
+            chunk = os.read(reader, _CHUNK)
+            if not chunk:
+                return text
+            text += chunk
+    return None
+
+
+def _how_it_ended(status: int) -> str:
+    if status < 0:
+        return f"the kernel's process was ended by signal {-status} ({signal.Signals(-status).name})"
+    return f"the kernel's process ended with status {status}"
+
+
+def _limit_memory(mib: int) -> None:
+    """Let this process's address space grow by so much and no more."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0]) if sys.platform == "linux" else 0
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = pages * resource.getpagesize() + (mib << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+
+
+@contextmanager
+def _memory_limit(mib: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    _limit_memory(mib)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def die_with_parent() -> None:
+    """On Linux, let the kernel kill this process when its parent dies, even in the middle of a measurement."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def main() -> None:
+    """Serve requests until standard input closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    die_with_parent()
+    # TVM and LLVM print to standard output now and then; answers get a channel of their own.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    worker = Worker()
+    operations: dict[str, Callable[..., Answer]] = {"load": worker.load, "build": worker.build, "run": worker.run}
+    for line in sys.stdin:
+        request = json.loads(line)
+        answers.write(json.dumps(operations[request.pop("op")](**request)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What predicts scores, and TVM's own search, which predicts for itself."""

@@ -1,0 +1,93 @@
+"""TVM's XGBoost cost model, unmodified, with a seeded stand-in for its warm-up noise (paper section 3.1).
+
+TVM's XGBModel predicts uniform random numbers from NumPy's global generator until it has `num_warmup_samples` samples.
+Here the same noise comes from the run's own generator, so that a run repeats; and features are extracted once per
+program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm.ir.utils import derived_object
+from tvm.s_tir.meta_schedule.cost_model.xgb_model import XGBConfig, XGBModel
+from tvm.s_tir.meta_schedule.feature_extractor import PerStoreFeature, PyFeatureExtractor
+from tvm.s_tir.meta_schedule.runner import RunnerResult
+from tvm.s_tir.meta_schedule.search_strategy import MeasureCandidate
+from tvm_ffi import register_error, structural_hash
+from xgboost import config_context
+
+from colt_pipeline.runs.events import Sample
+from colt_pipeline.space import Program, Space
+
+# One: predictions, and so journals, must not depend on the number of cores. TVM passes it on for training alone; what
+# XGBoost does besides takes a thread per core, which wait in busy loops for one whose core another process has.
+_THREADS = 1
+
+
+@derived_object
+class _FeatureCache(PyFeatureExtractor):  # type: ignore[misc]
+    """TVM's per-store features, extracted once per program of this process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._extractor = PerStoreFeature()
+        self._by_hash: dict[int, Any] = {}
+
+    def extract_from(self, context: Any, candidates: Sequence[MeasureCandidate]) -> list[Any]:
+        """One tensor (stores, 164) per candidate."""
+        hashes = [structural_hash(c.sch.mod) for c in candidates]
+        new = {h: c for h, c in zip(hashes, candidates, strict=True) if h not in self._by_hash}
+        if new:
+            self._by_hash.update(zip(new, self._extractor.extract_from(context, list(new.values())), strict=True))
+        return [self._by_hash[h] for h in hashes]
+
+
+# Ctrl-C inside a callback from C++ must stay Ctrl-C.
+register_error("KeyboardInterrupt", KeyboardInterrupt)
+
+
+class CostModel:
+    """Scores programs: higher is faster, 1 is the fastest measured so far."""
+
+    def __init__(self, space: Space, warmup_samples: int) -> None:
+        """`warmup_samples`: measured programs before predictions mean anything."""
+        self._space = space
+        self._model = XGBModel(
+            extractor=_FeatureCache(), config=XGBConfig(nthread=_THREADS), num_warmup_samples=warmup_samples
+        )
+
+    @property
+    def warm(self) -> bool:
+        """Whether predictions come from the trained model."""
+        return self._model.data_size >= self._model.num_warmup_samples and self._model.booster is not None
+
+    def score(self, programs: Sequence[Program], rng: np.random.Generator) -> list[float]:
+        """Predicted scores in the order of `programs`; uniform noise from `rng` until warm."""
+        if not self.warm:
+            return [float(x) for x in rng.uniform(size=len(programs))]
+        with config_context(nthread=_THREADS):
+            return [float(x) for x in self._model.predict(self._space.context, measure_candidates(programs))]
+
+    def update(self, programs: Sequence[Program], samples: Sequence[Sample]) -> None:
+        """Learn from measured programs; TVM trains on min(cost)/cost, again when a fifth of the data is new."""
+        with config_context(nthread=_THREADS):
+            self._model.update(self._space.context, measure_candidates(programs), runner_results(samples))
+
+
+def measure_candidates(programs: Sequence[Program]) -> list[MeasureCandidate]:
+    """Programs as TVM's strategies and cost models take them."""
+    return [MeasureCandidate(p.schedule, []) for p in programs]
+
+
+def runner_results(samples: Sequence[Sample]) -> list[RunnerResult]:
+    """Samples as TVM's strategies and cost models take them."""
+    return [
+        RunnerResult([tvm.tirx.FloatImm("float64", s.latency_secs)], None)
+        if s.latency_secs is not None
+        else RunnerResult(None, s.error)
+        for s in samples
+    ]

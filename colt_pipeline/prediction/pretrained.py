@@ -1,0 +1,148 @@
+"""A cost model that is useful from the first sample: trained on other workloads' recordings, then on the run's own.
+
+TVM's features describe single stores; a program is the sum and the maximum of each over its stores, and their number.
+The label is ln(best latency / latency) within a workload, so what is learned is what makes a program of any workload
+fast. Recordings of the workload being tuned are left out, whatever run they come from.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import xgboost as xgb
+from tvm.s_tir.meta_schedule.feature_extractor import PerStoreFeature
+
+from colt_pipeline.errors import RecordingError
+from colt_pipeline.prediction.cost_model import measure_candidates
+from colt_pipeline.runs.events import Sample
+from colt_pipeline.space import Program, Space
+
+_SLOWEST = -6.0
+"""Label of the slowest programs and of those that failed."""
+_OWN_WEIGHT = 4.0
+"""Weight of a sample of the run over one of another workload."""
+_ROUNDS = 150
+# One thread: predictions, and so journals, must not depend on the number of cores.
+_PARAMETERS = {
+    "objective": "reg:squarederror",
+    "max_depth": 4,
+    "eta": 0.1,
+    "subsample": 0.8,
+    "colsample_bytree": 0.5,
+    "max_bin": 64,
+    "nthread": 1,
+    "seed": 0,
+}
+
+_FEATURES = 2 * 164 + 1
+
+Rows = npt.NDArray[np.float32]
+
+
+@dataclass
+class Experience:
+    """Programs of one workload: features (n, 329) and latencies in seconds (n,), infinite for those that failed."""
+
+    features: list[Rows] = field(default_factory=list)
+    latencies: list[float] = field(default_factory=list)
+
+    def labels(self) -> npt.NDArray[np.float64]:
+        """ln(best / latency), at least _SLOWEST."""
+        best = min(self.latencies)
+        return np.array([max(np.log(best / t), _SLOWEST) if np.isfinite(t) else _SLOWEST for t in self.latencies])
+
+
+class PretrainedModel:
+    """Scores programs: the predicted best latency / latency of the program, about 1 for the fastest."""
+
+    def __init__(self, space: Space, warmup_samples: int, others: Sequence[Experience]) -> None:
+        """`others`: experience with other workloads; without any, scores are noise for `warmup_samples` programs."""
+        self._space = space
+        self._extractor = PerStoreFeature()
+        self._features: dict[str, Rows] = {}
+        self._others = list(others)
+        self._warmup = warmup_samples
+        self._own = Experience()
+        self._booster: xgb.Booster | None = None
+        if others:
+            self._train()
+
+    def score(self, programs: Sequence[Program], rng: np.random.Generator) -> list[float]:
+        """Predicted scores in the order of `programs`; uniform noise from `rng` until something is known."""
+        if self._booster is None:
+            return [float(x) for x in rng.uniform(size=len(programs))]
+        predicted = self._booster.inplace_predict(np.stack([self._of(p) for p in programs]))
+        return [float(np.exp(x)) for x in predicted]
+
+    def update(self, programs: Sequence[Program], samples: Sequence[Sample]) -> None:
+        """Learn from measured programs."""
+        self._own.features += [self._of(p) for p in programs]
+        self._own.latencies += [np.inf if s.latency_secs is None else s.latency_secs for s in samples]
+        if self._others or len(self._own.latencies) >= self._warmup:
+            self._train()
+
+    def _train(self) -> None:
+        known = [*self._others, *([self._own] if np.isfinite(self._own.latencies).any() else [])]
+        if not known:
+            return
+        weights = [np.full(len(e.latencies), _OWN_WEIGHT if e is self._own else 1.0) for e in known]
+        data = xgb.DMatrix(
+            np.concatenate([np.stack(e.features) for e in known]),
+            np.concatenate([e.labels() for e in known]),
+            weight=np.concatenate(weights),
+            nthread=1,
+        )
+        self._booster = xgb.train(_PARAMETERS, data, _ROUNDS)
+
+    def _of(self, program: Program) -> Rows:
+        if program.key not in self._features:
+            self._features[program.key] = features(self._space, self._extractor, program)
+        return self._features[program.key]
+
+
+def features(space: Space, extractor: PerStoreFeature, program: Program) -> Rows:
+    """Sum and maximum of TVM's 164 features over the program's stores, and the number of stores: (329,).
+
+    Rounded as the files of recorded features are, so that a program is the same in both.
+    """
+    stores = extractor.extract_from(space.context, measure_candidates([program]))[0].numpy()
+    row = np.concatenate([stores.sum(0), stores.max(0), [len(stores)]])
+    return np.array([float(f"{x:.4g}") for x in row], np.float32)
+
+
+def write_experience(path: Path, rows: Iterable[tuple[float | None, Rows]]) -> None:
+    """One line per program: latency in seconds ("" for one that failed), then its features."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        for latency_secs, row in rows:
+            writer.writerow(["" if latency_secs is None else f"{latency_secs:.6g}", *(f"{x:.4g}" for x in row)])
+
+
+def read_experience(directory: Path, workload_hash: str) -> list[Experience]:
+    """Experience with the workloads that have a file ``<workload hash>.csv`` in `directory`, but for the one given.
+
+    Raises:
+        RecordingError: a file is not what `write_experience` writes.
+    """
+    found = []
+    for path in sorted(directory.glob("*.csv")):
+        if path.stem == workload_hash:
+            continue
+        experience = Experience()
+        try:
+            with path.open(newline="") as file:
+                for latency, *row in csv.reader(file):
+                    if len(row) != _FEATURES:
+                        raise ValueError(f"{len(row)} numbers instead of {_FEATURES}")
+                    experience.latencies.append(float(latency) if latency else np.inf)
+                    experience.features.append(np.array(row, np.float32))
+        except ValueError as error:
+            raise RecordingError(f"{path} holds a line that is no features of a program ({error})") from error
+        if experience.latencies:
+            found.append(experience)
+    return found

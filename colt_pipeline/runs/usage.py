@@ -1,0 +1,73 @@
+"""What runs asked of their models, by their journals: which answers of a recording they used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+import yaml
+
+from colt_pipeline.errors import RunDirError
+from colt_pipeline.runs.events import Finished, Started, Stepped
+from colt_pipeline.runs.journal import read_events
+
+Identity = tuple[str, int]
+"""Key and occurrence of a question."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The questions of one run."""
+
+    journal: Path
+    place: tuple[str, ...]
+    """Device, experiment and run as parts of a path: where its recording lies below ``recordings``."""
+    calls: Mapping[Identity, int]
+    """Question -> line of the journal; empty where no model was asked."""
+    finished: bool
+
+    def owns(self, recording: Path) -> bool:
+        """Whether the file `recording` is that of this run."""
+        return recording.resolve().parent.parts[-len(self.place) :] == self.place
+
+
+def journals(directory: Path) -> list[Path]:
+    """All journals below.
+
+    Raises:
+        RunDirError: there are none.
+    """
+    found = sorted(directory.rglob("events.jsonl"))
+    if not found:
+        raise RunDirError(f"no run below {directory}: no events.jsonl. Name a directory such as results/runs.")
+    return found
+
+
+def read_asked(journal: Path) -> Asked | None:
+    """The questions of one run; None before it began.
+
+    Raises:
+        RunDirError: its configuration is absent or broken.
+        JournalError: the journal is broken or of another version.
+    """
+    events = read_events(journal)
+    started = next((event for event in events if isinstance(event, Started)), None)
+    if started is None:
+        return None
+    path = journal.with_name("config.yaml")
+    try:
+        config = yaml.safe_load(path.read_text())
+        place = PurePath(started.device, config["experiment"], config["run"]).parts
+        answered = config["search"]["proposer"] == "llm"  # random answers have keys too, but no recording
+    except OSError as error:
+        raise RunDirError(f"cannot read {path}: {error.strerror}; restore it") from error
+    except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise RunDirError(f"{path} is not that of a run ({' '.join(str(error).split())}); restore it") from error
+    calls = {
+        (call.key, call.occurrence): line
+        for line, event in enumerate(events, start=1)
+        if answered and isinstance(event, Stepped)
+        for call in event.calls
+    }
+    return Asked(journal, place, calls, any(isinstance(event, Finished) for event in events))

@@ -1,0 +1,148 @@
+"""How far two measurements of one schedule differ here: ``python -m colt_pipeline.tools.noise --minutes 10``.
+
+The best recorded schedule of each workload (or, before any run, the fastest of a few samples) is built and measured
+again and again, workload after workload, as the search would measure it. The record, results/recordings/<device>/noise,
+tells the analysis which differences are no improvement. Hydra overrides choose target, device and measure settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tvm
+from hydra import compose, initialize_config_dir
+
+from colt_pipeline.analysis.noise import read_noise
+from colt_pipeline.config.checks import load
+from colt_pipeline.config.schema import Config
+from colt_pipeline.errors import DeviceError, with_message
+from colt_pipeline.measurement.backend import Backend, choose
+from colt_pipeline.measurement.lock import device_lock
+from colt_pipeline.measurement.measurer import Measurer
+from colt_pipeline.records import Measurement, canonical_json
+from colt_pipeline.space import Space
+from colt_pipeline.workloads import WORKLOADS, Workload, build
+
+_CONF = Path(__file__).parent.parent.parent / "conf"
+_SAMPLES = 8
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """One schedule under observation."""
+
+    workload: Workload
+    key: str
+    module: tvm.IRModule
+    backend: Backend
+    measurer: Measurer
+    header: dict[str, Any]
+
+
+def observe(configs: Sequence[Config], minutes: float) -> Path:
+    """Measure one schedule per config in turn for so long; returns the directory of recordings.
+
+    Raises:
+        ColtError: the device is not there, or only estimates.
+    """
+    with ExitStack() as cleanup:
+        subjects = [_subject(config, cleanup) for config in configs]
+        lines: dict[str, list[dict[str, Any]]] = {s.workload.name: [s.header] for s in subjects}
+        start, rounds = time.monotonic(), 0
+        while time.monotonic() - start < 60 * minutes:
+            for s in subjects:
+                elapsed = round(time.monotonic() - start, 3)
+                measured = _measure(s, [s.module])[0]
+                fields = {k: v for k, v in asdict(measured).items() if k in ("run_secs", "error")}
+                lines[s.workload.name].append({"program": s.key, "elapsed_secs": elapsed, **fields})
+            rounds += 1
+            if rounds in (1, 8) or rounds % 50 == 0:
+                passed = (time.monotonic() - start) / 60
+                print(f"{rounds} rounds, {passed:.1f} of {minutes:g} minutes", file=sys.stderr, flush=True)
+    recordings = Path(configs[0].results) / "recordings"
+    for s in subjects:
+        path = recordings / s.backend.device.slug / "noise" / f"{s.workload.name}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".part")
+        partial.write_text("".join(canonical_json(line) + "\n" for line in lines[s.workload.name]))
+        partial.replace(path)
+    return recordings
+
+
+def _subject(config: Config, cleanup: ExitStack) -> _Subject:
+    workload = build(config.workload.name, config.workload.shape)
+    _, backend, _ = choose(config, ())
+    if backend.measurement != "measured":
+        raise DeviceError(
+            f"latencies for target={config.target.name} are {backend.measurement} here: they have no noise"
+        )
+    measurer = backend.connect(workload)
+    cleanup.enter_context(closing(measurer))
+    space = Space(workload.module, backend.target)
+    trace = best_trace(Path(config.results) / "runs", workload, backend)
+    header = backend.header(workload, config.measure)
+    if trace is not None:
+        program = space.load(*trace)
+        return _Subject(workload, program.key, program.schedule.mod, backend, measurer, header)
+    programs = space.initial(_SAMPLES, np.random.default_rng(0))
+    unknown = _Subject(workload, "", workload.module, backend, measurer, header)
+    measured = _measure(unknown, [p.schedule.mod for p in programs])
+    good = [(m.latency_secs, p) for m, p in zip(measured, programs, strict=True) if m.latency_secs is not None]
+    if not good:
+        raise DeviceError(f"none of {_SAMPLES} sampled programs of {workload.name} runs here")
+    _, fastest = min(good, key=lambda pair: pair[0])
+    return _Subject(workload, fastest.key, fastest.schedule.mod, backend, measurer, header)
+
+
+def _measure(subject: _Subject, modules: list[tvm.IRModule]) -> list[Measurement]:
+    with device_lock(subject.backend.device.lock):
+        return list(subject.measurer.measure(modules, None))
+
+
+def best_trace(runs: Path, workload: Workload, backend: Backend) -> tuple[str, str] | None:
+    """Key and trace of the fastest schedule that any finished run here measured on this device."""
+    found: list[tuple[float, str, str]] = []
+    for path in sorted(runs.rglob("summary.json")):
+        summary = json.loads(path.read_text())
+        if summary["workload"] != workload.name or summary["device"] != backend.device.slug or not summary["best_secs"]:
+            continue
+        best = json.loads((path.parent / "best.json").read_text())
+        if best["workload_hash"] == workload.hash and best["target"] == backend.target:
+            found.append((summary["best_secs"], summary["best_program"], canonical_json(best["trace"])))
+    return min(found)[1:] if found else None
+
+
+@with_message
+def main(argv: Sequence[str] | None = None) -> int:
+    """Observe, write the record, print the table; exit status 1 with a message when there is no device."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--workload", action="append", help="repeatable; default: the five of the paper")
+    parser.add_argument("overrides", nargs="*", help="as for colt_pipeline.tune, such as target=gpu")
+    arguments = parser.parse_args(argv)
+    try:
+        with initialize_config_dir(str(_CONF), version_base="1.3"):
+            configs = [
+                # One builder each: there is one program to build at a time.
+                load(compose("config", overrides=[f"workload={name}", "measure.builders=1", *arguments.overrides]))
+                for name in arguments.workload or list(WORKLOADS)[:5]
+            ]
+        recordings = observe(configs, arguments.minutes)
+        print(read_noise(recordings).to_string(index=False, float_format=lambda x: f"{x:.4g}"))
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

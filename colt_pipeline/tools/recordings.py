@@ -1,0 +1,229 @@
+"""Look after recordings of LLM answers: ``python -m colt_pipeline.tools.recordings check results/recordings``.
+
+``check`` says what is wrong, ``stats`` what the answers took, ``diff`` where two recordings part; ``prune`` makes one
+smaller. A path is a recording (a directory or its llm.jsonl), or a directory above some.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from colt_pipeline.analysis.labels import model_label
+from colt_pipeline.errors import ColtError, RecordingError, with_message
+from colt_pipeline.llm.audit import (
+    NAME,
+    Entry,
+    Recording,
+    differences,
+    faults,
+    find,
+    read,
+    read_intact,
+    write,
+)
+from colt_pipeline.llm.client import TRANSPORT
+from colt_pipeline.records import EMBEDDED
+from colt_pipeline.runs.jsonl import PACKED, locked
+from colt_pipeline.runs.usage import Asked, journals, read_asked
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """One line per finding; exit status 1 if there is one."""
+    findings: list[str] = []
+    runs: list[Asked] = []
+    # Journals first: a run that goes on meanwhile records an answer before it journals it.
+    for journal in journals(arguments.runs) if arguments.runs else []:
+        try:
+            runs += [asked] if (asked := read_asked(journal)) else []
+        except ColtError as error:
+            findings.append(str(error))
+    files = _files(arguments.paths)
+    answers = owned = 0
+    for path in files:
+        try:
+            recording = read(path)
+        except ColtError as error:
+            findings.append(str(error))
+            continue
+        answers += len(recording.answers)
+        findings += [f"{path}, line {line}: {what}" for line, what in faults(recording)]
+        owners = [run for run in runs if run.owns(path)]
+        owned += bool(owners)
+        findings += _usage(recording, owners)
+    for finding in findings:
+        print(finding)
+    of_runs = f", {owned} with runs" if arguments.runs else ""
+    verdict = f"{len(findings)} findings" if findings else "nothing wrong"
+    print(f"{len(files)} recordings{of_runs}, {answers} answers: {verdict}", file=sys.stderr)
+    return 1 if findings else 0
+
+
+def _usage(recording: Recording, owners: Sequence[Asked]) -> list[str]:
+    """What the runs of a recording did not use of it, and what they miss."""
+    recorded = {entry.identity for entry in recording.answers}
+    findings = [
+        f"{recording.path}, line {entry.line}: {entry.name} is not used by {owners[0].journal}"
+        for entry in _unused(recording, owners)
+        if entry.answered
+    ]
+    for run in owners:
+        absent = {identity: line for identity, line in run.calls.items() if identity not in recorded}
+        findings += [
+            f"{run.journal}, line {line}: question {key[:12]}, occurrence {occurrence} is not in {recording.path}"
+            for (key, occurrence), line in absent.items()
+        ]
+    return findings
+
+
+def _unused(recording: Recording, owners: Sequence[Asked]) -> list[Entry]:
+    """What no run of the recording used; nothing while one may still go on and use it."""
+    if not owners or not all(run.finished for run in owners):
+        return []
+    used = {identity for run in owners for identity in run.calls}
+    return [entry for entry in recording.entries if entry.identity not in used]
+
+
+def stats(arguments: argparse.Namespace) -> int:
+    """A table: one row per model and backend, and their total."""
+    files = _files(arguments.paths)
+    found: dict[tuple[str, str], list[Entry]] = {}
+    for path in files:
+        for entry in read_intact(path).answers:
+            found.setdefault((entry.fields["model"], entry.fields["backend"]), []).append(entry)
+    head = ("model", "backend", "calls", "failed", "tokens in", "tokens out", "mean latency", "bytes")
+    cells: list[tuple[str, ...]] = [head]
+    for (model, backend), entries in sorted(found.items()):
+        cells.append((model_label(model, backend), backend, *_numbers(entries)))
+    cells.append(("total", "", *_numbers([entry for entries in found.values() for entry in entries])))
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    for row in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(f"recordings: {len(files)}, {sum(path.stat().st_size for path in files)} bytes on disk")
+    if any(backend == EMBEDDED for _, backend in found):
+        print("stand-ins play the models they name; ~: with their tokens, which are estimates")
+    return 0
+
+
+def _numbers(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """Calls, failed ones, tokens, mean latency of the answers that took time, bytes."""
+    estimated = "~" if any(entry.fields["backend"] == EMBEDDED for entry in entries) else ""
+    tokens = (sum(entry.fields[f"{side}_tokens"] for entry in entries) for side in ("prompt", "completion"))
+    failed = sum(entry.fields["finish_reason"] == TRANSPORT for entry in entries)
+    timed = [
+        entry.fields["latency_secs"]
+        for entry in entries
+        if entry.fields["backend"] != EMBEDDED and entry.fields["finish_reason"] != TRANSPORT
+    ]
+    mean = f"{sum(timed) / len(timed):.2f} s" if timed else "-"
+    size = sum(entry.size for entry in entries)
+    return (str(len(entries)), str(failed), *(f"{estimated}{count}" for count in tokens), mean, str(size))
+
+
+def prune(arguments: argparse.Namespace) -> int:
+    """Write recordings anew, smaller; nothing is written if one of them cannot be."""
+    runs = [asked for journal in journals(arguments.runs) if (asked := read_asked(journal))] if arguments.runs else None
+    targets = _targets(arguments)
+    for source in targets.values():
+        read_intact(source)
+        if runs is not None and not any(run.owns(source) for run in runs):
+            raise RecordingError(f"no run below {arguments.runs} belongs to {source}; name the directory of its run")
+    for target, source in targets.items():
+        with locked(source):
+            before = source.stat().st_size
+            recording = read_intact(source)
+            owners = [run for run in runs or () if run.owns(source)]
+            if unfinished := [run for run in owners if not run.finished]:
+                print(f"note: {unfinished[0].journal} is unfinished; all answers are kept", file=sys.stderr)
+            dropped = {entry.line for entry in _unused(recording, owners)}
+            kept = [entry.fields for entry in recording.entries if entry.line not in dropped]
+            without = {"lines": ""} if arguments.questions else {}
+            after = write(target, (fields | without for fields in kept))
+            if arguments.in_place and target != source:
+                source.unlink()
+        counts = f"{len(kept)} of {len(recording.entries)} entries, {before} -> {after} bytes"
+        print(f"{target}: {counts}")
+    return 0
+
+
+def _targets(arguments: argparse.Namespace) -> dict[Path, Path]:
+    """Where to write -> what to read.
+
+    Raises:
+        RecordingError: two recordings for one place, or a file is in the way.
+    """
+    targets: dict[Path, Path] = {}
+    for path in arguments.paths:
+        for source in find(path):
+            below = source.relative_to(path) if path.is_dir() else Path(source.name)
+            target = source if arguments.in_place else arguments.out / below
+            if arguments.gzip and target.suffix != PACKED:
+                target = target.with_name(target.name + PACKED)
+            if targets.setdefault(target, source) != source:
+                raise RecordingError(f"{targets[target]} and {source} would both become {target}; prune one at a time")
+            if target.exists() and target != source:
+                raise RecordingError(f"{target} is in the way; move it, or choose another directory")
+    return targets
+
+
+def diff(arguments: argparse.Namespace) -> int:
+    """One line per difference; exit status 1 if there is one."""
+    a, b = (read_intact(_one(path)) for path in (arguments.a, arguments.b))
+    found = differences(a, b)
+    for line in found:
+        print(line)
+    if not found:
+        print(f"the same {len(a.answers)} answers", file=sys.stderr)
+    return 1 if found else 0
+
+
+def _one(path: Path) -> Path:
+    found = find(path)
+    if len(found) > 1:
+        raise RecordingError(f"{len(found)} recordings lie below {path}; name one, such as {found[0].parent}")
+    return found[0]
+
+
+def _files(paths: Sequence[Path]) -> list[Path]:
+    """All recordings that the paths mean, each once."""
+    return list(dict.fromkeys(found for path in paths for found in find(path)))
+
+
+_COMMANDS = {"check": check, "stats": stats, "prune": prune, "diff": diff}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    added = {name: commands.add_parser(name, help=(run.__doc__ or "").strip()) for name, run in _COMMANDS.items()}
+    for name in ("check", "stats", "prune"):
+        added[name].add_argument("paths", nargs="+", type=Path, metavar="PATH", help="recordings, or what lies above")
+    added["check"].add_argument("--runs", type=Path, metavar="DIR", help="compare with the journals below DIR too")
+    smaller = added["prune"]
+    smaller.add_argument(
+        "--runs", type=Path, metavar="DIR", help="drop answers that the finished runs below DIR did not use"
+    )
+    smaller.add_argument("--questions", action="store_true", help="drop the digests of the questions' lines")
+    smaller.add_argument("--gzip", action="store_true", help=f"pack: {NAME} becomes {NAME}{PACKED}, for replays only")
+    where = smaller.add_mutually_exclusive_group(required=True)
+    where.add_argument("--out", type=Path, metavar="DIR", help="write below DIR, in the same folders as below PATH")
+    where.add_argument("--in-place", action="store_true", help="replace the recordings")
+    added["diff"].add_argument("a", type=Path, metavar="A")
+    added["diff"].add_argument("b", type=Path, metavar="B")
+    return parser
+
+
+@with_message
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; exit status 1 with a message when it cannot be done, 2 for a wrong command line."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command == "prune" and not (arguments.runs or arguments.questions or arguments.gzip):
+        parser.error("prune needs something to do: --runs DIR, --questions or --gzip")
+    return _COMMANDS[arguments.command](arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,225 @@
+"""The report: whole, harmless, repeatable, and honest about where its numbers come from."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+import yaml
+from support import ROOT
+from toy_run import events_by_hand, write_run
+
+from colt_pipeline.analysis.report.page import PACKAGES, pinned, stage_command
+from colt_pipeline.errors import ConfigError
+from stages import report
+
+BACKENDS = ("stand-in LLMs", "LLMs via local", "no LLM", "random answers")
+COMMITTED = ROOT / "results"
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text by the class of the innermost element that has one."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[tuple[str, str]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if name := dict(attrs).get("class"):
+            self.texts.append((name, ""))
+
+    def handle_data(self, data: str) -> None:
+        if self.texts:
+            name, text = self.texts[-1]
+            self.texts[-1] = (name, text + data)
+
+    def of_class(self, name: str) -> list[str]:
+        return [text for found, text in self.texts if found == name]
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("runs") / "run", events_by_hand("TileSize"), experiment="toy")
+
+
+def write(run_dir: Path | None, out: Path, results: Path = COMMITTED, project: Path = ROOT) -> int:
+    run = [] if run_dir is None else ["--run", str(run_dir)]
+    return report.main(["--results", str(results), "--project", str(project), "--out", str(out), *run])
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A project with one small experiment: the whole page takes twenty seconds."""
+    pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    pipeline["stages"]["tables"]["foreach"] = {"local": "model_sets"}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump(pipeline))
+    shutil.copy(ROOT / "constraints.txt", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def text(run_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of the committed results, with a toy run's tree."""
+    out = tmp_path_factory.mktemp("out") / "new" / "report.html"
+    assert write(run_dir, out) == 0
+    return out.read_text()
+
+
+def test_the_page_refers_to_nothing_outside_and_runs_nothing(text: str) -> None:
+    page = Page(text)
+    addresses = [
+        value or "" for _, attributes in page.tags for name, value in attributes.items() if name in ("src", "href")
+    ]
+    assert len(addresses) > len(report.TITLES)
+    assert all(address.startswith(("#", "data:")) for address in addresses)
+    targets = {attributes.get("id") for _, attributes in page.tags}
+    assert {address[1:] for address in addresses if address.startswith("#")} <= targets
+    assert not {"script", "link", "iframe", "object", "form"} & {
+        tag for tag, attributes in page.tags if attributes.get("rel") != "icon"
+    }
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+    style = text[text.index("<style>") : text.index("</style>")]
+    assert "url(" not in style and "@import" not in style
+    pictures = [unquote(address) for address in addresses if address.startswith("data:image/svg+xml")]
+    assert len(pictures) > len(report.TITLES)
+    for picture in pictures:
+        assert all(target.startswith("#") for target in re.findall(r'href="([^"]*)"', picture))
+        assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", picture))
+    # Names of namespaces and document types in pictures are no addresses: nothing reads them.
+    assert re.findall(r"https?://[^\s\"<]+", re.sub(r"src='data:[^']*'", "", text)) == ["http://www.w3.org/2000/svg"]
+    assert "default-src 'none'" in text
+
+
+def test_the_same_bytes_in_another_process_from_another_place(small: Path, run_dir: Path) -> None:
+    assert write(run_dir, small / "report.html", project=small) == 0
+    text = (small / "report.html").read_text()
+    elsewhere = shutil.copytree(run_dir, small / "copy")
+    command = [sys.executable, "-m", "stages.report", "--results", str(COMMITTED), "--project", str(small)]
+    subprocess.run(
+        [*command, "--run", str(elsewhere), "--out", str(small / "again.html")],
+        check=True,
+        cwd=small,
+        env={**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": str(ROOT)},
+    )
+    assert (small / "again.html").read_text() == text
+    assert str(ROOT) not in text and str(small) not in text and str(run_dir.parent) not in text
+
+
+def test_every_figure_and_table_says_who_answered_how_it_was_timed_and_what_made_it(text: str) -> None:
+    page = Page(text)
+    boxes = [name for name, _ in page.texts if name.split()[0] == "scroll"]
+    captions = page.of_class("caption")
+    assert len(captions) == len(boxes) > 10
+    assert all(
+        any(name in caption for name in BACKENDS)
+        and any(f"{how} latency" in caption for how in ("measured", "estimated"))
+        for caption in captions
+    )
+    assert len(page.of_class("made")) >= len(boxes)
+    for stage in ("compare@search", "tune@cpu", "aggregate@cpu", "tables@unseen", "figures@search"):
+        assert f"<code>{stage_command(ROOT / 'dvc.yaml', stage)}</code>" in text
+
+
+def test_a_whole_model_has_its_tables(text: str) -> None:
+    section = text[text.index('<h2 id="whole-models">') : text.index('<h2 id="tree">')]
+    assert "gpt-5-mini (stand-in)" in section and "COLT (8 models)" in section
+    assert section.count(f"<code>{stage_command(ROOT / 'dvc.yaml', 'end_to_end_tables')}</code>") == 2
+
+
+def test_the_labels_stand_at_the_top(text: str) -> None:
+    head = text[text.index("<header>") : text.index("</header>")]
+    versions = pinned(ROOT / "constraints.txt")
+    assert all(f"{name} {versions[name]}" in head for name in PACKAGES)
+    assert "stand-in LLMs: a small program behind each model name, not the\nmodel itself" in head
+    assert "<dd>estimated and measured</dd>" in head
+
+
+def test_text_of_a_run_stays_text(small: Path, run_dir: Path) -> None:
+    hostile = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+    other = write_run(small / "run", events_by_hand(hostile), run=hostile, experiment="toy")
+    pages = []
+    for directory, out in ((run_dir, small / "harmless.html"), (other, small / "hostile.html")):
+        assert write(directory, out, project=small) == 0
+        pages.append(Page(out.read_text()))
+    assert [tag for tag, _ in pages[0].tags] == [tag for tag, _ in pages[1].tags]
+
+
+def without(*parts: str) -> Callable[[Path], None]:
+    def remove(root: Path) -> None:
+        path = root.joinpath(*parts)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    return remove
+
+
+def no_stage(root: Path) -> None:
+    (root / "dvc.yaml").write_text("stages: {}\n")
+
+
+def no_pin(root: Path) -> None:
+    (root / "constraints.txt").write_text("numpy==1\n")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (without("results", "data", "local"), "local has no runs.csv"),
+        (
+            without("results", "figures", "local"),
+            "speedup_curves.svg: No such file or directory; make it with: python -m",
+        ),
+        (without("run"), "is no run directory"),
+        (without("dvc.yaml"), "cannot read"),
+        (without("constraints.txt"), "cannot read"),
+        (no_stage, "has no group of stages tables"),
+        (no_pin, "pins no apache-tvm, apache-tvm-ffi"),
+    ],
+)
+def test_what_is_missing_is_one_message(
+    spoil: Callable[[Path], None], message: str, run_dir: Path, small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("data", "figures"):
+        shutil.copytree(COMMITTED / name / "local", small / "results" / name / "local")
+    shutil.copytree(run_dir, small / "run")
+    spoil(small)
+    assert write(small / "run", small / "report.html", small / "results", small) == 1
+    said = capsys.readouterr().err
+    assert message in said and said.startswith("error: ") and said.count("\n") == 1
+    assert not (small / "report.html").exists()
+
+
+def test_a_report_without_a_run_says_how_to_name_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert write(None, tmp_path / "report.html") == 1
+    assert "Add --run" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_is_a_message(
+    run_dir: Path, small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (small / "file").write_text("")
+    assert write(run_dir, small / "file" / "report.html", project=small) == 1
+    assert "choose another file with --out" in capsys.readouterr().err
+
+
+def test_a_package_with_several_pins_shows_them_all(tmp_path: Path) -> None:
+    lines = [f"{name}==1.0" for name in PACKAGES if name != "numpy"]
+    lines += ["numpy==2.0 ; python_full_version < '3.13'", "numpy==3.0 ; python_full_version >= '3.13'"]
+    (tmp_path / "constraints.txt").write_text("\n".join(lines))
+    assert pinned(tmp_path / "constraints.txt")["numpy"] == "2.0 or 3.0"
+
+
+def test_a_broken_pipeline_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "dvc.yaml").write_text("stages: [")
+    with pytest.raises(ConfigError, match="restore it"):
+        stage_command(tmp_path / "dvc.yaml", "tune@cpu")

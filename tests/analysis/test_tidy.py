@@ -1,0 +1,173 @@
+"""aggregate(): what it collects, and what it refuses."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from colt_pipeline.analysis.labels import caption, configurations, display_order
+from colt_pipeline.analysis.tidy import IDS, aggregate, read_tidy, write_tidy
+from colt_pipeline.errors import ConfigError
+from stages import aggregate as aggregate_stage
+
+TWO = {"gpt-5.2": (1, 0), "gpt-5-mini": (3, 0)}
+ONE = {"gpt-5-mini": (4, 0)}
+
+
+def test_collects_nested_runs_in_order_of_their_names(runs_dir):
+    tidy = aggregate(runs_dir)
+    assert list(tidy.runs["run"]) == ["a", "b/c", "d"]
+    assert list(tidy.curves.columns[:6]) == list(tidy.calls.columns[:6]) == list(IDS)
+    assert len(tidy.curves) == 3 + 4 + 2
+    assert len(tidy.calls) == 5
+
+
+def test_keeps_scalars_and_their_types(runs_dir):
+    runs = aggregate(runs_dir).runs
+    assert list(runs["model_set"]) == ["2", "2", "small"]
+    assert set(runs["best_program"]) == {"12e456"}, "a digest that looks like a number must stay a text"
+    assert list(runs["speedup"]) == [4.0, 16.0, 4.0]
+    assert "rejections" not in runs
+
+
+def test_a_kind_of_rejection_that_a_run_does_not_list_counts_zero(runs_dir):
+    calls = aggregate(runs_dir).calls
+    assert list(calls["truncated"]) == [0, 0, 3, 3, 0]
+    assert list(calls.columns[-12:-9]) == ["truncated", "prompt_tokens", "completion_tokens"]
+    assert calls["usd"].isna().all(), "nothing is paid for a stand-in"
+
+
+def test_files_give_back_the_same_frames_and_bytes(runs_dir, tmp_path):
+    tidy = aggregate(runs_dir)
+    write_tidy(tidy, tmp_path / "one")
+    again = read_tidy(tmp_path / "one")
+    write_tidy(again, tmp_path / "two")
+    for name in ("runs", "curves", "calls", "turns", "noise"):
+        pd.testing.assert_frame_equal(getattr(tidy, name), getattr(again, name))
+        data = (tmp_path / "one" / f"{name}.csv").read_bytes()
+        assert data == (tmp_path / "two" / f"{name}.csv").read_bytes()
+        assert b"\r" not in data
+
+
+def test_nothing_valid_is_a_missing_value_not_a_number(write_run, tmp_path):
+    write_run("failed", TWO, (None, None))
+    tidy = aggregate(tmp_path / "runs")
+    assert tidy.runs["speedup"].isna().all() and tidy.runs["speedup"].dtype == "float64"
+    assert tidy.curves["best_secs"].isna().all() and list(tidy.curves["sample"]) == [1, 2]
+
+
+def test_a_run_without_llm_has_no_rows_in_calls(write_run, tmp_path):
+    run_dir = write_run("evo", ONE, (0.5,), search="evolutionary", llm_backend="none", largest=None)
+    header = (run_dir / "calls.csv").read_text().splitlines()[0]
+    (run_dir / "calls.csv").write_text(header + "\n")
+    summary = (run_dir / "summary.json").read_text()
+    (run_dir / "summary.json").write_text(
+        summary.replace('"regular_calls": 4', '"regular_calls": 0').replace(
+            '"small_model_calls": 4', '"small_model_calls": 0'
+        )
+    )
+    tidy = aggregate(tmp_path / "runs")
+    assert tidy.calls.empty
+    assert list(configurations(tidy)["label"]) == ["evolutionary"]
+    assert caption(tidy).startswith("no LLM, measured latency")
+
+
+def test_an_unfinished_run_is_named(runs_dir, capsys):
+    unfinished = runs_dir / "b" / "killed"
+    unfinished.mkdir()
+    (unfinished / "events.jsonl").write_text("{}\n")
+    with pytest.raises(ConfigError, match="unfinished.*b/killed"):
+        aggregate(runs_dir)
+    assert aggregate_stage.main(["--runs", str(runs_dir), "--out", str(runs_dir / "data")]) == 1
+    assert "b/killed" in capsys.readouterr().err
+    assert not (runs_dir / "data").exists()
+
+
+def test_no_run_at_all_names_the_directory(tmp_path):
+    with pytest.raises(ConfigError, match="nothing_here"):
+        aggregate(tmp_path / "nothing_here")
+
+
+@pytest.mark.parametrize("name", ["curve.csv", "calls.csv"])
+def test_a_missing_file_is_named(runs_dir, name):
+    (runs_dir / "b" / "c" / name).unlink()
+    with pytest.raises(ConfigError, match=f"b/c has no {name}"):
+        aggregate(runs_dir)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("summary.json", "{", "not JSON"),
+        ("summary.json", "[]", "holds a list"),
+        ("summary.json", '{"workload": "x"}', "lacks baseline_secs"),
+        ("curve.csv", "", "not a readable table"),
+        ("curve.csv", "sample\n1\n", "lacks best_secs, latency_secs, speedup"),
+    ],
+)
+def test_a_broken_file_is_named(runs_dir, name, text, message):
+    (runs_dir / "d" / name).write_text(text)
+    with pytest.raises(ConfigError, match=f"d/{name}.*{message}"):
+        aggregate(runs_dir)
+
+
+def test_counts_that_contradict_each_other_are_refused(write_run, tmp_path):
+    write_run("wrong", TWO, (0.5,), course_alterations=7)
+    with pytest.raises(ConfigError, match="adds up to 0 course_alterations, summary.json says 7"):
+        aggregate(tmp_path / "runs")
+
+
+def test_one_run_in_two_directories_is_refused(write_run, tmp_path):
+    write_run("first", TWO, (0.5,))
+    write_run("second", TWO, (0.25,), experiment="another")
+    with pytest.raises(ConfigError, match="first and .*second hold the same run"):
+        aggregate(tmp_path / "runs")
+
+
+def test_a_missing_table_is_named(tmp_path: Path):
+    with pytest.raises(ConfigError, match="has no runs.csv"):
+        read_tidy(tmp_path)
+
+
+def test_caption_tells_where_the_numbers_come_from(runs_dir):
+    assert caption(aggregate(runs_dir)) == (
+        "stand-in LLMs, measured latency, search=paper with warmup_samples=16, 1 seed, 2 to 4 samples, "
+        "device cpu-2-cores"
+    )
+
+
+def test_caption_shows_mixed_values_as_mixed(write_run, tmp_path):
+    write_run("a", TWO, (0.5,))
+    write_run("b", TWO, (0.5,), seed=1, llm_backend="openai", measurement="estimated", warmup_samples=32, device="gpu")
+    write_run("c", ONE, (0.5,), model_set="small", search="colt")
+    assert caption(aggregate(tmp_path / "runs")) == (
+        "mixed LLM backends (LLMs via openai, stand-in LLMs), "
+        "mixed measurements (estimated latency, measured latency), "
+        "mixed searches (search=colt, search=paper) with mixed warm-ups (warmup_samples=16, warmup_samples=32), "
+        "1 to 2 seeds, 1 sample, mixed devices (device cpu-2-cores, device gpu)"
+    )
+
+
+def test_labels_name_stand_ins_and_what_siblings_differ_in(write_run, tmp_path):
+    write_run("a", ONE, (0.5,), model_set="small")
+    write_run("b", TWO, (0.5,), search="colt")
+    write_run("c", TWO, (0.5,), search="paper")
+    write_run("d", TWO, (0.5,), search="paper", model_set="mine")
+    assert list(configurations(aggregate(tmp_path / "runs"))["label"]) == [
+        "gpt-5-mini (stand-in), search=paper",
+        "COLT (2 models), search=colt",
+        "COLT (2 models), search=paper",
+        "COLT (mine, 2 models), search=paper",
+    ]
+
+
+def test_a_real_model_is_not_called_a_stand_in(write_run, tmp_path):
+    write_run("a", ONE, (0.5,), model_set="small", llm_backend="openai")
+    assert list(configurations(aggregate(tmp_path / "runs"))["label"]) == ["gpt-5-mini"]
+    write_run("b", ONE, (0.5,), model_set="small", seed=1)
+    mixed = configurations(aggregate(tmp_path / "runs"))["label"]
+    assert list(mixed) == ["gpt-5-mini (stand-in) / gpt-5-mini"]
+
+
+def test_known_names_come_first_and_once():
+    assert display_order(["b", "8", "small", "a", "8"], ("small", "large", "8")) == ["small", "8", "a", "b"]

@@ -1,0 +1,135 @@
+"""The benchmarks' arithmetic and rows; what needs time is run at tiny sizes, and no time is asserted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import SMALL, Compose
+from test_tune import TINY, HashMeasurer, play
+
+from colt_pipeline.config.schema import MeasureConfig
+from colt_pipeline.errors import ConfigError
+from colt_pipeline.measurement.backend import local
+from colt_pipeline.tune import write_outputs
+from colt_pipeline.workloads import WORKLOADS
+from stages import benchmark
+from stages.benchmarks import Options, growth, limits, micro, pytorch, recorded
+from stages.benchmarks.growth import Lap
+from stages.benchmarks.limits import Limits
+from stages.benchmarks.rounds import medians, own_process
+
+pytestmark = pytest.mark.tvm
+
+MACHINE = Limits(flop_per_sec=100e9, memory_bytes_per_sec=10e9, cache_bytes_per_sec=40e9, cache_bytes=1 << 20)
+
+
+def options(runs: Path, *workloads: str, candidates: int = 0) -> Options:
+    return Options(runs, "adhoc", workloads, "8", candidates, runs, rounds=1)
+
+
+@pytest.mark.parametrize(
+    ("flop", "data_bytes", "secs", "bound"),
+    [
+        (10**9, 10**6, 0.01, "compute"),
+        (10**6, 10**8, 0.01, "memory"),
+        (10**6, 10**6, 25e-6, "cache"),
+        (10**6, 2**20 + 1, (2**20 + 1) / 10e9, "memory"),
+    ],
+)
+def test_the_roofline_is_the_longer_of_computing_and_moving(
+    flop: int, data_bytes: int, secs: float, bound: str
+) -> None:
+    assert MACHINE.roofline(flop, data_bytes) == (pytest.approx(secs), bound)
+
+
+def test_a_share_of_the_roofline() -> None:
+    row = limits.row(MACHINE, "product", flop=10**9, data_bytes=10**6, secs=0.04)
+    assert (row["gflops"], row["roofline_ms"], row["share"], row["bound"]) == (25.0, 10.0, 0.25, "compute")
+
+
+def test_subjects_take_turns_and_their_medians_count() -> None:
+    turns: list[str] = []
+    values = {"a": iter([3.0, 1.0, 2.0]), "b": iter([30.0, 10.0, 50.0])}
+
+    def subject(name: str) -> float:
+        turns.append(name)
+        return next(values[name])
+
+    found = medians({name: lambda name=name: subject(name) for name in values}, 3, "test-rounds")  # type: ignore[misc]
+    assert turns == ["a", "b"] * 3
+    assert found == {"a": 2.0, "b": 30.0}
+
+
+def test_the_kernels_at_the_limits_do_all_their_work(composed: Compose) -> None:
+    config = composed("measure.max_repeats=3", "measure.budget_secs=0")
+    target = local(config).target
+    with own_process() as process:  # each checks its result, which a loop that was optimized away would miss
+        assert process.submit(micro.flop_per_sec, target, config.measure).result() > 0
+        assert process.submit(micro.bytes_per_sec, target, 1, config.measure).result() > 0
+
+
+def test_limits_of_a_recorded_schedule(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = composed(*TINY)
+    write_outputs(play(config, HashMeasurer))  # its best.json is written by the app only
+    monkeypatch.setattr(recorded, "composed", lambda overrides: composed(*TINY, *overrides))
+    monkeypatch.setattr(limits, "composed", lambda _: composed("measure.max_repeats=3", "measure.budget_secs=0"))
+    monkeypatch.setattr(limits, "_MEMORY_MIB", 1)
+    (row,) = limits.rows(options(Path(config.results) / "runs", "deepseek_r1_moe"))
+    assert row["workload"] == "deepseek_r1_moe"
+    assert all(float(str(row[key])) > 0 for key in ("latency_ms", "gflops", "share", "peak_gflops"))
+    assert row["data_mib"] == round(4 * (16 * 128 + 128 * 64 + 16 * 64) / 2**20, 2)
+
+
+def test_no_finished_run_is_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["limits", "--runs", str(tmp_path), "--workload", "flux_conv", "--out", str(tmp_path / "out")]
+    assert benchmark.main(arguments) == 1
+    assert "holds no finished run of flux_conv" in capsys.readouterr().err
+
+
+def test_pytorch_has_every_workload() -> None:
+    assert pytorch.TORCH.keys() == WORKLOADS.keys()
+
+
+def test_a_missing_pytorch_is_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pytorch, "find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"pip install -c constraints.txt -e '.\[torch\]'"):
+        pytorch.rows(options(tmp_path))
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_pytorch_computes_the_workload(name: str, composed: Compose) -> None:
+    pytest.importorskip("torch", exc_type=ImportError)
+    settings: MeasureConfig = composed("measure.max_repeats=3", "measure.budget_secs=0").measure
+    assert pytorch.torch_secs(name, tuple(SMALL[name].items()), 1, settings) > 0  # which checks the result
+
+
+def test_ratios_to_pytorch_and_their_geometric_mean() -> None:
+    secs = {"a": 0.002, "a in PyTorch": 0.004, "b": 0.002, "b in PyTorch": 0.001}
+    a, b, mean = pytorch.table(["a", "b"], secs, threads=2)
+    assert (a["ours_ms"], a["torch_ms"]) == (2.0, 4.0)
+    assert (a["torch/ours"], b["torch/ours"], mean["torch/ours"]) == (2.0, 0.5, 1.0)
+
+
+def test_growth_compares_the_last_tenth_with_the_first() -> None:
+    mib = 2**20
+    laps = [Lap(0, 0.0, 0.0, 100 * mib)]
+    laps += [Lap(n, 0.01 if n < 10 else 0.02, 0.01, (101 + n) * mib) for n in range(100)]
+    laps += [Lap(100, 5.0, 5.0, 900 * mib)]  # the end of the search is no sample
+    *tenths, ratio = growth.table(laps, 100)
+    assert [row["samples"] for row in tenths][:2] == ["1 to 10", "11 to 20"]
+    assert (tenths[0]["search_ms"], tenths[0]["with_training_ms"], tenths[0]["since_start_mib"]) == (10.0, 20.0, 10.0)
+    assert (tenths[-1]["search_ms"], tenths[-1]["memory_mib"]) == (20.0, 200.0)
+    assert (ratio["search_ms"], ratio["with_training_ms"]) == (2.0, 1.5)
+
+
+def test_growth_of_a_short_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growth, "_PARTS", 2)
+    with pytest.raises(ConfigError, match="at least 20"):
+        growth.rows(options(tmp_path, "llama3_8b_attention", candidates=19))
+    rows = growth.rows(options(tmp_path, "llama3_8b_attention", candidates=20))
+    assert [row["samples"] for row in rows] == ["1 to 10", "11 to 20", "last / first"]
+    assert all(np.isfinite(float(str(row["search_ms"]))) for row in rows)
+    assert {row["latencies"] for row in rows[:-1]} == {"computed from a hash (stand-in)"}
+    assert not list(tmp_path.iterdir())

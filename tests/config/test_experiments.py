@@ -1,0 +1,89 @@
+"""Committed experiments keep their names and configurations; budgets size every experiment."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from support import ROOT, Compose
+
+from colt_pipeline.config.compose import composed as of_project
+from colt_pipeline.config.compose import runs
+from colt_pipeline.errors import ConfigError
+from colt_pipeline.records import digest
+
+NAMES = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
+CPU_2 = "5450361548dbd49956fd93fbe91c38cb638dec3a3f32021e97503ebb61076d2f"
+LOCAL = "60e39969a15cd1a835b42831adaf7c25267adba741c80cbaa9bcb11321c2a296"
+"""Digests of two recorded configurations."""
+PAPER_SETS = ("small", "large", "2", "4", "8")
+
+
+def test_experiment_cpu_makes_the_recorded_runs() -> None:
+    made = {config.run for config in runs(["experiment=cpu", "workload=llama3_8b_attention"])}
+    recorded = (ROOT / "results" / "recordings").glob("*/cpu/llama3_8b_attention/*")
+    assert made == {f"llama3_8b_attention/{path.name}" for path in recorded}
+    assert len(made) == len(PAPER_SETS)
+
+
+def test_a_recorded_run_keeps_the_bytes_of_its_configuration() -> None:
+    assert digest(of_project(["experiment=cpu", "model_set=2"]).identity()) == CPU_2
+    assert digest(of_project(["experiment=local"]).identity()) == LOCAL
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_experiment_is_named_as_its_file(composed: Compose, name: str) -> None:
+    assert composed(f"experiment={name}").experiment == name
+
+
+def test_the_ablations_are_experiment_cpu_but_for_what_they_ablate(composed: Compose) -> None:
+    cpu, llama, gpu = (composed(f"experiment={name}").identity() for name in ("cpu", "largest_llama70b", "gpu"))
+    assert {key for key in cpu if cpu[key] != llama[key]} == {"experiment", "run", "search", "largest", "models"} | {
+        "model_sets"
+    }
+    assert {key for key in cpu["search"] if cpu["search"][key] != llama["search"][key]} == {"run_name"}
+    assert {key for key in cpu if cpu[key] != gpu[key]} == {"experiment", "run", "target"}
+
+
+def test_variants_of_one_search_have_names_of_their_own(composed: Compose) -> None:
+    swept = [composed("experiment=lambda", f"search.lambda_={value}") for value in (0.0, 0.5)]
+    ruled = [composed("experiment=course_alteration", f"search.course_alteration={rule}") for rule in ("path", "never")]
+    assert len({config.run for config in (*swept, *ruled)}) == 4
+    assert [config.search.name for config in (*swept, *ruled)] == [
+        *("lambda_0.0", "lambda_0.5"),
+        *("course_path", "course_never"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("budget", "samples", "warmup", "stand_ins"),
+    [("default", 48, 16, True), ("smoke", 8, 4, True), ("quick", 64, 16, True), ("paper", 1000, 100, False)],
+)
+def test_a_budget_goes_before_the_sizes_of_an_experiment(
+    composed: Compose, budget: str, samples: int, warmup: int, stand_ins: bool
+) -> None:
+    config = composed("experiment=cpu", f"budget={budget}")
+    assert (config.samples, config.search.warmup_samples, config.stand_ins) == (samples, warmup, stand_ins)
+    assert config.search.name == "paper"
+    assert composed("experiment=cpu", f"budget={budget}", "samples=5").samples == 5
+
+
+def test_a_budget_repeats_an_experiment_over_seeds() -> None:
+    made = [config.run for config in runs(["experiment=gpu", "workload=flux_conv", "model_set=2,8", "budget=quick"])]
+    assert made == [f"flux_conv/gpu-paper-{models}-gpt-5.2-n64-s{seed}" for models in (2, 8) for seed in range(3)]
+    ten = runs(["experiment=cpu", "workload=flux_conv", "model_set=large", "budget=paper"])
+    assert [config.seed for config in ten] == list(range(10))
+    assert [config.seed for config in runs(["budget=paper", "seed=3"])] == [3]
+
+
+def test_smoke_is_one_small_workload_whatever_the_experiment() -> None:
+    (config,) = runs(["experiment=cpu", "budget=smoke"])
+    assert (config.workload.name, config.workload.shape["inner"], config.samples) == ("deepseek_r1_moe", 128, 8)
+    assert len(runs(["experiment=course_alteration", "budget=smoke"])) == 4
+
+
+def test_an_unknown_budget_is_named_with_those_that_there_are() -> None:
+    with pytest.raises(ConfigError) as raised:
+        of_project(["budget=huge"])
+    assert re.search(r"Could not find 'budget/huge'.*default\s+paper\s+quick\s+smoke", str(raised.value), re.DOTALL)
+    assert str(ROOT) not in str(raised.value)

@@ -1,0 +1,58 @@
+"""The ledger: once per key, one device per file, replay without a device."""
+
+from pathlib import Path
+
+import pytest
+
+from colt_pipeline.errors import DeviceMismatchError, JournalError, RecordingError
+from colt_pipeline.measurement.ledger import Ledger, read_header
+from colt_pipeline.records import Measurement
+
+HEADER = {"schema": 1, "workload": "w", "device": {"cpu": "A"}, "target": {"kind": "llvm"}}
+GOOD = Measurement((0.2, 0.1, 0.4), max_relative_error=1e-7)
+BAD = Measurement(error="timeout", detail="longer than 30 s")
+
+
+def test_measurements_come_back_exactly(tmp_path: Path) -> None:
+    path = tmp_path / "measurements.jsonl"
+    ledger = Ledger(path, HEADER, replay=False)
+    ledger.put("a", GOOD)
+    ledger.put("b", BAD)
+    ledger.close()
+    for replay in (True, False):
+        again = Ledger(path, HEADER, replay)
+        assert again.get("a") == GOOD and again.get("b") == BAD and again.get("c") is None
+        again.close()
+    assert read_header(path) == {**HEADER, "measurement": "measured"}  # older files lack the field
+
+
+def test_the_median_counts_and_errors_have_no_latency() -> None:
+    assert GOOD.latency_secs == 0.2
+    assert BAD.latency_secs is None
+    assert Measurement((0.1,), "wrong_result").latency_secs is None
+
+
+def test_another_device_replays_but_does_not_continue(tmp_path: Path) -> None:
+    path = tmp_path / "measurements.jsonl"
+    Ledger(path, HEADER, replay=False).close()
+    elsewhere = {**HEADER, "device": {"cpu": "B"}}
+    with pytest.raises(DeviceMismatchError, match=r"device.cpu: 'A' there, 'B' here.*record=replay.*run=NAME"):
+        Ledger(path, elsewhere, replay=False)
+    assert Ledger(path, elsewhere, replay=True).get("a") is None
+    Ledger(path, HEADER, replay=False).close()  # the refusal left no lock behind
+
+
+def test_a_file_without_header_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "measurements.jsonl"
+    path.write_text('{"program":"a","run_secs":[1]}\n')
+    with pytest.raises(RecordingError, match="not a header"):
+        read_header(path)
+
+
+def test_a_broken_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "measurements.jsonl"
+    Ledger(path, HEADER, replay=False).close()
+    with path.open("a") as file:
+        file.write('{"program":"a","run_secs":[1]\n')
+    with pytest.raises(JournalError, match="line 2"):
+        Ledger(path, HEADER, replay=True)

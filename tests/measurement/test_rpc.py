@@ -1,0 +1,189 @@
+"""Measuring on the servers of a real tracker on loopback, also when they die."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from support import ROOT, Compose
+from test_measure import SETTINGS, target
+from tvm import rpc as tvm_rpc
+
+from colt_pipeline.assemble import assemble
+from colt_pipeline.config.schema import RpcConfig
+from colt_pipeline.errors import DeviceError
+from colt_pipeline.measurement.devices import host_cpu
+from colt_pipeline.measurement.measurer import LocalMeasurer
+from colt_pipeline.runs.jsonl import read_lines
+from colt_pipeline.search.loop import search
+from stages.benchmarks.kernels import SHAPE, endless, out_of_bounds, scaled, workload
+
+pytestmark = pytest.mark.tvm
+
+KEY = "bench"
+Start = Callable[[], subprocess.Popen[bytes]]
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def launch(module: str, *flags: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", module, "--host", "127.0.0.1", *flags],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def wait_until(ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not ready():
+        assert time.monotonic() < deadline, "not ready in a minute"
+        time.sleep(0.1)
+
+
+def listens(number: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", number)) == 0
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    number = free_port()
+    tracker = launch("tvm.exec.rpc_tracker", "--port", str(number), "--port-end", str(number + 1))
+    wait_until(lambda: listens(number))
+    yield number
+    tracker.kill()
+    tracker.wait()
+
+
+def servers(port: int) -> int:
+    tracker = tvm_rpc.connect_tracker("127.0.0.1", port)
+    known = len(tracker.summary()["server_info"])
+    tracker.close()
+    return known
+
+
+@pytest.fixture
+def start(port: int) -> Iterator[Start]:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start_server() -> subprocess.Popen[bytes]:
+        before = servers(port)
+        own = free_port()
+        ports = ("--port", str(own), "--port-end", str(own + 1))
+        server = launch("tvm.exec.rpc_server", "--tracker", f"127.0.0.1:{port}", "--key", KEY, *ports)
+        started.append(server)
+        wait_until(lambda: servers(port) > before)
+        return server
+
+    yield start_server
+    for server in started:
+        kill(server)
+    wait_until(lambda: servers(port) == 0)
+
+
+def kill(server: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(server.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    server.wait()
+
+
+@pytest.fixture
+def measurer(port: int) -> Iterator[LocalMeasurer]:
+    rpc = RpcConfig("127.0.0.1", port, KEY, 60.0)
+    local = LocalMeasurer(workload(), target(), SETTINGS, rpc)
+    yield local
+    local.close()
+
+
+def test_programs_are_measured_and_checked_on_a_server(measurer: LocalMeasurer, start: Start) -> None:
+    start()
+    right, wrong = measurer.measure([scaled(1.0), scaled(1.01)], None)
+    assert right.error is None and len(right.run_secs) >= 3
+    assert wrong.error == "wrong_result"
+
+
+def test_a_search_runs_on_a_server(composed: Compose, port: int, start: Start) -> None:
+    start()
+    rpc = ("device=rpc", f"rpc.key={KEY}", f"rpc.port={port}")
+    shape = [f"workload.shape.{key}={value}" for key, value in SHAPE.items()]
+    config = composed("workload=deepseek_r1_moe", *shape, "samples=6", "measure.builders=2", "run=remote", *rpc)
+    with assemble(config) as job:
+        list(search(job.world, job.journal, job.state))
+    assert [s.error for s in job.state.samples] == [None] * 6
+    assert job.source.startswith(f"device=rpc: rpc-{KEY}-{host_cpu().facts['mcpu']}, latencies measured")
+    (ledger,) = (Path(config.results) / "recordings").glob("rpc-*/adhoc/remote/measurements.jsonl")
+    assert read_lines(ledger)[0]["device"]["kind"] == "rpc"
+
+
+def test_a_server_that_dies_mid_batch_loses_nothing(measurer: LocalMeasurer, start: Start) -> None:
+    doomed = start()
+    list(measurer.measure([scaled(1.0)], None))  # workers and server are warm
+    start()
+    results = measurer.measure([scaled(1.0) for _ in range(12)], None)
+    first = next(results)
+    kill(doomed)
+    assert [m.error for m in (first, *results)] == [None] * 12
+
+
+def test_a_program_that_loses_every_server_is_a_crash(measurer: LocalMeasurer, start: Start) -> None:
+    """TVM's server ends with a session that crashes, so each try takes a server with it."""
+    start()
+    start()
+    assert next(measurer.measure([out_of_bounds()], None)).error == "crash"
+    start()
+    assert next(measurer.measure([scaled(1.0)], None)).error is None
+
+
+def test_an_endless_kernel_is_a_timeout(measurer: LocalMeasurer, start: Start) -> None:
+    start()
+    measurer._settings = replace(SETTINGS, run_timeout_secs=2.0)
+    assert next(measurer.measure([endless()], None)).error == "timeout"
+
+
+def test_no_free_server_is_one_message(port: int) -> None:
+    local = LocalMeasurer(workload(), target(), SETTINGS, RpcConfig("127.0.0.1", port, KEY, 1.0))
+    with pytest.raises(DeviceError, match=r"gave no server with rpc.key=bench .* tvm.exec.rpc_server"):
+        next(local.measure([scaled(1.0)], None))
+    local.close()
+
+
+def test_a_server_that_comes_late_is_waited_for(measurer: LocalMeasurer, start: Start) -> None:
+    late = Thread(target=start)
+    late.start()
+    assert next(measurer.measure([scaled(1.0)], None)).error is None
+    late.join()
+
+
+def test_no_tracker_is_one_message() -> None:
+    local = LocalMeasurer(workload(), target(), SETTINGS, RpcConfig("127.0.0.1", free_port(), KEY, 1.0))
+    with pytest.raises(DeviceError, match=r"no RPC tracker answers at .* tvm.exec.rpc_tracker"):
+        next(local.measure([scaled(1.0)], None))
+    local.close()
+
+
+def test_no_compiler_is_one_message(port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "rm").symlink_to(shutil.which("rm") or "")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    local = LocalMeasurer(workload(), target(), SETTINGS, RpcConfig("127.0.0.1", port, KEY, 1.0))
+    with pytest.raises(DeviceError, match="links kernels with a C compiler"):
+        next(local.measure([scaled(1.0)], None))
+    local.close()

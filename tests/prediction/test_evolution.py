@@ -1,0 +1,226 @@
+"""TVM's evolutionary search: its defaults, its recording, its resume."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import ROOT, Compose
+from test_program import space  # the same small workloads
+from test_tune import journal, move_recordings, play  # a measurer that computes
+from tvm.s_tir import meta_schedule as ms
+
+from colt_pipeline import assemble as assembly
+from colt_pipeline.analysis.labels import caption, configurations
+from colt_pipeline.analysis.tidy import aggregate
+from colt_pipeline.config.schema import Config, EvolutionConfig
+from colt_pipeline.errors import RecordingError, ReplayMissError, SpaceError
+from colt_pipeline.prediction.evolution import SCHEMA, Breeder, Evolution
+from colt_pipeline.records import digest
+from colt_pipeline.runs.events import Sample
+from colt_pipeline.runs.stopwatch import Stopwatch
+from colt_pipeline.space import Program
+
+pytestmark = pytest.mark.tvm
+
+QUICK = {
+    "num_trials_per_iter": 8,
+    "population_size": 24,
+    "init_measured_ratio": 0.5,
+    "init_min_unmeasured": 8,
+    "max_fail_count": 5,
+    "genetic_num_iters": 1,
+    "genetic_mutate_prob": 0.85,
+    "genetic_max_fail_count": 10,
+    "eps_greedy": 0.25,
+}
+RUN = (
+    "search=evolutionary",
+    "workload=deepseek_r1_moe",
+    "workload.shape.inner=128",
+    "workload.shape.outer=64",
+    "search.batch_size=4",
+    "search.warmup_samples=8",
+    "samples=20",
+    "run=bred",
+    *(f"search.evolution.{name}={value}" for name, value in QUICK.items()),
+)
+
+
+def recording(config: Config) -> Path:
+    return next((Path(config.results) / "recordings").rglob("candidates.jsonl"))
+
+
+def timed(programs: Sequence[Program]) -> list[tuple[Program, Sample]]:
+    """Measured: the program's key is its latency, and every fifth program fails."""
+    return [
+        (p, Sample(p.key, None, "timeout") if n % 5 == 4 else Sample(p.key, 1e-3 + int(p.key[:6], 16) * 1e-9, None))
+        for n, p in enumerate(programs)
+    ]
+
+
+def test_the_settings_are_the_defaults_of_tvm(composed: Compose) -> None:
+    search = composed("search=evolutionary").search
+    ours = dict(vars(search.evolution)) if search.evolution else {}
+    assert ours.pop("num_trials_per_iter") == inspect.signature(ms.tune_tir).parameters["num_trials_per_iter"].default
+    strategy = ms.search_strategy.EvolutionarySearch()
+    assert ours == {name: getattr(strategy, name) for name in ours}
+    assert set(ours) == set(inspect.signature(ms.search_strategy.EvolutionarySearch.__init__).parameters) - {"self"}
+    assert search.warmup_samples == ms.cost_model.XGBModel().num_warmup_samples
+
+
+def test_batches_are_new_and_end_with_the_budget() -> None:
+    here = space("deepseek_r1_moe")
+    evolution = Evolution(here, EvolutionConfig(**QUICK), warmup_samples=8, budget=20)
+    measured: list[tuple[Program, Sample]] = []
+    sizes = []
+    while batch := evolution.breed(measured):
+        sizes.append(len(batch))
+        measured += timed(batch)
+    assert max(sizes) <= 8 and sum(sizes) == 20  # TVM's batch may be short of one that it picked twice
+    assert len({p.key for p, _ in measured}) == 20
+    assert evolution.breed(measured) == []
+
+
+def test_a_fresh_strategy_goes_on_from_the_measurements_and_repeats_none() -> None:
+    here = space("deepseek_r1_moe")
+    settings = EvolutionConfig(**{**QUICK, "init_measured_ratio": 1.0, "init_min_unmeasured": 0})
+    measured = timed(Evolution(here, EvolutionConfig(**QUICK), warmup_samples=8, budget=16).breed([]))
+    # Its whole population comes from the database, so that it breeds at all shows that it was told.
+    batch = Evolution(here, settings, warmup_samples=8, budget=16).breed(measured)
+    assert 0 < len(batch) <= 8
+    assert not {p.key for p in batch} & {p.key for p, _ in measured}
+
+
+class Scripted:
+    """Stands for the strategy: one program per call, from a list."""
+
+    def __init__(self, programs: Sequence[Program]) -> None:
+        self._programs = list(programs)
+
+    def breed(self, measured: Sequence[tuple[Program, Sample]]) -> list[Program]:
+        return self._programs[len(measured) : len(measured) + 1]
+
+
+def test_the_recording_serves_what_was_asked_and_nothing_else(tmp_path: Path) -> None:
+    here, path = space("deepseek_r1_moe"), tmp_path / "candidates.jsonl"
+    programs = here.initial(2, np.random.default_rng(0))
+    live = Breeder(path, here, {"budget": 2}, lambda: Scripted(programs), Stopwatch())  # type: ignore[arg-type,return-value]
+    measured: list[tuple[Program, Sample]] = []
+    for program in programs:
+        assert [p.key for p in live.breed(measured)] == [program.key]
+        measured += timed([program])
+    assert live.breed(measured) == []
+    assert live.asked == 3
+    live.close()
+
+    there = space("deepseek_r1_moe")  # has seen none of the programs
+    replay = Breeder(path, there, {"budget": 2}, None, Stopwatch())
+    assert [p.key for p in replay.breed(measured[:1])] == [programs[1].key]
+    assert replay.breed(measured) == []  # that there are no more is recorded too
+    slower = [(programs[0], Sample(programs[0].key, 9.0, None))]
+    with pytest.raises(ReplayMissError, match="after 1 measured .* other settings or latencies"):
+        replay.breed(slower)
+    with pytest.raises(ReplayMissError, match="after 3 measured .*3 batches.*record=missing"):
+        replay.breed([*measured, *slower])
+    with pytest.raises(ReplayMissError, match="after 0 measured"):
+        Breeder(path, there, {"budget": 3}, None, Stopwatch()).breed([])
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "message"),
+    [
+        ({"key": "0", "measured": 0}, RecordingError, "line 1: lacks instructions, traces"),
+        ({"key": None, "measured": 0, "instructions": [["X"]], "traces": [[[0], []]]}, SpaceError, "does not apply"),
+        ({"key": None, "measured": 0, "instructions": [], "traces": [[[0], []]]}, SpaceError, "no packed traces"),
+        ({"key": None, "measured": 0, "instructions": [], "traces": [[[], []]]}, None, ""),
+    ],
+)
+def test_a_broken_recording_is_an_error(
+    tmp_path: Path, line: dict[str, Any], kind: type[Exception] | None, message: str
+) -> None:
+    path = tmp_path / "candidates.jsonl"
+    path.write_text(json.dumps({**line, "key": line["key"] or digest([SCHEMA, {}, []])}) + "\n")
+    here = space("deepseek_r1_moe")
+    if kind is None:
+        assert len(Breeder(path, here, {}, None, Stopwatch()).breed([])) == 1  # the unoptimized program
+        return
+    with pytest.raises(kind, match=message):
+        Breeder(path, here, {}, None, Stopwatch()).breed([])
+
+
+@pytest.mark.parametrize("stop_after", [None, 2, 3, 6])
+def test_a_run_records_resumes_and_replays_without_a_strategy(
+    composed: Compose, tmp_path: Path, stop_after: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Uncut, or cut after a batch was bred, or partly measured, in the first and in the second batch."""
+    config = composed(*RUN)
+    asked, recorded = 0, b""
+    if stop_after is not None:
+        asked, recorded = play(config, stop_after=stop_after).asked, recording(config).read_bytes()
+    job = play(config)
+    assert job.state.finished == "budget"
+    assert len({s.program for s in job.state.samples}) == len(job.state.samples) == 20
+    assert recording(config).read_bytes().startswith(recorded)
+    assert recording(config).read_bytes().count(b"\n") == asked + job.asked
+    replay = composed(*RUN, f"results={tmp_path / 'replay'}", "record=replay")
+    move_recordings(config, replay)
+    monkeypatch.setattr(assembly, "Evolution", None)
+    again = play(replay)
+    assert journal(replay) == journal(config)
+    assert again.asked == again.evaluator.measured == 0
+
+
+def test_a_batch_without_its_event_is_not_lost(composed: Compose, tmp_path: Path) -> None:
+    """A kill between a batch (on disk) and its event: the batch is used, TVM is not asked again."""
+    config = composed(*RUN)
+    play(config)
+    parts = composed(*RUN, f"results={tmp_path / 'parts'}")
+    move_recordings(config, parts)
+    job = play(parts)
+    assert journal(parts) == journal(config)
+    assert job.asked == job.evaluator.measured == 0
+
+
+def test_another_process_with_another_hash_seed_replays_the_same_and_shows_no_llm(
+    composed: Compose, tmp_path: Path
+) -> None:
+    config = composed(*RUN)
+    play(config)
+    replay = composed(*RUN, f"results={tmp_path / 'replay'}")
+    move_recordings(config, replay)
+    overrides = (*RUN, "record=replay", "model_set=2", f"results={replay.results}", f"hydra.run.dir={tmp_path}/logs")
+    done = subprocess.run(
+        [sys.executable, "-m", "colt_pipeline.tune", *overrides],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert journal(replay) == journal(config)
+    assert "20/20 samples" in done.stderr and "no LLM" in done.stderr
+    assert "LLM backend: none;" in done.stdout
+    tidy = aggregate(Path(replay.results) / "runs")
+    assert tidy.calls.empty and len(tidy.curves) == 20
+    assert list(configurations(tidy)["label"]) == ["evolutionary"]
+    assert caption(tidy).startswith("no LLM, measured latency")
+
+
+def test_record_all_keeps_what_was_bred(composed: Compose) -> None:
+    config = composed(*RUN)
+    play(config)
+    shutil.rmtree(Path(config.results) / "runs")
+    again = play(composed(*RUN, "record=all"))
+    assert again.asked == recording(config).read_bytes().count(b"\n") > 0
+    assert len(list(recording(config).parent.glob("candidates.jsonl.1"))) == 1

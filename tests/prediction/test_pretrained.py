@@ -1,0 +1,184 @@
+"""The cost model that starts from other workloads' recordings."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_program import space  # the same small workloads
+from tvm.s_tir.meta_schedule.feature_extractor import PerStoreFeature
+
+from colt_pipeline.errors import RecordingError
+from colt_pipeline.prediction import pretrained
+from colt_pipeline.prediction.pretrained import Experience, PretrainedModel, features, read_experience, write_experience
+from colt_pipeline.runs.events import Sample
+
+pytestmark = pytest.mark.tvm
+
+WIDTH = 329
+
+
+@dataclass(frozen=True)
+class Fake:
+    """A program that is its features."""
+
+    key: str
+    row: Any
+
+
+def rows(count: int, seed: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(seed).uniform(0, 10, size=(count, WIDTH)).astype(np.float32)
+
+
+def latency(row: Any) -> float:
+    """The larger feature 7, the slower, over two orders of magnitude."""
+    return float(1e-3 * np.exp(row[7] / 2))
+
+
+def experience(count: int, seed: int, factor: float = 1.0) -> Experience:
+    """A workload in which everything takes `factor` times as long."""
+    drawn = rows(count, seed)
+    return Experience(list(drawn), [factor * latency(row) for row in drawn])
+
+
+def fakes(count: int, seed: int) -> list[Fake]:
+    return [Fake(f"{seed}-{n}", row) for n, row in enumerate(rows(count, seed))]
+
+
+@pytest.fixture
+def synthetic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features are the fake program's row."""
+    monkeypatch.setattr(pretrained, "features", lambda space, extractor, program: program.row)
+
+
+def model(warmup_samples: int = 4, others: tuple[Experience, ...] = ()) -> PretrainedModel:
+    return PretrainedModel(None, warmup_samples, others)  # type: ignore[arg-type]
+
+
+def scores(of: PretrainedModel, programs: list[Fake], seed: int = 0) -> list[float]:
+    return of.score(programs, np.random.default_rng(seed))  # type: ignore[arg-type]
+
+
+def learn(of: PretrainedModel, programs: list[Fake], failing: tuple[int, ...] = ()) -> None:
+    samples = [
+        Sample(p.key, None, "timeout") if n in failing else Sample(p.key, latency(p.row), None)
+        for n, p in enumerate(programs)
+    ]
+    of.update(programs, samples)  # type: ignore[arg-type]
+
+
+def right_pairs(predicted: list[float], programs: list[Fake]) -> float:
+    """Share of pairs in the right order; chance is one half."""
+    truth = [-latency(p.row) for p in programs]
+    pairs = [(i, j) for i in range(len(truth)) for j in range(i)]
+    return float(np.mean([(predicted[i] > predicted[j]) == (truth[i] > truth[j]) for i, j in pairs]))
+
+
+def test_labels_are_relative_to_the_workloads_best_and_bounded() -> None:
+    found = Experience([], [2.0, 1.0, np.inf, np.e, 1e9]).labels()
+    assert found == pytest.approx([-np.log(2), 0.0, -6.0, -1.0, -6.0])
+    slower = Experience([], [20.0, 10.0, np.inf, 10 * np.e, 1e9]).labels()
+    assert slower == pytest.approx(found)  # how long a workload takes says nothing of a program
+
+
+def test_experience_ranks_programs_of_a_new_workload_before_its_first_sample(synthetic: None) -> None:
+    others = (experience(60, 1), experience(60, 2, factor=100.0))
+    new = fakes(40, 3)
+    predicted = scores(model(others=others), new)
+    assert right_pairs(predicted, new) > 0.85
+    assert predicted == scores(model(others=others), new, seed=9)  # no noise
+    assert 0.2 < max(predicted) < 2.0 and min(predicted) > 0
+
+
+def test_the_runs_own_samples_teach_what_others_did_not(synthetic: None) -> None:
+    """In the other workload feature 8 decides, in this one feature 7."""
+    drawn = rows(60, 1)
+    taught = model(others=(Experience(list(drawn), [float(1e-3 * np.exp(row[8] / 2)) for row in drawn]),))
+    new = fakes(40, 3)
+    before = right_pairs(scores(taught, new), new)
+    learn(taught, fakes(40, 4))
+    assert before < 0.55 < 0.7 < right_pairs(scores(taught, new), new)
+
+
+def test_without_experience_scores_are_noise_until_warm(synthetic: None) -> None:
+    fresh, programs = model(warmup_samples=8), fakes(20, 1)
+    learn(fresh, programs[:7])
+    noise = scores(fresh, programs, seed=5)
+    assert noise == scores(fresh, programs, seed=5) != scores(fresh, programs, seed=6)
+    assert noise == [float(x) for x in np.random.default_rng(5).uniform(size=20)]
+    learn(fresh, programs[7:8])
+    assert scores(fresh, programs, seed=5) == scores(fresh, programs, seed=6) != noise
+
+
+@pytest.mark.parametrize("others", [(), (experience(20, 1),)])
+def test_failed_samples_break_no_training_and_are_predicted_slow(
+    synthetic: None, others: tuple[Experience, ...]
+) -> None:
+    taught, programs = model(others=others), fakes(20, 1)
+    learn(taught, programs[:8], failing=tuple(range(8)))  # nothing but failures: nothing is learned from them
+    assert np.isfinite(scores(taught, programs)).all()
+    learn(taught, programs[8:], failing=(0, 1, 2))
+    predicted = scores(taught, programs)
+    assert np.isfinite(predicted).all()
+    assert max(predicted[n] for n in (8, 9, 10)) < max(predicted[11:])
+
+
+def test_a_workload_of_failures_alone_teaches_no_nan(synthetic: None) -> None:
+    failures = Experience(list(rows(5, 7)), [np.inf] * 5)
+    assert np.isfinite(scores(model(others=(experience(20, 1), failures)), fakes(5, 2))).all()
+
+
+def test_what_is_written_is_read_back_exactly(tmp_path: Path) -> None:
+    here = space("deepseek_r1_moe")
+    extractor = PerStoreFeature()
+    found = [features(here, extractor, p) for p in here.initial(3, np.random.default_rng(0))]
+    assert {row.shape for row in found} == {(WIDTH,)} and {row.dtype for row in found} == {np.dtype(np.float32)}
+    assert len({row.tobytes() for row in found}) == 3
+    write_experience(tmp_path / "aa.csv", zip((1.23456e-3, None, 2.0), found, strict=True))
+    [read] = read_experience(tmp_path, "bb")
+    assert read.latencies == [1.23456e-3, np.inf, 2.0]
+    assert np.array_equal(np.stack(read.features), np.stack(found))
+
+
+def test_the_workload_itself_is_left_out(tmp_path: Path) -> None:
+    for name, secs in (("aa", 1.0), ("bb", 2.0), ("cc", 3.0)):
+        write_experience(tmp_path / f"{name}.csv", [(secs, rows(1, 0)[0])])
+    assert [e.latencies for e in read_experience(tmp_path, "bb")] == [[1.0], [3.0]]
+    assert len(read_experience(tmp_path, "dd")) == 3
+    assert read_experience(tmp_path / "nowhere", "aa") == []
+    write_experience(tmp_path / "ee.csv", [])  # nothing of it was measured
+    assert len(read_experience(tmp_path, "dd")) == 3
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["0.1,many" + ",1" * 328, "fast" + ",1" * 329, "0.1" + ",1" * 328, "0.1", "", "<<<<<<< ours"],
+    ids=["text", "latency", "cut off", "latency alone", "empty line", "merge conflict"],
+)
+def test_a_broken_file_is_named(tmp_path: Path, line: str) -> None:
+    good = "0.1" + ",1" * 329
+    (tmp_path / "aa.csv").write_text(f"{good}\n{line}\n")
+    with pytest.raises(RecordingError, match=r"aa\.csv holds a line that is no features"):
+        read_experience(tmp_path, "bb")
+
+
+def predictions() -> list[str]:
+    """Scores of real programs under a model with experience and samples of its own, in full."""
+    here = space("deepseek_r1_moe")
+    programs = here.initial(6, np.random.default_rng(0))
+    taught = PretrainedModel(here, 4, [experience(30, 1)])
+    taught.update(programs[:4], [Sample(p.key, 1e-3 * (n + 1), None) for n, p in enumerate(programs[:4])])
+    return [x.hex() for x in taught.score(programs, np.random.default_rng(0))]
+
+
+def test_another_process_predicts_the_same() -> None:
+    code = "import sys; sys.path[:0] = sys.argv[1:]; from test_pretrained import predictions; print(*predictions())"
+    paths = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "space")]
+    command = [sys.executable, "-c", code, *paths]
+    there = subprocess.run(command, check=True, capture_output=True, text=True, env={"PYTHONHASHSEED": "7"})
+    assert there.stdout.split() == predictions()

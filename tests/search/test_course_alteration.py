@@ -1,0 +1,134 @@
+"""Course alteration on paths and streaks written down by hand (paper section 3.4), and on a toy world."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from toy import LARGE, SMALL, ToyProgram, call, world
+
+from colt_pipeline.records import Edit, ModelSpec, PromptContext, Proposal, Rejection
+from colt_pipeline.runs.events import Child, Planted, Stepped
+from colt_pipeline.search.course_alteration import COURSE_RULES, Turn, regresses_persistently
+from colt_pipeline.search.expand import expand
+from colt_pipeline.search.state import State
+from colt_pipeline.search.tree import Node
+
+
+def path(*edges: str) -> list[Node]:
+    """Nodes from below; an edge is the maker (s, l or - for none) and + or - for the score's change."""
+    nodes = []
+    for number, edge in enumerate(edges):
+        score = 0.4 if edge[1] == "-" else 0.6
+        maker = {"s": "small", "l": "large", "-": None}[edge[0]]
+        nodes.append(Node(number, None, 0, Child("p", "[]", "m", score, 0.5, 0.5), "m", maker))
+    return nodes
+
+
+def turn(regressed: bool = True, ancestors: Sequence[Node] = (), streak: int = 0, rate: float = 0.0) -> Turn:
+    return Turn(regressed, ancestors, "large", streak, rate, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("regressed", "ancestors", "expected"),
+    [
+        (True, path("s-", "-+"), True),  # two in a row, adjacent
+        (True, path("s+", "s-"), False),  # a rise between them
+        (True, path("l+", "s-"), True),  # the largest model's edge is skipped
+        (True, path("l-", "l-"), False),  # the largest model's regressions do not count
+        (True, path("l-", "s-"), True),
+        (False, path("s-", "s-"), False),  # the new child must regress
+        (True, path("--"), False),  # initial programs were made by none
+        (True, path("--", "s-"), True),  # a step without a call is skipped like the largest model's
+        (True, [], False),
+    ],
+)
+def test_path_rule(regressed: bool, ancestors: list[Node], expected: bool) -> None:
+    assert regresses_persistently(turn(regressed, ancestors)) is expected
+
+
+@pytest.mark.parametrize(
+    ("regressed", "streak", "expected"),
+    [(True, 0, False), (True, 1, True), (True, 2, False), (True, 3, True), (False, 1, False)],
+)
+def test_streak_rule_fires_at_every_second_regression_wherever_it_is(
+    regressed: bool, streak: int, expected: bool
+) -> None:
+    assert COURSE_RULES["streak"].triggers(turn(regressed, streak=streak)) is expected
+
+
+def test_random_rule_fires_at_its_rate_and_never_never() -> None:
+    rng = np.random.default_rng(1)
+    turns = [Turn(regressed, (), "large", 1, 0.12, rng) for regressed in (True, False) * 2000]
+    fired = [COURSE_RULES["random"].triggers(t) for t in turns]
+    assert np.mean(fired) == pytest.approx(0.12, abs=0.02)
+    assert {t.regressed for t, hit in zip(turns, fired, strict=True) if hit} == {True, False}  # whatever happened
+    assert not any(COURSE_RULES["never"].triggers(t) for t in turns)
+
+
+def step_after_a_streak(large_score: float | None, rule: str, course_rate: float = 0.0) -> Stepped:
+    """One step of the small model that regresses to 0.4, one regression having gone before; the parent's score is 1.
+
+    The largest model's child has `large_score`; None: it answers with prose.
+    """
+
+    def script(model: ModelSpec, context: PromptContext, occurrence: int) -> Proposal | Rejection:
+        if model == LARGE and large_score is None:
+            return Rejection("not_json", "prose")
+        return Proposal((Edit("Step"),) * (1 if model == SMALL else 2), "small")
+
+    def score(program: ToyProgram, rng: np.random.Generator) -> float:
+        return {1: 1.0, 2: 0.4, 3: large_score or 0.0}[len(program.steps)]
+
+    toy = world(script=script, score=score, rollout_length=0, course_alteration=rule, course_rate=course_rate)
+    state = State(toy.models, toy.settings)
+    state.apply(toy.start())
+    first = ToyProgram((7,))
+    state.apply(Planted((Child(first.key, first.trace_json, "small", 1.0, 1.0, 1.0),)))
+    state.streak = 1
+    step = expand(toy, state, state.tree.nodes[1])
+    state.apply(step)
+    return step
+
+
+@pytest.mark.parametrize(
+    ("large_score", "made_by", "score"),
+    [(0.5, "large", 0.5), (0.4, "large", 0.4), (0.3, "small", 0.4), (None, "small", 0.4)],
+)
+def test_a_streak_keeps_the_better_child(large_score: float | None, made_by: str, score: float) -> None:
+    step = step_after_a_streak(large_score, "streak")
+    assert [(c.model, c.role) for c in step.calls] == [("small", "regular"), ("large", "course_alteration")]
+    assert step.made_by == made_by
+    assert step.child is not None and step.child.score == score
+    assert (step.pruned is None) == (made_by == "small")
+    assert step.retry_model is None
+
+
+@pytest.mark.parametrize(("large_score", "made_by"), [(0.5, "large"), (0.3, "large"), (None, None)])
+def test_other_rules_prune_the_small_models_child_whatever_comes(
+    large_score: float | None, made_by: str | None
+) -> None:
+    step = step_after_a_streak(large_score, "random", course_rate=1.0)
+    assert step.made_by == made_by
+    assert step.pruned is not None and step.pruned.score == 0.4
+    assert (step.child is None) == (step.retry_model is not None) == (large_score is None)
+
+
+@pytest.mark.parametrize("rule", ["never", "random"])
+def test_rules_that_do_not_fire_cost_no_call(rule: str) -> None:
+    step = step_after_a_streak(0.9, rule)
+    assert len(step.calls) == 1 and step.made_by == "small"
+
+
+def test_a_streak_ends_with_a_rise_and_leaves_out_the_largest_models_calls() -> None:
+    toy = world()
+    state = State(toy.models, toy.settings)
+    state.apply(Planted((Child("root", "[]", "small", 1.0, 1.0, 1.0),)))
+
+    def after(model: str, score: float) -> int:
+        born = len(state.known)
+        child = Child(f"p{born}", "[]", "small", score, 0.5, score)
+        state.apply(Stepped(state.steps, 1, (call(model),), child, model, None, None))
+        return state.streak
+
+    assert [after("small", 0.4), after("large", 0.4), after("large", 0.9), after("small", 0.4)] == [1, 1, 1, 2]
+    assert [after("small", 0.6), after("small", 0.4)] == [0, 1]

@@ -1,0 +1,178 @@
+"""What live calls will take: sums by hand, over recordings of a few lines."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support import ROOT, Compose
+
+from colt_pipeline.config.schema import Config, LLMConfig
+from colt_pipeline.errors import ConfigError
+from colt_pipeline.tools import forecast as module
+from colt_pipeline.tools.forecast import (
+    ASSUMED_CALL_SECS,
+    BUILD_SECS,
+    announce,
+    forecast,
+    is_live,
+    main,
+    recorded,
+    table,
+)
+
+LIVE = ("experiment=cpu", "workload=flux_conv", "model_set=2", "stand_ins=false")
+LARGE, SMALL = (2.0, 10.0), (0.5, 4.0)
+"""USD per million prompt and completion tokens."""
+
+
+def record(
+    results: Path,
+    run: str,
+    calls: list[tuple[str, int, int]],
+    samples: int,
+    measurement: str = "measured",
+    backend: str = "embedded",
+) -> None:
+    """A recording: `calls` as (model, prompt tokens, completion tokens), 2 s each; programs run for 0.5 s."""
+    directory = results / "recordings" / "a-device" / run
+    directory.mkdir(parents=True)
+    ledger = [{"measurement": measurement}] + [{"run_secs": [0.2, 0.3]}] * (samples + 1)
+    answers = [
+        {"model": model, "prompt_tokens": prompt, "completion_tokens": answer, "backend": backend, "latency_secs": 2.0}
+        for model, prompt, answer in calls
+    ]
+    for name, lines in (("measurements.jsonl", ledger), ("llm.jsonl", [*answers, {"limit": "budget.run.calls=5"}])):
+        (directory / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def priced(config: Config) -> Config:
+    """The configuration with the prices of this module."""
+    models = dict(config.models)
+    for name, (per_input, per_output) in (("gpt-5.2", LARGE), ("gpt-5-mini", SMALL)):
+        model = models[name]
+        assert model.prices is not None
+        models[name] = replace(model, prices=replace(model.prices, input=per_input, output=per_output))
+    return replace(config, models=models, llm=LLMConfig(1.0, 1000, None, None))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered() -> None:
+    recorded.cache_clear()
+
+
+def test_a_run_is_scaled_from_its_recording_by_hand(composed: Compose) -> None:
+    config = priced(composed(*LIVE, "samples=20"))
+    calls = [("gpt-5.2", 1000, 100)] * 2 + [("gpt-5-mini", 2000, 10)] * 3
+    record(Path(config.results), "cpu/flux_conv/cpu-paper-2-gpt-5.2-n10-s0", calls, 10)
+    found = forecast(config)
+    assert (found.likely.calls, found.likely.prompt_tokens, found.likely.completion_tokens) == (10, 16_000, 460)
+    # 4 calls of the large model, 6 of the small one
+    assert found.likely.usd == pytest.approx((4 * (1000 * 2 + 100 * 10) + 6 * (2000 * 0.5 + 10 * 4)) / 1e6)
+    assert found.longest.usd == pytest.approx((4 * (1000 * 2 + 1000 * 10) + 6 * (2000 * 0.5 + 1000 * 4)) / 1e6)
+    on_device = 20 * (11 * 0.5 / 10 + BUILD_SECS)  # the unoptimized program runs too
+    assert found.hours * 3600 == pytest.approx(on_device + 10 * ASSUMED_CALL_SECS)
+    assert found.basis == "the same run with other samples or seeds (1 recorded runs, 10 samples)"
+
+
+def test_seconds_of_calls_are_those_of_recorded_live_ones(composed: Compose) -> None:
+    config = composed(*LIVE, "samples=20")
+    run = "cpu/flux_conv/cpu-paper-2-gpt-5.2-n10-s0"
+    record(Path(config.results), run, [("gpt-5.2", 1, 1)] * 5, 10, "estimated", "openai")
+    assert forecast(config).hours * 3600 == pytest.approx(10 * 2.0), "nothing is built where latencies are estimated"
+
+
+def test_what_is_recorded_is_not_paid_again(composed: Compose) -> None:
+    config = composed(*LIVE, "samples=10")
+    record(Path(config.results), f"cpu/{config.run}", [("gpt-5.2", 1000, 100)] * 6, 6)
+    assert forecast(config).likely.calls == pytest.approx(4), "ten samples, six of them recorded"
+    assert forecast(replace(config, samples=6)).likely.calls == 0
+    assert forecast(replace(config, samples=6)).basis == ""
+    again = composed(*LIVE, "samples=10", "record=all")
+    assert forecast(again).likely.calls == pytest.approx(10)
+
+
+def test_calls_of_other_models_are_divided_evenly(composed: Compose) -> None:
+    config = priced(composed("workload=flux_conv", "model_set=2", "stand_ins=false", "samples=10"))
+    run = "search/flux_conv/cpu-colt-8-gpt-5.2-n5-s0"
+    record(Path(config.results), run, [("qwen3-8b", 1000, 0), ("gpt-5.2", 3000, 0)], 5)
+    found = forecast(config)
+    assert (found.likely.calls, found.likely.prompt_tokens) == (4, 8_000)
+    assert found.likely.usd == pytest.approx((2 * 2000 * 2 + 2 * 2000 * 0.5) / 1e6)
+    assert found.basis.startswith("the same search of this workload") and "divided evenly" in found.basis
+
+
+def test_the_nearest_recordings_are_taken(composed: Compose) -> None:
+    config = composed(*LIVE, "search=paper", "samples=10")
+    results = Path(config.results)
+    for run, prompt, basis in (
+        ("x/flux_attention/cpu-paper-2-gpt-5.2-n5-s0", 100, "search=paper of other workloads"),
+        ("x/flux_conv/cpu-paper-8-gpt-5.2-n5-s0", 200, "the same search of this workload"),
+        ("cpu/flux_conv/cpu-paper-2-gpt-5.2-n5-s7", 400, "the same run with other samples or seeds"),
+    ):
+        record(results, run, [("gpt-5.2", prompt, 0), ("gpt-5-mini", prompt, 0)], 5)
+        recorded.cache_clear()
+        found = forecast(config)
+        assert found.basis.startswith(basis)
+        assert (found.likely.prompt_tokens, found.likely.calls) == (4 * prompt, 4)
+
+
+def test_nothing_recorded_is_a_message(composed: Compose) -> None:
+    with pytest.raises(ConfigError, match="nothing is recorded below .*flux_conv"):
+        forecast(composed(*LIVE))
+
+
+def test_who_is_live(composed: Compose) -> None:
+    assert is_live(composed(*LIVE)) and is_live(composed("experiment=local"))
+    for quiet in ((), ("search=evolutionary", "stand_ins=false"), ("search=random_proposer", "stand_ins=false")):
+        assert not is_live(composed(*quiet))
+    assert not is_live(composed(*LIVE, "record=replay"))
+
+
+def test_the_table_says_that_it_is_an_estimate_and_what_is_free(composed: Compose) -> None:
+    config = composed("experiment=local")
+    record(Path(config.results), "local/llama3_8b_attention/cpu-colt-8-gpt-5.2-n5-s0", [("gpt-5.2", 100, 10)], 5)
+    words = table([forecast(config), forecast(config)])
+    assert words.startswith("forecast, an estimate: 2 runs")
+    assert "without a price, counted as free: smollm2-135m-instruct" in words
+    assert "llm.max_tokens=256" in words and "divided evenly" in words
+
+
+def test_a_sweep_is_announced_before_it_starts_and_only_where_it_is_live(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(tmp_path, "cpu/flux_conv/cpu-paper-2-gpt-5.2-n10-s0", [("gpt-5.2", 1000, 100)] * 5, 10)
+    command = [*LIVE[:-1], f"results={tmp_path}"]
+    announce(["-m", *command, "stand_ins=false", "seed=0,1"])
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("forecast, an estimate: 2 runs, 0 of them recorded")
+    assert lines[-1].startswith("from: the same run")
+    monkeypatch.setattr(module, "runs", None)
+    announce(command)
+    announce([*command, "stand_ins=false", "record=replay"])
+    announce(["model_set=3"])
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_command_prints_a_forecast_or_says_why_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record(tmp_path, "cpu/flux_conv/cpu-paper-2-gpt-5.2-n48-s0", [("gpt-5.2", 1000, 100)] * 24, 48)
+    chosen = ["experiment=cpu", "workload=flux_conv", "model_set=2", f"results={tmp_path}"]
+    assert main([*chosen, "budget=paper"]) == 0
+    assert "10    5000   5.00    0.50" in capsys.readouterr().out
+    assert main(chosen) == 0
+    assert capsys.readouterr().out.startswith("nothing to pay")
+    assert main(["experiment=cpu", "budget=huge"]) == 1
+    assert "Could not find 'budget/huge'" in capsys.readouterr().err
+    assert main(["workload=flux_conv", "stand_ins=false", f"results={tmp_path / 'none'}"]) == 1
+    assert "error: nothing is recorded below" in capsys.readouterr().err
+
+
+def test_the_command_reads_the_recordings_as_they_are_committed(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = ["experiment=cpu", "workload=flux_conv", "model_set=2", "budget=paper"]
+    assert main([*chosen, f"results={ROOT / 'results'}"]) == 0
+    head, _, row, *_, basis = capsys.readouterr().out.splitlines()
+    assert "10 runs, 0 of them recorded" in head and basis.endswith("(1 recorded runs, 48 samples)")
+    *_, calls, prompts, answers, usd, _, _ = (float(cell) for cell in row.split()[2:])
+    assert min(calls, prompts, answers, usd) > 0

@@ -1,0 +1,50 @@
+"""The noise command: real measurements of one schedule, a record that the analysis reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support import Compose
+from test_tune import TINY, HashMeasurer, play
+
+from colt_pipeline.analysis.noise import read_noise
+from colt_pipeline.errors import DeviceError
+from colt_pipeline.runs.jsonl import read_lines
+from colt_pipeline.tools.noise import main, observe
+
+pytestmark = pytest.mark.tvm
+
+SMALL = ("workload=deepseek_r1_moe", "workload.shape.inner=128", "workload.shape.outer=64", "measure.builders=1")
+
+
+def test_one_schedule_is_measured_again_and_again(composed: Compose) -> None:
+    config = composed(*SMALL)
+    recordings = observe([config], minutes=0.05)
+    (noise,) = read_noise(recordings).to_dict("records")
+    assert noise["workload"] == "deepseek_r1_moe" and noise["errors"] == 0
+    assert noise["measurements"] >= 3
+    assert 0 < noise["median_secs"] < 0.1
+    (path,) = recordings.glob("*/noise/deepseek_r1_moe.jsonl")
+    header, *lines = read_lines(path)
+    assert header["measurement"] == "measured" and header["device"]["tvm"]
+    assert len({line["program"] for line in lines}) == 1
+
+
+def test_the_best_recorded_schedule_is_the_one_to_observe(composed: Compose) -> None:
+    job = play(composed(*TINY), HashMeasurer)  # its best.json is written by the app only
+    from colt_pipeline.tune import write_outputs
+
+    write_outputs(job)
+    assert job.state.best is not None
+    recordings = observe([composed(*SMALL)], minutes=0.01)
+    (path,) = recordings.glob("*/noise/*.jsonl")
+    assert read_lines(path)[1]["program"] == job.state.best.program
+
+
+def test_estimates_have_no_noise(composed: Compose, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DeviceError, match="they have no noise"):
+        observe([composed(*SMALL, "target=h100", "device=estimate")], minutes=0.01)
+    assert main(["--workload", "flux_conv", "device=estimate", f"results={tmp_path}"]) == 1
+    assert "estimates are for GPU targets" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.jsonl"))
