@@ -18,15 +18,14 @@ from colt_pipeline.llm.proposer import Proposer
 from colt_pipeline.llm.random_proposer import RandomProposer
 from colt_pipeline.llm.retries import Caller
 from colt_pipeline.records import EMBEDDED
-from colt_pipeline.runs.budget import FILE as SPENT
 from colt_pipeline.runs.budget import Budget, Spent, spent
-from colt_pipeline.runs.costs import Prices, configured_prices, costs, recorded_prices
+from colt_pipeline.runs.costs import Cost, Prices, configured_prices, costs, recorded_prices
 from colt_pipeline.runs.events import Finished, Started
 from colt_pipeline.runs.journal import Journal
 from colt_pipeline.runs.jsonl import read_lines
+from colt_pipeline.runs.layout import SPENDING
 from colt_pipeline.runs.rundir import RunDir
 from colt_pipeline.runs.stopwatch import Stopwatch
-from colt_pipeline.search.outcome import Cost
 from colt_pipeline.search.state import State
 from colt_pipeline.search.world import CostModelLike, ProposerLike, World
 
@@ -41,7 +40,8 @@ from colt_pipeline.prediction.cost_model import CostModel  # noqa: E402
 from colt_pipeline.prediction.evolution import Breeder, Evolution  # noqa: E402
 from colt_pipeline.prediction.pretrained import PretrainedModel, read_experience  # noqa: E402
 from colt_pipeline.space import Program, Space  # noqa: E402
-from colt_pipeline.workloads import Workload, build  # noqa: E402
+from colt_pipeline.workloads.catalogue import build  # noqa: E402
+from colt_pipeline.workloads.workload import Workload  # noqa: E402
 
 JOURNAL_SCHEMA = 1
 
@@ -112,7 +112,7 @@ class Job:
     @property
     def spent(self) -> Spent:
         """What the recording's live calls have cost, failed ones too."""
-        return spent(read_lines(self.cassette.path.parent / SPENT, growing=True))
+        return spent(read_lines(self.cassette.path.parent / SPENDING, growing=True))
 
 
 @contextmanager
@@ -137,7 +137,7 @@ def assemble(config: Config, connect_measurer: Callable[[Workload], Measurer] | 
         watch = Stopwatch()
         prices = configured_prices(config)
         sweep = recordings(config) / Device(header["device"]).slug / config.experiment
-        budget = Budget(place.directory / SPENT, config.budget, prices, sweep)
+        budget = Budget(place.directory / SPENDING, config.budget, prices, sweep)
         cleanup.callback(budget.close)
         connect = None if backend is None else lambda provider: _client(config, budget, provider)
         cassette = Cassette(place.directory / "llm.jsonl", connect, watch)

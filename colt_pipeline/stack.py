@@ -1,4 +1,4 @@
-"""Checks that the installed packages fit together, before TVM is imported.
+"""What this machine offers: packages that fit together (checked before TVM is imported), and cores.
 
 With apache-tvm 0.27.0 a tvm-ffi of 0.1.15 or later imports well and then crashes the process in MetaSchedule's
 TuneContext; a bare install of apache-tvm takes it.
@@ -6,6 +6,7 @@ TuneContext; a bare install of apache-tvm takes it.
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import PackageNotFoundError, version
 
 from packaging.version import Version
@@ -37,6 +38,11 @@ def require() -> None:
         check()
     except StackError as error:
         raise SystemExit(f"error: {error}") from None
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def _versions(*packages: str) -> dict[str, str]:

@@ -36,9 +36,9 @@ from colt_pipeline.runs.rundir import RunDir
 from colt_pipeline.search.allocation import Share, next_task
 from colt_pipeline.search.loop import advance, fold
 from colt_pipeline.tune import attempt, batches, command, mark, write_outputs
-from colt_pipeline.workloads import Workload
 from colt_pipeline.workloads.extracted import Task, extracted
 from colt_pipeline.workloads.llama import Llama, model_of
+from colt_pipeline.workloads.workload import Workload
 
 FILE = "model.json"
 """Of the directory of a whole model's run: the run in numbers. Where it lies, the run is finished."""

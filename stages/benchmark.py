@@ -22,7 +22,7 @@ from pathlib import Path
 
 from colt_pipeline.errors import with_message
 from colt_pipeline.tune import interruptible
-from colt_pipeline.workloads import WORKLOADS
+from colt_pipeline.workloads import PAPER
 from stages.benchmarks import (
     Options,
     Row,
@@ -39,16 +39,16 @@ from stages.benchmarks import (
 )
 
 BENCHMARKS: dict[str, tuple[Callable[[Options], list[Row]], tuple[str, ...], int]] = {
-    "overhead": (overhead.rows, tuple(WORKLOADS)[:5], 0),
+    "overhead": (overhead.rows, PAPER, 0),
     "measurement": (measurement.rows, ("llama3_8b_attention",), 64),
     "faults": (faults.rows, (), 24),
     "queue": (queue.rows, ("llama3_8b_attention",), 24),
-    "search": (search.rows, tuple(WORKLOADS)[:5], 0),
+    "search": (search.rows, PAPER, 0),
     "growth": (growth.rows, ("llama3_8b_attention",), 1000),
     "limits": (limits.rows, (), 0),
     "torch": (pytorch.rows, (), 0),
     "answers": (answers.rows, ("llama3_8b_attention",), 12),
-    "cost": (cost.rows, tuple(WORKLOADS)[:5], 1000),
+    "cost": (cost.rows, PAPER, 1000),
 }
 """Name -> what makes its rows, default workloads (none: all with a finished run), default number of candidates."""
 EXPERIMENTS = {"search": "search", "answers": "local"}

@@ -16,7 +16,8 @@ stack.require()
 
 import tvm  # noqa: E402
 
-from colt_pipeline.workloads import Workload, build  # noqa: E402
+from colt_pipeline.workloads.catalogue import build  # noqa: E402
+from colt_pipeline.workloads.workload import Workload  # noqa: E402
 
 
 def facts(workload: Workload) -> dict[str, object]:

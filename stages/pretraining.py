@@ -19,7 +19,7 @@ from tvm.s_tir.meta_schedule.feature_extractor import PerStoreFeature  # noqa: E
 
 from colt_pipeline.prediction.pretrained import features, write_experience  # noqa: E402
 from colt_pipeline.space import Space  # noqa: E402
-from colt_pipeline.workloads import build  # noqa: E402
+from colt_pipeline.workloads.catalogue import build  # noqa: E402
 
 Programs = dict[str, tuple[str, float | None]]
 """Program key -> trace and latency in seconds, None for one that failed."""

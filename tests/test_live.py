@@ -19,8 +19,9 @@ from server import Server, misbehaving
 from support import ROOT, Compose
 
 from colt_pipeline.llm import openai_client
-from colt_pipeline.runs.budget import FILE, spent
+from colt_pipeline.runs.budget import spent
 from colt_pipeline.runs.jsonl import read_lines
+from colt_pipeline.runs.layout import SPENDING
 from colt_pipeline.tune import run
 
 pytestmark = [pytest.mark.tvm, pytest.mark.slow]
@@ -93,7 +94,7 @@ def test_a_live_run_replays_without_server_and_key_and_the_key_is_nowhere(tmp_pa
     assert counted == {"not_json": 1, "refusal": 1, "transport": 1}
     assert sum(float(row["usd"]) for row in rows) > 0 and all(float(row["llm_secs"]) >= 0 for row in rows)
     # Every request is an attempt of the account; those that failed cost nothing or at most what they could.
-    account = read_lines(recording(live) / FILE)
+    account = read_lines(recording(live) / SPENDING)
     assert spent(account).calls == len(server.requests) == summary(live)["requests"] == summary(replayed)["requests"]
     assert account[0]["prices"]["qwen3-14b"]["date"]
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -117,14 +118,14 @@ def test_kill_9_in_the_middle_of_a_call_and_no_answered_call_is_sent_again(tmp_p
         assert KEY not in Path(f"/proc/{process.pid}/cmdline").read_text()
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert spent(read_lines(recording(tmp_path) / FILE, growing=True)).calls == requests
+        assert spent(read_lines(recording(tmp_path) / SPENDING, growing=True)).calls == requests
         resumed = ran(tmp_path, *chosen)
     assert resumed.returncode == 0, resumed.stderr
     sent = Counter(json.dumps(request) for request in server.requests)
     assert [body for body, times in sent.items() if times > 1] == [json.dumps(server.requests[requests - 1])]
     answers = read_lines(recording(tmp_path) / "llm.jsonl")
     assert len(answers) == len(sent)
-    assert len(server.requests) == spent(read_lines(recording(tmp_path) / FILE)).calls
+    assert len(server.requests) == spent(read_lines(recording(tmp_path) / SPENDING)).calls
 
 
 def test_at_a_limit_a_run_ends_with_its_results_replays_and_goes_on_with_a_higher_one(tmp_path: Path) -> None:

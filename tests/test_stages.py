@@ -8,7 +8,7 @@ import tvm
 import tvm_ffi
 from support import ROOT
 
-from colt_pipeline.workloads import WORKLOADS, build
+from colt_pipeline.workloads.catalogue import WORKLOADS, build
 from stages import benchmark, extract
 
 pytestmark = pytest.mark.tvm

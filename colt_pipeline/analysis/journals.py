@@ -12,7 +12,7 @@ import yaml
 
 from colt_pipeline.config.schema import PricesConfig
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.runs.budget import Tokens
+from colt_pipeline.runs.costs import Tokens
 from colt_pipeline.runs.events import Event, Measured, Stepped
 from colt_pipeline.runs.jsonl import read_lines
 

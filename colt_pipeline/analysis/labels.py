@@ -13,15 +13,12 @@ from colt_pipeline.records import RANDOM
 CONFIGURATION = ["target", "search", "model_set", "largest"]
 """The columns that make one configuration; its runs differ in workload and seed only."""
 
-PAPER_WORKLOADS = {
+WORKLOAD_TITLES = {
     "llama3_8b_attention": "Llama-3-8B attention",
     "deepseek_r1_moe": "DeepSeek-R1 MoE",
     "flux_attention": "FLUX attention",
     "flux_conv": "FLUX convolution",
     "llama4_scout_mlp": "Llama-4-Scout MLP",
-}
-WORKLOAD_TITLES = {
-    **PAPER_WORKLOADS,
     "batched_matmul_nt": "Batched matmul",
     "depthwise_conv": "Depthwise convolution",
 }

@@ -26,7 +26,7 @@ from colt_pipeline.measurement.estimate import estimate_secs
 from colt_pipeline.measurement.ledger import SCHEMA
 from colt_pipeline.measurement.measurer import LocalMeasurer, Measurer
 from colt_pipeline.records import Measurement
-from colt_pipeline.workloads import Workload
+from colt_pipeline.workloads.workload import Workload
 
 _log = logging.getLogger(__name__)
 _ESTIMATE = 1

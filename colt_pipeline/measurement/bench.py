@@ -13,7 +13,7 @@ import tvm
 from colt_pipeline.config.schema import MeasureConfig
 from colt_pipeline.measurement.timing import time_kernel
 from colt_pipeline.records import Measurement
-from colt_pipeline.workloads import Workload
+from colt_pipeline.workloads.workload import Workload
 
 TVM_ERRORS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError, OSError, MemoryError)
 """What TVM, and the compilers that it calls, raise for a program that they cannot build or run."""

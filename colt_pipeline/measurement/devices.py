@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import shutil
@@ -19,6 +18,7 @@ import tvm
 
 from colt_pipeline.config.schema import GpuConfig, RpcConfig, TargetConfig
 from colt_pipeline.errors import ConfigError, DeviceError
+from colt_pipeline.stack import usable_cores
 
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 _ARCH = re.compile(r"sm_\d{2,3}[af]?")
@@ -158,11 +158,6 @@ def cuda_target(arch: str, to_compile: bool) -> dict[str, Any]:
     if known and arch.rstrip("af") not in known:
         raise ConfigError(f"target.arch={arch} is unknown to this nvcc; it compiles for {', '.join(sorted(known))}")
     return {"kind": "cuda", "arch": arch, **_CUDA_LIMITS, "host": {"kind": "llvm"}}
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def describe(target: Mapping[str, Any], facts: Mapping[str, Any]) -> str:

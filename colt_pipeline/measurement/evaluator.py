@@ -17,7 +17,7 @@ from colt_pipeline.measurement.measurer import Measurer
 from colt_pipeline.records import Measurement, digest
 from colt_pipeline.runs.events import Sample
 from colt_pipeline.space import Program
-from colt_pipeline.workloads import Workload
+from colt_pipeline.workloads.workload import Workload
 
 Modules = dict[str, tvm.IRModule]
 """Program key -> scheduled module."""

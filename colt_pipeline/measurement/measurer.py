@@ -18,11 +18,11 @@ import tvm
 
 from colt_pipeline.config.schema import MeasureConfig, RpcConfig
 from colt_pipeline.errors import DeviceError
-from colt_pipeline.measurement.devices import usable_cores
 from colt_pipeline.measurement.process import WorkerProcess
 from colt_pipeline.measurement.remote import remote_limit_secs
 from colt_pipeline.records import Measurement
-from colt_pipeline.workloads import Workload
+from colt_pipeline.stack import usable_cores
+from colt_pipeline.workloads.workload import Workload
 
 _GRACE_SECS = 10.0
 """Beyond a limit that the worker keeps itself: for a worker that hangs."""

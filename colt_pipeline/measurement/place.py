@@ -11,8 +11,8 @@ from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ConfigError, DeviceError, RecordingError
 from colt_pipeline.measurement.backend import Backend, choose
 from colt_pipeline.measurement.ledger import read_header
-from colt_pipeline.runs.budget import FILE as SPENT
-from colt_pipeline.workloads import Workload
+from colt_pipeline.runs.layout import SPENDING
+from colt_pipeline.workloads.workload import Workload
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _recorded(config: Config, workload: Workload) -> dict[str, dict[str, Any]]:
 
 def set_aside(recording: Path) -> None:
     """Keep what was recorded before under another name, so that everything is asked and measured anew."""
-    for name in ("llm.jsonl", "candidates.jsonl", "measurements.jsonl", SPENT):
+    for name in ("llm.jsonl", "candidates.jsonl", "measurements.jsonl", SPENDING):
         path = recording / name
         if path.exists():
             free = next(n for n in count(1) if not (recording / f"{name}.{n}").exists())

@@ -35,7 +35,7 @@ from colt_pipeline.errors import DeviceError
 from colt_pipeline.measurement.bench import TVM_ERRORS, Bench, last_line
 from colt_pipeline.measurement.remote import remote_limit_secs, run_remote
 from colt_pipeline.records import Measurement
-from colt_pipeline.workloads import build
+from colt_pipeline.workloads.catalogue import build
 
 _PR_SET_PDEATHSIG = 1
 _CHUNK = 1 << 16

@@ -21,7 +21,6 @@ from tvm.s_tir import meta_schedule as ms
 
 from colt_pipeline.config.schema import EvolutionConfig
 from colt_pipeline.errors import RecordingError, ReplayMissError
-from colt_pipeline.measurement.devices import usable_cores
 from colt_pipeline.prediction.cost_model import measure_candidates, runner_results
 from colt_pipeline.records import digest
 from colt_pipeline.runs.events import Sample
@@ -29,6 +28,7 @@ from colt_pipeline.runs.jsonl import JsonLines, read_lines
 from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.space import Program, Space
 from colt_pipeline.space.traces import pack, unpack
+from colt_pipeline.stack import usable_cores
 
 _log = logging.getLogger(__name__)
 _log.setLevel(logging.WARNING)  # TVM reports on every generation

@@ -18,26 +18,11 @@ from typing import Any
 
 from colt_pipeline.config.schema import BudgetConfig, LimitsConfig, PricesConfig
 from colt_pipeline.errors import BudgetError, ConfigError, LLMError, TransientError
+from colt_pipeline.runs.costs import NO_TOKENS, Tokens
 from colt_pipeline.runs.jsonl import JsonLines, read_lines
+from colt_pipeline.runs.layout import SPENDING
 
-FILE = "spend.jsonl"
 _SECS_PER_HOUR = 3600.0
-_TOKENS_PER_PRICE = 1e6
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Tokens of one call."""
-
-    prompt: int
-    completion: int
-
-    def usd(self, prices: PricesConfig) -> float:
-        """What they cost."""
-        return (self.prompt * prices.input + self.completion * prices.output) / _TOKENS_PER_PRICE
-
-
-NO_TOKENS = Tokens(0, 0)
 
 
 @dataclass(frozen=True)
@@ -173,7 +158,7 @@ class Budget:
         next_call = Spent(1, most.prompt + most.completion, 0.0 if price is None else most.usd(price), 0.0)
         _refuse_beyond(self._limits.run, "run", own, next_call)
         if self._limits.sweep != _NO_LIMITS:
-            paths = [path for path in self._sweep.rglob(f"{FILE}*") if path != self._path]  # those set aside too
+            paths = [path for path in self._sweep.rglob(f"{SPENDING}*") if path != self._path]  # those set aside too
             others = [spent(read_lines(path, growing=True)) for path in paths]
             _refuse_beyond(self._limits.sweep, "sweep", sum(others, own), next_call)
 

@@ -8,12 +8,40 @@ from pathlib import Path
 
 from colt_pipeline.config.schema import Config, PricesConfig
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.runs.budget import FILE, Tokens
 from colt_pipeline.runs.events import Call, Event, Stepped
 from colt_pipeline.runs.jsonl import read_lines
-from colt_pipeline.search.outcome import Cost
+from colt_pipeline.runs.layout import SPENDING
 
 Prices = Mapping[str, PricesConfig | None]
+
+
+_TOKENS_PER_PRICE = 1e6
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens of one call."""
+
+    prompt: int
+    completion: int
+
+    def usd(self, prices: PricesConfig) -> float:
+        """What they cost."""
+        return (self.prompt * prices.input + self.completion * prices.output) / _TOKENS_PER_PRICE
+
+
+NO_TOKENS = Tokens(0, 0)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a model's answers took in all, and that share of it which course alterations took."""
+
+    llm_secs: float = 0.0
+    alteration_llm_secs: float = 0.0
+    usd: float | None = None
+    """None: no price is known, or a stand-in answered."""
+    alteration_usd: float | None = None
 
 
 @dataclass(frozen=True)
@@ -37,7 +65,7 @@ def configured_prices(config: Config) -> Prices:
 
 def recorded_prices(recording: Path, otherwise: Prices) -> Prices:
     """The price table that the recording in this directory was made with."""
-    tables = [record["prices"] for record in read_lines(recording / FILE, growing=True) if "prices" in record]
+    tables = [record["prices"] for record in read_lines(recording / SPENDING, growing=True) if "prices" in record]
     if not tables:
         return otherwise
     return {name: None if price is None else PricesConfig(**price) for name, price in tables[-1].items()}

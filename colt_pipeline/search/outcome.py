@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from colt_pipeline.records import NO_MODEL, REJECTIONS, ModelSpec
+from colt_pipeline.runs.costs import Cost
 from colt_pipeline.search.state import State
 
 CURVE_COLUMNS = ("sample", "latency_secs", "best_secs", "speedup", "measurement")
@@ -17,17 +18,6 @@ CALL_COLUMNS = (
     *("prompt_tokens", "completion_tokens", "alteration_prompt_tokens", "alteration_completion_tokens"),
     *("llm_secs", "alteration_llm_secs", "usd", "alteration_usd"),
 )
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a model's answers took in all, and that share of it which course alterations took."""
-
-    llm_secs: float = 0.0
-    alteration_llm_secs: float = 0.0
-    usd: float | None = None
-    """None: no price is known, or a stand-in answered."""
-    alteration_usd: float | None = None
 
 
 def curve(state: State) -> list[dict[str, Any]]:

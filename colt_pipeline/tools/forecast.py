@@ -29,8 +29,7 @@ from colt_pipeline.config.schema import Config, PricesConfig
 from colt_pipeline.errors import ColtError, ConfigError, with_message
 from colt_pipeline.llm.cassette import whole
 from colt_pipeline.records import EMBEDDED
-from colt_pipeline.runs.budget import Tokens
-from colt_pipeline.runs.costs import Estimate, configured_prices, scaled
+from colt_pipeline.runs.costs import Estimate, Tokens, configured_prices, scaled
 from colt_pipeline.runs.jsonl import read_lines
 
 ASSUMED_CALL_SECS = 5.0

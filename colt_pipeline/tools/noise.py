@@ -30,7 +30,9 @@ from colt_pipeline.measurement.lock import device_lock
 from colt_pipeline.measurement.measurer import Measurer
 from colt_pipeline.records import Measurement, canonical_json
 from colt_pipeline.space import Space
-from colt_pipeline.workloads import WORKLOADS, Workload, build
+from colt_pipeline.workloads import PAPER
+from colt_pipeline.workloads.catalogue import build
+from colt_pipeline.workloads.workload import Workload
 
 _CONF = Path(__file__).parent.parent.parent / "conf"
 _SAMPLES = 8
@@ -134,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             configs = [
                 # One builder each: there is one program to build at a time.
                 load(compose("config", overrides=[f"workload={name}", "measure.builders=1", *arguments.overrides]))
-                for name in arguments.workload or list(WORKLOADS)[:5]
+                for name in arguments.workload or PAPER
             ]
         recordings = observe(configs, arguments.minutes)
         print(read_noise(recordings).to_string(index=False, float_format=lambda x: f"{x:.4g}"))

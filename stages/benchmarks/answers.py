@@ -25,9 +25,9 @@ from colt_pipeline.llm.redact import redacted
 from colt_pipeline.llm.retries import Caller
 from colt_pipeline.llm.schema import answer_schema
 from colt_pipeline.records import Answer, ModelSpec, PromptContext, Proposal
-from colt_pipeline.runs.budget import FILE as SPENT
 from colt_pipeline.runs.budget import Budget
 from colt_pipeline.runs.costs import configured_prices
+from colt_pipeline.runs.layout import SPENDING
 from colt_pipeline.search.loop import search
 from colt_pipeline.search.world import ProposerLike
 from stages.benchmarks import Options, Row
@@ -77,7 +77,7 @@ def rows(options: Options) -> list[Row]:
     contexts = _contexts(config, options.results)[: options.candidates]
     provider = config.providers[model.provider]
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as cleanup:
-        budget = Budget(Path(scratch) / SPENT, config.budget, configured_prices(config), Path(scratch))
+        budget = Budget(Path(scratch) / SPENDING, config.budget, configured_prices(config), Path(scratch))
         cleanup.callback(budget.close)
         client = Caller(OpenAIClient(model.provider, provider), model.provider, provider.attempts, budget)
         heard = {name: _ask(client, config, model, contexts, how) for name, how in CONDITIONS.items()}

@@ -29,14 +29,13 @@ from colt_pipeline.config.schema import Config, PromptConfig
 from colt_pipeline.llm.client import CHARACTERS_PER_TOKEN, Question
 from colt_pipeline.llm.prompt import STYLES
 from colt_pipeline.llm.proposer import Proposer
-from colt_pipeline.measurement.devices import usable_cores
 from colt_pipeline.measurement.place import find_place
 from colt_pipeline.records import Answer, ModelSpec, PromptContext, canonical_json
-from colt_pipeline.runs.budget import Tokens
-from colt_pipeline.runs.costs import Estimate, Prices, configured_prices, scaled
+from colt_pipeline.runs.costs import Estimate, Prices, Tokens, configured_prices, scaled
 from colt_pipeline.search.loop import search
 from colt_pipeline.search.world import ProposerLike
-from colt_pipeline.workloads import build
+from colt_pipeline.stack import usable_cores
+from colt_pipeline.workloads.catalogue import build
 from stages.benchmarks import Options, Row
 
 LARGE = "large"

@@ -24,7 +24,7 @@ from colt_pipeline.records import Measurement
 from colt_pipeline.runs.events import Measured
 from colt_pipeline.runs.jsonl import read_lines
 from colt_pipeline.search.loop import search
-from colt_pipeline.workloads import Workload
+from colt_pipeline.workloads.workload import Workload
 from stages.benchmarks import Options, Row
 from stages.benchmarks.kernels import SHAPE, endless, hungry, out_of_bounds, scaled, unlinked
 

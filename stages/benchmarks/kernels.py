@@ -7,7 +7,8 @@ from collections.abc import Callable
 import tvm
 from tvm import te
 
-from colt_pipeline.workloads import Workload, build
+from colt_pipeline.workloads.catalogue import build
+from colt_pipeline.workloads.workload import Workload
 
 SHAPE = {"batch": 1, "tokens": 4, "inner": 32, "outer": 16}
 

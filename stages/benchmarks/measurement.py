@@ -30,7 +30,8 @@ from colt_pipeline.measurement.timing import spread
 from colt_pipeline.runs.events import Measured, Planted, Stepped, event_from_json
 from colt_pipeline.runs.jsonl import read_lines
 from colt_pipeline.space import Space
-from colt_pipeline.workloads import Workload, build
+from colt_pipeline.workloads.catalogue import build
+from colt_pipeline.workloads.workload import Workload
 from stages.benchmarks import Options, Row
 
 _REPEATS = 5

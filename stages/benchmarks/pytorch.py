@@ -18,7 +18,8 @@ import numpy as np
 from colt_pipeline.config.compose import composed
 from colt_pipeline.config.schema import MeasureConfig
 from colt_pipeline.errors import ConfigError, DeviceError
-from colt_pipeline.workloads import Workload, build
+from colt_pipeline.workloads.catalogue import build
+from colt_pipeline.workloads.workload import Workload
 from stages.benchmarks import Options, Row
 from stages.benchmarks.recorded import best_schedules
 from stages.benchmarks.rounds import median_secs, medians, own_process

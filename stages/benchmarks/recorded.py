@@ -14,7 +14,8 @@ from colt_pipeline.measurement.backend import Backend, local
 from colt_pipeline.measurement.measurer import Measurer
 from colt_pipeline.space import Space
 from colt_pipeline.tools.noise import best_trace
-from colt_pipeline.workloads import WORKLOADS, Workload, build
+from colt_pipeline.workloads.catalogue import WORKLOADS, build
+from colt_pipeline.workloads.workload import Workload
 from stages.benchmarks import Options
 
 

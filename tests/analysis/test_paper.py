@@ -3,7 +3,6 @@
 import pytest
 from support import ROOT
 
-from colt_pipeline.analysis.labels import PAPER_WORKLOADS
 from colt_pipeline.analysis.tables.paper import (
     SOURCE,
     TABLES,
@@ -14,17 +13,18 @@ from colt_pipeline.analysis.tables.paper import (
 )
 from colt_pipeline.analysis.tidy import aggregate
 from colt_pipeline.errors import ConfigError
+from colt_pipeline.workloads import PAPER
 
 TWO = {"gpt-5.2": (10, 4), "gpt-5-mini": (30, 0)}
 
 
 @pytest.mark.parametrize("number", TABLES)
 def test_every_table_names_its_source_and_uses_names_of_the_project(number):
-    path = ROOT / "colt_pipeline/analysis/reference" / f"table{number}.csv"
+    path = ROOT / "colt_pipeline/analysis/tables/reference" / f"table{number}.csv"
     assert path.read_text().splitlines()[0] == f"# {SOURCE}, table {number}"
     table = paper_table(number)
     known = {file.stem for file in (ROOT / "conf/models").iterdir()}
-    assert set(table["largest"]) <= known and set(table.get("workload", PAPER_WORKLOADS)) == set(PAPER_WORKLOADS)
+    assert set(table["largest"]) <= known and set(table.get("workload", PAPER)) == set(PAPER)
     other = {"course alterations", "course alteration rate", *(f"{name} (total)" for name in known)}
     assert set(table.get("quantity", known)) <= known | other
 
@@ -74,7 +74,7 @@ def test_calls_are_scaled_to_the_papers_thousand_and_name_who_answered(write_run
 
 
 def test_rates_are_compared_only_over_the_papers_workloads(write_run, tmp_path):
-    *first, last = PAPER_WORKLOADS
+    *first, last = PAPER
     for workload in first:
         write_run(workload, TWO, (0.5,), workload=workload)
     assert set(paper_comparison(aggregate(tmp_path / "runs"))["table"]) == {3}

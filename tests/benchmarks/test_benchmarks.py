@@ -13,7 +13,7 @@ from colt_pipeline.config.schema import MeasureConfig
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.measurement.backend import local
 from colt_pipeline.tune import write_outputs
-from colt_pipeline.workloads import WORKLOADS
+from colt_pipeline.workloads.catalogue import WORKLOADS
 from stages import benchmark
 from stages.benchmarks import Options, growth, limits, micro, pytorch, recorded
 from stages.benchmarks.growth import Lap

@@ -14,7 +14,7 @@ from test_tune import PROJECTION, HashMeasurer, play
 
 from colt_pipeline.config.schema import PricesConfig, RecordConfig
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.runs.budget import Tokens
+from colt_pipeline.runs.costs import Tokens
 from colt_pipeline.runs.events import Stepped
 from stages import benchmark
 from stages.benchmarks import cost

@@ -18,7 +18,7 @@ from tvm.s_tir import Schedule
 from colt_pipeline.config.schema import GpuConfig
 from colt_pipeline.measurement.estimate import estimate_secs
 from colt_pipeline.space import Space
-from colt_pipeline.workloads import build
+from colt_pipeline.workloads.catalogue import build
 
 pytestmark = pytest.mark.tvm
 

@@ -15,7 +15,7 @@ from colt_pipeline.errors import DeviceError, ReplayMissError
 from colt_pipeline.measurement.evaluator import Evaluator
 from colt_pipeline.measurement.ledger import Ledger
 from colt_pipeline.records import Measurement
-from colt_pipeline.workloads import Workload
+from colt_pipeline.workloads.workload import Workload
 
 pytestmark = pytest.mark.tvm
 

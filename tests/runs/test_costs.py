@@ -6,8 +6,7 @@ import pytest
 
 from colt_pipeline.config.schema import PricesConfig
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.runs.budget import Tokens
-from colt_pipeline.runs.costs import Estimate, estimate
+from colt_pipeline.runs.costs import Estimate, Tokens, estimate
 
 PRICES = {
     "big": PricesConfig(input=2.0, output=10.0, date="", source=""),

@@ -17,7 +17,7 @@ from colt_pipeline.records import Edit, Rejection
 from colt_pipeline.space import Space
 from colt_pipeline.space.generate import generate
 from colt_pipeline.space.threads import _factorize, draw_tiles
-from colt_pipeline.workloads import build
+from colt_pipeline.workloads.catalogue import build
 
 pytestmark = pytest.mark.tvm
 

@@ -12,7 +12,7 @@ import pytest
 from colt_pipeline.errors import SpaceError
 from colt_pipeline.records import Edit, Rejection
 from colt_pipeline.space import Space
-from colt_pipeline.workloads import build
+from colt_pipeline.workloads.catalogue import build
 
 pytestmark = pytest.mark.tvm
 

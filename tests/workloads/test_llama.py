@@ -11,7 +11,7 @@ from test_workloads import relative_error
 from tvm import relax
 
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.workloads import build
+from colt_pipeline.workloads.catalogue import build
 from colt_pipeline.workloads.extracted import extracted
 from colt_pipeline.workloads.llama import Array, Llama, model_of
 

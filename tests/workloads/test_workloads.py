@@ -6,7 +6,8 @@ import tvm
 from support import SMALL
 
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.workloads import WORKLOADS, Workload, build
+from colt_pipeline.workloads.catalogue import WORKLOADS, build
+from colt_pipeline.workloads.workload import Workload
 
 pytestmark = pytest.mark.tvm
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import pandas as pd
 
-from colt_pipeline.analysis.labels import CONFIGURATION, PAPER_WORKLOADS, backend_label, configurations, workload_title
+from colt_pipeline.analysis.labels import CONFIGURATION, backend_label, configurations, workload_title
 from colt_pipeline.analysis.tables.invocation import call_counts, invocation_rates
 from colt_pipeline.analysis.tidy import Tidy
 from colt_pipeline.errors import ConfigError
+from colt_pipeline.workloads import PAPER
 
 SOURCE = "COLT, arXiv 2602.01935v1"
 TABLES = (1, 2, 3, 4, 5)
@@ -63,7 +64,7 @@ def paper_comparison(tidy: Tidy) -> pd.DataFrame:
         own = _only(tidy, configuration)
         facts = {"column": configuration["short_label"], "ours by": _backends(own)}
         unmarked = replace(own, calls=own.calls.assign(backend=""))  # rows are named as in the paper
-        if set(own.runs["workload"]) == set(PAPER_WORKLOADS):
+        if set(own.runs["workload"]) == set(PAPER):
             rows += [facts | row for row in _rates(unmarked, configuration)]
         for number in _COUNT_TABLES:
             rows += [facts | row for row in _counts(unmarked, configuration, number)]
