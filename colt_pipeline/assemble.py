@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from colt_pipeline import stack
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import DeviceMismatchError
+from colt_pipeline.job import Job
 from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.llm.client import Client
 from colt_pipeline.llm.embedded import EmbeddedClient
@@ -18,12 +17,19 @@ from colt_pipeline.llm.proposer import Proposer
 from colt_pipeline.llm.random_proposer import RandomProposer
 from colt_pipeline.llm.retries import Caller
 from colt_pipeline.records import EMBEDDED
-from colt_pipeline.runs.budget import Budget, Spent, spent
-from colt_pipeline.runs.costs import Cost, Prices, configured_prices, costs, recorded_prices
+from colt_pipeline.runs.budget import Budget
+from colt_pipeline.runs.costs import configured_prices
 from colt_pipeline.runs.events import Finished, Started
 from colt_pipeline.runs.journal import Journal
-from colt_pipeline.runs.jsonl import read_lines
-from colt_pipeline.runs.layout import SPENDING
+from colt_pipeline.runs.layout import (
+    ANSWERS,
+    CANDIDATES,
+    MEASUREMENTS,
+    SPENDING,
+    recordings_in,
+    run_directory,
+    set_aside,
+)
 from colt_pipeline.runs.rundir import RunDir
 from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.search.state import State
@@ -35,7 +41,7 @@ from colt_pipeline.measurement.devices import Device, describe, hardware  # noqa
 from colt_pipeline.measurement.evaluator import Evaluator  # noqa: E402
 from colt_pipeline.measurement.ledger import Header, Ledger  # noqa: E402
 from colt_pipeline.measurement.measurer import Measurer  # noqa: E402
-from colt_pipeline.measurement.place import Place, find_place, recordings, set_aside  # noqa: E402
+from colt_pipeline.measurement.place import Place, find_place  # noqa: E402
 from colt_pipeline.prediction.cost_model import CostModel  # noqa: E402
 from colt_pipeline.prediction.evolution import Breeder, Evolution  # noqa: E402
 from colt_pipeline.prediction.pretrained import PretrainedModel, read_experience  # noqa: E402
@@ -78,43 +84,6 @@ COST_MODELS: dict[str, Callable[[Config, Workload, Space], CostModelLike[Program
 """``search.cost_model`` -> what predicts scores."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """Everything one run needs."""
-
-    config: Config
-    workload: Workload
-    rundir: RunDir
-    journal: Journal
-    state: State
-    world: World[Program]
-    cassette: Cassette
-    budget: Budget
-    prices: Prices
-    """Of the configuration; those of the recording, if it has any, go before."""
-    breeder: Breeder | None
-    evaluator: Evaluator
-    target: dict[str, Any]
-    source: str
-    """Where latencies come from, in words."""
-
-    @property
-    def asked(self) -> int:
-        """Answers of LLMs, and batches of TVM's strategy, that came live."""
-        return self.cassette.asked + (self.breeder.asked if self.breeder else 0)
-
-    @property
-    def costs(self) -> dict[str, Cost]:
-        """What the answers took, by model."""
-        prices = recorded_prices(self.cassette.path.parent, self.prices)
-        return costs(self.journal.events, self.cassette.llm_secs, prices)
-
-    @property
-    def spent(self) -> Spent:
-        """What the recording's live calls have cost, failed ones too."""
-        return spent(read_lines(self.cassette.path.parent / SPENDING, growing=True))
-
-
 @contextmanager
 def assemble(config: Config, connect_measurer: Callable[[Workload], Measurer] | None = None) -> Iterator[Job]:
     """The objects of one run, released at the end; `connect_measurer` replaces the backend's (tests do so).
@@ -125,7 +94,7 @@ def assemble(config: Config, connect_measurer: Callable[[Workload], Measurer] | 
     workload = build(config.workload.name, config.workload.shape)
     place = find_place(config, workload)
     header, target, backend = place.header, place.header["target"], place.backend
-    rundir = RunDir(Path(config.results) / "runs" / config.experiment / config.run, config.identity())
+    rundir = RunDir(run_directory(config.results, config.experiment, config.run), config.identity())
     with ExitStack() as cleanup:
         journal = Journal(rundir.journal)
         cleanup.callback(journal.close)
@@ -136,18 +105,18 @@ def assemble(config: Config, connect_measurer: Callable[[Workload], Measurer] | 
             set_aside(place.directory)
         watch = Stopwatch()
         prices = configured_prices(config)
-        sweep = recordings(config) / Device(header["device"]).slug / config.experiment
+        sweep = recordings_in(config.results) / Device(header["device"]).slug / config.experiment
         budget = Budget(place.directory / SPENDING, config.budget, prices, sweep)
         cleanup.callback(budget.close)
         connect = None if backend is None else lambda provider: _client(config, budget, provider)
-        cassette = Cassette(place.directory / "llm.jsonl", connect, watch)
+        cassette = Cassette(place.directory / ANSWERS, connect, watch)
         cleanup.callback(cassette.close)
 
         def measurer() -> Measurer:
             assert backend is not None
             return connect_measurer(workload) if connect_measurer else backend.connect(workload)
 
-        ledger = Ledger(place.directory / "measurements.jsonl", header, replay=backend is None)
+        ledger = Ledger(place.directory / MEASUREMENTS, header, replay=backend is None)
         cleanup.callback(ledger.close)
         device = Device(header["device"])
         evaluator = Evaluator(
@@ -155,7 +124,7 @@ def assemble(config: Config, connect_measurer: Callable[[Workload], Measurer] | 
             ledger,
             header,
             None if backend is None else measurer,
-            recordings(config) / device.slug,
+            recordings_in(config.results) / device.slug,
             config.record.mode == "all",
         )
         cleanup.callback(evaluator.close)
@@ -220,7 +189,7 @@ def _breeder(config: Config, space: Space, place: Place, watch: Stopwatch) -> Br
     def connect() -> Evolution:
         return Evolution(space, evolution, search.warmup_samples, config.samples)
 
-    path = place.directory / "candidates.jsonl"
+    path = place.directory / CANDIDATES
     return Breeder(path, space, settings | {"seed": config.seed}, None if place.backend is None else connect, watch)
 
 

@@ -22,13 +22,6 @@ Measurement.error), not an exception.
 
 from __future__ import annotations
 
-import functools
-import sys
-from collections.abc import Callable
-from typing import ParamSpec
-
-P = ParamSpec("P")
-
 
 class ColtError(Exception):
     """Base of all errors that are shown to the user as one message, without a traceback."""
@@ -104,17 +97,3 @@ class BudgetError(LLMError):
 
 class SpaceError(ColtError):
     """No valid program could be sampled."""
-
-
-def with_message(command: Callable[P, int]) -> Callable[P, int]:
-    """Decorate a command that returns its exit status: a ColtError becomes its message on stderr, and status 1."""
-
-    @functools.wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> int:
-        try:
-            return command(*args, **kwargs)
-        except ColtError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-
-    return wrapped

@@ -14,7 +14,7 @@ from pathlib import Path
 from colt_pipeline.analysis.tree.page import write_tree
 from colt_pipeline.analysis.tree.run import Run, best_path, improvements, model_rows, read_run, tree_nodes
 from colt_pipeline.analysis.tree.words import NO_PATH, Fact, caption, edge_facts, label, run_facts, title
-from colt_pipeline.errors import with_message
+from colt_pipeline.app import with_message
 from colt_pipeline.records import REJECTIONS
 
 

@@ -15,16 +15,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import hydra
 import tvm
 from omegaconf import DictConfig
 
-from colt_pipeline.assemble import Job, assemble
+from colt_pipeline.app import attempt, command, mark
+from colt_pipeline.assemble import assemble
+from colt_pipeline.config.compose import CONF
 from colt_pipeline.config.schema import Config, MeasureConfig, WorkloadConfig
 from colt_pipeline.errors import ConfigError, ReplayMissError
+from colt_pipeline.job import Job, further_batches, write_outputs
 from colt_pipeline.measurement.devices import Device
 from colt_pipeline.measurement.ledger import Ledger
 from colt_pipeline.measurement.lock import device_lock
@@ -32,10 +34,10 @@ from colt_pipeline.measurement.measurer import Measurer
 from colt_pipeline.measurement.whole_model import measure_model
 from colt_pipeline.records import Measurement, digest
 from colt_pipeline.runs.events import Event, Finished
+from colt_pipeline.runs.layout import run_directory
 from colt_pipeline.runs.rundir import RunDir
 from colt_pipeline.search.allocation import Share, next_task
 from colt_pipeline.search.loop import advance, fold
-from colt_pipeline.tune import attempt, batches, command, mark, write_outputs
 from colt_pipeline.workloads.extracted import Task, extracted
 from colt_pipeline.workloads.llama import Llama, model_of
 from colt_pipeline.workloads.workload import Workload
@@ -89,7 +91,7 @@ def run(
             write_outputs(job)
         whole = _whole(config, model, jobs, measure)
         summary = _summary(config, tasks, jobs, whole)
-    directory = Path(config.results) / "runs" / config.experiment / config.run
+    directory = run_directory(config.results, config.experiment, config.run)
     RunDir(directory, config.identity()).write_json(FILE, summary)
     return summary
 
@@ -115,7 +117,7 @@ def _search(config: Config, tasks: Sequence[Task], jobs: Mapping[str, Job]) -> N
     searched = [jobs[task.name] for task in tasks]
     shares = [Share(task.weight, job.state) for task, job in zip(tasks, searched, strict=True)]
     with ExitStack() as cleanup:
-        searches = [cleanup.enter_context(closing(batches(job, folded=True))) for job in searched]
+        searches = [cleanup.enter_context(closing(further_batches(job))) for job in searched]
         begin, resumed_at = time.monotonic(), _samples(searched)
         while (done := _samples(searched)) < config.samples:
             index = next_task(shares, config.search.batch_size)
@@ -231,7 +233,7 @@ def _show(summary: dict[str, Any]) -> None:
     )
 
 
-@hydra.main(config_path="../conf", config_name="config", version_base="1.3")
+@hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
 def _job(raw: DictConfig) -> None:
     attempt(lambda config: _show(run(config)), raw)
 

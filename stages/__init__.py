@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from colt_pipeline.errors import with_message
+from colt_pipeline.app import with_message
 
 
 @with_message

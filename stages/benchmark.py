@@ -20,8 +20,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from colt_pipeline.errors import with_message
-from colt_pipeline.tune import interruptible
+from colt_pipeline.app import interruptible, with_message
 from colt_pipeline.workloads import PAPER
 from stages.benchmarks import (
     Options,

@@ -31,13 +31,14 @@ from colt_pipeline.errors import (
     ReplayMissError,
     RunDirError,
 )
+from colt_pipeline.job import write_outputs
 from colt_pipeline.measurement import backend as connect
 from colt_pipeline.measurement import place
 from colt_pipeline.measurement.devices import Device, host_cpu
 from colt_pipeline.prediction.pretrained import write_experience
 from colt_pipeline.records import Measurement, canonical_json
 from colt_pipeline.search.loop import search
-from colt_pipeline.tune import run, write_outputs
+from colt_pipeline.tune import run
 
 pytestmark = pytest.mark.tvm
 

@@ -1,13 +1,16 @@
-"""The configurations that a command line makes, without starting Hydra's app."""
+"""The runs that a command line makes, without starting Hydra's app: one composition for all commands."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -18,6 +21,13 @@ from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ConfigError
 
 CONF = Path(__file__).parent.parent.parent / "conf"
+
+
+def overrides_of(arguments: Sequence[str]) -> list[str]:
+    """The overrides of a command line of Hydra; ``--config-dir`` becomes the override that it stands for."""
+    given, _ = get_args_parser().parse_known_args(list(arguments))
+    places = [f"hydra.searchpath=[file://{Path(given.config_dir).resolve()}]"] if given.config_dir else []
+    return [*places, *given.overrides]
 
 
 def composed(overrides: Sequence[str]) -> Config:
@@ -35,25 +45,34 @@ def first(overrides: Sequence[str]) -> Config:
     Raises:
         ConfigError: as `composed`.
     """
-    return composed(_single(_parsed(overrides)))
+    with _loader() as parser:
+        given = _parsed(parser, overrides)
+    return composed(_single(given))
 
 
 def runs(overrides: Sequence[str]) -> list[Config]:
-    """The runs that ``python -m colt_pipeline.tune`` makes of these overrides and of the sweep of their experiment.
+    """The runs of these overrides and of the sweep of their experiment, in the order of Hydra's sweeper.
 
     Seeds come cheap: they change nothing but the name, so one configuration serves all of them.
 
     Raises:
         ConfigError: as `composed`.
     """
-    given = _parsed(overrides)
-    params = _composed(_single(given), hydra=True).hydra.sweeper.params or {}
-    swept = _parsed([f"{key}={value}" for key, value in params.items()])
-    # As Hydra's sweeper has it: what the command line says of a key replaces what the experiment says.
-    choices = {override.get_key_element(): _choices(override) for override in [*swept, *given]}
-    seeds = [int(choice.partition("=")[2]) for choice in choices.pop("seed", [])]
-    configs = [composed(chosen) for chosen in product(*choices.values())]
-    return [with_seed(config, seed) for config in configs for seed in seeds or [config.seed]]
+    return [config for chosen, seeds in _jobs(overrides) for config in _with_seeds(composed(chosen), seeds)]
+
+
+def possible_runs(overrides: Sequence[str]) -> list[Config]:
+    """Those of `runs` that can be; none where the command line itself is wrong."""
+    found: list[Config] = []
+    try:
+        for chosen, seeds in _jobs(overrides):
+            try:
+                found += _with_seeds(composed(chosen), seeds)
+            except ConfigError:
+                continue  # whoever ran it has said so
+    except ConfigError:
+        return []
+    return found
 
 
 def with_seed(config: Config, seed: int) -> Config:
@@ -63,9 +82,33 @@ def with_seed(config: Config, seed: int) -> Config:
     return replace(config, seed=seed, run=config.run.removesuffix(ending) + f"-s{seed}" if named else config.run)
 
 
-def _parsed(overrides: Sequence[str]) -> list[Override]:
+def _with_seeds(config: Config, seeds: Sequence[int]) -> list[Config]:
+    return [with_seed(config, seed) for seed in seeds or [config.seed]]
+
+
+def _jobs(overrides: Sequence[str]) -> Iterator[tuple[list[str], list[int]]]:
+    """The overrides of each job of a sweep, without seeds, and the seeds that it is repeated with."""
+    with _loader() as parser:
+        given = _parsed(parser, overrides)
+        params = _composed_here(_single(given), hydra=True).hydra.sweeper.params or {}
+        swept = _parsed(parser, [f"{key}={value}" for key, value in params.items()])
+        # As Hydra's sweeper has it: what the command line says of a key replaces what the experiment says.
+        choices = {override.get_key_element(): _choices(override) for override in [*swept, *given]}
+    seeds = [int(choice.partition("=")[2]) for choice in choices.pop("seed", [])]
+    for chosen in product(*choices.values()):
+        yield list(chosen), seeds
+
+
+@contextmanager
+def _loader() -> Iterator[OverridesParser]:
+    """Inside, the project's configuration can be composed; a parser that knows its choices, for globs."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+
+
+def _parsed(parser: OverridesParser, overrides: Sequence[str]) -> list[Override]:
     try:
-        return OverridesParser.create().parse_overrides(list(overrides))
+        return parser.parse_overrides(list(overrides))
     except HydraException as error:
         raise ConfigError(str(error)) from error
 
@@ -81,10 +124,14 @@ def _choices(override: Override) -> list[str]:
     return [str(override.input_line)]
 
 
-def _composed(overrides: Sequence[str], hydra: bool = False) -> DictConfig:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        try:
-            return compose("config", list(overrides), return_hydra_config=hydra)
-        except HydraException as error:
-            problem, _, _ = str(error).partition("\nConfig search path")  # which holds paths of this machine
-            raise ConfigError(problem) from error
+def _composed(overrides: Sequence[str]) -> DictConfig:
+    with _loader():
+        return _composed_here(overrides)
+
+
+def _composed_here(overrides: Sequence[str], hydra: bool = False) -> DictConfig:
+    try:
+        return compose("config", list(overrides), return_hydra_config=hydra)
+    except HydraException as error:
+        problem, _, _ = str(error).partition("\nConfig search path")  # which holds paths of this machine
+        raise ConfigError(problem) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ConfigError, DeviceError, RecordingError
 from colt_pipeline.measurement.backend import Backend, choose
 from colt_pipeline.measurement.ledger import read_header
-from colt_pipeline.runs.layout import SPENDING
+from colt_pipeline.runs.layout import MEASUREMENTS, recordings_in
 from colt_pipeline.workloads.workload import Workload
 
 
@@ -38,7 +37,7 @@ def find_place(config: Config, workload: Workload) -> Place:
         if len(recorded) != 1:
             raise RecordingError(
                 f"replay of {config.experiment}/{config.run} needs its recording on one device below "
-                f"{recordings(config)}; found: {', '.join(recorded) or 'none'}. "
+                f"{recordings_in(config.results)}; found: {', '.join(recorded) or 'none'}. "
                 "Record it with record=missing, or remove all but one."
             )
         return _replayed(config, *recorded.popitem())
@@ -61,13 +60,8 @@ def _replayed(config: Config, slug: str, header: dict[str, Any]) -> Place:
     return Place(_directory(config, slug), header, None, words)
 
 
-def recordings(config: Config) -> Path:
-    """Where all recordings lie, by device."""
-    return Path(config.results) / "recordings"
-
-
 def _directory(config: Config, slug: str) -> Path:
-    return recordings(config) / slug / config.experiment / config.run
+    return recordings_in(config.results) / slug / config.experiment / config.run
 
 
 def _recorded(config: Config, workload: Workload) -> dict[str, dict[str, Any]]:
@@ -76,10 +70,12 @@ def _recorded(config: Config, workload: Workload) -> dict[str, dict[str, Any]]:
     Raises:
         RecordingError: one of another workload or shape, or a replay without any recordings.
     """
-    if config.record.mode == "replay" and not recordings(config).is_dir():
-        raise RecordingError(f"there is no recordings directory {recordings(config)}; check results={config.results}")
+    if config.record.mode == "replay" and not recordings_in(config.results).is_dir():
+        raise RecordingError(
+            f"there is no recordings directory {recordings_in(config.results)}; check results={config.results}"
+        )
     found = {}
-    for path in sorted(recordings(config).glob(f"*/{config.experiment}/{config.run}/measurements.jsonl")):
+    for path in sorted(recordings_in(config.results).glob(f"*/{config.experiment}/{config.run}/{MEASUREMENTS}")):
         header = read_header(path)
         if header is None:
             continue  # killed before the first line
@@ -88,14 +84,5 @@ def _recorded(config: Config, workload: Workload) -> dict[str, dict[str, Any]]:
                 f"{path} recorded {header['workload']} {header['workload_hash'][:12]}; this run tunes "
                 f"{workload.name} {workload.hash[:12]}. Give it another name with run=NAME."
             )
-        found[path.relative_to(recordings(config)).parts[0]] = header
+        found[path.relative_to(recordings_in(config.results)).parts[0]] = header
     return found
-
-
-def set_aside(recording: Path) -> None:
-    """Keep what was recorded before under another name, so that everything is asked and measured anew."""
-    for name in ("llm.jsonl", "candidates.jsonl", "measurements.jsonl", SPENDING):
-        path = recording / name
-        if path.exists():
-            free = next(n for n in count(1) if not (recording / f"{name}.{n}").exists())
-            path.rename(recording / f"{name}.{free}")

@@ -24,9 +24,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from colt_pipeline.config.compose import first, runs
+from colt_pipeline.app import with_message
+from colt_pipeline.config.compose import first, overrides_of, runs
 from colt_pipeline.config.schema import Config, PricesConfig
-from colt_pipeline.errors import ColtError, ConfigError, with_message
+from colt_pipeline.errors import ColtError, ConfigError
 from colt_pipeline.llm.cassette import whole
 from colt_pipeline.records import EMBEDDED
 from colt_pipeline.runs.costs import Estimate, Tokens, configured_prices, scaled
@@ -181,23 +182,18 @@ def _sums(forecasts: Sequence[Forecast]) -> tuple[str, ...]:
     return str(len(forecasts)), f"{likely.calls:.0f}", *tokens, *usd, f"{sum(f.hours for f in forecasts):.1f}"
 
 
-def announce(arguments: Sequence[str]) -> None:
+def announce(overrides: Sequence[str]) -> None:
     """Say what a live sweep will take, before it starts; nothing where stand-ins answer or everything is replayed."""
     try:
-        live = is_live(first(_overrides(arguments)))
+        live = is_live(first(overrides))
     except ConfigError:
         return  # the run itself will say so
     if live:
         try:
-            words = table([forecast(config) for config in runs(_overrides(arguments))])
+            words = table([forecast(config) for config in runs(overrides)])
         except ColtError as error:
             words = f"no forecast: {error}"
         print(words, file=sys.stderr, flush=True)
-
-
-def _overrides(arguments: Sequence[str]) -> list[str]:
-    """Without Hydra's flags."""
-    return [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
 
 
 @with_message
@@ -207,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & set(arguments):
         print(__doc__)
         return 0
-    live = [config for config in runs(_overrides(arguments)) if is_live(config)]
+    live = [config for config in runs(overrides_of(arguments)) if is_live(config)]
     print(table([forecast(config) for config in live]) if live else NOTHING)
     return 0
 

@@ -22,9 +22,10 @@ import tvm
 from hydra import compose, initialize_config_dir
 
 from colt_pipeline.analysis.noise import read_noise
+from colt_pipeline.app import with_message
 from colt_pipeline.config.checks import load
 from colt_pipeline.config.schema import Config
-from colt_pipeline.errors import DeviceError, with_message
+from colt_pipeline.errors import DeviceError
 from colt_pipeline.measurement.backend import Backend, choose
 from colt_pipeline.measurement.lock import device_lock
 from colt_pipeline.measurement.measurer import Measurer

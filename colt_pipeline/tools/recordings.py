@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from colt_pipeline.analysis.labels import model_label
-from colt_pipeline.errors import ColtError, RecordingError, with_message
+from colt_pipeline.app import with_message
+from colt_pipeline.errors import ColtError, RecordingError
 from colt_pipeline.llm.audit import (
     NAME,
     Entry,

@@ -24,7 +24,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from colt_pipeline.errors import ConfigError, ProviderError, StackError, with_message
+from colt_pipeline.app import with_message
+from colt_pipeline.errors import ConfigError, ProviderError, StackError
 
 _HOST = "127.0.0.1"
 _MAGIC = b"GGUF"

@@ -18,15 +18,16 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
-from colt_pipeline.assemble import Job, assemble
+from colt_pipeline.app import mark
+from colt_pipeline.assemble import assemble
 from colt_pipeline.config.compose import composed
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import BudgetError, ColtError, ConfigError
+from colt_pipeline.job import Job, batches, write_outputs
 from colt_pipeline.measurement.measurer import Measurer
 from colt_pipeline.records import LIMIT
 from colt_pipeline.runs.rundir import RunDir
 from colt_pipeline.stack import usable_cores
-from colt_pipeline.tune import batches, mark, write_outputs
 from colt_pipeline.workloads.workload import Workload
 from stages.benchmarks import Options, Row
 

@@ -11,8 +11,8 @@ from test_tune import TINY, HashMeasurer, play
 
 from colt_pipeline.config.schema import MeasureConfig
 from colt_pipeline.errors import ConfigError
+from colt_pipeline.job import write_outputs
 from colt_pipeline.measurement.backend import local
-from colt_pipeline.tune import write_outputs
 from colt_pipeline.workloads.catalogue import WORKLOADS
 from stages import benchmark
 from stages.benchmarks import Options, growth, limits, micro, pytorch, recorded

@@ -145,7 +145,7 @@ def test_a_sweep_is_announced_before_it_starts_and_only_where_it_is_live(
 ) -> None:
     record(tmp_path, "cpu/flux_conv/cpu-paper-2-gpt-5.2-n10-s0", [("gpt-5.2", 1000, 100)] * 5, 10)
     command = [*LIVE[:-1], f"results={tmp_path}"]
-    announce(["-m", *command, "stand_ins=false", "seed=0,1"])
+    announce([*command, "stand_ins=false", "seed=0,1"])
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("forecast, an estimate: 2 runs, 0 of them recorded")
     assert lines[-1].startswith("from: the same run")

@@ -33,7 +33,7 @@ def test_one_schedule_is_measured_again_and_again(composed: Compose) -> None:
 
 def test_the_best_recorded_schedule_is_the_one_to_observe(composed: Compose) -> None:
     job = play(composed(*TINY), HashMeasurer)  # its best.json is written by the app only
-    from colt_pipeline.tune import write_outputs
+    from colt_pipeline.job import write_outputs
 
     write_outputs(job)
     assert job.state.best is not None

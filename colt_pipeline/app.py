@@ -1,0 +1,126 @@
+"""What all commands share: messages and exit statuses, signals, text tables."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ParamSpec
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from colt_pipeline.config.checks import load
+from colt_pipeline.config.schema import Config
+from colt_pipeline.errors import ColtError
+from colt_pipeline.records import EMBEDDED
+
+P = ParamSpec("P")
+
+
+def with_message(command: Callable[P, int]) -> Callable[P, int]:
+    """Decorate a command that returns its exit status: a ColtError becomes its message on stderr, and status 1."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> int:
+        try:
+            return command(*args, **kwargs)
+        except ColtError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+
+    return wrapped
+
+
+def attempt(work: Callable[[Config], object], raw: DictConfig) -> None:
+    """One of Hydra's jobs; a failure is one message, and exit status 1 (of a sweep: at its end)."""
+    try:
+        work(load(raw))
+    except ColtError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        if HydraConfig.get().mode == RunMode.RUN:
+            sys.exit(1)
+        # A sweep goes on with its other jobs, in whichever process they run, and fails at its end.
+        raise CompactHydraException(f"error: {error}") from None
+
+
+def command(jobs: Callable[[], None]) -> None:
+    """Run Hydra's jobs; exit status 1 if one failed, 130 after Ctrl-C or SIGTERM."""
+    logging.captureWarnings(True)
+    try:
+        with interruptible():
+            jobs()
+    except KeyboardInterrupt:
+        print("interrupted; the same command resumes where it stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+class _Interrupt:
+    """A signal handler that raises KeyboardInterrupt, and remembers that it did.
+
+    The exception alone may get lost: Python ignores one that is raised while an object is being deleted.
+    """
+
+    def __init__(self) -> None:
+        self.received = False
+
+    def __call__(self, number: int, frame: object) -> None:
+        self.received = True
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Inside, SIGINT and SIGTERM raise KeyboardInterrupt, at the latest at the next `raise_if_interrupted`."""
+    handler = _Interrupt()
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
+def raise_if_interrupted() -> None:
+    """Raise the KeyboardInterrupt of a signal that this process received inside `interruptible`."""
+    handler = signal.getsignal(signal.SIGINT)
+    if isinstance(handler, _Interrupt) and handler.received:
+        raise KeyboardInterrupt
+
+
+def mark(measurement: str) -> str:
+    """What follows a number that was not measured."""
+    return "" if measurement == "measured" else f" ({measurement})"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A text table: one line per row, columns padded to their widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def summary_table(summaries: Sequence[dict[str, Any]]) -> str:
+    """One line per finished run from its summary, and where answers and latencies come from."""
+    cells = [("run", "samples", "errors", "baseline", "best", "speedup", "calls", "altered", "faults", "stopped")]
+    for s in summaries:
+        ending = mark(s["measurement"])
+        best = "-" if s["best_secs"] is None else f"{s['best_secs'] * 1e3:.3f} ms{ending}"
+        speedup = "-" if s["speedup"] is None else f"{s['speedup']:.2f}x{ending}"
+        counts = (s["regular_calls"], s["course_alterations"], sum(s["rejections"].values()))
+        errors = " ".join(f"{kind}:{number}" for kind, number in s["sample_errors"].items()) or "-"
+        measured = (str(s["samples"]), errors, f"{s['baseline_secs'] * 1e3:.1f} ms{ending}", best, speedup)
+        cells.append((s["run"], *measured, *map(str, counts), str(s["stopped"])))
+    backends = ", ".join(sorted({s["llm_backend"] for s in summaries}))
+    stand_in = " (stand-ins for the named models)" if EMBEDDED in backends else ""
+    latencies = ", ".join(sorted({f"{s['measurement']} ({s['device']})" for s in summaries}))
+    lines = [*aligned(cells), f"LLM backend: {backends}{stand_in}; latencies: {latencies}"]
+    checked = {s["rtol"] for s in summaries if s["measurement"] == "measured"}
+    if checked:
+        allowed = ", ".join(f"{rtol:g}" for rtol in sorted(checked))
+        lines.append(f"every measured program was checked against the NumPy reference: relative error <= {allowed}")
+    return "\n".join(lines)

@@ -1,0 +1,172 @@
+"""One run at work: its objects, its batches, what it prints and what it writes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from colt_pipeline.app import mark, raise_if_interrupted
+from colt_pipeline.config.schema import Config
+from colt_pipeline.llm.cassette import Cassette
+from colt_pipeline.measurement.evaluator import Evaluator
+from colt_pipeline.prediction.evolution import Breeder
+from colt_pipeline.records import EMBEDDED
+from colt_pipeline.runs.budget import Budget, Spent, spent
+from colt_pipeline.runs.costs import Cost, Prices, costs, recorded_prices
+from colt_pipeline.runs.events import Event, Measured
+from colt_pipeline.runs.journal import Journal
+from colt_pipeline.runs.jsonl import read_lines
+from colt_pipeline.runs.layout import BEST, BEST_TEXT, CALLS, CURVE, SPENDING, SUMMARY, TIMING, run_directory
+from colt_pipeline.runs.rundir import RunDir
+from colt_pipeline.search import outcome
+from colt_pipeline.search.loop import advance, search
+from colt_pipeline.search.state import State
+from colt_pipeline.search.world import World
+from colt_pipeline.space.program import Program
+from colt_pipeline.workloads.workload import Workload
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything one run needs."""
+
+    config: Config
+    workload: Workload
+    rundir: RunDir
+    journal: Journal
+    state: State
+    world: World[Program]
+    cassette: Cassette
+    budget: Budget
+    prices: Prices
+    """Of the configuration; those of the recording, if it has any, go before."""
+    breeder: Breeder | None
+    evaluator: Evaluator
+    target: dict[str, Any]
+    source: str
+    """Where latencies come from, in words."""
+
+    @property
+    def asked(self) -> int:
+        """Answers of LLMs, and batches of TVM's strategy, that came live."""
+        return self.cassette.asked + (self.breeder.asked if self.breeder else 0)
+
+    @property
+    def costs(self) -> dict[str, Cost]:
+        """What the answers took, by model."""
+        prices = recorded_prices(self.cassette.path.parent, self.prices)
+        return costs(self.journal.events, self.cassette.llm_secs, prices)
+
+    @property
+    def spent(self) -> Spent:
+        """What the recording's live calls have cost, failed ones too."""
+        return spent(read_lines(self.cassette.path.parent / SPENDING, growing=True))
+
+
+def batches(job: Job) -> Generator[Measured, None, None]:
+    """Search (or resume, or replay) to the end; yields after each measured batch.
+
+    Meanwhile the search stands still, and so does its clock: the lap ``total`` of its stopwatch.
+
+    Raises:
+        ColtError: the run cannot go on; it stays resumable.
+        KeyboardInterrupt: see `app.interruptible`.
+    """
+    return _measured(job, search(job.world, job.journal, job.state))
+
+
+def further_batches(job: Job) -> Generator[Measured, None, None]:
+    """As `batches`, of a job whose state is already where its journal ends."""
+    return _measured(job, advance(job.world, job.journal, job.state))
+
+
+def _measured(job: Job, events: Iterator[Event]) -> Generator[Measured, None, None]:
+    while True:
+        with job.world.watch.lap("total"):
+            event = next(events, None)
+        raise_if_interrupted()
+        if event is None:
+            return
+        if isinstance(event, Measured):
+            yield event
+
+
+def progress(job: Job, elapsed_secs: float, resumed_at: int) -> None:
+    """One line per measured batch: samples, best speedup, calls per model, time left."""
+    state, config = job.state, job.config
+    done = len(state.samples)
+    left = elapsed_secs / (done - resumed_at) * (config.samples - done)
+    calls = " ".join(f"{name}:{s.regular_calls}+{s.course_alterations}" for name, s in state.stats.items())
+    assert state.started is not None
+    speedup = "-" if state.speedup is None else f"{state.speedup:.2f}x{mark(state.started.measurement)}"
+    who = "calls of stand-ins for" if EMBEDDED in {m.provider for m in job.world.models} else "calls"
+    llm = f"{who} {calls}" if calls else "no LLM"
+    spent = job.budget.spent
+    llm += f"  spent {spent.calls} requests, {spent.tokens} tokens" if spent.calls else ""
+    llm += f", {spent.usd:.4f} USD" if spent.usd else ""
+    print(
+        f"{config.run}  {done}/{config.samples} samples  best {speedup}  {llm}  ETA {left:.0f} s",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def write_outputs(job: Job, stopped: str | None = None) -> dict[str, Any]:
+    """Write the run directory's outputs from the state of a search that is at its end; returns the summary.
+
+    `stopped`: why it ends here although it could go on.
+
+    Raises:
+        RunDirError: the directory is unwritable or the disk full.
+    """
+    config, state, world, rundir = job.config, job.state, job.world, job.rundir
+    facts = {
+        "experiment": config.experiment,
+        "run": config.run,
+        "workload": config.workload.name,
+        "target": config.target.name,
+        "search": config.search.name,
+        "model_set": config.model_set,
+        "largest": config.largest,
+        "seed": config.seed,
+        "budget_samples": config.samples,
+        "warmup_samples": config.search.warmup_samples,
+        "rtol": job.workload.rtol,
+    }
+    largest = world.largest.name if world.models else config.largest
+    costs = job.costs
+    summary = {**facts, **outcome.summary(state, world.models, largest, job.workload.flop, costs)}
+    account = job.spent
+    summary |= {"stopped": stopped or summary["stopped"], "requests": account.calls}
+    summary |= {"spent_tokens": account.tokens, "spent_usd": account.usd}
+    rundir.write_csv(CURVE, outcome.CURVE_COLUMNS, outcome.curve(state))
+    rundir.write_csv(CALLS, outcome.CALL_COLUMNS, outcome.calls(state, world.models, largest, costs))
+    if state.best is not None:
+        best = world.program(state.programs[state.best.program])
+        title = f"# {state.best.latency_secs:.6g} s, {summary['measurement']} ({summary['device']})"
+        rundir.write_text(BEST_TEXT, "\n".join([title, *best.history, "", best.code]) + "\n")
+        of_best = {"workload_hash": job.workload.hash, "target": job.target, "measurement": summary["measurement"]}
+        rundir.write_json(BEST, {**of_best, "trace": json.loads(best.trace_json)})
+    if job.asked or job.evaluator.measured:
+        laps = {name: round(seconds, 3) for name, seconds in sorted(world.watch.seconds.items())}
+        # Wall-clock times, so that runs side by side can be told from one another.
+        on_device = [[round(begin, 3), round(end, 3)] for begin, end in job.evaluator.intervals]
+        rundir.write_json(TIMING, {**laps, "on_device": on_device})
+    # Last: a directory with a summary is a finished run.
+    rundir.write_json(SUMMARY, summary)
+    return summary
+
+
+def read_summary(config: Config) -> dict[str, Any] | None:
+    """The summary of a run that is finished, or at a limit of its budget; None before that."""
+    path = run_directory(config.results, config.experiment, config.run) / SUMMARY
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def written_since(configs: Iterable[Config], begin: float) -> list[dict[str, Any]]:
+    """The summaries of those runs that ended after `begin` (seconds since the epoch), in whichever process."""
+    paths = (run_directory(config.results, config.experiment, config.run) / SUMMARY for config in configs)
+    return [json.loads(path.read_text()) for path in paths if path.exists() and path.stat().st_mtime >= begin]
