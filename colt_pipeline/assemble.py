@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from colt_pipeline.llm.embedded import EmbeddedClient
 from colt_pipeline.llm.proposer import Proposer
 from colt_pipeline.llm.random_proposer import RandomProposer
 from colt_pipeline.llm.retries import Caller
-from colt_pipeline.records import EMBEDDED
+from colt_pipeline.records import EMBEDDED, written
 from colt_pipeline.runs.budget import Budget
 from colt_pipeline.runs.costs import configured_prices
 from colt_pipeline.runs.events import Finished, Started
@@ -85,8 +85,12 @@ COST_MODELS: dict[str, Callable[[Config, Workload, Space], CostModelLike[Program
 
 
 @contextmanager
-def assemble(config: Config, connect_measurer: Callable[[Workload], Measurer] | None = None) -> Iterator[Job]:
-    """The objects of one run, released at the end; `connect_measurer` replaces the backend's (tests do so).
+def assemble(
+    config: Config, connect_measurer: Callable[[Workload], Measurer] | None = None, peers: Sequence[State] = ()
+) -> Iterator[Job]:
+    """The objects of one run, released at the end.
+
+    `connect_measurer` replaces the backend's (tests do so); `peers`: see `State`.
 
     Raises:
         ColtError: configuration, recordings or run directory do not allow the run.
@@ -103,13 +107,13 @@ def assemble(config: Config, connect_measurer: Callable[[Workload], Measurer] | 
             rundir.reopen()
         if config.record.mode == "all" and not journal.events:
             set_aside(place.directory)
-        watch = Stopwatch()
+        stopwatch = Stopwatch()
         prices = configured_prices(config)
         sweep = recordings_in(config.results) / Device(header["device"]).slug / config.experiment
         budget = Budget(place.directory / SPENDING, config.budget, prices, sweep)
         cleanup.callback(budget.close)
         connect = None if backend is None else lambda provider: _client(config, budget, provider)
-        cassette = Cassette(place.directory / ANSWERS, connect, watch)
+        cassette = Cassette(place.directory / ANSWERS, connect, stopwatch)
         cleanup.callback(cassette.close)
 
         def measurer() -> Measurer:
@@ -129,9 +133,9 @@ def assemble(config: Config, connect_measurer: Callable[[Workload], Measurer] | 
         )
         cleanup.callback(evaluator.close)
         space = Space(workload.module, target)
-        breeder = _breeder(config, space, place, watch)
-        if breeder is not None:
-            cleanup.callback(breeder.close)
+        evolution = _evolution(config, space, place, stopwatch)
+        if evolution is not None:
+            cleanup.callback(evolution.close)
 
         def start() -> Started:
             return Started(
@@ -149,7 +153,7 @@ def assemble(config: Config, connect_measurer: Callable[[Workload], Measurer] | 
             settings=config.search,
             models=models,
             seed=config.seed,
-            budget=config.samples,
+            samples=config.samples,
             target=describe(target, device.facts),
             hardware=hardware(target, config.target.l2_kib),
             start=start,
@@ -157,10 +161,10 @@ def assemble(config: Config, connect_measurer: Callable[[Workload], Measurer] | 
             cost_model=COST_MODELS[config.search.cost_model](config, workload, space),
             evaluator=evaluator,
             proposer=PROPOSERS[config.search.proposer](config, cassette),
-            watch=watch,
-            breeder=breeder,
+            stopwatch=stopwatch,
+            evolution=evolution,
         )
-        state = State(models, config.search)
+        state = State(models, config.search, peers)
         yield Job(
             config=config,
             workload=workload,
@@ -171,26 +175,26 @@ def assemble(config: Config, connect_measurer: Callable[[Workload], Measurer] | 
             cassette=cassette,
             budget=budget,
             prices=prices,
-            breeder=breeder,
+            evolution=evolution,
             evaluator=evaluator,
             target=target,
             source=place.words,
         )
 
 
-def _breeder(config: Config, space: Space, place: Place, watch: Stopwatch) -> Breeder | None:
-    """Who makes the programs of an evolutionary search; None for a tree search."""
-    search = config.search
-    evolution = search.evolution
-    if search.strategy != "evolutionary" or evolution is None:
+def _evolution(config: Config, space: Space, place: Place, stopwatch: Stopwatch) -> Breeder | None:
+    """What makes the programs of an evolutionary search; None for a tree search."""
+    search, evolution = config.search, config.search.evolution
+    if search.grows_tree:
         return None
-    settings = vars(evolution) | {"warmup_samples": search.warmup_samples, "budget": config.samples}
+    assert evolution is not None
+    settings = written(evolution) | {"warmup_samples": search.warmup_samples, "budget": config.samples}
 
     def connect() -> Evolution:
         return Evolution(space, evolution, search.warmup_samples, config.samples)
 
     path = place.directory / CANDIDATES
-    return Breeder(path, space, settings | {"seed": config.seed}, None if place.backend is None else connect, watch)
+    return Breeder(path, space, settings | {"seed": config.seed}, None if place.backend is None else connect, stopwatch)
 
 
 def _same_world(journal: Journal, workload: Workload, header: Header) -> None:

@@ -25,7 +25,7 @@ from colt_pipeline.measurement.devices import (
 from colt_pipeline.measurement.estimate import estimate_secs
 from colt_pipeline.measurement.ledger import SCHEMA
 from colt_pipeline.measurement.measurer import LocalMeasurer, Measurer
-from colt_pipeline.records import Measurement
+from colt_pipeline.records import Measurement, written
 from colt_pipeline.workloads.workload import Workload
 
 _log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Backend:
             "workload_hash": workload.hash,
             "target": self.target,
             "device": self.device.facts,
-            "evaluator": {k: v for k, v in vars(settings).items() if k != "builders"},
+            "evaluator": {k: v for k, v in written(settings).items() if k != "builders"},
             "measurement": self.measurement,
         }
 

@@ -65,7 +65,7 @@ class Evolution:
         )
         self._learned = 0
 
-    def breed(self, measured: Experience) -> list[Program]:
+    def next_batch(self, measured: Experience) -> list[Program]:
         """The next batch: programs that are not in `measured`, each once; empty when TVM has no more.
 
         `measured` is all that was measured in the run; what came since the last call is learned first.
@@ -128,7 +128,7 @@ class Breeder:
         self.asked = 0
         """Batches that this object did not find in the recording."""
 
-    def breed(self, measured: Experience) -> list[Program]:
+    def next_batch(self, measured: Experience) -> list[Program]:
         """The next batch of new programs after all that was `measured`, at most what is left of the budget.
 
         Raises:
@@ -156,7 +156,7 @@ class Breeder:
             if self._evolution is None:
                 self._evolution = self._connect()
             self.asked += 1
-            return [program.trace_json for program in self._evolution.breed(measured)]
+            return [program.trace_json for program in self._evolution.next_batch(measured)]
 
     def _explain(self, measured: int) -> str:
         """Why a replay missed."""
