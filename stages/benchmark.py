@@ -32,9 +32,9 @@ from stages.benchmarks import (
     limits,
     measurement,
     overhead,
-    pytorch,
     queue,
     search,
+    torch,
 )
 
 BENCHMARKS: dict[str, tuple[Callable[[Options], list[Row]], tuple[str, ...], int]] = {
@@ -45,7 +45,7 @@ BENCHMARKS: dict[str, tuple[Callable[[Options], list[Row]], tuple[str, ...], int
     "search": (search.rows, PAPER, 0),
     "growth": (growth.rows, ("llama3_8b_attention",), 1000),
     "limits": (limits.rows, (), 0),
-    "torch": (pytorch.rows, (), 0),
+    "torch": (torch.rows, (), 0),
     "answers": (answers.rows, ("llama3_8b_attention",), 12),
     "cost": (cost.rows, PAPER, 1000),
 }

@@ -15,7 +15,7 @@ from colt_pipeline.job import write_outputs
 from colt_pipeline.measurement.backend import local
 from colt_pipeline.workloads.catalogue import WORKLOADS
 from stages import benchmark
-from stages.benchmarks import Options, growth, limits, micro, pytorch, recorded
+from stages.benchmarks import Options, growth, limits, micro, recorded, torch
 from stages.benchmarks.growth import Lap
 from stages.benchmarks.limits import Limits
 from stages.benchmarks.rounds import medians, own_process
@@ -89,25 +89,25 @@ def test_no_finished_run_is_a_message(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_pytorch_has_every_workload() -> None:
-    assert pytorch.TORCH.keys() == WORKLOADS.keys()
+    assert torch.TORCH.keys() == WORKLOADS.keys()
 
 
 def test_a_missing_pytorch_is_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pytorch, "find_spec", lambda _: None)
+    monkeypatch.setattr(torch, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"pip install -c constraints.txt -e '.\[torch\]'"):
-        pytorch.rows(options(tmp_path))
+        torch.rows(options(tmp_path))
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_pytorch_computes_the_workload(name: str, composed: Compose) -> None:
     pytest.importorskip("torch", exc_type=ImportError)
     settings: MeasureConfig = composed("measure.max_repeats=3", "measure.budget_secs=0").measure
-    assert pytorch.torch_secs(name, tuple(SMALL[name].items()), 1, settings) > 0  # which checks the result
+    assert torch.torch_secs(name, tuple(SMALL[name].items()), 1, settings) > 0  # which checks the result
 
 
 def test_ratios_to_pytorch_and_their_geometric_mean() -> None:
     secs = {"a": 0.002, "a in PyTorch": 0.004, "b": 0.002, "b in PyTorch": 0.001}
-    a, b, mean = pytorch.table(["a", "b"], secs, threads=2)
+    a, b, mean = torch.table(["a", "b"], secs, threads=2)
     assert (a["ours_ms"], a["torch_ms"]) == (2.0, 4.0)
     assert (a["torch/ours"], b["torch/ours"], mean["torch/ours"]) == (2.0, 0.5, 1.0)
 
