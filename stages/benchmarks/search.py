@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
@@ -29,7 +30,7 @@ from colt_pipeline.records import LIMIT
 from colt_pipeline.runs.rundir import RunDir
 from colt_pipeline.stack import usable_cores
 from colt_pipeline.workloads.workload import Workload
-from stages.benchmarks import Options, Row
+from stages.benchmarks import Row
 
 T = TypeVar("T")
 Connect = Callable[[Workload], Measurer]
@@ -57,6 +58,22 @@ _FACTS = (
     *("workload", "seed", "search", "model_set", "samples", "stopped", "regular_calls", "course_alterations"),
     *("measurement", "baseline_secs", "best_secs", "speedup"),
 )
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is compared."""
+
+    results: Path
+    experiment: str
+    workloads: tuple[str, ...]
+    model_set: str
+    candidates: int
+    searches: tuple[str, ...]
+    """Rows of the tables above, or names of conf/search."""
+    seeds: tuple[int, ...]
+    overrides: tuple[str, ...] = ()
+    """For Hydra."""
 
 
 class UnfinishedError(ColtError):
