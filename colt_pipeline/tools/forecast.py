@@ -36,7 +36,7 @@ from colt_pipeline.runs.jsonl import read_lines
 ASSUMED_CALL_SECS = 5.0
 """Seconds of a call, an assumption: none of a paid model has been recorded."""
 BUILD_SECS = 0.46
-"""Seconds to build and check a program: `stages.benchmark measurement`, Llama-3-8B attention, two builders."""
+"""Seconds to build and check a program: `stages.benchmarks.measurement`, Llama-3-8B attention, two builders."""
 NOTHING = "nothing to pay: stand-ins answer (stand_ins=true), or everything is replayed"
 _COLUMNS = ("workload", "search", "models", "runs", "calls", "prompt", "answers", "USD", "USD, longest", "hours")
 _NO_PRICE = PricesConfig(0.0, 0.0, "", "")
