@@ -3,7 +3,8 @@
 ``config.yaml``  what was run
 ``events.jsonl`` the journal
 ``curve.csv``    best latency and speedup by sample
-``calls.csv``    calls, hits, errors by kind and tokens per model
+``calls.csv``    calls, hits, errors by kind, tokens and programs made per model
+``turns.csv``    calls per model by number of measured samples
 ``best.txt``     the best schedule: its trace as ``sch.`` lines and its TVMScript
 ``best.json``    the same for machines
 ``summary.json`` the run in numbers

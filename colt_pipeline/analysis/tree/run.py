@@ -176,7 +176,7 @@ def model_rows(run: Run) -> list[dict[str, Any]]:
     gains = improvements(run)
     return [
         {**row, "new_bests": len(gains[row["model"]]), "best_gain": max(gains[row["model"]], default=None)}
-        for row in outcome.calls(run.state, run.models, run.largest, {})
+        for row in outcome.calls(run.state, run.models, run.largest, {}, {})
     ]
 
 
