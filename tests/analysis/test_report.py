@@ -147,11 +147,9 @@ def test_the_page_shows_what_the_stages_wrote_and_computes_nothing_again(small: 
     (tables / "findings.json").write_text('{"caption": "common", "findings": ["found"], "limits": ["limited"]}')
     (small / "results" / "figures" / "local" / "index.json").write_text("[]")
     assert write(None, small / "report.html", small / "results") == 0
-    page = Page((small / "report.html").read_text())
-    assert "altered by hand" in (small / "report.html").read_text()
-    items = (small / "report.html").read_text()
-    assert "<li>found</li>" in items and "<li>limited</li>" in items and "common" in page.of_class("note")
-    assert not [tag for tag, _ in page.tags if tag == "img"]
+    page = (small / "report.html").read_text()
+    assert "<li>found</li>" in page and "<li>limited</li>" in page and '<p class="note">common</p>' in page
+    assert ">altered by hand</th>" in page and "<img" not in page
 
 
 def test_studies_have_a_page_without_a_tree_and_with_their_own_commands(small: Path) -> None:
