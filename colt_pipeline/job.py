@@ -16,11 +16,11 @@ from colt_pipeline.measurement.evaluator import Evaluator
 from colt_pipeline.prediction.evolution import Breeder
 from colt_pipeline.records import EMBEDDED, LIMIT
 from colt_pipeline.runs.budget import Budget, Spent, spent
-from colt_pipeline.runs.costs import Cost, Prices, costs, recorded_prices
+from colt_pipeline.runs.costs import Cost, Prices, costs, listed_prices, recorded_prices
 from colt_pipeline.runs.events import Event, Measured
 from colt_pipeline.runs.journal import Journal
 from colt_pipeline.runs.jsonl import read_lines
-from colt_pipeline.runs.layout import BEST, BEST_TEXT, CALLS, CURVE, SPENDING, SUMMARY, TIMING, run_directory
+from colt_pipeline.runs.layout import BEST, BEST_TEXT, CALLS, CURVE, SPENDING, SUMMARY, TIMING, TURNS, run_directory
 from colt_pipeline.runs.rundir import RunDir
 from colt_pipeline.search import outcome
 from colt_pipeline.search.loop import advance, search
@@ -153,9 +153,12 @@ def write_outputs(job: Job, stopped: str | None = None) -> dict[str, Any]:
     summary = {**facts, **outcome.summary(state, world.models, largest, job.workload.flop, costs)}
     account = job.spent
     summary |= {"stopped": stopped or summary["stopped"], "requests": account.calls}
-    summary |= {"spent_tokens": account.tokens, "spent_usd": account.usd}
+    summary |= {"spent_tokens": account.tokens, "spent_usd": account.usd, "timed_secs": job.evaluator.timed_secs}
     rundir.write_csv(CURVE, outcome.CURVE_COLUMNS, outcome.curve(state))
-    rundir.write_csv(CALLS, outcome.CALL_COLUMNS, outcome.calls(state, world.models, largest, costs))
+    calls = outcome.calls(state, world.models, largest, costs, listed_prices(config))
+    rundir.write_csv(CALLS, outcome.CALL_COLUMNS, calls)
+    turns = outcome.turns(job.journal.events)
+    rundir.write_csv(TURNS, outcome.turn_columns(turns), turns)
     if state.best is not None:
         best = world.program(state.programs[state.best.program])
         title = f"# {state.best.latency_secs:.6g} s, {summary['measurement']} ({summary['device']})"

@@ -32,9 +32,9 @@ from colt_pipeline.measurement.ledger import Ledger
 from colt_pipeline.measurement.lock import device_lock
 from colt_pipeline.measurement.measurer import Measurer
 from colt_pipeline.measurement.whole_model import measure_model
-from colt_pipeline.records import Measurement, digest
+from colt_pipeline.records import EMBEDDED, Measurement, digest
 from colt_pipeline.runs.events import Event, Finished
-from colt_pipeline.runs.layout import run_directory
+from colt_pipeline.runs.layout import WHOLE_MODEL, run_directory
 from colt_pipeline.runs.rundir import RunDir
 from colt_pipeline.search.allocation import Share, next_task
 from colt_pipeline.search.loop import advance, fold
@@ -43,8 +43,6 @@ from colt_pipeline.workloads.extracted import Task, extracted
 from colt_pipeline.workloads.llama import Llama, model_of
 from colt_pipeline.workloads.workload import Workload
 
-FILE = "model.json"
-"""Of the directory of a whole model's run: the run in numbers. Where it lies, the run is finished."""
 RECORDING = "model.jsonl"
 UNTUNED = "untuned"
 """Why the run of a kernel ends that is measured as it is."""
@@ -97,7 +95,7 @@ def run(
         whole = _whole(config, model, jobs, measure)
         summary = _summary(config, tasks, jobs, whole)
     directory = run_directory(config.results, config.experiment, config.run)
-    RunDir(directory, config.identity()).write_json(FILE, summary)
+    RunDir(directory, config.identity()).write_json(WHOLE_MODEL, summary)
     return summary
 
 
@@ -230,7 +228,7 @@ def _summary(config: Config, tasks: Sequence[Task], jobs: Mapping[str, Job], who
 
 
 def _show(summary: dict[str, Any]) -> None:
-    who = " (LLMs: stand-ins)" if "embedded" in summary["llm_backend"] else ""
+    who = " (LLMs: stand-ins)" if EMBEDDED in summary["llm_backend"] else ""
     print(
         f"{summary['model']}, model_set={summary['model_set']}{who}: {summary['samples']} samples, unoptimized "
         f"{summary['unoptimized_secs']:.1f} s ({summary['unoptimized_how']}), tuned {summary['tuned_secs']:.3f} s "

@@ -1,4 +1,4 @@
-"""Write the tables of whole models as CSV, Markdown and LaTeX, and the numbers behind them for the report."""
+"""Write the tables of whole models as CSV, Markdown and LaTeX, and the numbers behind them."""
 
 from __future__ import annotations
 
@@ -6,26 +6,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from colt_pipeline.analysis.tables.end_to_end import TABLES, model_caption, read_models
-from colt_pipeline.analysis.tables.invocation import write_table
-from colt_pipeline.records import canonical_json
+from colt_pipeline.analysis.tables.end_to_end import read_models, write_model_tables
 from stages import run_stage
 
-FILE = "models.jsonl"
 
-
-def write_tables(runs_dir: Path, out: Path) -> None:
-    """Finished runs of whole models below `runs_dir` -> `FILE` and one table per entry of TABLES in `out`."""
-    models = read_models(runs_dir)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / FILE).write_text("".join(canonical_json(model) + "\n" for model in models))
-    for name, (table, title) in TABLES.items():
-        write_table(table(models), f"{title}: {model_caption(models)}.", out, name)
+def tabulate(runs: Path, out: Path) -> None:
+    """Finished runs of whole models below RUNS -> tables in OUT."""
+    write_model_tables(read_models(runs), out)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m stages.end_to_end --runs results/runs/end_to_end --out results/tables/end_to_end``."""
-    return run_stage(write_tables, "runs", __doc__, argv)
+    return run_stage(tabulate, argv)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The thin stages: extraction is lossless and repeatable, errors are messages."""
+"""The thin stages: flags are parameters, extraction is lossless and repeatable, errors are messages."""
 
 import json
 from pathlib import Path
@@ -9,9 +9,24 @@ import tvm_ffi
 from support import ROOT
 
 from colt_pipeline.workloads.catalogue import WORKLOADS, build
-from stages import extract
+from stages import extract, run_stage
 
 pytestmark = pytest.mark.tvm
+
+
+def test_flags_are_the_parameters_of_a_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given: list[object] = []
+
+    def stage(runs: Path, out: Path, recordings: Path | None = None, constraints: Path = Path("here")) -> None:
+        given.extend((runs, out, recordings, constraints))
+
+    assert run_stage(stage, ["--out", "b", "--runs", "a"]) == 0
+    assert given == [Path("a"), Path("b"), None, Path("here")]
+    for wrong in (["--runs", "a"], ["--runs", "a", "--out", "b", "--models", "c"]):
+        with pytest.raises(SystemExit):
+            run_stage(stage, wrong)
+    said = capsys.readouterr().err
+    assert "required: --out" in said and "unrecognized arguments: --models" in said
 
 
 def test_extract_writes_every_workload_and_repeats(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ SIZES = {
     "colt-attention": (*ATTENTION, *COLT),
 }
 SEARCHES = pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-FILES = ("best.json", "best.txt", "calls.csv", "config.yaml", "curve.csv", "events.jsonl", "summary.json")
+FILES = ("best.json", "best.txt", "calls.csv", "config.yaml", "curve.csv", "events.jsonl", "summary.json", "turns.csv")
 
 
 class HashMeasurer:
@@ -414,6 +414,16 @@ def test_the_command_writes_every_output_and_labels_the_stand_ins(tmp_path: Path
     assert summary["best_secs"] == min(float(r["latency_secs"]) for r in curve if r["latency_secs"])
     calls = list(csv.DictReader((run / "calls.csv").read_text().splitlines()))
     assert sum(int(c["regular_calls"]) for c in calls) == summary["regular_calls"]
+    assert 0 < sum(int(c["regressions"]) for c in calls) <= sum(int(c["children"]) for c in calls)
+    assert all(float(c["estimated_usd"]) > 0 for c in calls if int(c["prompt_tokens"])), "as if it had been paid for"
+    turns = list(csv.DictReader((run / "turns.csv").read_text().splitlines()))
+    for call in calls:
+        assert sum(int(row.get(call["model"], 0)) for row in turns) == int(call["regular_calls"])
+    assert sum(int(row["course alterations"]) for row in turns) == summary["course_alterations"]
+    (recording,) = (tmp_path / "recordings").rglob("adhoc/tiny/measurements.jsonl")
+    header, baseline, *measured = map(json.loads, recording.read_text().splitlines())
+    assert header["workload_hash"].startswith(baseline["program"]) and len(measured) == 20
+    assert summary["timed_secs"] == pytest.approx(sum(sum(line["run_secs"]) for line in measured))
     assert str(tmp_path) not in "".join((run / name).read_text() for name in FILES)
 
 

@@ -20,7 +20,8 @@ from colt_pipeline.measurement.devices import host_cpu
 from colt_pipeline.measurement.whole_model import RTOL, measure_model
 from colt_pipeline.records import Measurement
 from colt_pipeline.runs.journal import read_events
-from colt_pipeline.tune_model import FILE, RECORDING, run
+from colt_pipeline.runs.layout import WHOLE_MODEL
+from colt_pipeline.tune_model import RECORDING, run
 from colt_pipeline.workloads.extracted import extracted
 from colt_pipeline.workloads.llama import Llama
 
@@ -96,8 +97,8 @@ def test_kill_and_resume_equals_uninterrupted_equals_replay(tiny: Any, tmp_path:
     replay = tiny("replay", "record=replay")
     run(replay, never, never)
     assert journals(replay) == journals(first)
-    assert {(directory(c) / FILE).read_bytes() for c in (first, parts, replay)} == {
-        (directory(first) / FILE).read_bytes()
+    assert {(directory(c) / WHOLE_MODEL).read_bytes() for c in (first, parts, replay)} == {
+        (directory(first) / WHOLE_MODEL).read_bytes()
     }
     run(first, never, never)  # finished: nothing is left
     assert journals(replay) == journals(first)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from colt_pipeline.analysis.tidy import Tidy
-from colt_pipeline.records import RANDOM
+from colt_pipeline.records import EMBEDDED, RANDOM
 
 CONFIGURATION = ["target", "search", "model_set", "largest"]
 """The columns that make one configuration; its runs differ in workload and seed only."""
@@ -24,9 +24,8 @@ WORKLOAD_TITLES = {
 }
 MODEL_SETS = ("small", "large", "2", "4", "8")
 
-STAND_IN = "embedded"
-_BACKENDS = {STAND_IN: "stand-in LLMs", RANDOM: "random answers", "none": "no LLM"}
-_MARKS = {STAND_IN: " (stand-in)", RANDOM: " (random)"}
+_BACKENDS = {EMBEDDED: "stand-in LLMs", RANDOM: "random answers", "none": "no LLM"}
+_MARKS = {EMBEDDED: " (stand-in)", RANDOM: " (random)"}
 
 
 def workload_title(workload: str) -> str:

@@ -17,6 +17,7 @@ import pandas as pd
 
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.runs.jsonl import read_lines
+from colt_pipeline.runs.layout import NOISE
 
 SCHEMA = 1
 MIN_MEASUREMENTS = 8
@@ -47,7 +48,7 @@ def read_noise(recordings: Path) -> pd.DataFrame:
     """
     if not recordings.is_dir():
         raise ConfigError(f"{recordings} is not a directory; name the one that holds the recordings of the devices")
-    paths = sorted(recordings.glob("*/noise/*.jsonl"), key=lambda path: path.relative_to(recordings).as_posix())
+    paths = sorted(recordings.glob(f"*/{NOISE}/*.jsonl"), key=lambda path: path.relative_to(recordings).as_posix())
     return pd.DataFrame([_row(path) for path in paths], columns=list(NOISE_COLUMNS))
 
 

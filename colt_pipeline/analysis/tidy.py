@@ -1,7 +1,8 @@
-"""Run directories and recordings -> five tidy frames (runs, curves, calls, turns, noise), kept as CSV files.
+"""Run directories and the noise of their devices -> five tidy frames (runs, curves, calls, turns, noise), as CSV files.
 
-A run directory is finished when it holds ``summary.json``; ``curve.csv`` and ``calls.csv`` lie next to it. One that
-holds only its journal is still running or was interrupted, and is an error: figures never leave a run out silently.
+A run directory is finished when it holds ``summary.json``; ``curve.csv``, ``calls.csv`` and ``turns.csv`` lie next to
+it. One that holds only its journal is still running or was interrupted, and is an error: figures never leave a run out
+silently.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from typing import Any
 
 import pandas as pd
 
-from colt_pipeline.analysis.journals import ALTERATIONS, children, estimated_usd, read_prices, timed_secs, turns
 from colt_pipeline.analysis.noise import NOISE_COLUMNS, read_noise
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import LIMIT
-from colt_pipeline.runs.journal import read_events
+from colt_pipeline.runs.layout import CALLS, CURVE, JOURNAL, SUMMARY, TURNS
+from colt_pipeline.search.outcome import ALTERATIONS
 
 IDS = ("workload", "target", "search", "model_set", "largest", "seed")
 """What tells one run from another; in front of every row of curves.csv, calls.csv and turns.csv."""
@@ -36,12 +37,14 @@ _FLOAT = (
     *("minutes", "median_secs", "spread_within", "spread_between", "floor"),
 )
 _COUNTS = ("regular_calls", "course_alterations", "small_model_calls")
+_TIMED = "timed_secs"
 _DTYPES = {**dict.fromkeys(_TEXT, "str"), **dict.fromkeys(_FLOAT, "float64"), "is_largest": "bool"}
 
 _RUN_FIELDS = (
     *IDS,
     *("samples", "baseline_secs", "best_secs", "speedup", "llm_backend", "measurement", "device", "warmup_samples"),
     *_COUNTS,
+    _TIMED,
 )
 _CURVE_FIELDS = ("sample", "latency_secs", "best_secs", "speedup")
 _CALL_HEAD = (
@@ -52,8 +55,8 @@ _CALL_TAIL = (
     *("prompt_tokens", "completion_tokens", "alteration_prompt_tokens", "alteration_completion_tokens"),
     *("llm_secs", "alteration_llm_secs", "usd", "alteration_usd"),
 )
-_CALL_MADE = ("children", "regressions")
-_CALL_EXTRA = (*_CALL_MADE, "estimated_usd")
+_CALL_MADE = ("children", "regressions", "estimated_usd")
+_TURN_FIELDS = ("sample", ALTERATIONS)
 
 
 @dataclass(frozen=True)
@@ -61,14 +64,14 @@ class Tidy:
     """All runs of one comparison."""
 
     runs: pd.DataFrame
-    """One row per run: the scalar fields of its summary.json, and timed_secs, see `journals.timed_secs`."""
+    """One row per run: the scalar fields of its summary.json."""
     curves: pd.DataFrame
     """One row per run and sample: IDS, sample (from 1), latency_secs, best_secs, speedup."""
     calls: pd.DataFrame
-    """One row per run and model: IDS, the model, its counts, one column per kind of rejection, its tokens, what
-    `journals.children` says, and estimated_usd, what the tokens cost at the configured prices."""
+    """One row per run and model: IDS, the model, its counts, one column per kind of rejection, its tokens, children
+    and regressions (see `ModelStats`), and estimated_usd, what the tokens cost at the configured prices."""
     turns: pd.DataFrame
-    """One row per run and number of measured samples: IDS and the columns of `journals.turns`."""
+    """One row per run and number of measured samples: IDS and the columns of `outcome.turns`."""
     noise: pd.DataFrame
     """One row per device and workload of the runs whose noise was recorded, see `noise.read_noise`."""
 
@@ -76,21 +79,19 @@ class Tidy:
 _NAMES = tuple(field.name for field in fields(Tidy))
 
 
-def aggregate(runs_dir: Path, recordings: Path | None = None, models: Path | None = None) -> Tidy:
+def aggregate(runs_dir: Path, recordings: Path | None = None) -> Tidy:
     """Read every run directory below `runs_dir`, in the order of their names.
 
     Args:
         runs_dir: Holds run directories, at any depth.
-        recordings: Holds the recordings of the devices, noise among them; None: neither noise nor times are known.
-        models: Holds a file per model with its price (conf/models); None: no price is known.
+        recordings: Holds the recordings of the devices, of which the noise is read; None: no noise is known.
 
     Raises:
         ConfigError: There is no run, a run is unfinished, lacks a file or a field, contradicts itself, or two
-            directories hold the same run; or a noise recording or a model's file is broken.
-        JournalError: A journal or a recording is broken.
+            directories hold the same run; or a noise recording is broken.
+        JournalError: A noise recording is broken.
     """
-    prices = {} if models is None else read_prices(models)
-    runs, curves, calls, asked = [], [], [], [pd.DataFrame(columns=[*IDS, "sample", ALTERATIONS])]
+    runs, curves, calls, turns = [], [], [], []
     seen: dict[tuple[Any, ...], Path] = {}
     for run_dir in _run_dirs(runs_dir):
         summary = _read_summary(run_dir)
@@ -98,18 +99,17 @@ def aggregate(runs_dir: Path, recordings: Path | None = None, models: Path | Non
         twin = seen.setdefault(tuple(ids.values()), run_dir)
         if twin != run_dir:
             raise ConfigError(f"{twin} and {run_dir} hold the same run ({ids}); aggregate them separately")
-        own_calls = _read_part(run_dir / "calls.csv", (*_CALL_HEAD, *_CALL_TAIL))
+        own_calls = _read_part(run_dir / CALLS, (*_CALL_HEAD, *_CALL_TAIL, *_CALL_MADE))
         _check_counts(summary, own_calls, run_dir)
-        events = read_events(run_dir / "events.jsonl")
-        own_calls = own_calls.join(children(events), on="model").assign(estimated_usd=estimated_usd(own_calls, prices))
-        runs.append(summary | {"timed_secs": timed_secs(recordings, summary)})
-        curves.append(_with_ids(_read_part(run_dir / "curve.csv", _CURVE_FIELDS), ids))
+        runs.append(summary)
+        curves.append(_with_ids(_read_part(run_dir / CURVE, _CURVE_FIELDS), ids))
         calls.append(_with_ids(own_calls, ids))
-        asked.append(_with_ids(turns(events), ids))
-    all_runs = pd.DataFrame(runs)
-    noise = _noise_of(all_runs, recordings)
-    counts = _complete_turns(pd.concat(asked))
-    return Tidy(*map(_settle, (all_runs, pd.concat(curves), _complete_calls(pd.concat(calls)), counts, noise)))
+        turns.append(_with_ids(_read_part(run_dir / TURNS, _TURN_FIELDS), ids))
+    frame = pd.DataFrame(runs)
+    frame[_TIMED] = frame.pop(_TIMED)  # last
+    calls_of_all, turns_of_all = _complete_calls(pd.concat(calls)), _complete_turns(pd.concat(turns))
+    noise = _noise_of(frame, recordings)
+    return Tidy(*map(_settle, (frame, pd.concat(curves), calls_of_all, turns_of_all, noise)))
 
 
 def write_tidy(tidy: Tidy, data_dir: Path) -> None:
@@ -160,19 +160,19 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 
 def _run_dirs(runs_dir: Path) -> list[Path]:
-    finished = {path.parent for path in runs_dir.rglob("summary.json")}
-    started = {path.parent for path in runs_dir.rglob("events.jsonl")}
+    finished = {path.parent for path in runs_dir.rglob(SUMMARY)}
+    started = {path.parent for path in runs_dir.rglob(JOURNAL)}
     if unfinished := sorted(started - finished):
         names = ", ".join(map(str, unfinished))
-        raise ConfigError(f"unfinished (no summary.json): {names}; resume or delete before aggregating")
+        raise ConfigError(f"unfinished (no {SUMMARY}): {names}; resume or delete before aggregating")
     if not finished:
-        raise ConfigError(f"no run directory (one with a summary.json) below {runs_dir}")
+        raise ConfigError(f"no run directory (one with a {SUMMARY}) below {runs_dir}")
     return sorted(finished, key=lambda path: path.relative_to(runs_dir).as_posix())
 
 
 def _read_summary(run_dir: Path) -> dict[str, Any]:
-    """The scalar fields of summary.json; the counts by kind are in calls.csv, per model."""
-    path = run_dir / "summary.json"
+    """The scalar fields of the summary; the counts by kind are in calls.csv, per model."""
+    path = run_dir / SUMMARY
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -202,7 +202,7 @@ def _check_counts(summary: dict[str, Any], calls: pd.DataFrame, run_dir: Path) -
     counted = (calls["regular_calls"].sum(), calls["course_alterations"].sum(), small)
     for name, count in zip(_COUNTS, counted, strict=True):
         if summary[name] != count:
-            raise ConfigError(f"{run_dir}: calls.csv adds up to {count} {name}, summary.json says {summary[name]}")
+            raise ConfigError(f"{run_dir}: {CALLS} adds up to {count} {name}, {SUMMARY} says {summary[name]}")
 
 
 def _noise_of(runs: pd.DataFrame, recordings: Path | None) -> pd.DataFrame:
@@ -219,10 +219,10 @@ def _with_ids(frame: pd.DataFrame, ids: dict[str, Any]) -> pd.DataFrame:
 
 def _complete_calls(calls: pd.DataFrame) -> pd.DataFrame:
     """A kind of rejection that a run does not list happened there 0 times; kinds stand between the fixed columns."""
-    fixed = {*IDS, *_CALL_HEAD, *_CALL_TAIL, *_CALL_EXTRA}
+    fixed = {*IDS, *_CALL_HEAD, *_CALL_TAIL, *_CALL_MADE}
     kinds = [name for name in calls.columns if name not in fixed]
-    calls = calls[[*IDS, *_CALL_HEAD, *kinds, *_CALL_TAIL, *_CALL_EXTRA]]
-    return calls.assign(**{kind: calls[kind].fillna(0).astype("int64") for kind in (*kinds, *_CALL_MADE)})
+    calls = calls[[*IDS, *_CALL_HEAD, *kinds, *_CALL_TAIL, *_CALL_MADE]]
+    return calls.assign(**{kind: calls[kind].fillna(0).astype("int64") for kind in kinds})
 
 
 def _complete_turns(turns: pd.DataFrame) -> pd.DataFrame:

@@ -61,6 +61,11 @@ class Evaluator:
         """Whether what is not recorded is measured."""
         return self._connect is not None
 
+    @property
+    def timed_secs(self) -> float | None:
+        """Seconds that the timed runs of the run's samples took, shared ones too; None where none is recorded."""
+        return self._ledger.timed_secs(but=self._workload.hash)
+
     def baseline_secs(self, module: tvm.IRModule) -> float:
         """Median latency of the unoptimized program, which is `module` on this target.
 

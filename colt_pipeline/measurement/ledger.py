@@ -72,6 +72,11 @@ class Ledger:
         """The best latency that is recorded here."""
         return min((m.latency_secs for m in self._known.values() if m.latency_secs is not None), default=None)
 
+    def timed_secs(self, but: str) -> float | None:
+        """Seconds that the timed runs of all programs took, apart from the program `but`; None of an empty ledger."""
+        timed = [sum(m.run_secs) for key, m in self._known.items() if key != but[:KEY_WIDTH]]
+        return float(sum(timed)) if self._known else None
+
     def put(self, program: str, measurement: Measurement) -> None:
         """Record a new measurement on disk."""
         assert self._file is not None, "a replay records nothing"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from colt_pipeline.config.schema import Config, PricesConfig
 from colt_pipeline.errors import ConfigError
+from colt_pipeline.records import NO_MODEL
 from colt_pipeline.runs.events import Call, Event, Stepped
 from colt_pipeline.runs.jsonl import read_lines
 from colt_pipeline.runs.layout import SPENDING
@@ -57,10 +58,15 @@ class Estimate:
         return Estimate(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
+def listed_prices(config: Config) -> Prices:
+    """Model of the run -> its configured price, None for one without; whoever answers in its place."""
+    return {model.name: config.models[model.name].prices for model in config.model_specs if model != NO_MODEL}
+
+
 def configured_prices(config: Config) -> Prices:
     """Live model -> what it costs, None for one without a price. Stand-ins and random answers are not paid for."""
-    models = [m for m in config.model_specs if m.provider in config.providers]
-    return {model.name: config.models[model.name].prices for model in models}
+    live = {model.name for model in config.model_specs if model.provider in config.providers}
+    return {name: price for name, price in listed_prices(config).items() if name in live}
 
 
 def recorded_prices(recording: Path, otherwise: Prices) -> Prices:

@@ -21,6 +21,8 @@ BEST = "best.json"
 TIMING = "timing.json"
 SUMMARY = "summary.json"
 """Written last: a run directory that holds it is finished."""
+WHOLE_MODEL = "model.json"
+"""The same of a whole model's run, which holds the runs of its kernels."""
 
 ANSWERS = "llm.jsonl"
 CANDIDATES = "candidates.jsonl"

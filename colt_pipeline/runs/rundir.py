@@ -3,7 +3,8 @@
 ``config.yaml``  what was run
 ``events.jsonl`` the journal
 ``curve.csv``    best latency and speedup by sample
-``calls.csv``    calls, hits, errors by kind and tokens per model
+``calls.csv``    calls, hits, errors by kind, tokens and programs made per model
+``turns.csv``    calls per model by number of measured samples
 ``best.txt``     the best schedule: its trace as ``sch.`` lines and its TVMScript
 ``best.json``    the same for machines
 ``summary.json`` the run in numbers
@@ -22,6 +23,7 @@ from typing import Any
 import yaml
 
 from colt_pipeline.errors import RunDirError
+from colt_pipeline.runs.layout import CONFIG, JOURNAL, SUMMARY
 
 
 class RunDir:
@@ -35,15 +37,15 @@ class RunDir:
         """
         self.path = path
         text = yaml.safe_dump(dict(identity), sort_keys=False, allow_unicode=True)
-        config = path / "config.yaml"
+        config = path / CONFIG
         if self.journal.exists() and not config.exists():
-            raise RunDirError(f"{path} holds a journal without its config.yaml; restore it or remove the directory")
+            raise RunDirError(f"{path} holds a journal without its {CONFIG}; restore it or remove the directory")
         if not config.exists():
             try:
                 path.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise RunDirError(f"cannot write {path}: {error.strerror}; choose another with results=DIR") from error
-            self.write_text("config.yaml", text)
+            self.write_text(CONFIG, text)
         recorded = _flat(yaml.safe_load(config.read_text()))
         wanted = _flat(yaml.safe_load(text))
         differing = [k for k in sorted({*recorded, *wanted}) if recorded.get(k) != wanted.get(k)]
@@ -56,11 +58,11 @@ class RunDir:
 
     @property
     def journal(self) -> Path:
-        return self.path / "events.jsonl"
+        return self.path / JOURNAL
 
     def reopen(self) -> None:
         """The run goes on: what it wrote when a limit ended it is out of date."""
-        (self.path / "summary.json").unlink(missing_ok=True)
+        (self.path / SUMMARY).unlink(missing_ok=True)
 
     def write_json(self, name: str, value: object) -> None:
         """Write indented JSON with sorted keys."""

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from typing import Any
 
 from colt_pipeline.records import NO_MODEL, REJECTIONS, ModelSpec
-from colt_pipeline.runs.costs import Cost
+from colt_pipeline.runs.costs import Cost, Prices, Tokens
+from colt_pipeline.runs.events import Event, Measured, Stepped
 from colt_pipeline.search.state import State
 
 CURVE_COLUMNS = ("sample", "latency_secs", "best_secs", "speedup", "measurement")
@@ -17,7 +18,10 @@ CALL_COLUMNS = (
     *("regular_calls", "course_alterations", "hits", "hit_rate", "errors", *REJECTIONS),
     *("prompt_tokens", "completion_tokens", "alteration_prompt_tokens", "alteration_completion_tokens"),
     *("llm_secs", "alteration_llm_secs", "usd", "alteration_usd"),
+    *("children", "regressions", "estimated_usd"),
 )
+ALTERATIONS = "course alterations"
+"""The column of `turns` for calls that are nobody's turn."""
 
 
 def curve(state: State) -> list[dict[str, Any]]:
@@ -33,13 +37,24 @@ def curve(state: State) -> list[dict[str, Any]]:
     return rows
 
 
-def calls(state: State, models: Sequence[ModelSpec], largest: str, costs: Mapping[str, Cost]) -> list[dict[str, Any]]:
-    """One row of CALL_COLUMNS per model: calls, hits, errors by kind, tokens, seconds, USD; `costs` by model."""
+def calls(
+    state: State, models: Sequence[ModelSpec], largest: str, costs: Mapping[str, Cost], prices: Prices
+) -> list[dict[str, Any]]:
+    """One row of CALL_COLUMNS per model: calls, hits, errors by kind, tokens, seconds, USD.
+
+    Args:
+        state: A search that is at its end.
+        models: The model set, in order.
+        largest: The name of the largest model.
+        costs: What the answers of each model took.
+        prices: Model -> its configured price, whoever answers; estimated_usd is what the tokens cost at these.
+    """
     rows = []
     for model in models:
         if model == NO_MODEL:
             continue
-        stats = state.stats[model.name]
+        stats, price = state.stats[model.name], prices.get(model.name)
+        tokens = Tokens(stats.prompt_tokens, stats.completion_tokens)
         rows.append(
             {
                 "model": model.name,
@@ -57,9 +72,37 @@ def calls(state: State, models: Sequence[ModelSpec], largest: str, costs: Mappin
                 "alteration_prompt_tokens": stats.alteration_prompt_tokens,
                 "alteration_completion_tokens": stats.alteration_completion_tokens,
                 **asdict(costs.get(model.name, Cost())),
+                "children": stats.children,
+                "regressions": stats.regressions,
+                "estimated_usd": None if price is None else tokens.usd(price),
             }
         )
     return rows
+
+
+def turns(events: Iterable[Event]) -> list[dict[str, int]]:
+    """Who was called while how many programs were measured.
+
+    Returns:
+        One row per number of measured samples at which there were calls: sample, the regular calls of every model that
+        was called in the run, and ALTERATIONS.
+    """
+    samples, counts = 0, dict[int, Counter[str]]()
+    for event in events:
+        if isinstance(event, Measured):
+            samples += len(event.samples)
+        elif isinstance(event, Stepped):
+            for call in event.calls:
+                counts.setdefault(samples, Counter())[call.model if call.role == "regular" else ALTERATIONS] += 1
+    called = sorted({name for own in counts.values() for name in own} - {ALTERATIONS})
+    return [
+        {"sample": sample, **{name: own[name] for name in (*called, ALTERATIONS)}} for sample, own in counts.items()
+    ]
+
+
+def turn_columns(rows: Sequence[Mapping[str, int]]) -> list[str]:
+    """The columns of what `turns` returned; those that are always there where nobody was called."""
+    return list(rows[0]) if rows else ["sample", ALTERATIONS]
 
 
 def summary(

@@ -88,8 +88,11 @@ class State:
             self.stats[call.model].count(call)
             self.occurrences[call.key] += 1
         first = event.pruned or event.child
-        if first is not None and event.calls and event.calls[0].model != self._largest:
-            self.streak = self.streak + 1 if first.score < first.parent_score else 0
+        if first is not None and event.calls:  # without a pruned one the child, if any, is the regular call's
+            maker = event.calls[0].model
+            self.stats[maker].made(first)
+            if maker != self._largest:
+                self.streak = self.streak + 1 if first.score < first.parent_score else 0
         if event.pruned is not None:
             self.known.add(event.pruned.program)
         if event.child is not None:

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field, fields
 
 from colt_pipeline.records import ModelView
-from colt_pipeline.runs.events import Call
+from colt_pipeline.runs.events import Call, Child
 
 # A duplicate is bad luck of the draw, a failed transport the network's fault: neither is the model's error.
 _NOT_THE_MODELS_FAULT = ("duplicate", "transport")
@@ -20,6 +20,10 @@ class ModelStats:
     course_alterations: int = 0
     hits: int = 0
     """Regular calls with score(child) > score(parent)."""
+    children: int = 0
+    """Programs that its regular calls led to, those that a course alteration pruned too."""
+    regressions: int = 0
+    """Children with score(child) < score(parent)."""
     rejections: Counter[str] = field(default_factory=Counter)
     """Faults of regular calls and course alterations by kind."""
     prompt_tokens: int = 0
@@ -50,6 +54,11 @@ class ModelStats:
         for fault in (call.outcome if call.outcome != "accepted" else None, call.flaw):
             if fault is not None:
                 self.rejections[fault] += 1
+
+    def made(self, child: Child) -> None:
+        """Count the program that a regular call led to."""
+        self.children += 1
+        self.regressions += child.score < child.parent_score
 
     def __add__(self, other: ModelStats) -> ModelStats:
         return ModelStats(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))

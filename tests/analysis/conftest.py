@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from colt_pipeline.records import canonical_json
-from colt_pipeline.runs.events import Event
+from colt_pipeline.search.outcome import ALTERATIONS
 
 WriteRun = Callable[..., Path]
 WriteNoise = Callable[..., Path]
@@ -17,11 +16,15 @@ WriteNoise = Callable[..., Path]
 SIZES = {"gpt-5.2": 300.0, "gpt-5-mini": 20.0, "tiny": 0.135}
 
 
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+def _write_csv(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str] = ()) -> None:
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer = csv.DictWriter(file, columns or list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def _usd(prompt: int, completion: int, price: tuple[float, float] | None) -> float | None:
+    return None if price is None else (prompt * price[0] + completion * price[1]) / 1e6
 
 
 @pytest.fixture
@@ -33,12 +36,22 @@ def write_run(tmp_path: Path) -> WriteRun:
         calls: dict[str, tuple[int, int]],
         latencies: tuple[float | None, ...],
         rejections: dict[str, int] | None = None,
-        events: Sequence[Event] = (),
+        made: dict[str, tuple[int, int]] | None = None,
+        turns: Sequence[dict[str, int]] = (),
+        prices: dict[str, tuple[float, float]] | None = None,
         **changes: Any,
     ) -> Path:
-        """`calls`: model -> (regular calls, course alterations); `latencies`: seconds per sample, None if it failed.
+        """A run whose unoptimized program takes 1 s, so that a speedup is 1 / latency.
 
-        The unoptimized program takes 1 s, so a speedup is 1 / latency.
+        Args:
+            name: Of the directory.
+            calls: Model -> (regular calls, course alterations).
+            latencies: Seconds per sample, None if it failed.
+            rejections: Counts by kind.
+            made: Model -> (children, regressions).
+            turns: The rows of turns.csv.
+            prices: Model -> USD per million tokens of prompts and of answers.
+            changes: Fields of summary.json.
         """
         run_dir = tmp_path / "runs" / name
         run_dir.mkdir(parents=True)
@@ -59,11 +72,11 @@ def write_run(tmp_path: Path) -> WriteRun:
             "regular_calls": sum(regular for regular, _ in calls.values()),
             "course_alterations": sum(altered for _, altered in calls.values()),
             "small_model_calls": sum(regular for model, (regular, _) in calls.items() if model != largest),
-            **{"rejections": rejections or {}, "sample_errors": {}},
+            **{"rejections": rejections or {}, "sample_errors": {}, "timed_secs": None},
             **changes,
         }
         (run_dir / "summary.json").write_text(json.dumps(summary))
-        (run_dir / "events.jsonl").write_text("".join(f"{canonical_json(event.to_json())}\n" for event in events))
+        (run_dir / "events.jsonl").touch()
         _write_csv(run_dir / "curve.csv", curve)
         rows: list[dict[str, Any]] = [
             {"model": model, "parameters_b": SIZES[model], "is_largest": model == largest, "backend": backend}
@@ -72,9 +85,12 @@ def write_run(tmp_path: Path) -> WriteRun:
             | {"prompt_tokens": 100 * regular, "completion_tokens": 10 * regular}
             | {"alteration_prompt_tokens": 0, "alteration_completion_tokens": 0}
             | {"llm_secs": 0.0, "alteration_llm_secs": 0.0, "usd": None, "alteration_usd": None}
+            | dict(zip(("children", "regressions"), (made or {}).get(model, (0, 0)), strict=True))
+            | {"estimated_usd": _usd(100 * regular, 10 * regular, (prices or {}).get(model))}
             for model, (regular, altered) in calls.items()
         ]
         _write_csv(run_dir / "calls.csv", rows)
+        _write_csv(run_dir / "turns.csv", turns, list(turns[0]) if turns else ("sample", ALTERATIONS))
         return run_dir
 
     return write

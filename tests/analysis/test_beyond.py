@@ -11,26 +11,13 @@ from colt_pipeline.analysis.figures.pareto import CALLS, ESTIMATED, on_front, pa
 from colt_pipeline.analysis.figures.ranks import ALL, rank_data, rank_plot
 from colt_pipeline.analysis.figures.shares import share_data, share_plot
 from colt_pipeline.analysis.figures.times import LLM, RUNS, recorded_times, time_data, time_plot
-from colt_pipeline.analysis.journals import ALTERATIONS
 from colt_pipeline.analysis.report.findings import course_findings
 from colt_pipeline.analysis.tidy import aggregate
-from colt_pipeline.errors import ConfigError
-from colt_pipeline.runs.events import Call, Child, Measured, Sample, Stepped
+from colt_pipeline.search.outcome import ALTERATIONS
 
 TWO = {"gpt-5.2": (1, 0), "gpt-5-mini": (3, 0)}
-PRICE = "  prices: {input: 1.0, output: 10.0, date: '2026-01', source: by hand}\n"
-
-
-def _call(model, role="regular"):
-    return Call(model, role, "k", 0, "accepted", "", ("TileSize",), None, None, 100, 10, False)
-
-
-def _child(score, parent=0.5):
-    return Child("p", "[]", "gpt-5-mini", score, parent, score)
-
-
-def _step(number, calls, child, pruned=None):
-    return Stepped(number, 0, calls, child, calls[-1].model if child else None, pruned, None)
+PRICES = {"gpt-5.2": (1.0, 10.0), "gpt-5-mini": (1.0, 10.0)}
+"""The third model has none."""
 
 
 def _waiting(tidy, llm_secs):
@@ -38,43 +25,45 @@ def _waiting(tidy, llm_secs):
     return replace(tidy, calls=tidy.calls.assign(llm_secs=llm_secs))
 
 
-EVENTS = (
-    _step(0, (_call("gpt-5-mini"),), _child(0.4)),  # a regression
-    _step(1, (_call("gpt-5.2"),), _child(0.1)),  # the largest's
-    Measured((Sample("p", 0.5, None), Sample("q", None, "crash"))),
-    _step(2, (_call("gpt-5-mini"), _call("gpt-5.2", "course_alteration")), _child(0.9), _child(0.3)),
-    _step(3, (_call("gpt-5-mini"),), None),  # nothing could be used
-)
 COUNTED = {"gpt-5.2": (1, 1), "gpt-5-mini": (3, 0)}
 
 
+MADE = {"gpt-5.2": (1, 1), "gpt-5-mini": (2, 2)}
+TURNS = (
+    {"sample": 0, "gpt-5-mini": 1, "gpt-5.2": 1, ALTERATIONS: 0},
+    {"sample": 2, "gpt-5-mini": 2, "gpt-5.2": 0, ALTERATIONS: 1},
+)
+
+
 @pytest.fixture
-def models(tmp_path):
-    """conf/models with prices of two models; the third has none."""
-    (tmp_path / "models").mkdir()
-    for name in ("gpt-5.2", "gpt-5-mini"):
-        (tmp_path / "models" / f"{name}.yaml").write_text(f"{name}:\n{PRICE}")
-    (tmp_path / "models" / "tiny.yaml").write_text("tiny:\n  prices: null\n")
-    return tmp_path / "models"
+def write_counted(write_run):
+    """A run of two models, with what they made and when they were called."""
+
+    def write(name, latencies, **changes):
+        return write_run(name, COUNTED, latencies, made=MADE, turns=TURNS, **changes)
+
+    return write
 
 
-def test_a_journal_says_who_was_called_when_and_whose_programs_regressed(write_run, tmp_path):
-    write_run("a", COUNTED, (0.5, None), events=EVENTS)
+def test_who_was_called_when_is_complete_over_runs(write_counted, write_run, tmp_path):
+    write_counted("a", (0.5, None))
+    write_run("b", {"tiny": (1, 0)}, (0.5,), model_set="mine", turns=({"sample": 1, "tiny": 1, ALTERATIONS: 0},))
+    write_run("c", {"tiny": (0, 0)}, (0.5,), model_set="none")
     tidy = aggregate(tmp_path / "runs")
     made = tidy.calls.set_index("model")[["children", "regressions"]]
-    assert made.loc["gpt-5-mini"].tolist() == [2, 2], "the pruned program counts, the failed call does not"
-    assert made.loc["gpt-5.2"].tolist() == [1, 1], "what answers a course alteration is no regular call's"
-    columns = ["sample", "gpt-5-mini", "gpt-5.2", ALTERATIONS]
-    assert tidy.turns[columns].to_numpy().tolist() == [[0, 1, 1, 0], [2, 2, 0, 1]]
+    assert made.loc["gpt-5-mini"].tolist() == [2, 2] and made.loc["gpt-5.2"].tolist() == [1, 1]
+    columns = ["sample", "gpt-5-mini", "gpt-5.2", "tiny", ALTERATIONS]
+    assert list(tidy.turns.columns[-5:]) == columns
+    assert tidy.turns[columns].to_numpy().tolist() == [[0, 1, 1, 0, 0], [2, 2, 0, 0, 1], [1, 0, 0, 1, 0]]
 
 
-def test_alterations_are_held_against_chance(write_run, tmp_path):
-    write_run("a", COUNTED, (0.5, None), events=EVENTS)
+def test_alterations_are_held_against_chance(write_run, write_counted, tmp_path):
+    write_counted("a", (0.5, None))
     write_run("b", {"gpt-5-mini": (3, 0)}, (0.5,), model_set="small")
     (row,) = course_data(aggregate(tmp_path / "runs")).to_dict("records")
     assert (row["children"], row["regressions"], row["alterations"]) == (2, 2, 1)
     assert (row["rate"], row["coin"]) == (0.5, 0.5)
-    (said,) = course_findings(aggregate(tmp_path / "runs"))
+    (said,) = course_findings(course_data(aggregate(tmp_path / "runs")))
     assert "1 of 2 programs" in said and said.endswith("nothing that could be told from chance.")
 
 
@@ -98,8 +87,8 @@ def test_the_interval_of_a_share_is_that_of_the_literature_and_covers_it():
     assert np.mean(covered) == pytest.approx(0.95, abs=0.025)
 
 
-def test_shares_add_up_to_a_hundred_and_name_the_stand_ins(write_run, tmp_path):
-    write_run("a", COUNTED, (0.5, None, 0.5), events=EVENTS)
+def test_shares_add_up_to_a_hundred_and_name_the_stand_ins(write_run, write_counted, tmp_path):
+    write_counted("a", (0.5, None, 0.5))
     write_run("b", {"gpt-5-mini": (3, 0)}, (0.5,), model_set="small")
     data = share_data(aggregate(tmp_path / "runs"))
     rows = data[["sample", "until", "model", "calls", "percent"]].to_numpy().tolist()
@@ -112,13 +101,14 @@ def test_shares_add_up_to_a_hundred_and_name_the_stand_ins(write_run, tmp_path):
     assert set(data["configuration"]) == {"COLT (2 models)"}, "a single model has all calls"
 
 
-def test_costs_are_summed_over_workloads_and_averaged_over_seeds(write_run, models, tmp_path):
+def test_costs_are_summed_over_workloads_and_averaged_over_seeds(write_run, tmp_path):
     for seed, secs in ((0, 0.5), (1, 0.125)):
         for workload in ("flux_conv", "my_kernel"):
-            write_run(f"two-{workload}-{seed}", TWO, (secs,), seed=seed, workload=workload)
+            where = {"seed": seed, "workload": workload, "prices": PRICES}
+            write_run(f"two-{workload}-{seed}", TWO, (secs,), **where)
             small = {"gpt-5-mini": (4 + 4 * seed, 0)}
-            write_run(f"one-{workload}-{seed}", small, (0.5,), seed=seed, workload=workload, model_set="small")
-    data = pareto_data(aggregate(tmp_path / "runs", models=models)).set_index(["cost", "configuration"])
+            write_run(f"one-{workload}-{seed}", small, (0.5,), model_set="small", **where)
+    data = pareto_data(aggregate(tmp_path / "runs")).set_index(["cost", "configuration"])
     colt, small = "COLT (2 models)", "gpt-5-mini (stand-in)"
     assert data.loc[(CALLS, colt), "amount"] == 8 and data.loc[(CALLS, small), "amount"] == 12
     assert data.loc[(CALLS, colt), "speedup"] == pytest.approx(4.0)
@@ -129,14 +119,19 @@ def test_costs_are_summed_over_workloads_and_averaged_over_seeds(write_run, mode
     assert (data["low"] <= data["speedup"]).all() and (data["speedup"] <= data["high"]).all()
 
 
-def test_without_a_price_there_is_no_cost_and_random_answers_cost_nothing(write_run, models, tmp_path):
-    write_run("a", {"gpt-5-mini": (4, 0)}, (0.5,), model_set="small")
-    write_run("b", {"tiny": (4, 0)}, (0.5,), model_set="mine")
-    write_run("c", TWO, (0.25,), search="random_proposer", llm_backend="random")
-    data = pareto_data(aggregate(tmp_path / "runs", models=models))
+def test_without_a_price_there_is_no_cost_and_random_answers_cost_nothing(write_run, tmp_path):
+    write_run("a", {"gpt-5-mini": (4, 0)}, (0.5,), model_set="small", prices=PRICES)
+    write_run("b", {"tiny": (4, 0)}, (0.5,), model_set="mine", prices=PRICES)
+    write_run("c", TWO, (0.25,), search="random_proposer", llm_backend="random", prices=PRICES)
+    data = pareto_data(aggregate(tmp_path / "runs"))
     amounts = {cost: own["amount"].tolist() for cost, own in data.groupby("cost")}
     assert sorted(amounts[CALLS]) == [0, 4, 4]
     assert sorted(amounts[ESTIMATED]) == pytest.approx([0, 4 * 200 / 1e6]), "tiny has no price"
+
+
+def test_where_no_model_has_a_price_calls_are_the_only_cost(write_run, tmp_path):
+    write_run("a", {"gpt-5-mini": (4, 0)}, (0.5,), model_set="small")
+    write_run("b", TWO, (0.5,))
     assert pareto_data(aggregate(tmp_path / "runs"))["cost"].unique().tolist() == [CALLS]
 
 
@@ -161,16 +156,12 @@ def test_one_seed_has_no_interval_and_one_configuration_no_rank(write_run, tmp_p
     assert rank_data(aggregate(tmp_path / "runs"))[["low", "high"]].isna().all(axis=None)
 
 
-def test_recorded_times_are_those_of_the_samples(write_run, tmp_path):
-    write_run("a", TWO, (0.5,))
-    recording = tmp_path / "recordings" / "cpu-2-cores" / "paper" / "a" / "measurements.jsonl"
-    recording.parent.mkdir(parents=True)
-    recording.write_text(
-        '{"workload_hash": "base"}\n{"program": "base", "run_secs": [9.0]}\n'
-        '{"program": "x", "run_secs": [0.5, 0.25]}\n{"program": "y", "run_secs": []}\n'
-    )
-    tidy = _waiting(aggregate(tmp_path / "runs", tmp_path / "recordings"), 6.0)
-    assert time_data(tidy)[["configuration", "runs", LLM, RUNS]].to_numpy().tolist() == [["paper", 1, 12.0, 0.75]]
+def test_recorded_times_are_means_over_runs(write_run, tmp_path):
+    write_run("a", TWO, (0.5,), timed_secs=0.75)
+    write_run("b", TWO, (0.5,), seed=1, timed_secs=0.25)
+    tidy = _waiting(aggregate(tmp_path / "runs"), 6.0)
+    assert tidy.runs.columns[-1] == "timed_secs"
+    assert time_data(tidy)[["configuration", "runs", LLM, RUNS]].to_numpy().tolist() == [["paper", 2, 12.0, 0.5]]
 
 
 def test_stand_ins_take_no_time_that_could_be_drawn(write_run, tmp_path):
@@ -179,28 +170,19 @@ def test_stand_ins_take_no_time_that_could_be_drawn(write_run, tmp_path):
     assert time_data(tidy).empty and recorded_times(tidy)[RUNS].isna().all()
 
 
-def test_targets_are_not_mixed(write_run, tmp_path):
+def test_targets_are_not_mixed(write_run, write_counted, tmp_path):
     for target in ("cpu", "gpu"):
-        write_run(f"a{target}", COUNTED, (0.5, None, 0.5), events=EVENTS, target=target)
+        write_counted(f"a{target}", (0.5, None, 0.5), target=target)
         write_run(f"b{target}", {"gpt-5-mini": (1, 0)}, (0.25, 0.25, 0.25), model_set="small", target=target)
     tidy = aggregate(tmp_path / "runs")
     for data in (rank_data(tidy), course_data(tidy), share_data(tidy), pareto_data(tidy)):
         assert {name.rpartition("target=")[2] for name in data["configuration"]} == {"cpu", "gpu"}
 
 
-def test_a_broken_file_of_a_model_is_a_message(write_run, models, tmp_path):
-    write_run("a", TWO, (0.5,))
-    (models / "odd.yaml").write_text("odd: 1\n")
-    with pytest.raises(ConfigError, match="odd.yaml gives no model with its prices"):
-        aggregate(tmp_path / "runs", models=models)
-    with pytest.raises(ConfigError, match="nowhere is not a directory"):
-        aggregate(tmp_path / "runs", models=tmp_path / "nowhere")
-
-
-def test_every_figure_draws_the_same_bytes_again(write_run, models, tmp_path):
-    write_run("a", COUNTED, (0.5, None, 0.25), events=EVENTS)
+def test_every_figure_draws_the_same_bytes_again(write_run, write_counted, tmp_path):
+    write_counted("a", (0.5, None, 0.25), prices=PRICES)
     write_run("b", {"gpt-5-mini": (1, 0)}, (0.25,) * 3, model_set="small")
-    tidy = _waiting(aggregate(tmp_path / "runs", models=models), 1.0)
+    tidy = _waiting(aggregate(tmp_path / "runs"), 1.0)
     figures = {
         "pareto": (pareto_data, pareto_plot),
         "ranks": (rank_data, rank_plot),

@@ -13,12 +13,11 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-import yaml
 from support import ROOT
 from toy_run import events_by_hand, write_run
 
-from colt_pipeline.analysis.report.page import PACKAGES, pinned, stage_command
-from colt_pipeline.errors import ConfigError
+from colt_pipeline.analysis.report.page import PACKAGES, pinned
+from colt_pipeline.analysis.report.sections import TITLES
 from stages import report
 
 BACKENDS = ("stand-in LLMs", "LLMs via local", "no LLM", "random answers")
@@ -53,18 +52,17 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run(tmp_path_factory.mktemp("runs") / "run", events_by_hand("TileSize"), experiment="toy")
 
 
-def write(run_dir: Path | None, out: Path, results: Path = COMMITTED, project: Path = ROOT) -> int:
+def write(run_dir: Path | None, out: Path, results: Path = COMMITTED, *more: str) -> int:
     run = [] if run_dir is None else ["--run", str(run_dir)]
-    return report.main(["--results", str(results), "--project", str(project), "--out", str(out), *run])
+    constraints = ["--constraints", str(ROOT / "constraints.txt")]
+    return report.main(["--results", str(results), "--out", str(out), *constraints, *run, *more])
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    """A project with one small experiment: the whole page takes twenty seconds."""
-    pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())
-    pipeline["stages"]["tables"]["foreach"] = {"local": "model_sets"}
-    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump(pipeline))
-    shutil.copy(ROOT / "constraints.txt", tmp_path)
+    """Results of one small experiment."""
+    for name in ("data", "tables", "figures"):
+        shutil.copytree(COMMITTED / name / "local", tmp_path / "results" / name / "local")
     return tmp_path
 
 
@@ -81,7 +79,7 @@ def test_the_page_refers_to_nothing_outside_and_runs_nothing(text: str) -> None:
     addresses = [
         value or "" for _, attributes in page.tags for name, value in attributes.items() if name in ("src", "href")
     ]
-    assert len(addresses) > len(report.TITLES)
+    assert len(addresses) > len(TITLES)
     assert all(address.startswith(("#", "data:")) for address in addresses)
     targets = {attributes.get("id") for _, attributes in page.tags}
     assert {address[1:] for address in addresses if address.startswith("#")} <= targets
@@ -92,7 +90,7 @@ def test_the_page_refers_to_nothing_outside_and_runs_nothing(text: str) -> None:
     style = text[text.index("<style>") : text.index("</style>")]
     assert "url(" not in style and "@import" not in style
     pictures = [unquote(address) for address in addresses if address.startswith("data:image/svg+xml")]
-    assert len(pictures) > len(report.TITLES)
+    assert len(pictures) > len(TITLES)
     for picture in pictures:
         assert all(target.startswith("#") for target in re.findall(r'href="([^"]*)"', picture))
         assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", picture))
@@ -102,12 +100,13 @@ def test_the_page_refers_to_nothing_outside_and_runs_nothing(text: str) -> None:
 
 
 def test_the_same_bytes_in_another_process_from_another_place(small: Path, run_dir: Path) -> None:
-    assert write(run_dir, small / "report.html", project=small) == 0
+    assert write(run_dir, small / "report.html", small / "results") == 0
     text = (small / "report.html").read_text()
     elsewhere = shutil.copytree(run_dir, small / "copy")
-    command = [sys.executable, "-m", "stages.report", "--results", str(COMMITTED), "--project", str(small)]
+    command = [sys.executable, "-m", "stages.report", "--results", "results", "--out", "again.html"]
+    shutil.copy(ROOT / "constraints.txt", small)
     subprocess.run(
-        [*command, "--run", str(elsewhere), "--out", str(small / "again.html")],
+        [*command, "--run", str(elsewhere)],
         check=True,
         cwd=small,
         env={**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": str(ROOT)},
@@ -127,14 +126,43 @@ def test_every_figure_and_table_says_who_answered_how_it_was_timed_and_what_made
         for caption in captions
     )
     assert len(page.of_class("made")) >= len(boxes)
-    for stage in ("compare@search", "tune@cpu", "aggregate@cpu", "tables@unseen", "figures@search"):
-        assert f"<code>{stage_command(ROOT / 'dvc.yaml', stage)}</code>" in text
+    for stage in ("runs@cpu", "aggregate@cpu", "tables@gpu", "figures@local"):
+        assert f"<code>dvc repro {stage}</code>" in text
+
+
+def test_experiments_are_those_with_tables_in_the_order_of_the_page(small: Path, run_dir: Path) -> None:
+    for name in ("mine", "cpu"):
+        for kind in ("data", "tables", "figures"):
+            (small / "results" / kind / name).symlink_to(small / "results" / kind / "local")
+    (small / "results" / "tables" / "stale").mkdir()
+    assert write(run_dir, small / "report.html", small / "results") == 0
+    text = (small / "report.html").read_text()
+    assert re.findall(r'<h2 id="([^"]*)"', text) == ["shown", "cpu", "local", "mine", "tree", "environment", "paper"]
+
+
+def test_the_page_shows_what_the_stages_wrote_and_computes_nothing_again(small: Path) -> None:
+    tables = small / "results" / "tables" / "local"
+    text = (tables / "speedups.md").read_text()
+    (tables / "speedups.md").write_text(text.replace("| workload |", "| altered by hand |"))
+    (tables / "findings.json").write_text('{"caption": "common", "findings": ["found"], "limits": ["limited"]}')
+    (small / "results" / "figures" / "local" / "index.json").write_text("[]")
+    assert write(None, small / "report.html", small / "results") == 0
+    page = (small / "report.html").read_text()
+    assert "<li>found</li>" in page and "<li>limited</li>" in page and '<p class="note">common</p>' in page
+    assert ">altered by hand</th>" in page and "<img" not in page
+
+
+def test_studies_have_a_page_without_a_tree_and_with_their_own_commands(small: Path) -> None:
+    assert write(None, small / "report.html", small / "results", "--pipeline", "stages/studies/dvc.yaml") == 0
+    text = (small / "report.html").read_text()
+    assert "<code>dvc repro stages/studies/dvc.yaml:tables@local</code>" in text and "dvc repro tables" not in text
+    assert "#tree" not in text and '<h2 id="tree">' not in text and "#whole-models" not in text
 
 
 def test_a_whole_model_has_its_tables(text: str) -> None:
     section = text[text.index('<h2 id="whole-models">') : text.index('<h2 id="tree">')]
     assert "gpt-5-mini (stand-in)" in section and "COLT (8 models)" in section
-    assert section.count(f"<code>{stage_command(ROOT / 'dvc.yaml', 'end_to_end_tables')}</code>") == 2
+    assert section.count("<code>dvc repro end_to_end_tables</code>") == 2
 
 
 def test_the_labels_stand_at_the_top(text: str) -> None:
@@ -150,7 +178,7 @@ def test_text_of_a_run_stays_text(small: Path, run_dir: Path) -> None:
     other = write_run(small / "run", events_by_hand(hostile), run=hostile, experiment="toy")
     pages = []
     for directory, out in ((run_dir, small / "harmless.html"), (other, small / "hostile.html")):
-        assert write(directory, out, project=small) == 0
+        assert write(directory, out, small / "results") == 0
         pages.append(Page(out.read_text()))
     assert [tag for tag, _ in pages[0].tags] == [tag for tag, _ in pages[1].tags]
 
@@ -163,52 +191,57 @@ def without(*parts: str) -> Callable[[Path], None]:
     return remove
 
 
-def no_stage(root: Path) -> None:
-    (root / "dvc.yaml").write_text("stages: {}\n")
-
-
-def no_pin(root: Path) -> None:
-    (root / "constraints.txt").write_text("numpy==1\n")
+def broken(*parts: str) -> Callable[[Path], None]:
+    return lambda root: root.joinpath(*parts).write_text("[{}]")
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (without("results", "data", "local"), "local has no runs.csv"),
+        (without("results", "tables"), "no experiment has tables with an index.json"),
+        (
+            without("results", "tables", "local", "speedups.md"),
+            "No such file or directory; make it with: dvc repro tables",
+        ),
+        (without("results", "tables", "local", "findings.json"), "make it with: dvc repro tables@local"),
         (
             without("results", "figures", "local"),
-            "speedup_curves.svg: No such file or directory; make it with: python -m",
+            "index.json: No such file or directory; make it with: dvc repro figures",
         ),
-        (without("run"), "is no run directory"),
-        (without("dvc.yaml"), "cannot read"),
-        (without("constraints.txt"), "cannot read"),
-        (no_stage, "has no group of stages tables"),
-        (no_pin, "pins no apache-tvm, apache-tvm-ffi"),
+        (without("results", "figures", "local", "speedup_curves.svg"), "make it with: dvc repro figures@local"),
+        (broken("results", "figures", "local", "index.json"), "is not an index"),
+        (without("run"), "run directory"),
     ],
 )
 def test_what_is_missing_is_one_message(
-    spoil: Callable[[Path], None], message: str, run_dir: Path, small: Path, capsys: pytest.CaptureFixture[str]
+    spoil: Callable[[Path], object], message: str, run_dir: Path, small: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("data", "figures"):
-        shutil.copytree(COMMITTED / name / "local", small / "results" / name / "local")
     shutil.copytree(run_dir, small / "run")
     spoil(small)
-    assert write(small / "run", small / "report.html", small / "results", small) == 1
+    assert write(small / "run", small / "report.html", small / "results") == 1
     said = capsys.readouterr().err
     assert message in said and said.startswith("error: ") and said.count("\n") == 1
     assert not (small / "report.html").exists()
 
 
-def test_a_report_without_a_run_says_how_to_name_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert write(None, tmp_path / "report.html") == 1
-    assert "Add --run" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("text", "message"), [(None, "name it with --constraints"), ("numpy==1", "pins no apache-tvm")]
+)
+def test_versions_that_nobody_knows_are_a_message(
+    text: str | None, message: str, small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if text is not None:
+        (small / "pins.txt").write_text(text)
+    assert write(None, small / "report.html", small / "results", "--constraints", str(small / "pins.txt")) == 1
+    assert message in capsys.readouterr().err
 
 
 def test_a_place_that_cannot_be_written_is_a_message(
     run_dir: Path, small: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (small / "file").write_text("")
-    assert write(run_dir, small / "file" / "report.html", project=small) == 1
+    assert write(run_dir, small / "file" / "report.html", small / "results") == 1
     assert "choose another file with --out" in capsys.readouterr().err
 
 
@@ -217,9 +250,3 @@ def test_a_package_with_several_pins_shows_them_all(tmp_path: Path) -> None:
     lines += ["numpy==2.0 ; python_full_version < '3.13'", "numpy==3.0 ; python_full_version >= '3.13'"]
     (tmp_path / "constraints.txt").write_text("\n".join(lines))
     assert pinned(tmp_path / "constraints.txt")["numpy"] == "2.0 or 3.0"
-
-
-def test_a_broken_pipeline_file_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "dvc.yaml").write_text("stages: [")
-    with pytest.raises(ConfigError, match="restore it"):
-        stage_command(tmp_path / "dvc.yaml", "tune@cpu")

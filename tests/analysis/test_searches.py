@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from colt_pipeline.analysis.figures.search_curves import search_curves_data, search_curves_plot
+from colt_pipeline.analysis.figures.curves import search_curves_data, search_curves_plot
 from colt_pipeline.analysis.searches import search_caption, search_ratios, search_speedups, searches
 from colt_pipeline.analysis.tables.samples_needed import Bound, geometric_mean, median, samples_to_reach
 from colt_pipeline.analysis.tidy import aggregate
@@ -269,7 +269,7 @@ def test_stages_write_the_tables_and_the_figure_of_searches(add, add_without_llm
     out = tmp_path / "out"
     assert aggregate_stage.main(["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "data")]) == 0
     for stage in (tables_stage, figures_stage):
-        assert stage.main(["--compare", "searches", "--data", str(tmp_path / "data"), "--out", str(out)]) == 0
+        assert stage.main(["--data", str(tmp_path / "data"), "--out", str(out)]) == 0
     tables = ["call_counts", "invocation_rates", "recorded_times", "samples_to_reach", "search_ratios"]
     tables += ["search_speedups", "statistics"]
     figures = ["cost_against_quality", "ranks", "search_curves"]

@@ -5,14 +5,15 @@ import math
 import pandas as pd
 import pytest
 
+from colt_pipeline.analysis.tables.files import read_table, shown, write_table
 from colt_pipeline.analysis.tables.invocation import (
     best_latencies,
     call_counts,
     invocation_rates,
     speedups,
-    write_table,
 )
 from colt_pipeline.analysis.tidy import aggregate
+from colt_pipeline.errors import ConfigError
 from stages import aggregate as aggregate_stage
 from stages import tables as tables_stage
 
@@ -96,6 +97,22 @@ def test_write_table_escapes_and_puts_the_caption_first(tmp_path):
     assert r"a\_b \& 5\% \#1 | x & 0.12 & - \\" in latex
     assert r"\begin{tabular}{lrr}" in latex
     assert (tmp_path / "new" / "t.csv").read_bytes() == b"model,rate,calls\na_b & 5% #1 | x,0.123456789,\n"
+
+
+def test_cells_come_back_from_markdown(tmp_path):
+    columns = {"a | b": ["x | y", "|", "", "a\\|"], "speedup": [1.0, float("nan"), 0.05, 12.345]}
+    frame = pd.DataFrame(columns).assign(ratio=[">3.00", "2", None, "-"], calls=pd.array([1, None, 2, 3], "Int64"))
+    write_table(frame, "caption", tmp_path, "t")
+    cells = read_table(tmp_path / "t.md", "dvc repro tables")
+    assert cells == shown(frame)
+    assert cells.numeric == [False, True, False, True], "a ratio that is a text stays one"
+
+
+def test_a_table_that_is_missing_or_empty_says_how_to_make_it(tmp_path):
+    (tmp_path / "empty.md").write_text("caption\n")
+    for name, message in (("empty.md", "holds no table"), ("gone.md", "cannot read")):
+        with pytest.raises(ConfigError, match=f"{message}.*make it with: dvc repro tables@x"):
+            read_table(tmp_path / name, "dvc repro tables@x")
 
 
 def test_latex_escapes_a_backslash_once(tmp_path):

@@ -88,7 +88,7 @@ def test_no_run_at_all_names_the_directory(tmp_path):
         aggregate(tmp_path / "nothing_here")
 
 
-@pytest.mark.parametrize("name", ["curve.csv", "calls.csv"])
+@pytest.mark.parametrize("name", ["curve.csv", "calls.csv", "turns.csv"])
 def test_a_missing_file_is_named(runs_dir, name):
     (runs_dir / "b" / "c" / name).unlink()
     with pytest.raises(ConfigError, match=f"b/c has no {name}"):
@@ -102,6 +102,7 @@ def test_a_missing_file_is_named(runs_dir, name):
         ("summary.json", "[]", "holds a list"),
         ("summary.json", '{"workload": "x"}', "lacks baseline_secs"),
         ("curve.csv", "", "not a readable table"),
+        ("turns.csv", "sample\n1\n", "lacks course alterations"),
         ("curve.csv", "sample\n1\n", "lacks best_secs, latency_secs, speedup"),
     ],
 )

@@ -56,3 +56,15 @@ def test_a_broken_line_is_named(tmp_path: Path) -> None:
         file.write('{"program":"a","run_secs":[1]\n')
     with pytest.raises(JournalError, match="line 2"):
         Ledger(path, HEADER, replay=True)
+
+
+def test_the_time_of_runs_is_that_of_all_programs_but_one(tmp_path: Path) -> None:
+    path, baseline = tmp_path / "measurements.jsonl", "b" * 64
+    ledger = Ledger(path, HEADER, replay=False)
+    assert ledger.timed_secs(but=baseline) is None, "nothing is recorded"
+    ledger.put(baseline, Measurement((9.0,)))
+    assert ledger.timed_secs(but=baseline) == 0.0
+    ledger.put("a" * 64, GOOD)
+    ledger.put("c" * 64, BAD)
+    ledger.close()
+    assert Ledger(path, HEADER, replay=True).timed_secs(but=baseline) == pytest.approx(0.7)

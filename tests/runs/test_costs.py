@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from support import Compose
 
 from colt_pipeline.config.schema import PricesConfig
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.runs.costs import Estimate, Tokens, estimate
+from colt_pipeline.runs.costs import Estimate, Tokens, configured_prices, estimate, listed_prices
 
 PRICES = {
     "big": PricesConfig(input=2.0, output=10.0, date="", source=""),
@@ -38,3 +39,11 @@ def test_estimates_add_up() -> None:
 def test_no_estimate_without_a_price_or_a_known_call(calls: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         estimate(calls, {"free": [Tokens(1, 1)], "big": []}, PRICES)
+
+
+def test_a_stand_ins_model_has_a_listed_price_but_nothing_to_pay(composed: Compose) -> None:
+    config = composed("model_set=2")
+    assert configured_prices(config) == {}
+    assert set(listed_prices(config)) == {model.name for model in config.model_specs}
+    assert all(price is not None and price.output > 0 for price in listed_prices(config).values())
+    assert listed_prices(composed("search=mcts_no_llm")) == {}

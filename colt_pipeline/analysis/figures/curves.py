@@ -1,15 +1,20 @@
-"""The paper's figures 2 to 4: speedup over the unoptimized program against measured samples, one panel per workload.
+"""Speedup over the unoptimized program against measured samples.
 
-The numbers are computed apart from the drawing. Files are byte-identical whenever the numbers are.
+Of model sets as in the paper's figures 2 to 4, one panel per workload; of searches with the geometric mean over
+workloads in a large panel beside those of the workloads. The numbers are computed apart from the drawing. Files are
+byte-identical whenever the numbers are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
 
 from colt_pipeline.analysis.bootstrap import stratified_mean
 from colt_pipeline.analysis.figures.drawing import (
@@ -31,10 +36,13 @@ from colt_pipeline.analysis.labels import (
     workload_title,
 )
 from colt_pipeline.analysis.noise import comparison_floor
+from colt_pipeline.analysis.searches import MEAN, searches
 from colt_pipeline.analysis.tidy import Tidy
 
 _TITLE_LINE = 36  # characters of a title that fit over one panel
 _NOISE_CAPTION = "; noise: 95 % of pairs of measurements of one program differ by less"
+_LARGE = 2
+"""Rows and columns of the panel of the mean over workloads."""
 
 
 def speedup_curves_data(tidy: Tidy) -> pd.DataFrame:
@@ -76,10 +84,26 @@ def speedup_curves_plot(data: pd.DataFrame, caption: str, path_stem: Path) -> No
         caption: Backend, measurement and search; drawn above the panels.
         path_stem: Written are this path with .png, .svg and .csv (the numbers) appended.
     """
-    save(_draw, data, caption, path_stem)
+    save(_draw_workloads, data, caption, path_stem)
 
 
-def _draw(data: pd.DataFrame, caption: str) -> Figure:
+def search_curves_data(tidy: Tidy) -> pd.DataFrame:
+    """See `Searches.curves`."""
+    return searches(tidy).curves()
+
+
+def search_curves_plot(data: pd.DataFrame, caption: str, path_stem: Path) -> None:
+    """Draw what `search_curves_data` returned.
+
+    Args:
+        data: One line per search; with several seeds a band of its 95 % interval.
+        caption: Backend, measurement and so on; drawn above the panels.
+        path_stem: Written are this path with .png, .svg and .csv (the numbers) appended.
+    """
+    save(_draw_searches, data, caption, path_stem)
+
+
+def _draw_workloads(data: pd.DataFrame, caption: str) -> Figure:
     workloads = list(data["workload"].unique())
     columns = min(COLUMNS, max(len(workloads), 1))
     rows = -(-len(workloads) // columns) or 1
@@ -115,3 +139,31 @@ def _panel_title(workload: str, floor: float) -> str:
 def _is_noise(floor: float) -> bool:
     """Not for an unknown floor (NaN), nor for that of estimates (1), which have no noise."""
     return floor > 1
+
+
+def _draw_searches(data: pd.DataFrame, caption: str) -> Figure:
+    workloads = [name for name in data["workload"].unique() if name != MEAN]
+    rows = max(_LARGE, -(-(len(workloads) + _LARGE**2) // COLUMNS))
+    figure = Figure(figsize=(WIDTH, PANEL_HEIGHT * rows + 0.8), layout="constrained")
+    grid = figure.add_gridspec(rows, COLUMNS)
+    draw_caption(figure, caption)
+    large: Axes = figure.add_subplot(grid[:_LARGE, :_LARGE])
+    panels = {MEAN: large} | dict(zip(workloads, _small_panels(figure, grid), strict=False))
+    styles = line_styles(data)
+    for workload, panel in panels.items():
+        own = data[data["workload"] == workload]
+        if len(own):
+            draw_panel(panel, own, styles, ("low", "high"))
+        panel.set_title("Geometric mean over workloads" if workload == MEAN else workload_title(workload))
+    large.set_ylabel("Speedup over unoptimized program")
+    large.set_xlabel("Measured samples")
+    title = seeds_title(data, "geometric mean")
+    draw_legend(figure, (), list(panels.values()), title)
+    return figure
+
+
+def _small_panels(figure: Figure, grid: GridSpec) -> Iterator[Axes]:
+    """The places beside and below the large panel, row by row."""
+    for row, column in product(range(grid.nrows), range(grid.ncols)):
+        if row >= _LARGE or column >= _LARGE:
+            yield figure.add_subplot(grid[row, column])

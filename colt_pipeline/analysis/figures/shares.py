@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from colt_pipeline.analysis.figures.drawing import COLUMNS, PANEL_HEIGHT, WIDTH, draw_caption, draw_legend, save
-from colt_pipeline.analysis.journals import ALTERATIONS
 from colt_pipeline.analysis.labels import model_label
 from colt_pipeline.analysis.searches import comparable, searches
 from colt_pipeline.analysis.tidy import IDS, Tidy
+from colt_pipeline.search.outcome import ALTERATIONS
 
 _COLUMNS = ("configuration", "sample", "until", "model", "calls", "percent")
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from colt_pipeline.analysis.figures.course_alterations import course_data
-from colt_pipeline.analysis.labels import STAND_IN, backend_label, one_or_mixed
+from colt_pipeline.analysis.compared import SEARCHES, common_caption, compared
+from colt_pipeline.analysis.index import read_json, write_json
+from colt_pipeline.analysis.labels import backend_label, one_or_mixed
 from colt_pipeline.analysis.noise import comparison_floor
-from colt_pipeline.analysis.searches import searches
-from colt_pipeline.analysis.tables.comparisons import comparisons
-from colt_pipeline.analysis.tables.statistics import IMPROVEMENT, KNOWN, statistics
+from colt_pipeline.analysis.tables.statistics import IMPROVEMENT, KNOWN
 from colt_pipeline.analysis.tidy import Tidy
-from colt_pipeline.records import RANDOM
+from colt_pipeline.errors import ConfigError
+from colt_pipeline.records import EMBEDDED, RANDOM
+
+FINDINGS = "findings.json"
 
 PAPER_SAMPLES, PAPER_SEEDS = 1000, 10
 """What the paper spends on a run, and how often it repeats one."""
@@ -24,24 +29,59 @@ REASONING_B = 3.0
 _FEW_SEEDS = 5
 
 
-def search_findings(tidy: Tidy) -> list[str]:
-    """How often the reference, the first of `Searches.names`, ends ahead of each other search."""
-    table = statistics(tidy)
-    reference = searches(tidy).names[0]
-    rows = table[(table["quantity"] == IMPROVEMENT) & (table["configuration"] == reference)]
-    return [_improvement(row) for _, row in rows.iterrows()]
+@dataclass(frozen=True)
+class Findings:
+    """What is said of an experiment."""
+
+    caption: str
+    """What all its runs have in common."""
+    findings: list[str]
+    limits: list[str]
 
 
-def model_set_findings(tidy: Tidy) -> list[str]:
+def findings_of(tidy: Tidy, tables: Mapping[str, pd.DataFrame]) -> Findings:
+    """What `tidy` shows, by the `tables` that `write_tables` made of it, and what it does not."""
+    if compared(tidy) == SEARCHES:
+        found = search_findings(tables["statistics"])
+    else:
+        found = model_set_findings(tables["comparisons"])
+    found += course_findings(tables["alterations_and_chance"])
+    return Findings(common_caption(tidy), found, limits(tidy))
+
+
+def write_findings(findings: Findings, directory: Path) -> None:
+    """Write FINDINGS; creates the directory."""
+    write_json(asdict(findings), directory / FINDINGS)
+
+
+def read_findings(directory: Path, command: str) -> Findings:
+    """What `write_findings` wrote; `command` makes it anew.
+
+    Raises:
+        ConfigError: It is missing or broken.
+    """
+    try:
+        return Findings(**read_json(directory / FINDINGS, command))
+    except TypeError as error:
+        raise ConfigError(f"{directory / FINDINGS} holds no findings ({error}); make it with: {command}") from error
+
+
+def search_findings(statistics: pd.DataFrame) -> list[str]:
+    """How often the reference, which stands first, ends ahead of each other search."""
+    pairs = statistics[statistics["quantity"] == IMPROVEMENT]
+    return [_improvement(row) for _, row in pairs[pairs["configuration"] == pairs["configuration"].iloc[0]].iterrows()]
+
+
+def model_set_findings(comparisons: pd.DataFrame) -> list[str]:
     """Which differences between model sets exceed the noise."""
-    table = comparisons(tidy)
-    compared = table[table["verdict"].notna() & (table["verdict"] != "reference")]
-    if compared.empty:
+    verdicts = comparisons["verdict"]
+    held = comparisons[verdicts.notna() & (verdicts != "reference")]
+    if held.empty:
         return []
-    counts = compared["verdict"].value_counts().sort_index()
+    counts = held["verdict"].value_counts().sort_index()
     said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    findings = [f"Of {len(compared)} best latencies held against the reference's of the same workload: {said}."]
-    beyond = compared[compared["verdict"].isin(["faster", "slower"])]
+    findings = [f"Of {len(held)} best latencies held against the reference's of the same workload: {said}."]
+    beyond = held[held["verdict"].isin(["faster", "slower"])]
     for row in beyond.to_dict("records"):
         findings.append(
             f"{row['workload']}: {row['configuration']} is {row['verdict']} than {row['reference']} "
@@ -50,21 +90,21 @@ def model_set_findings(tidy: Tidy) -> list[str]:
     return findings
 
 
-def course_findings(tidy: Tidy) -> list[str]:
-    """Whether course alterations are more or fewer than chance gives, by configuration."""
-    return [_course(row) for _, row in course_data(tidy).query("alterations > 0").iterrows()]
+def course_findings(course: pd.DataFrame) -> list[str]:
+    """Whether course alterations are more or fewer than chance gives, by configuration; `course`: see `course_data`."""
+    return [_course(row) for _, row in course.query("alterations > 0").iterrows()]
 
 
 def limits(tidy: Tidy) -> list[str]:
     """What the runs of `tidy` cannot show."""
     runs = tidy.runs
     found = []
-    if STAND_IN in set(tidy.calls["backend"]):
+    if EMBEDDED in set(tidy.calls["backend"]):
         found.append(
             "Nothing about the language models whose names appear: a small program answered for each of them, more or "
             "less skilful by the parameter count. What is shown is the search, and the pipeline around it."
         )
-    sizes = tidy.calls.loc[~tidy.calls["backend"].isin([STAND_IN, RANDOM]), "parameters_b"]
+    sizes = tidy.calls.loc[~tidy.calls["backend"].isin([EMBEDDED, RANDOM]), "parameters_b"]
     if len(sizes) and sizes.max() < REASONING_B:
         found.append(
             f"Nothing about what language models know of schedules: these have at most {sizes.max():g} billion "

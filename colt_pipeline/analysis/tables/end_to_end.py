@@ -12,12 +12,16 @@ from typing import Any
 
 import pandas as pd
 
+from colt_pipeline.analysis.index import Entry, write_index
 from colt_pipeline.analysis.labels import MODEL_SETS, backend_label, display_order, model_label, one_or_mixed
+from colt_pipeline.analysis.tables.files import write_table
 from colt_pipeline.analysis.tables.paper import SOURCE, paper_table
 from colt_pipeline.errors import ConfigError
+from colt_pipeline.records import canonical_json
+from colt_pipeline.runs.layout import WHOLE_MODEL
 
-FILE = "model.json"
-"""What `colt_pipeline.tune_model` writes last."""
+MODELS = "models.jsonl"
+"""The numbers behind the tables: one line per finished run of a whole model."""
 
 Models = Sequence[dict[str, Any]]
 
@@ -29,7 +33,7 @@ def read_models(runs_dir: Path) -> list[dict[str, Any]]:
         ConfigError: there is none, one is not readable, or two have one model set, largest model, search and seed.
     """
     models: dict[tuple[str, ...], dict[str, Any]] = {}
-    for path in sorted(runs_dir.rglob(FILE)):
+    for path in sorted(runs_dir.rglob(WHOLE_MODEL)):
         try:
             model = json.loads(path.read_text(encoding="utf-8"))
             key = tuple(str(model[name]) for name in ("model", "search", "model_set", "largest", "seed"))
@@ -39,7 +43,7 @@ def read_models(runs_dir: Path) -> list[dict[str, Any]]:
             raise ConfigError(f"{runs_dir} holds two runs of {', '.join(key)}; give their experiments separately")
         models[key] = model
     if not models:
-        raise ConfigError(f"{runs_dir} holds no finished run of a whole model (one with a {FILE})")
+        raise ConfigError(f"{runs_dir} holds no finished run of a whole model (one with a {WHOLE_MODEL})")
     order = display_order((model["model_set"] for model in models.values()), MODEL_SETS)
     return sorted(models.values(), key=lambda model: order.index(model["model_set"]))
 
@@ -139,3 +143,15 @@ TABLES = {
     ),
 }
 """File name -> (function, what its numbers are)."""
+
+
+def write_model_tables(models: Models, out: Path) -> None:
+    """Write MODELS and one table per entry of TABLES, with their index; creates the directory."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MODELS).write_text("".join(canonical_json(model) + "\n" for model in models))
+    common = model_caption(models)
+    entries = [Entry(name, f"{what}: {common}.") for name, (_, what) in TABLES.items()]
+    for entry in entries:
+        make, _ = TABLES[entry.name]
+        write_table(make(models), entry.caption, out, entry.name)
+    write_index(entries, out)

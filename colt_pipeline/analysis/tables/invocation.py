@@ -1,4 +1,4 @@
-"""The paper's tables from tidy frames, and their CSV, Markdown and LaTeX files.
+"""The paper's tables from tidy frames.
 
 Invocation rate: a model's regular calls / all regular calls.
 Course alteration rate: course alterations / regular calls of the small models (all but the largest of the set).
@@ -8,7 +8,6 @@ Largest (total): (its regular calls + course alterations) / (all regular calls +
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pandas as pd
 
@@ -20,12 +19,7 @@ from colt_pipeline.analysis.labels import (
     model_label,
     workload_title,
 )
-from colt_pipeline.analysis.tidy import Tidy, write_csv
-
-_LATEX = str.maketrans(
-    {character: f"\\{character}" for character in "&%_#${}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-)
+from colt_pipeline.analysis.tidy import Tidy
 
 
 def invocation_rates(tidy: Tidy) -> pd.DataFrame:
@@ -97,52 +91,6 @@ def best_latencies(tidy: Tidy) -> pd.DataFrame:
     before = tidy.runs.pivot_table(index="workload", columns="target", values="baseline_secs").reindex(best.index)
     names = [f"unoptimized, target={target}" for target in before] if len(before.columns) > 1 else ["unoptimized"]
     return _titled(1e3 * pd.concat([before.set_axis(names, axis="columns"), best], axis="columns"))
-
-
-def write_table(frame: pd.DataFrame, caption: str, directory: Path, name: str) -> None:
-    """Write `frame` as `name`.csv, .md (caption first) and .tex (caption in \\caption) to `directory`."""
-    write_csv(frame, directory / f"{name}.csv")
-    header, rows, numeric = shown(frame)
-    for suffix, text in (("md", _markdown(header, rows, numeric)), ("tex", _latex(header, rows, numeric, caption))):
-        opening = f"{caption}\n\n" if suffix == "md" else ""
-        (directory / f"{name}.{suffix}").write_text(opening + text, encoding="utf-8", newline="\n")
-
-
-def shown(frame: pd.DataFrame) -> tuple[list[str], list[list[str]], list[bool]]:
-    """A table as readers see it: header, rows of cells, and which columns are numbers."""
-    header = [str(column) for column in frame.columns]
-    rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
-    return header, rows, [pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]
-
-
-def _markdown(header: list[str], rows: list[list[str]], numeric: list[bool]) -> str:
-    rule = ["---:" if right else ":---" for right in numeric]
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in (header, rule, *rows)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in cells)
-
-
-def _latex(header: list[str], rows: list[list[str]], numeric: list[bool], caption: str) -> str:
-    lines = [" & ".join(cell.translate(_LATEX) for cell in row) + r" \\" for row in (header, *rows)]
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{caption.translate(_LATEX)}}}",
-            rf"\begin{{tabular}}{{{''.join('r' if right else 'l' for right in numeric)}}}",
-            *(r"\hline", lines[0], r"\hline", *lines[1:], r"\hline"),
-            r"\end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
-
-
-def _cell(value: object) -> str:
-    if pd.isna(value):  # type: ignore[call-overload]
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.2f}" if value == 0 or abs(value) >= 0.1 else f"{value:.3g}"
-    return str(value)
 
 
 def _percent(part: int, whole: int) -> float:

@@ -16,6 +16,7 @@ from colt_pipeline.errors import RunDirError
 from colt_pipeline.records import ModelSpec, as_recorded
 from colt_pipeline.runs.events import Call, Event, Measured, Planted, Sample, Started, Stepped
 from colt_pipeline.runs.journal import read_events
+from colt_pipeline.runs.layout import CONFIG, JOURNAL, SUMMARY
 from colt_pipeline.search import outcome
 from colt_pipeline.search.state import State
 from colt_pipeline.search.tree import ROOT, Node
@@ -99,17 +100,17 @@ def read_run(path: Path) -> Run:
         RunDirError: it is none, its configuration is broken, or nothing has happened yet.
         JournalError: the journal is broken or of another version.
     """
-    if not (path / "events.jsonl").exists():
-        raise RunDirError(f"{path} is no run directory: it has no events.jsonl. {_way_out(path)}")
-    config = _read(path / "config.yaml", yaml.safe_load)
+    if not (path / JOURNAL).exists():
+        raise RunDirError(f"{path} is no run directory: it has no {JOURNAL}. {_way_out(path)}")
+    config = _read(path / CONFIG, yaml.safe_load)
     try:
         names = config["model_sets"][config["model_set"]]
         models = model_specs(config["search"]["proposer"], {name: config["models"][name] for name in names})
         state = State(models, as_recorded(SearchConfig, config["search"]))
-        summary = _read(path / "summary.json", json.loads) if (path / "summary.json").exists() else {}
+        summary = _read(path / SUMMARY, json.loads) if (path / SUMMARY).exists() else {}
     except (KeyError, TypeError) as error:
-        raise RunDirError(f"{path / 'config.yaml'} is not that of a run ({error}); restore it") from error
-    events = tuple(read_events(path / "events.jsonl"))
+        raise RunDirError(f"{path / CONFIG} is not that of a run ({error}); restore it") from error
+    events = tuple(read_events(path / JOURNAL))
     for event in events:
         state.apply(event)
     if state.started is None:
@@ -176,7 +177,7 @@ def model_rows(run: Run) -> list[dict[str, Any]]:
     gains = improvements(run)
     return [
         {**row, "new_bests": len(gains[row["model"]]), "best_gain": max(gains[row["model"]], default=None)}
-        for row in outcome.calls(run.state, run.models, run.largest, {})
+        for row in outcome.calls(run.state, run.models, run.largest, {}, {})
     ]
 
 
@@ -224,7 +225,7 @@ def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
 
 def _way_out(path: Path) -> str:
     """Which run directories lie below, or how one is called."""
-    below = sorted(journal.parent for journal in path.rglob("events.jsonl"))
+    below = sorted(journal.parent for journal in path.rglob(JOURNAL))
     if not below:
         return "Name one such as results/runs/<experiment>/<workload>/<run>."
     return f"Name one of the {len(below)} below it, such as {below[0]}."

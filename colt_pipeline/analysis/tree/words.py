@@ -7,6 +7,7 @@ from collections import Counter
 from colt_pipeline.analysis.labels import backend_label, model_label, workload_title
 from colt_pipeline.analysis.tree.decisions import Change
 from colt_pipeline.analysis.tree.run import Run, TreeNode, best_path
+from colt_pipeline.app import mark
 
 Fact = tuple[str, str]
 
@@ -35,9 +36,9 @@ def run_facts(run: Run) -> list[Fact]:
         return [*facts, ("best", "no valid sample yet")]
     where = f"sample {state.samples.index(state.best) + 1}" + "".join(f", node {id}" for id in best_path(run)[-1:])
     facts.append(("best", f"{latency(run, state.best.latency_secs)} ({where})"))
-    facts.append(("speedup", f"{started.baseline_secs / state.best.latency_secs:.2f}x{mark(run)}"))
+    facts.append(("speedup", f"{started.baseline_secs / state.best.latency_secs:.2f}x{mark(run.started.measurement)}"))
     if run.gflops is not None:
-        facts.append(("throughput", f"{run.gflops:.1f} GFLOP/s{mark(run)}"))
+        facts.append(("throughput", f"{run.gflops:.1f} GFLOP/s{mark(run.started.measurement)}"))
     return facts
 
 
@@ -105,12 +106,7 @@ def backends(run: Run) -> str:
 
 def latency(run: Run, secs: float) -> str:
     """Milliseconds, marked unless measured."""
-    return f"{secs * 1e3:.3f} ms{mark(run)}"
-
-
-def mark(run: Run) -> str:
-    """What follows a number that comes from latencies that were not measured."""
-    return "" if run.started.measurement == "measured" else f" ({run.started.measurement})"
+    return f"{secs * 1e3:.3f} ms{mark(run.started.measurement)}"
 
 
 def _measured(run: Run, node: TreeNode, parent: TreeNode) -> str:
@@ -122,7 +118,7 @@ def _measured(run: Run, node: TreeNode, parent: TreeNode) -> str:
     if parent.latency_secs is None:
         return f"{parent.error or 'not measured'} → {after}"
     gain = parent.latency_secs / node.latency_secs
-    return f"{latency(run, parent.latency_secs)} → {after}, {gain:.2f}x{mark(run)}"
+    return f"{latency(run, parent.latency_secs)} → {after}, {gain:.2f}x{mark(run.started.measurement)}"
 
 
 def _change(change: Change) -> str:

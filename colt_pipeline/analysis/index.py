@@ -1,0 +1,69 @@
+"""What a stage wrote into a directory, with its words and in the order of the report: ``index.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from colt_pipeline.errors import ConfigError
+
+INDEX = "index.json"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A table or a figure."""
+
+    name: str
+    """Of its files, without their suffixes."""
+    caption: str
+
+    @property
+    def title(self) -> str:
+        """The name in words."""
+        return title(self.name)
+
+
+def title(name: str) -> str:
+    """A file's name in words."""
+    return name.replace("_", " ").capitalize()
+
+
+def write_index(entries: Iterable[Entry], directory: Path) -> None:
+    """Write the index; creates the directory."""
+    write_json([asdict(entry) for entry in entries], directory / INDEX)
+
+
+def read_index(directory: Path, command: str) -> list[Entry]:
+    """What `write_index` wrote; `command` makes it anew.
+
+    Raises:
+        ConfigError: It is missing or broken.
+    """
+    try:
+        return [Entry(**entry) for entry in read_json(directory / INDEX, command)]
+    except TypeError as error:
+        raise ConfigError(f"{directory / INDEX} is not an index ({error}); make it with: {command}") from error
+
+
+def write_json(value: object, path: Path) -> None:
+    """Write indented JSON; creates the directory."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+
+
+def read_json(path: Path, command: str) -> Any:
+    """The value in a JSON file that `command` makes.
+
+    Raises:
+        ConfigError: The file is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}; make it with: {command}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not JSON ({error}); make it with: {command}") from error

@@ -1,0 +1,151 @@
+"""What the report says of each experiment, read from the files that the stages wrote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from colt_pipeline.analysis.index import INDEX, read_index, title
+from colt_pipeline.analysis.labels import display_order
+from colt_pipeline.analysis.report.findings import Findings, read_findings
+from colt_pipeline.analysis.tables.files import Cells, read_table
+from colt_pipeline.analysis.tidy import Tidy, read_tidy
+from colt_pipeline.errors import ConfigError
+
+TITLES = {
+    "search": "Searches at equal samples",
+    "unseen": "Workloads that played no part in the development",
+    "long": "Twice as many samples",
+    "routers": "Who answers next",
+    "lambda": "How much small models are preferred",
+    "controls": "What is COLT's own share",
+    "cpu": "The paper's experiment, in small",
+    "seeds": "The paper's experiment with three seeds, on two workloads",
+    "largest_llama70b": "The paper's experiment with Llama-3.3-70B as the largest model, in small",
+    "gpu": "The paper's experiment on a GPU, in small",
+    "local": "A real model, far too small",
+}
+"""Experiment -> title, in the order of the page; others follow under their names."""
+
+WHOLE_MODELS = "end_to_end"
+"""The experiment that tunes whole models; its tables are of another kind."""
+
+_SAFE = ' !"$()*+,-./:;<=>?@[]^_`{|}~'
+"""What the address of a picture may hold as it is, between single quotes; all else is escaped."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture with its words."""
+
+    title: str
+    caption: str
+    command: str
+    svg: bytes
+
+    @property
+    def uri(self) -> str:
+        """The picture as an address that holds it, for an attribute in single quotes: a quarter shorter than base64."""
+        return "data:image/svg+xml," + quote(self.svg.decode().replace("\n", " "), safe=_SAFE)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Numbers with their words."""
+
+    title: str
+    caption: str
+    command: str
+    cells: Cells
+
+
+@dataclass(frozen=True)
+class Section:
+    """One experiment."""
+
+    name: str
+    title: str
+    tidy: Tidy
+    commands: tuple[str, ...]
+    """What made its data, in order."""
+    said: Findings
+    figures: tuple[Figure, ...]
+    tables: tuple[Table, ...]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Where the stages are defined that wrote the results."""
+
+    path: Path | None = None
+    """A file of DVC's, relative to the project; None: its dvc.yaml."""
+
+    def command(self, stage: str) -> str:
+        """What a user types to run a stage."""
+        return f"dvc repro {stage}" if self.path is None else f"dvc repro {self.path.as_posix()}:{stage}"
+
+
+def read_sections(results: Path, pipeline: Pipeline) -> list[Section]:
+    """A section for each experiment with tables below `results`, in the order of TITLES.
+
+    Args:
+        results: Holds data/NAME, tables/NAME and figures/NAME of each experiment.
+        pipeline: What made them.
+
+    Raises:
+        ConfigError: There is no experiment, or one lacks a file.
+    """
+    names = {index.parent.name for index in (results / "tables").glob(f"*/{INDEX}")} - {WHOLE_MODELS}
+    if not names:
+        make = pipeline.command("tables")
+        raise ConfigError(
+            f"no experiment has tables with an {INDEX} below {results / 'tables'}; make them with: {make}"
+        )
+    return [_section(results, pipeline, name) for name in display_order(names, TITLES)]
+
+
+def read_whole_models(results: Path, pipeline: Pipeline) -> list[Table]:
+    """The tables of whole models; none where none was tuned.
+
+    Raises:
+        ConfigError: A file is missing or broken.
+    """
+    directory = results / "tables" / WHOLE_MODELS
+    return _tables(directory, pipeline.command("end_to_end_tables")) if directory.exists() else []
+
+
+def _section(results: Path, pipeline: Pipeline, name: str) -> Section:
+    run, aggregate, draw, tabulate = (
+        pipeline.command(f"{stage}@{name}") for stage in ("runs", "aggregate", "figures", "tables")
+    )
+    return Section(
+        name=name,
+        title=TITLES.get(name, title(name)),
+        tidy=read_tidy(results / "data" / name),
+        commands=(run, aggregate),
+        said=read_findings(results / "tables" / name, tabulate),
+        figures=tuple(_figures(results / "figures" / name, draw)),
+        tables=tuple(_tables(results / "tables" / name, tabulate)),
+    )
+
+
+def _tables(directory: Path, command: str) -> list[Table]:
+    return [
+        Table(entry.title, entry.caption, command, read_table(directory / f"{entry.name}.md", command))
+        for entry in read_index(directory, command)
+    ]
+
+
+def _figures(directory: Path, command: str) -> list[Figure]:
+    return [
+        Figure(entry.title, entry.caption, command, _svg(directory / f"{entry.name}.svg", command))
+        for entry in read_index(directory, command)
+    ]
+
+
+def _svg(path: Path, command: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}; make it with: {command}") from error

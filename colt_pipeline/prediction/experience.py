@@ -1,0 +1,56 @@
+"""What finished runs have measured, as experience for the pretrained cost model: one file per workload."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from tvm.s_tir.meta_schedule.feature_extractor import PerStoreFeature
+
+from colt_pipeline.prediction.pretrained import features, write_experience
+from colt_pipeline.runs.events import Child, Measured, Planted, Started, Stepped
+from colt_pipeline.runs.journal import read_events
+from colt_pipeline.runs.layout import CONFIG, JOURNAL
+from colt_pipeline.space import Space
+from colt_pipeline.workloads.catalogue import build
+
+Programs = dict[str, tuple[str, float | None]]
+"""Program key -> trace and latency in seconds, None for one that failed."""
+
+
+def collect_experience(runs: Path, out: Path) -> None:
+    """Run directories ``runs/*/*`` -> ``<workload hash>.csv`` in `out`; a program of several runs counts once.
+
+    Raises:
+        JournalError: A journal is broken or of another version.
+    """
+    spaces: dict[str, Space] = {}
+    programs: dict[str, Programs] = {}
+    for journal in sorted(runs.glob(f"*/*/{JOURNAL}")):
+        started, measured = _read(journal)
+        programs.setdefault(started.workload_hash, {}).update(measured)
+        if started.workload_hash not in spaces:
+            config = yaml.safe_load(journal.with_name(CONFIG).read_text())
+            workload = build(config["workload"]["name"], config["workload"]["shape"])
+            spaces[started.workload_hash] = Space(workload.module, started.target)
+    out.mkdir(parents=True, exist_ok=True)
+    extractor = PerStoreFeature()
+    for workload_hash, own in programs.items():
+        space = spaces[workload_hash]
+        loaded = ((latency, space.load(key, trace)) for key, (trace, latency) in own.items())
+        rows = ((latency, features(space, extractor, program)) for latency, program in loaded)
+        write_experience(out / f"{workload_hash}.csv", rows)
+
+
+def _read(journal: Path) -> tuple[Started, Programs]:
+    events = read_events(journal)
+    children: list[Child] = []
+    for event in events:
+        if isinstance(event, Planted):
+            children += event.children
+        elif isinstance(event, Stepped) and event.child is not None:
+            children.append(event.child)
+    traces = {child.program: child.trace for child in children}
+    started = next(event for event in events if isinstance(event, Started))
+    samples = (sample for event in events if isinstance(event, Measured) for sample in event.samples)
+    return started, {sample.program: (traces[sample.program], sample.latency_secs) for sample in samples}

@@ -1,0 +1,46 @@
+"""Workloads read from their configuration, and written as files that need none of this project's code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import tvm
+import yaml
+
+from colt_pipeline.workloads.catalogue import build
+from colt_pipeline.workloads.workload import Workload
+
+
+def read_workloads(conf: Path) -> Iterator[Workload]:
+    """The workload of each YAML file in `conf`, which gives its name and shape.
+
+    Raises:
+        ConfigError: A name or a shape is not one that can be built.
+    """
+    for path in sorted(conf.glob("*.yaml")):
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        yield build(config["name"], config["shape"])
+
+
+def facts(workload: Workload) -> dict[str, Any]:
+    """What is known of a workload before tuning."""
+    return {
+        "name": workload.name,
+        "shape": workload.shape,
+        "hash": workload.hash,
+        "flop": workload.flop,
+        "rtol": workload.rtol,
+        "parameters": [list(shape) for shape in workload.parameter_shapes],
+        "dtype": "float32",
+    }
+
+
+def write_workload(workload: Workload, directory: Path) -> None:
+    """Write NAME.json (module), NAME.txt (TVMScript) and NAME.facts.json; creates the directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / f"{workload.name}.json").write_text(tvm.ir.save_json(workload.module) + "\n")
+    (directory / f"{workload.name}.txt").write_text(workload.text + "\n")
+    (directory / f"{workload.name}.facts.json").write_text(json.dumps(facts(workload), indent=1) + "\n")
