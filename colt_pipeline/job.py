@@ -12,7 +12,7 @@ from colt_pipeline.app import mark, raise_if_interrupted
 from colt_pipeline.config.schema import Config
 from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.measurement.evaluator import Evaluator
-from colt_pipeline.prediction.evolution import Breeder
+from colt_pipeline.prediction.evolution import Evolution
 from colt_pipeline.records import EMBEDDED
 from colt_pipeline.runs.budget import Budget, Spent, spent
 from colt_pipeline.runs.costs import Cost, Prices, costs, recorded_prices
@@ -43,7 +43,7 @@ class Job:
     budget: Budget
     prices: Prices
     """Of the configuration; those of the recording, if it has any, go before."""
-    breeder: Breeder | None
+    evolution: Evolution | None
     evaluator: Evaluator
     target: dict[str, Any]
     source: str
@@ -52,7 +52,7 @@ class Job:
     @property
     def asked(self) -> int:
         """Answers of LLMs, and batches of TVM's strategy, that came live."""
-        return self.cassette.asked + (self.breeder.asked if self.breeder else 0)
+        return self.cassette.asked + (self.evolution.asked if self.evolution else 0)
 
     @property
     def costs(self) -> dict[str, Cost]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from colt_pipeline.analysis.tree.page import write_tree
 from colt_pipeline.analysis.tree.run import Run, best_path, improvements, model_rows, read_run, tree_nodes
 from colt_pipeline.analysis.tree.words import NO_PATH, Fact, caption, edge_facts, label, run_facts, title
-from colt_pipeline.app import with_message
+from colt_pipeline.app import aligned, with_message
 from colt_pipeline.records import REJECTIONS
 
 
@@ -45,8 +45,7 @@ def _models(run: Run) -> str:
         counts = [str(row[key]) for key in ("regular_calls", "hits", "course_alterations")]
         tokens = f"{row['prompt_tokens']}+{row['completion_tokens']}"
         cells.append((label(run, row["model"]), *counts, faults, tokens, str(row["new_bests"]), gain))
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    lines = aligned(cells)
     lines.append(
         "calls: regular ones; new bests: how often a program of its was the fastest so far (of the programs that no "
         f"model made: {len(improvements(run)[None])}); programs are measured once, so small gains may be noise"

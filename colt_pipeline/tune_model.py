@@ -55,12 +55,12 @@ MeasureModel = Callable[[Llama, Mapping[str, tvm.IRModule], dict[str, Any], Meas
 
 def run(
     config: Config,
-    connect: Callable[[Workload], Measurer] | None = None,
+    make_measurer: Callable[[Workload], Measurer] | None = None,
     measure: MeasureModel = measure_model,
 ) -> dict[str, Any]:
     """Tune (or resume, or replay) the model, write the outputs of all its runs, return the model's.
 
-    `connect` and `measure` replace what measures kernels and the whole model (tests do so).
+    `make_measurer` and `measure` replace what measures kernels and the whole model (tests do so).
 
     Raises:
         ColtError: a run cannot go on; all stay resumable.
@@ -77,7 +77,7 @@ def run(
             f"search.batch_size={batch} for each of {len(tuned)} kernels"
         )
     with ExitStack() as cleanup:
-        jobs = {t.name: cleanup.enter_context(assemble(_task_config(config, t), connect)) for t in tasks}
+        jobs = {t.name: cleanup.enter_context(assemble(_task_config(config, t), make_measurer)) for t in tasks}
         searched = [jobs[t.name] for t in tuned]
         for job in searched:
             job.state.others = [other.state for other in searched if other is not job]
@@ -165,7 +165,7 @@ def _whole(config: Config, model: Llama, jobs: Mapping[str, Job], measure: Measu
     header["workload_hash"] = digest({name: job.workload.hash for name, job in jobs.items()})
     path = some.cassette.path.parent.parent / RECORDING
     key = digest(best)
-    with closing(Ledger(path, header, replay=not some.evaluator.live)) as ledger:
+    with closing(Ledger(path, header, "append" if some.evaluator.live else "replay")) as ledger:
         known = ledger.get(key)
         if known is None:
             if not some.evaluator.live:

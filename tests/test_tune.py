@@ -32,7 +32,7 @@ from colt_pipeline.errors import (
     RunDirError,
 )
 from colt_pipeline.job import write_outputs
-from colt_pipeline.measurement import backend as connect
+from colt_pipeline.measurement import backend as backends
 from colt_pipeline.measurement import place
 from colt_pipeline.measurement.devices import Device, host_cpu
 from colt_pipeline.prediction.pretrained import write_experience
@@ -327,7 +327,7 @@ def test_a_journal_of_another_device_is_not_continued(
     play(config, stop_after=5)
     before = journal(config)
     elsewhere = Device({**host_cpu().facts, "cpu": "Another CPU"})
-    monkeypatch.setattr(connect, "host_cpu", lambda cores: elsewhere)
+    monkeypatch.setattr(backends, "host_cpu", lambda cores: elsewhere)
     with pytest.raises(DeviceMismatchError, match="was begun on"):
         play(composed(*TINY, "device=local"))
     with pytest.raises(ReplayMissError):  # auto: the recording of the other device, replayed
@@ -357,7 +357,7 @@ def test_the_recording_of_another_device_is_replayed(
     play(config)
     again = composed(*TINY, f"results={tmp_path / 'again'}")
     move_recordings(config, again)
-    monkeypatch.setattr(connect, "host_cpu", lambda cores: Device({**host_cpu().facts, "cpu": "Another CPU"}))
+    monkeypatch.setattr(backends, "host_cpu", lambda cores: Device({**host_cpu().facts, "cpu": "Another CPU"}))
     job = play(again)
     assert journal(again) == journal(config)
     assert job.evaluator.measured == job.cassette.asked == 0

@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 from colt_pipeline.errors import RunDirError
+from colt_pipeline.runs.layout import CONFIG, JOURNAL, SUMMARY
 
 
 class RunDir:
@@ -35,15 +36,15 @@ class RunDir:
         """
         self.path = path
         text = yaml.safe_dump(dict(identity), sort_keys=False, allow_unicode=True)
-        config = path / "config.yaml"
+        config = path / CONFIG
         if self.journal.exists() and not config.exists():
-            raise RunDirError(f"{path} holds a journal without its config.yaml; restore it or remove the directory")
+            raise RunDirError(f"{path} holds a journal without its {CONFIG}; restore it or remove the directory")
         if not config.exists():
             try:
                 path.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise RunDirError(f"cannot write {path}: {error.strerror}; choose another with results=DIR") from error
-            self.write_text("config.yaml", text)
+            self.write_text(CONFIG, text)
         recorded = _flat(yaml.safe_load(config.read_text()))
         wanted = _flat(yaml.safe_load(text))
         differing = [k for k in sorted({*recorded, *wanted}) if recorded.get(k) != wanted.get(k)]
@@ -56,11 +57,11 @@ class RunDir:
 
     @property
     def journal(self) -> Path:
-        return self.path / "events.jsonl"
+        return self.path / JOURNAL
 
     def reopen(self) -> None:
         """The run goes on: what it wrote when a limit ended it is out of date."""
-        (self.path / "summary.json").unlink(missing_ok=True)
+        (self.path / SUMMARY).unlink(missing_ok=True)
 
     def write_json(self, name: str, value: object) -> None:
         """Write indented JSON with sorted keys."""
@@ -75,27 +76,29 @@ class RunDir:
         self.write_text(name, text.getvalue())
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a text file, whole or not at all.
-
-        Raises:
-            RunDirError: the directory is unwritable or the disk full.
-        """
+        """See `write_bytes`."""
         write_text(self.path / name, text)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file that belongs to a run, whole or not at all.
+    """As `write_bytes`, in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file of a run or a recording, whole or not at all, and its directory where it is missing.
 
     Raises:
         RunDirError: the directory is unwritable or the disk full.
     """
     partial = path.with_name(f".{path.name}.part")
     try:
-        partial.write_text(text)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(data)
         partial.replace(path)
     except OSError as error:
         raise RunDirError(
-            f"cannot write {path}: {error.strerror}; the run is intact, run the same command again"
+            f"cannot write {path}: {error.strerror}; what was there is intact, run the same command again"
         ) from error
 
 

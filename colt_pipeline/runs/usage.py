@@ -11,6 +11,7 @@ import yaml
 from colt_pipeline.errors import RunDirError
 from colt_pipeline.runs.events import Finished, Started, Stepped
 from colt_pipeline.runs.journal import read_events
+from colt_pipeline.runs.layout import CONFIG, JOURNAL
 
 Identity = tuple[str, int]
 """Key and occurrence of a question."""
@@ -38,9 +39,9 @@ def journals(directory: Path) -> list[Path]:
     Raises:
         RunDirError: there are none.
     """
-    found = sorted(directory.rglob("events.jsonl"))
+    found = sorted(directory.rglob(JOURNAL))
     if not found:
-        raise RunDirError(f"no run below {directory}: no events.jsonl. Name a directory such as results/runs.")
+        raise RunDirError(f"no run below {directory}: no {JOURNAL}. Name a directory such as results/runs.")
     return found
 
 
@@ -55,7 +56,7 @@ def read_asked(journal: Path) -> Asked | None:
     started = next((event for event in events if isinstance(event, Started)), None)
     if started is None:
         return None
-    path = journal.with_name("config.yaml")
+    path = journal.with_name(CONFIG)
     try:
         config = yaml.safe_load(path.read_text())
         place = PurePath(started.device, config["experiment"], config["run"]).parts

@@ -30,6 +30,8 @@ from colt_pipeline.measurement.backend import Backend, choose
 from colt_pipeline.measurement.lock import device_lock
 from colt_pipeline.measurement.measurer import Measurer
 from colt_pipeline.records import Measurement, canonical_json
+from colt_pipeline.runs.layout import BEST, NOISE, SUMMARY, recordings_in, runs_in
+from colt_pipeline.runs.rundir import write_text
 from colt_pipeline.space import Space
 from colt_pipeline.workloads import PAPER
 from colt_pipeline.workloads.catalogue import build
@@ -71,13 +73,10 @@ def observe(configs: Sequence[Config], minutes: float) -> Path:
             if rounds in (1, 8) or rounds % 50 == 0:
                 passed = (time.monotonic() - start) / 60
                 print(f"{rounds} rounds, {passed:.1f} of {minutes:g} minutes", file=sys.stderr, flush=True)
-    recordings = Path(configs[0].results) / "recordings"
+    recordings = recordings_in(configs[0].results)
     for s in subjects:
-        path = recordings / s.backend.device.slug / "noise" / f"{s.workload.name}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".part")
-        partial.write_text("".join(canonical_json(line) + "\n" for line in lines[s.workload.name]))
-        partial.replace(path)
+        path = recordings / s.backend.device.slug / NOISE / f"{s.workload.name}.jsonl"
+        write_text(path, "".join(canonical_json(line) + "\n" for line in lines[s.workload.name]))
     return recordings
 
 
@@ -88,10 +87,10 @@ def _subject(config: Config, cleanup: ExitStack) -> _Subject:
         raise DeviceError(
             f"latencies for target={config.target.name} are {backend.measurement} here: they have no noise"
         )
-    measurer = backend.connect(workload)
+    measurer = backend.make_measurer(workload)
     cleanup.enter_context(closing(measurer))
     space = Space(workload.module, backend.target)
-    trace = best_trace(Path(config.results) / "runs", workload, backend)
+    trace = best_trace(runs_in(config.results), workload, backend)
     header = backend.header(workload, config.measure)
     if trace is not None:
         program = space.load(*trace)
@@ -114,11 +113,11 @@ def _measure(subject: _Subject, modules: list[tvm.IRModule]) -> list[Measurement
 def best_trace(runs: Path, workload: Workload, backend: Backend) -> tuple[str, str] | None:
     """Key and trace of the fastest schedule that any finished run here measured on this device."""
     found: list[tuple[float, str, str]] = []
-    for path in sorted(runs.rglob("summary.json")):
+    for path in sorted(runs.rglob(SUMMARY)):
         summary = json.loads(path.read_text())
         if summary["workload"] != workload.name or summary["device"] != backend.device.slug or not summary["best_secs"]:
             continue
-        best = json.loads((path.parent / "best.json").read_text())
+        best = json.loads((path.parent / BEST).read_text())
         if best["workload_hash"] == workload.hash and best["target"] == backend.target:
             found.append((summary["best_secs"], summary["best_program"], canonical_json(best["trace"])))
     return min(found)[1:] if found else None

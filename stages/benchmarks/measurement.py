@@ -109,7 +109,7 @@ def _candidates(options: Options, config: Config, space: Space) -> list[tvm.IRMo
 
 
 def _ours(workload: Workload, config: Config, modules: list[tvm.IRModule], batch: int) -> Trials:
-    measurer = local(config).connect(workload)
+    measurer = local(config).make_measurer(workload)
     trials: Trials = []
     best: float | None = None
     try:

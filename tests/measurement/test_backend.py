@@ -10,7 +10,8 @@ import tvm
 from support import Compose
 
 from colt_pipeline.errors import ConfigError, DeviceError
-from colt_pipeline.measurement import connect, devices
+from colt_pipeline.measurement import backend as backends
+from colt_pipeline.measurement import devices
 from colt_pipeline.measurement.backend import choose
 from colt_pipeline.measurement.devices import Device, cpu_target, cuda_target, describe, host_cpu
 
@@ -24,7 +25,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(arch: str) -> Device:
         raise DeviceError("this machine has no CUDA GPU (device=local)")
 
-    monkeypatch.setattr(connect, "host_gpu", absent)
+    monkeypatch.setattr(backends, "host_gpu", absent)
 
 
 def test_a_cpu_is_detected_and_measured_here(composed: Compose) -> None:
@@ -45,7 +46,7 @@ def test_without_a_gpu_auto_estimates_for_the_configured_one(composed: Compose) 
 
 
 def test_a_gpu_at_hand_comes_first(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connect, "host_gpu", lambda arch: GPU)
+    monkeypatch.setattr(backends, "host_gpu", lambda arch: GPU)
     name, backend, absent = choose(composed("target=gpu"), ())
     assert (name, backend.device.slug, backend.target["arch"], absent) == ("local", "some-gpu-sm-90", "sm_90", "")
     recorded = ["estimate-nvidia-geforce-rtx-2080-ti-sm-75"]
@@ -109,7 +110,7 @@ def test_a_tracker_beyond_loopback_is_warned_about(
     device = Device({"kind": "rpc", "key": "k", "arch": host_cpu().facts["mcpu"], "threads": 1, "tvm": "0"})
     monkeypatch.setattr("colt_pipeline.measurement.remote.request", lambda settings, secs: None)
     monkeypatch.setattr("colt_pipeline.measurement.remote.servers", lambda settings: 1)
-    monkeypatch.setattr(connect, "rpc_device", lambda *_: device)
+    monkeypatch.setattr(backends, "rpc_device", lambda *_: device)
     with caplog.at_level(logging.WARNING):
         choose(composed("device=rpc", "rpc.key=k", "rpc.host=192.0.2.1"), ())
     assert "no authentication" in caplog.text
