@@ -33,7 +33,6 @@ from colt_pipeline.errors import (
 )
 from colt_pipeline.job import write_outputs
 from colt_pipeline.measurement import backend as backends
-from colt_pipeline.measurement import place
 from colt_pipeline.measurement.devices import Device, host_cpu
 from colt_pipeline.prediction.pretrained import write_experience
 from colt_pipeline.records import Measurement, canonical_json
@@ -236,7 +235,7 @@ def test_a_replay_builds_no_client_and_no_measurer(
         raise AssertionError("a replay builds nothing")
 
     monkeypatch.setattr(assembly, "EmbeddedClient", never)
-    monkeypatch.setattr(place, "choose", never)
+    monkeypatch.setattr(backends, "choose", never)
     play(replay, never)
     assert journal(replay) == journal(live)
 
@@ -344,7 +343,7 @@ def test_without_a_device_record_all_touches_no_recording(composed: Compose, mon
     def absent(*_: object) -> Any:
         raise DeviceError("nothing here gives latencies")
 
-    monkeypatch.setattr(place, "choose", absent)
+    monkeypatch.setattr(backends, "choose", absent)
     with pytest.raises(DeviceError):
         play(composed(*TINY, "record=all"))
     assert sorted((Path(config.results) / "recordings").rglob("*.jsonl*")) == before
