@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from colt_pipeline.llm.embedded import EmbeddedClient
 from colt_pipeline.llm.proposer import Proposer
 from colt_pipeline.llm.random_proposer import RandomProposer
 from colt_pipeline.llm.retries import Caller
-from colt_pipeline.records import EMBEDDED
+from colt_pipeline.records import EMBEDDED, written
 from colt_pipeline.runs.budget import Budget
 from colt_pipeline.runs.costs import configured_prices
 from colt_pipeline.runs.events import Finished, Started
@@ -85,8 +85,12 @@ COST_MODELS: dict[str, Callable[[Config, Workload, Space], CostModelLike[Program
 
 
 @contextmanager
-def assemble(config: Config, make_measurer: Callable[[Workload], Measurer] | None = None) -> Iterator[Job]:
-    """The objects of one run, released at the end; `make_measurer` replaces the backend's (tests do so).
+def assemble(
+    config: Config, make_measurer: Callable[[Workload], Measurer] | None = None, peers: Sequence[State] = ()
+) -> Iterator[Job]:
+    """The objects of one run, released at the end.
+
+    `make_measurer` replaces the backend's (tests do so); `peers`: see `State`.
 
     Raises:
         ColtError: configuration, recordings or run directory do not allow the run.
@@ -149,7 +153,7 @@ def assemble(config: Config, make_measurer: Callable[[Workload], Measurer] | Non
             settings=config.search,
             models=models,
             seed=config.seed,
-            budget=config.samples,
+            samples=config.samples,
             target=describe(target, device.facts),
             hardware=hardware(target, config.target.l2_kib),
             start=start,
@@ -157,10 +161,10 @@ def assemble(config: Config, make_measurer: Callable[[Workload], Measurer] | Non
             cost_model=COST_MODELS[config.search.cost_model](config, workload, space),
             evaluator=evaluator,
             proposer=PROPOSERS[config.search.proposer](config, cassette),
-            watch=stopwatch,
-            breeder=evolution,
+            stopwatch=stopwatch,
+            evolution=evolution,
         )
-        state = State(models, config.search)
+        state = State(models, config.search, peers)
         yield Job(
             config=config,
             workload=workload,
@@ -180,11 +184,11 @@ def assemble(config: Config, make_measurer: Callable[[Workload], Measurer] | Non
 
 def _evolution(config: Config, space: Space, recording: Recording, stopwatch: Stopwatch) -> Evolution | None:
     """What makes the programs of an evolutionary search; None for a tree search."""
-    search = config.search
-    evolution = search.evolution
-    if search.strategy != "evolutionary" or evolution is None:
+    search, evolution = config.search, config.search.evolution
+    if search.grows_tree:
         return None
-    settings = vars(evolution) | {"warmup_samples": search.warmup_samples, "budget": config.samples}
+    assert evolution is not None
+    settings = written(evolution) | {"warmup_samples": search.warmup_samples, "budget": config.samples}
 
     def make_strategy() -> TvmEvolution:
         return TvmEvolution(space, evolution, search.warmup_samples, config.samples)

@@ -85,7 +85,7 @@ def further_batches(job: Job) -> Generator[Measured, None, None]:
 
 def _measured(job: Job, events: Iterator[Event]) -> Generator[Measured, None, None]:
     while True:
-        with job.world.watch.lap("total"):
+        with job.world.stopwatch.lap("total"):
             event = next(events, None)
         raise_if_interrupted()
         if event is None:
@@ -151,7 +151,7 @@ def write_outputs(job: Job, stopped: str | None = None) -> dict[str, Any]:
         of_best = {"workload_hash": job.workload.hash, "target": job.target, "measurement": summary["measurement"]}
         rundir.write_json(BEST, {**of_best, "trace": json.loads(best.trace_json)})
     if job.asked or job.evaluator.measured:
-        laps = {name: round(seconds, 3) for name, seconds in sorted(world.watch.seconds.items())}
+        laps = {name: round(seconds, 3) for name, seconds in sorted(world.stopwatch.seconds.items())}
         # Wall-clock times, so that runs side by side can be told from one another.
         on_device = [[round(begin, 3), round(end, 3)] for begin, end in job.evaluator.intervals]
         rundir.write_json(TIMING, {**laps, "on_device": on_device})

@@ -11,11 +11,56 @@ import json
 import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import Field, dataclass, field, fields, is_dataclass
+from typing import Any, Literal, TypeVar, cast
+
+T = TypeVar("T")
 
 Message = dict[str, str]
 """One chat message: ``role`` and ``content``."""
+
+_BEFORE = "before"
+
+
+def added(before: Any) -> Any:
+    """A field of a record or of the configuration that is younger than some recordings.
+
+    A recording that lacks it means `before`, which is what held before the field existed, and that value is not
+    written. So a new setting changes neither name nor key nor byte of what was recorded without it.
+    """
+    return field(metadata={_BEFORE: before})
+
+
+def written(record: Any) -> dict[str, Any]:
+    """The fields of a dataclass as a recording holds them, nested ones too; see `added`."""
+    own = {f.name: getattr(record, f.name) for f in fields(record) if not _as_before(f, getattr(record, f.name))}
+    return {name: _plain(value) for name, value in own.items()}
+
+
+def as_recorded(kind: type[T], recorded: Mapping[str, Any]) -> T:
+    """The dataclass that these recorded fields mean; see `added`.
+
+    Raises:
+        TypeError: a field is missing or unknown.
+    """
+    before = {f.name: f.metadata[_BEFORE] for f in fields(cast(Any, kind)) if _BEFORE in f.metadata}
+    return kind(**{**before, **recorded})
+
+
+def _as_before(field: Field[Any], value: Any) -> bool:
+    return _BEFORE in field.metadata and bool(value == field.metadata[_BEFORE])
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return written(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+Role = Literal["regular", "course_alteration"]
+"""What a call is for."""
 
 
 def canonical_json(value: object) -> str:

@@ -38,6 +38,7 @@ from colt_pipeline.runs.layout import run_directory
 from colt_pipeline.runs.rundir import RunDir
 from colt_pipeline.search.allocation import Share, next_task
 from colt_pipeline.search.loop import advance, fold
+from colt_pipeline.search.state import State
 from colt_pipeline.workloads.extracted import Task, extracted
 from colt_pipeline.workloads.llama import Llama, model_of
 from colt_pipeline.workloads.workload import Workload
@@ -69,7 +70,7 @@ def run(
     tasks = extracted(model).tasks
     tuned = _worth_tuning(tasks)
     batch = config.search.batch_size
-    if config.target.kind != "llvm" or config.search.strategy != "mcts":
+    if config.target.kind != "llvm" or not config.search.grows_tree:
         raise ConfigError("a whole model is tuned on a CPU by a tree search; choose target=cpu and search=colt")
     if config.samples < batch * len(tuned):
         raise ConfigError(
@@ -77,10 +78,14 @@ def run(
             f"search.batch_size={batch} for each of {len(tuned)} kernels"
         )
     with ExitStack() as cleanup:
-        jobs = {t.name: cleanup.enter_context(assemble(_task_config(config, t), make_measurer)) for t in tasks}
-        searched = [jobs[t.name] for t in tuned]
-        for job in searched:
-            job.state.others = [other.state for other in searched if other is not job]
+        peers: list[State] = []
+        jobs: dict[str, Job] = {}
+        for task in tasks:
+            shared = peers if task in tuned else ()
+            job = cleanup.enter_context(assemble(_task_config(config, task), make_measurer, shared))
+            jobs[task.name] = job
+            if task in tuned:
+                peers.append(job.state)
         for job in jobs.values():
             fold(job.world, job.journal, job.state)
         for task in tasks:

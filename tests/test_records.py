@@ -1,12 +1,14 @@
-"""Sites and edits: what a decision may be, and how it is written."""
+"""Sites and edits: what a decision may be, and how it is written; settings that recordings lack."""
 
 import math
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import MissingMandatoryValue, OmegaConf
 
-from colt_pipeline.records import Edit, Site
+from colt_pipeline.records import Edit, Site, added, as_recorded, written
 
 TILE = Site("TileSize", "matmul.k", (16, 8), extent=128, innermost=64)
 CHOICE = Site("Unroll", "unroll", (16,), choices=(0, 16, 64))
@@ -60,3 +62,38 @@ def test_a_site_in_words(site: Site, bounds: str, now: str) -> None:
 )
 def test_an_edit_in_words(edit: Edit, text: str) -> None:
     assert str(edit) == text
+
+
+@dataclass
+class Old:
+    a: int
+
+
+@dataclass
+class New:
+    a: int
+    b: float = added(before=0.5)
+
+
+@dataclass
+class Outer:
+    inner: New
+    several: dict[str, New]
+
+
+def test_a_new_setting_at_its_old_meaning_leaves_what_is_written_as_it_was() -> None:
+    assert written(New(1, 0.5)) == written(Old(1)) == {"a": 1}
+    assert written(New(1, 0.7)) == {"a": 1, "b": 0.7}
+    assert written(Outer(New(1, 0.5), {"x": New(2, 0.7)})) == {"inner": {"a": 1}, "several": {"x": {"a": 2, "b": 0.7}}}
+
+
+def test_a_recording_without_a_new_setting_means_what_held_before() -> None:
+    assert as_recorded(New, {"a": 1}) == New(1, 0.5)
+    assert as_recorded(New, {"a": 1, "b": 0.7}) == New(1, 0.7)
+    with pytest.raises(TypeError):
+        as_recorded(New, {"a": 1, "c": 2})
+
+
+def test_a_new_setting_has_no_default_in_the_configuration() -> None:
+    with pytest.raises(MissingMandatoryValue):
+        OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(New), {"a": 1}))

@@ -130,7 +130,7 @@ class ToyEvaluator:
 
 
 @dataclass
-class ToyBreeder:
+class ToyEvolution:
     """Batches of `batch` programs that number all that were bred, up to `budget`; after `last` there are no more."""
 
     budget: int
@@ -138,7 +138,7 @@ class ToyBreeder:
     last: int = 1_000_000
     asked: list[int] = field(default_factory=list)
 
-    def breed(self, measured: Sequence[tuple[ToyProgram, Sample]]) -> list[ToyProgram]:
+    def next_batch(self, measured: Sequence[tuple[ToyProgram, Sample]]) -> list[ToyProgram]:
         done = len(measured)
         self.asked.append(done)
         assert all(program.key == sample.program for program, sample in measured)
@@ -247,7 +247,7 @@ def world(
         settings=settings(**changes),
         models=models,
         seed=seed,
-        budget=budget,
+        samples=budget,
         target="toy",
         hardware="",
         start=lambda: Started(1, "toy", "0" * 64, {"kind": "toy"}, "toy", "measured", 1.0),

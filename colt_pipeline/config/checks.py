@@ -58,10 +58,9 @@ def load(raw: DictConfig) -> Config:
         raise ConfigError(f"rpc.port={config.rpc.port} is no port")
     _model_set(config)
     _llm(config)
-    if config.search.strategy == "evolutionary":
+    if not config.search.grows_tree:
         _evolution(config.search.evolution)
-    if config.search.strategy == "evolutionary" or config.search.proposer == "none":
-        # No LLM is asked, so all model sets are one run.
+    if not config.search.asks_models:  # so all model sets are one run
         config.model_set, config.largest, config.model_sets = NO_LLM, NO_LLM, {NO_LLM: []}
     _at_least(1, samples=config.samples)
     _at_least(0, seed=config.seed)

@@ -1,18 +1,16 @@
 """The schema of the configuration. Values and their explanations stand once, in ``conf/``.
 
 Schema classes carry no defaults, so a key that is missing, unknown or of the wrong type is an error with its full name
-(checks.py).
+(checks.py). A key that is added when recordings exist says what held before it: `records.added`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from colt_pipeline.records import EMBEDDED, NO_MODEL, RANDOM, ModelSpec
+from colt_pipeline.records import EMBEDDED, NO_MODEL, RANDOM, ModelSpec, written
 
 
 @dataclass
@@ -147,6 +145,21 @@ class SearchConfig:
     max_failures: int
     evolution: EvolutionConfig | None
 
+    @property
+    def grows_tree(self) -> bool:
+        """Whether this is the tree search; else it is TVM's evolutionary search, which needs `evolution`."""
+        return self.strategy == "mcts"
+
+    @property
+    def asks_models(self) -> bool:
+        """Whether LLMs, or random answers in their place, take part."""
+        return self.grows_tree and self.proposer != "none"
+
+    @property
+    def pool(self) -> int:
+        """``candidates``: programs that wait in the tree before a batch is chosen; 0 = all are measured in order."""
+        return self.candidates
+
 
 @dataclass
 class LLMConfig:
@@ -261,10 +274,10 @@ class Config:
 
     def identity(self) -> dict[str, Any]:
         """What makes this run this run: without where it is stored, who records it, and unused models and sets."""
-        full: dict[str, Any] = OmegaConf.to_container(OmegaConf.structured(self))  # type: ignore[assignment]
+        full = written(self)
         chosen = full["model_sets"][self.model_set]
         full["model_sets"] = {self.model_set: chosen}
-        full["models"] = {spec.name: asdict(spec) for spec in self.model_specs if spec != NO_MODEL}
+        full["models"] = {spec.name: written(spec) for spec in self.model_specs if spec != NO_MODEL}
         return {k: v for k, v in full.items() if k not in _ELSEWHERE}
 
 

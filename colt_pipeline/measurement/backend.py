@@ -26,7 +26,7 @@ from colt_pipeline.measurement.devices import (
 from colt_pipeline.measurement.estimate import estimate_secs
 from colt_pipeline.measurement.ledger import SCHEMA, read_header
 from colt_pipeline.measurement.measurer import LocalMeasurer, Measurer
-from colt_pipeline.records import Measurement
+from colt_pipeline.records import Measurement, written
 from colt_pipeline.runs.layout import MEASUREMENTS, recordings_in
 from colt_pipeline.workloads.workload import Workload
 
@@ -57,7 +57,7 @@ class Backend:
             "workload_hash": workload.hash,
             "target": self.target,
             "device": self.device.facts,
-            "evaluator": {k: v for k, v in vars(settings).items() if k != "builders"},
+            "evaluator": {k: v for k, v in written(settings).items() if k != "builders"},
             "measurement": self.measurement,
         }
 

@@ -135,8 +135,6 @@ class Evolution:
         self._recorded.append({"key": key, "measured": len(measured), **packed})
         return programs
 
-    breed = next_batch  # what `search.world` calls it
-
     def _rebuild(self, batch: Fields) -> list[Program]:
         return [self._space.rebuild(trace) for trace in unpack(batch["instructions"], batch["traces"])]
 

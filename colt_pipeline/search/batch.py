@@ -19,7 +19,7 @@ def choose_batch(world: World[P], state: State, size: int) -> Sequence[Candidate
     With ``search.candidates`` the best by present score, those of one parent ever less: siblings differ in little, so
     one measurement says much of the others.
     """
-    if not world.settings.candidates or len(state.pending) <= size:
+    if not world.settings.pool or len(state.pending) <= size:
         return state.pending[:size]
     programs = [world.program(candidate) for candidate in state.pending]
     scores = world.cost_model.score(programs, world.rng(len(state.samples), Purpose.BATCH))

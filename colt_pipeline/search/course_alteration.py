@@ -11,7 +11,7 @@ from colt_pipeline.search.tree import Node
 
 
 @dataclass(frozen=True)
-class Turn:
+class NewChild:
     """A child that a small model just made."""
 
     regressed: bool
@@ -29,28 +29,28 @@ class Turn:
 class CourseRule:
     """When the largest model answers in the place of a small one, and whose child stays."""
 
-    triggers: Callable[[Turn], bool]
+    triggers: Callable[[NewChild], bool]
     keeps_better: bool = False
     """The small model's child stays if the largest model's scores lower; otherwise it is pruned whatever comes."""
 
 
-def regresses_persistently(turn: Turn) -> bool:
+def regresses_persistently(child: NewChild) -> bool:
     """Whether the child is the second regression in a row by small models on its path.
 
     Edges made by the largest model, and those made by none (the initial programs), are skipped, so two regressions are
     in a row whether or not they are adjacent in the tree.
     """
-    if not turn.regressed:
+    if not child.regressed:
         return False
-    earlier = (node for node in turn.ancestors if node.made_by is not None and node.made_by != turn.largest)
+    earlier = (node for node in child.ancestors if node.made_by is not None and node.made_by != child.largest)
     previous = next(earlier, None)
     return previous is not None and previous.regressed
 
 
 COURSE_RULES: dict[str, CourseRule] = {
     "path": CourseRule(regresses_persistently),
-    "streak": CourseRule(lambda turn: turn.regressed and turn.streak % 2 == 1, keeps_better=True),
-    "random": CourseRule(lambda turn: turn.rng.random() < turn.rate),
-    "never": CourseRule(lambda turn: False),
+    "streak": CourseRule(lambda child: child.regressed and child.streak % 2 == 1, keeps_better=True),
+    "random": CourseRule(lambda child: child.rng.random() < child.rate),
+    "never": CourseRule(lambda child: False),
 }
 """``search.course_alteration`` -> rule."""

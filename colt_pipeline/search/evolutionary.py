@@ -1,4 +1,4 @@
-"""The baseline without LLM and tree: a breeder makes batches of programs, all of them are measured.
+"""The baseline without LLM and tree: TVM's evolution makes batches of programs, and all of them are measured.
 
 It shares journal, ledger and measurement with the tree search, so the two differ in nothing but what they measure.
 """
@@ -7,20 +7,17 @@ from __future__ import annotations
 
 from colt_pipeline.runs.events import Bred, Candidate, Event, Finished
 from colt_pipeline.search.state import State
-from colt_pipeline.search.world import P, World
+from colt_pipeline.search.world import EvolutionLike, P, World
 
 
-def next_event(world: World[P], state: State) -> Event:
-    """What happens next: start, measure what was bred, breed a batch from what was measured, or finish."""
-    if state.started is None:
-        return world.start()
-    if len(state.samples) >= world.budget:
+def next_event(world: World[P], evolution: EvolutionLike[P], state: State) -> Event:
+    """What happens next: measure what was bred, breed a batch from what was measured, or finish."""
+    if len(state.samples) >= world.samples:
         return Finished("budget")
     if state.pending:
         return world.measure(state.pending[: world.settings.batch_size])
-    assert world.breeder is not None
     measured = [(world.program(state.programs[s.program]), s) for s in state.samples]
-    programs = world.breeder.breed(measured)
+    programs = evolution.next_batch(measured)
     if not programs:
         return Finished("exhausted")
     return Bred(tuple(Candidate(p.key, p.trace_json) for p in programs))

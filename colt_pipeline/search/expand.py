@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from itertools import islice
+from typing import Generic
 
-from colt_pipeline.records import Edit, ModelSpec, ProgramView, PromptContext, Proposal, Rejection
+import numpy as np
+
+from colt_pipeline.records import Answer, Edit, ModelSpec, ProgramView, PromptContext, Proposal, Rejection, Role
 from colt_pipeline.runs.events import Call, Child, Planted, Stepped
-from colt_pipeline.search.course_alteration import COURSE_RULES, Turn
+from colt_pipeline.search.course_alteration import COURSE_RULES, NewChild
 from colt_pipeline.search.routing import ROUTERS
 from colt_pipeline.search.state import State
 from colt_pipeline.search.tree import Node
 from colt_pipeline.search.world import P, Purpose, World
 
 _LINEAGE = 3  # current program, parent, grandparent (paper appendix B)
-
-
-@dataclass(frozen=True)
-class _Attempt:
-    """One LLM call and what became of it."""
-
-    call: Call
-    child: Child | None
 
 
 def plant(world: World[P], state: State) -> Planted:
@@ -44,16 +40,15 @@ def plant(world: World[P], state: State) -> Planted:
 
 def expand(world: World[P], state: State, node: Node) -> Stepped:
     """Expand `node` by its model; where the course is altered, the largest model answers in its place."""
-    settings, largest = world.settings, world.largest
-    acting = next(m for m in world.models if m.name == node.model)
-    if settings.first_children == "random" and node.depth == 1:
-        return _mutated(world, state, node)
-    context, parent_score = _context(world, state, node)
-    attempt = _ask(world, state, node, acting, "regular", context, parent_score)
+    expansion = Expansion(world, state, node, *_context(world, state, node))
+    if world.settings.first_children == "random" and node.depth == 1:
+        return _mutated(expansion)
+    acting, largest = next(m for m in world.models if m.name == node.model), world.largest
+    attempt = expansion.ask(acting)
     calls, made_by, child, pruned = [attempt.call], acting.name, attempt.child, None
-    rule = COURSE_RULES[settings.course_alteration]
-    if child is not None and acting != largest and rule.triggers(_turn(world, state, node, child)):
-        attempt = _ask(world, state, node, largest, "course_alteration", context, parent_score, (child.program,))
+    rule = COURSE_RULES[world.settings.course_alteration]
+    if child is not None and acting != largest and rule.triggers(_new_child(world, state, node, child)):
+        attempt = expansion.ask(largest, "course_alteration", {child.program})
         calls.append(attempt.call)
         if not rule.keeps_better or (attempt.child is not None and attempt.child.score >= child.score):
             made_by, child, pruned = largest.name, attempt.child, child
@@ -68,8 +63,90 @@ def expand(world: World[P], state: State, node: Node) -> Stepped:
     )
 
 
-def _turn(world: World[P], state: State, node: Node, child: Child) -> Turn:
-    return Turn(
+@dataclass(frozen=True)
+class Attempt:
+    """One LLM call and what became of it."""
+
+    call: Call
+    child: Child | None
+
+
+@dataclass(frozen=True)
+class Expansion(Generic[P]):
+    """A node that is being expanded: one question, put to one model or, after a course alteration, to two."""
+
+    world: World[P]
+    state: State
+    node: Node
+    context: PromptContext
+    """What every model is told."""
+    parent_score: float
+    """Of the node's program, under the cost model of the moment."""
+
+    def ask(self, model: ModelSpec, role: Role = "regular", taken: Set[str] = frozenset()) -> Attempt:
+        """One call: answer -> child program -> rollout -> scores; `taken`: see `grow`."""
+        answer = self.world.proposer.ask(model, self.context, self.state.occurrences)
+        verdict = answer.verdict
+        grown = verdict if isinstance(verdict, Rejection) else self.grow(verdict, role, taken)
+        return Attempt(self._call(model, role, answer, grown), grown if isinstance(grown, Child) else None)
+
+    def grow(self, proposal: Proposal, role: Role = "regular", taken: Set[str] = frozenset()) -> Child | Rejection:
+        """Apply `proposal`, keep the best of the draws by score, roll it out, and give it a model.
+
+        `taken`: keys of programs that count as duplicates besides those that the search knows.
+        """
+        assert self.node.record is not None
+        world, settings = self.world, self.world.settings
+        drawn = world.space.apply(
+            world.program(self.node.record),
+            proposal.transformations,
+            self._rng(Purpose.APPLY, role),
+            settings.apply_attempts,
+            {*self.state.known, *taken}.__contains__,
+            settings.draws_per_proposal,
+        )
+        if isinstance(drawn, Rejection):
+            return drawn
+        program = drawn[0]
+        if len(drawn) > 1:
+            scores = world.cost_model.score(drawn, self._rng(Purpose.CHOOSE, role))
+            program = drawn[scores.index(max(scores))]
+        terminal = world.space.rollout(
+            program,
+            settings.rollout_length,
+            self._rng(Purpose.ROLLOUT, role),
+            settings.apply_attempts,
+            settings.rollout == "exhaustive",
+        )
+        score, reward = world.cost_model.score([program, terminal], self._rng(Purpose.SCORE, role))
+        route = ROUTERS[settings.router]
+        model = route(world.models, self.state, proposal.next_model, self._rng(Purpose.ROUTE, role))
+        return Child(program.key, program.trace_json, model, score, self.parent_score, reward)
+
+    def _call(self, model: ModelSpec, role: Role, answer: Answer, grown: Child | Rejection) -> Call:
+        rejection = grown if isinstance(grown, Rejection) else None
+        proposal = answer.verdict if isinstance(answer.verdict, Proposal) else None
+        return Call(
+            model=model.name,
+            role=role,
+            key=answer.key,
+            occurrence=answer.occurrence,
+            outcome=rejection.kind if rejection else "accepted",
+            detail=rejection.detail if rejection else "",
+            transformations=tuple(map(str, proposal.transformations)) if proposal else (),
+            next_model=proposal.next_model if proposal else None,
+            flaw=proposal.flaw if proposal else None,
+            prompt_tokens=answer.reply.prompt_tokens,
+            completion_tokens=answer.reply.completion_tokens,
+            hit=isinstance(grown, Child) and grown.score > self.parent_score,
+        )
+
+    def _rng(self, purpose: Purpose, role: Role) -> np.random.Generator:
+        return self.world.rng(self.state.steps, purpose, int(role == "course_alteration"))
+
+
+def _new_child(world: World[P], state: State, node: Node, child: Child) -> NewChild:
+    return NewChild(
         regressed=child.score < child.parent_score,
         ancestors=state.tree.path(node.id),
         largest=world.largest.name,
@@ -79,94 +156,15 @@ def _turn(world: World[P], state: State, node: Node, child: Child) -> Turn:
     )
 
 
-def _mutated(world: World[P], state: State, node: Node) -> Stepped:
+def _mutated(expansion: Expansion[P]) -> Stepped:
     """A step without a call: one random transformation."""
-    assert node.record is not None
-    program = world.program(node.record)
-    [parent_score] = world.cost_model.score([program], world.rng(state.steps, Purpose.SCORE_LINEAGE))
-    offered, rng = world.space.applicable(program), world.rng(state.steps, Purpose.CHOOSE)
-    child = None
+    world, state, node = expansion.world, expansion.state, expansion.node
+    offered, child = expansion.context.transformations, None
     if offered:
-        edit = Edit(offered[int(rng.integers(len(offered)))].name)
-        grown = _grow(world, state, node, Proposal((edit,), None), parent_score)
+        name, _ = offered[int(world.rng(state.steps, Purpose.CHOOSE).integers(len(offered)))]
+        grown = expansion.grow(Proposal((Edit(name),), None))
         child = None if isinstance(grown, Rejection) else grown
     return Stepped(state.steps, node.id, (), child, None, None, None if child else node.model)
-
-
-def _ask(
-    world: World[P],
-    state: State,
-    node: Node,
-    model: ModelSpec,
-    role: str,
-    context: PromptContext,
-    parent_score: float,
-    pruned: tuple[str, ...] = (),
-) -> _Attempt:
-    """One call: answer -> child program -> rollout -> scores. `pruned`: the program that was just taken away."""
-    answer = world.proposer.ask(model, context, state.occurrences)
-    verdict, child = answer.verdict, None
-    proposal = None if isinstance(verdict, Rejection) else verdict
-    if proposal is not None:
-        grown = _grow(world, state, node, proposal, parent_score, int(role != "regular"), pruned)
-        if isinstance(grown, Rejection):
-            verdict = grown
-        else:
-            child = grown
-    call = Call(
-        model=model.name,
-        role=role,
-        key=answer.key,
-        occurrence=answer.occurrence,
-        outcome=verdict.kind if isinstance(verdict, Rejection) else "accepted",
-        detail=verdict.detail if isinstance(verdict, Rejection) else "",
-        transformations=tuple(map(str, proposal.transformations)) if proposal else (),
-        next_model=proposal.next_model if proposal else None,
-        flaw=proposal.flaw if proposal else None,
-        prompt_tokens=answer.reply.prompt_tokens,
-        completion_tokens=answer.reply.completion_tokens,
-        hit=child is not None and child.score > parent_score,
-    )
-    return _Attempt(call, child)
-
-
-def _grow(
-    world: World[P],
-    state: State,
-    node: Node,
-    proposal: Proposal,
-    parent_score: float,
-    altered: int = 0,
-    pruned: tuple[str, ...] = (),
-) -> Child | Rejection:
-    """Apply `proposal`, keep the best of the draws by score, roll it out, and give it a model."""
-    assert node.record is not None
-    settings = world.settings
-    drawn = world.space.apply(
-        world.program(node.record),
-        proposal.transformations,
-        world.rng(state.steps, Purpose.APPLY, altered),
-        settings.apply_attempts,
-        {*state.known, *pruned}.__contains__,
-        settings.draws_per_proposal,
-    )
-    if isinstance(drawn, Rejection):
-        return drawn
-    program = drawn[0]
-    if len(drawn) > 1:
-        scores = world.cost_model.score(drawn, world.rng(state.steps, Purpose.CHOOSE, altered))
-        program = drawn[scores.index(max(scores))]
-    terminal = world.space.rollout(
-        program,
-        settings.rollout_length,
-        world.rng(state.steps, Purpose.ROLLOUT, altered),
-        settings.apply_attempts,
-        settings.rollout == "exhaustive",
-    )
-    score, reward = world.cost_model.score([program, terminal], world.rng(state.steps, Purpose.SCORE, altered))
-    route = ROUTERS[settings.router]
-    model = route(world.models, state, proposal.next_model, world.rng(state.steps, Purpose.ROUTE, altered))
-    return Child(program.key, program.trace_json, model, score, parent_score, reward)
 
 
 def _another(world: World[P], state: State, acting: ModelSpec) -> str:
@@ -196,8 +194,8 @@ def _context(world: World[P], state: State, node: Node) -> tuple[PromptContext, 
         sites=world.space.sites(programs[0]) if world.settings.decisions else (),
         hardware=world.hardware,
         depth=node.depth,
-        samples=min(len(state.samples) + len(state.pending), world.budget),
-        budget=world.budget,
+        samples=min(len(state.samples) + len(state.pending), world.samples),
+        budget=world.samples,
         models=tuple(known[m.name].view(m.name, m.parameters_b) for m in world.models),
         largest=world.largest.name,
     )

@@ -1,14 +1,13 @@
 """The search loop: decide the next event, put it on disk, apply it.
 
-`next_event`, like its sibling in `evolutionary`, is a function of the state alone (the world answers alike for alike
-questions), so a search that was killed after any event goes on from the journal as if nothing had happened.
+`next_event` is a function of the state alone (the world gives equal answers to equal questions), so a search that was
+killed after any event goes on from the journal as if nothing had happened.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from colt_pipeline.config.schema import SearchConfig
 from colt_pipeline.runs.events import Event, Finished, Measured
@@ -40,9 +39,8 @@ def fold(world: World[P], journal: Journal, state: State) -> None:
 
 def advance(world: World[P], journal: Journal, state: State) -> Iterator[Event]:
     """Search on from a folded state; see `search`."""
-    decide = STRATEGIES[world.settings.strategy]
     while state.finished is None:
-        event = decide(world, state)
+        event = next_event(world, state)
         journal.append(event)
         apply(world, state, event)
         yield event
@@ -52,27 +50,22 @@ def next_event(world: World[P], state: State) -> Event:
     """What happens next: start, plant, one search step, measure a batch, or finish."""
     if state.started is None:
         return world.start()
+    if world.evolution is not None:
+        return evolutionary.next_event(world, world.evolution, state)
     if wants_roots(world.settings, state):
         return plant(world, state)
-    left = world.budget - len(state.samples)
+    left = world.samples - len(state.samples)
     if left <= 0:
         return Finished("budget")
     batch = min(world.settings.batch_size, left)
     node = None
-    if len(state.pending) < batch or state.fresh < world.settings.candidates:
+    if len(state.pending) < batch or state.fresh < world.settings.pool:
         node = state.tree.select(tree_policy(world, state))
     if node is not None:
         return expand(world, state, node)
     if not state.pending:
         return Finished("exhausted")
     return world.measure(choose_batch(world, state, batch))
-
-
-STRATEGIES: dict[str, Callable[[World[Any], State], Event]] = {
-    "mcts": next_event,
-    "evolutionary": evolutionary.next_event,
-}
-"""``search.strategy`` -> what happens next."""
 
 
 def wants_roots(settings: SearchConfig, state: State) -> bool:
@@ -93,9 +86,9 @@ def tree_policy(world: World[P], state: State) -> Callable[[Node, Node], float]:
 
 
 def apply(world: World[P], state: State, event: Event) -> None:
-    """Fold one event into the state and, if it brings measurements, into the cost model (a breeder has its own)."""
+    """Fold one event into the state and, if it brings measurements, into the cost model (an evolution has its own)."""
     state.apply(event)
-    if isinstance(event, Measured) and world.breeder is None:
-        with world.watch.lap("train"):
+    if isinstance(event, Measured) and world.evolution is None:
+        with world.stopwatch.lap("train"):
             programs = [world.program(state.programs[s.program]) for s in event.samples]
             world.cost_model.update(programs, event.samples)

@@ -31,14 +31,17 @@ def largest(models: Sequence[ModelSpec]) -> ModelSpec:
 class State:
     """Tree, per-model statistics, samples and what is still to be measured."""
 
-    def __init__(self, models: Sequence[ModelSpec], settings: SearchConfig) -> None:
-        """`models`: the model set, in order."""
+    def __init__(self, models: Sequence[ModelSpec], settings: SearchConfig, peers: Sequence[State] = ()) -> None:
+        """`models`: the model set, in order.
+
+        `peers`: searches of other kernels by the same models, whose statistics count as this one's; this one may be
+        among them, and more may join later.
+        """
         self.tree = Tree(settings.branching, settings.max_failures)
         self._measured_rewards = settings.rewards == "measured"
         self._largest = largest(models).name if models else None
         self.stats = {m.name: ModelStats() for m in models}
-        self.others: Sequence[State] = ()
-        """Searches of other kernels by the same models, whose statistics count as this one's; none unless shared."""
+        self._peers = peers
         self.started: Started | None = None
         self.plantings = 0
         """How often programs were sampled from the design spaces."""
@@ -116,9 +119,8 @@ class State:
     @property
     def known_stats(self) -> dict[str, ModelStats]:
         """What is known of each model: its statistics here and in the searches that share theirs."""
-        return {
-            name: sum((other.stats[name] for other in self.others), start=stats) for name, stats in self.stats.items()
-        }
+        others = [peer for peer in self._peers if peer is not self]
+        return {name: sum((other.stats[name] for other in others), start=stats) for name, stats in self.stats.items()}
 
     @property
     def best(self) -> Sample | None:

@@ -82,11 +82,11 @@ class ProposerLike(Protocol):
     def ask(self, model: ModelSpec, context: PromptContext, occurrences: Mapping[str, int]) -> Answer: ...
 
 
-class BreederLike(Protocol[P]):
+class EvolutionLike(Protocol[P]):
     """Makes programs by the batch, from what was measured so far."""
 
-    def breed(self, measured: Sequence[tuple[P, Sample]]) -> Sequence[P]:
-        """New programs, each once, at most what is left of the budget; none means that there are no more."""
+    def next_batch(self, measured: Sequence[tuple[P, Sample]]) -> Sequence[P]:
+        """New programs, each once, at most as many as are left to measure; none means that there are no more."""
         ...
 
 
@@ -113,8 +113,8 @@ class World(Generic[P]):
     models: tuple[ModelSpec, ...]
     """The model set."""
     seed: int
-    budget: int
-    """Samples to measure."""
+    samples: int
+    """How many programs to measure."""
     target: str
     """The target in words, for prompts."""
     hardware: str
@@ -124,8 +124,8 @@ class World(Generic[P]):
     cost_model: CostModelLike[P]
     evaluator: EvaluatorLike[P]
     proposer: ProposerLike
-    watch: Stopwatch = field(default_factory=Stopwatch)
-    breeder: BreederLike[P] | None = None
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    evolution: EvolutionLike[P] | None = None
     """Who makes the programs of a search without a tree."""
 
     @property
@@ -143,5 +143,5 @@ class World(Generic[P]):
 
     def measure(self, candidates: Sequence[Candidate]) -> Measured:
         """Measure programs, in order."""
-        with self.watch.lap("measure"):
+        with self.stopwatch.lap("measure"):
             return Measured(tuple(self.evaluator.measure([self.program(c) for c in candidates])))

@@ -57,7 +57,7 @@ def _replay(config: Config) -> dict[str, list[float]]:
     """Seconds by kind of event, less what the stopwatch booked as LLM and measurement."""
     seconds: dict[str, list[float]] = {"search step": [], "cost model training": []}
     with assemble(config) as job:
-        laps = job.world.watch.seconds
+        laps = job.world.stopwatch.seconds
         outside = 0.0
         start = time.perf_counter()
         for event in search(job.world, job.journal, job.state):

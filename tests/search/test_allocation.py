@@ -48,8 +48,10 @@ def test_who_is_finished_has_no_turn() -> None:
 
 
 def test_statistics_are_summed_over_the_searches_that_share_them() -> None:
-    one, two, alone = (State((LARGE, SMALL), settings()) for _ in range(3))
-    one.others, two.others = (two,), (one,)
+    peers: list[State] = []
+    one, two = (State((LARGE, SMALL), settings(), peers) for _ in range(2))
+    peers += [one, two]
+    alone = State((LARGE, SMALL), settings())
     step = Stepped(0, 0, (call("small", hit=True), call("large", role="course_alteration")), None, None, None, "small")
     failed = Stepped(0, 0, (call("small", outcome="not_json"),), None, None, None, "small")
     for state, event in ((one, step), (two, failed), (alone, step)):

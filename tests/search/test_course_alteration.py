@@ -8,7 +8,7 @@ from toy import LARGE, SMALL, ToyProgram, call, world
 
 from colt_pipeline.records import Edit, ModelSpec, PromptContext, Proposal, Rejection
 from colt_pipeline.runs.events import Child, Planted, Stepped
-from colt_pipeline.search.course_alteration import COURSE_RULES, Turn, regresses_persistently
+from colt_pipeline.search.course_alteration import COURSE_RULES, NewChild, regresses_persistently
 from colt_pipeline.search.expand import expand
 from colt_pipeline.search.state import State
 from colt_pipeline.search.tree import Node
@@ -24,8 +24,8 @@ def path(*edges: str) -> list[Node]:
     return nodes
 
 
-def turn(regressed: bool = True, ancestors: Sequence[Node] = (), streak: int = 0, rate: float = 0.0) -> Turn:
-    return Turn(regressed, ancestors, "large", streak, rate, np.random.default_rng(0))
+def turn(regressed: bool = True, ancestors: Sequence[Node] = (), streak: int = 0, rate: float = 0.0) -> NewChild:
+    return NewChild(regressed, ancestors, "large", streak, rate, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_streak_rule_fires_at_every_second_regression_wherever_it_is(
 
 def test_random_rule_fires_at_its_rate_and_never_never() -> None:
     rng = np.random.default_rng(1)
-    turns = [Turn(regressed, (), "large", 1, 0.12, rng) for regressed in (True, False) * 2000]
+    turns = [NewChild(regressed, (), "large", 1, 0.12, rng) for regressed in (True, False) * 2000]
     fired = [COURSE_RULES["random"].triggers(t) for t in turns]
     assert np.mean(fired) == pytest.approx(0.12, abs=0.02)
     assert {t.regressed for t, hit in zip(turns, fired, strict=True) if hit} == {True, False}  # whatever happened

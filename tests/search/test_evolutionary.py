@@ -1,4 +1,4 @@
-"""The search without a tree, on a toy breeder: budget, resume, end."""
+"""The search without a tree, on a toy evolution: budget, resume, end."""
 
 from __future__ import annotations
 
@@ -6,34 +6,35 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from toy import ToyBreeder, ToyEvaluator, ToyProgram, ToyProposer, play, world
+from toy import ToyEvaluator, ToyEvolution, ToyProgram, ToyProposer, play, settings, world
 
 from colt_pipeline.config.checks import SEARCH_CHOICES
 from colt_pipeline.runs.events import Bred, Measured
 from colt_pipeline.runs.journal import Journal
 from colt_pipeline.search import outcome
 from colt_pipeline.search.course_alteration import COURSE_RULES
-from colt_pipeline.search.loop import STRATEGIES
 from colt_pipeline.search.routing import ROUTERS
 from colt_pipeline.search.world import World
 
 
-def evolutionary(budget: int, last: int = 1_000_000) -> tuple[World[ToyProgram], ToyBreeder]:
-    breeder = ToyBreeder(budget, last=last)
+def evolutionary(budget: int, last: int = 1_000_000) -> tuple[World[ToyProgram], ToyEvolution]:
+    evolution = ToyEvolution(budget, last=last)
     toy = world(budget, models=(), strategy="evolutionary", batch_size=4)
-    return dataclasses.replace(toy, breeder=breeder), breeder
+    return dataclasses.replace(toy, evolution=evolution), evolution
 
 
 def test_every_choice_of_the_configuration_has_its_row() -> None:
-    tables = {"strategy": STRATEGIES, "router": ROUTERS, "course_alteration": COURSE_RULES}
+    tables = {"router": ROUTERS, "course_alteration": COURSE_RULES}
     assert {key: tuple(table) for key, table in tables.items()} == {key: SEARCH_CHOICES[key] for key in tables}
+    trees = {choice: settings(strategy=choice).grows_tree for choice in SEARCH_CHOICES["strategy"]}
+    assert trees == {"mcts": True, "evolutionary": False}
 
 
 def test_batches_are_bred_from_all_that_was_measured_and_measured_in_pieces(tmp_path: Path) -> None:
-    toy, breeder = evolutionary(budget=15)
+    toy, evolution = evolutionary(budget=15)
     state = play(toy, tmp_path / "events.jsonl")
     assert state.finished == "budget"
-    assert breeder.asked == [0, 6, 12]
+    assert evolution.asked == [0, 6, 12]
     journal = Journal(tmp_path / "events.jsonl")
     journal.close()
     sizes = [len(e.candidates if isinstance(e, Bred) else e.samples) for e in journal.events[1:-1]]  # type: ignore[attr-defined]
@@ -55,12 +56,12 @@ def test_no_llm_and_no_tree_take_part(tmp_path: Path) -> None:
     assert [row["sample"] for row in outcome.curve(state)] == list(range(1, 9))
 
 
-def test_a_breeder_that_has_no_more_ends_the_run(tmp_path: Path) -> None:
-    toy, breeder = evolutionary(budget=20, last=9)
+def test_an_evolution_that_has_no_more_ends_the_run(tmp_path: Path) -> None:
+    toy, evolution = evolutionary(budget=20, last=9)
     state = play(toy, tmp_path / "events.jsonl")
     assert state.finished == "exhausted"
     assert len(state.samples) == 9
-    assert breeder.asked == [0, 6, 9]
+    assert evolution.asked == [0, 6, 9]
 
 
 @pytest.mark.parametrize("stop_after", range(1, 10))

@@ -13,7 +13,7 @@ import yaml
 from colt_pipeline.analysis.tree.decisions import Change, changes
 from colt_pipeline.config.schema import SearchConfig, model_specs
 from colt_pipeline.errors import RunDirError
-from colt_pipeline.records import ModelSpec
+from colt_pipeline.records import ModelSpec, as_recorded
 from colt_pipeline.runs.events import Call, Event, Measured, Planted, Sample, Started, Stepped
 from colt_pipeline.runs.journal import read_events
 from colt_pipeline.search import outcome
@@ -105,7 +105,7 @@ def read_run(path: Path) -> Run:
     try:
         names = config["model_sets"][config["model_set"]]
         models = model_specs(config["search"]["proposer"], {name: config["models"][name] for name in names})
-        state = State(models, SearchConfig(**config["search"]))
+        state = State(models, as_recorded(SearchConfig, config["search"]))
         summary = _read(path / "summary.json", json.loads) if (path / "summary.json").exists() else {}
     except (KeyError, TypeError) as error:
         raise RunDirError(f"{path / 'config.yaml'} is not that of a run ({error}); restore it") from error
