@@ -64,9 +64,9 @@ def _client(config: Config, budget: Budget, provider: str) -> Client:
 
 PROPOSERS: dict[str, Callable[[Config, Cassette], ProposerLike]] = {
     "llm": lambda config, cassette: Proposer(cassette, config.llm.sampling, config.prompt, config.seed),
-    "uniform": lambda config, cassette: RandomProposer(weighted=False),
-    "tvm": lambda config, cassette: RandomProposer(weighted=True),
-    "none": lambda config, cassette: RandomProposer(weighted=True),
+    "uniform": lambda config, cassette: RandomProposer("even"),
+    "tvm": lambda config, cassette: RandomProposer("tvm"),
+    "none": lambda config, cassette: RandomProposer("tvm"),
 }
 """``search.proposer`` -> who proposes."""
 

@@ -18,7 +18,7 @@ from colt_pipeline.runs.budget import Budget, Spent, spent
 from colt_pipeline.runs.costs import Cost, Prices, costs, recorded_prices
 from colt_pipeline.runs.events import Event, Measured
 from colt_pipeline.runs.journal import Journal
-from colt_pipeline.runs.jsonl import read_lines
+from colt_pipeline.runs.jsonl import read_growing
 from colt_pipeline.runs.layout import BEST, BEST_TEXT, CALLS, CURVE, SPENDING, SUMMARY, TIMING, run_directory
 from colt_pipeline.runs.rundir import RunDir
 from colt_pipeline.search import outcome
@@ -63,7 +63,7 @@ class Job:
     @property
     def spent(self) -> Spent:
         """What the recording's live calls have cost, failed ones too."""
-        return spent(read_lines(self.cassette.path.parent / SPENDING, growing=True))
+        return spent(read_growing(self.cassette.path.parent / SPENDING))
 
 
 def batches(job: Job) -> Generator[Measured, None, None]:

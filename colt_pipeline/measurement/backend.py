@@ -16,6 +16,7 @@ from colt_pipeline.measurement import remote
 from colt_pipeline.measurement.bench import TVM_ERRORS, last_line
 from colt_pipeline.measurement.devices import (
     Device,
+    compilable_cuda_target,
     cpu_target,
     cuda_target,
     estimated_gpu,
@@ -26,7 +27,7 @@ from colt_pipeline.measurement.devices import (
 from colt_pipeline.measurement.estimate import estimate_secs
 from colt_pipeline.measurement.ledger import SCHEMA, read_header
 from colt_pipeline.measurement.measurer import LocalMeasurer, Measurer
-from colt_pipeline.records import Measurement, written
+from colt_pipeline.records import Measurement, MeasurementKind, written
 from colt_pipeline.runs.layout import MEASUREMENTS, recordings_in
 from colt_pipeline.workloads.workload import Workload
 
@@ -45,8 +46,7 @@ class Backend:
     device: Device
     target: dict[str, Any]
     """TVM's target dict."""
-    measurement: str
-    """``measured`` or ``estimated``."""
+    measurement: MeasurementKind
     make_measurer: Callable[[Workload], Measurer]
 
     def header(self, workload: Workload, settings: MeasureConfig) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def local(config: Config) -> Backend:
     """
     if config.target.kind == "cuda":
         device = host_gpu(config.target.arch)
-        target = cuda_target(device.facts["arch"], to_compile=True)
+        target = compilable_cuda_target(device.facts["arch"])
     else:
         device = host_cpu(config.target.cores)
         target = cpu_target(device.facts["threads"], config.target.mcpu or device.facts["mcpu"])
@@ -125,7 +125,7 @@ def rpc(config: Config) -> Backend:
     device = rpc_device(config.rpc, config.target, remote.request(config.rpc, _LOOK_SECS))
     arch = device.facts["arch"]
     on_gpu = config.target.kind == "cuda"
-    target = cuda_target(arch, to_compile=True) if on_gpu else cpu_target(device.facts["threads"], arch)
+    target = compilable_cuda_target(arch) if on_gpu else cpu_target(device.facts["threads"], arch)
     slots = max(remote.servers(config.rpc), 1)
     return Backend(
         device, target, "measured", lambda workload: LocalMeasurer(workload, target, config.measure, config.rpc, slots)
@@ -142,7 +142,7 @@ def estimate(config: Config) -> Backend:
     if gpu is None:
         raise DeviceError(f"estimates are for GPU targets, and target={config.target.name} has no data sheet (gpu)")
     device = estimated_gpu(gpu, config.target.arch, _ESTIMATE)
-    target = cuda_target(device.facts["arch"], to_compile=False)
+    target = cuda_target(device.facts["arch"])
     return Backend(device, target, "estimated", lambda _: Estimator(config, target))
 
 

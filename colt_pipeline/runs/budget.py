@@ -19,7 +19,7 @@ from typing import Any
 from colt_pipeline.config.schema import BudgetConfig, LimitsConfig, PricesConfig
 from colt_pipeline.errors import BudgetError, ConfigError, LLMError, TransientError
 from colt_pipeline.runs.costs import NO_TOKENS, Tokens
-from colt_pipeline.runs.jsonl import JsonLines, read_lines
+from colt_pipeline.runs.jsonl import JsonLines, read_growing
 from colt_pipeline.runs.layout import SPENDING
 
 _SECS_PER_HOUR = 3600.0
@@ -159,7 +159,7 @@ class Budget:
         _refuse_beyond(self._limits.run, "run", own, next_call)
         if self._limits.sweep != _NO_LIMITS:
             paths = [path for path in self._sweep.rglob(f"{SPENDING}*") if path != self._path]  # those set aside too
-            others = [spent(read_lines(path, growing=True)) for path in paths]
+            others = [spent(read_growing(path)) for path in paths]
             _refuse_beyond(self._limits.sweep, "sweep", sum(others, own), next_call)
 
     @contextmanager

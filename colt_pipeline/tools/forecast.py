@@ -31,7 +31,7 @@ from colt_pipeline.errors import ColtError, ConfigError
 from colt_pipeline.llm.entry import is_answered, with_defaults
 from colt_pipeline.records import EMBEDDED
 from colt_pipeline.runs.costs import Estimate, Tokens, configured_prices, scaled
-from colt_pipeline.runs.jsonl import PACKED, read_lines
+from colt_pipeline.runs.jsonl import PACKED, read_growing
 from colt_pipeline.runs.layout import ANSWERS, MEASUREMENTS, recordings_in
 
 ASSUMED_CALL_SECS = 5.0
@@ -130,7 +130,7 @@ def recorded(root: Path, pattern: str) -> Recorded:
     """
     found = Recorded()
     for ledger in sorted(root.glob(f"*/{pattern}/{MEASUREMENTS}")):
-        header, *programs = read_lines(ledger, growing=True) or [{}]
+        header, *programs = read_growing(ledger) or [{}]
         found.runs += 1
         found.samples += max(0, len(programs) + 1 - _NOT_SAMPLES)
         if header.get("measurement") == "measured":
@@ -145,7 +145,7 @@ def recorded(root: Path, pattern: str) -> Recorded:
 
 def _answers(recording: Path) -> Iterable[dict[str, Any]]:
     for name in (ANSWERS, ANSWERS + PACKED):
-        entries = map(with_defaults, read_lines(recording / name, growing=True))
+        entries = map(with_defaults, read_growing(recording / name))
         yield from filter(is_answered, entries)
 
 

@@ -13,7 +13,14 @@ from colt_pipeline.errors import ConfigError, DeviceError
 from colt_pipeline.measurement import backend as backends
 from colt_pipeline.measurement import devices
 from colt_pipeline.measurement.backend import choose
-from colt_pipeline.measurement.devices import Device, cpu_target, cuda_target, describe, host_cpu
+from colt_pipeline.measurement.devices import (
+    Device,
+    compilable_cuda_target,
+    cpu_target,
+    cuda_target,
+    describe,
+    host_cpu,
+)
 
 pytestmark = pytest.mark.tvm
 
@@ -88,7 +95,7 @@ def test_a_device_that_is_not_there_is_named_with_the_way_out(
         (("device=fpga",), "device=fpga is unknown; choose one of: auto, local, rpc, estimate"),
         (("target.mcpu=z80",), "target.mcpu=z80 is unknown to LLVM"),
         (("target.cores=9999",), "target.cores=9999, but this machine offers"),
-        (("target=gpu", "device=estimate", "target.arch=turing"), "target.arch=turing is no CUDA architecture"),
+        (("target=gpu", "device=estimate", "target.arch=turing"), "target.arch=turing is not a CUDA architecture"),
     ],
 )
 def test_a_target_that_cannot_be_is_named(composed: Compose, overrides: tuple[str, ...], message: str) -> None:
@@ -99,9 +106,9 @@ def test_a_target_that_cannot_be_is_named(composed: Compose, overrides: tuple[st
 def test_an_architecture_that_nvcc_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "_nvcc_architectures", lambda: {"sm_80", "sm_90"})
     with pytest.raises(ConfigError, match="target.arch=sm_75 is unknown to this nvcc; it compiles for sm_80, sm_90"):
-        cuda_target("sm_75", to_compile=True)
-    assert cuda_target("sm_90a", to_compile=True)["arch"] == "sm_90a"
-    assert cuda_target("sm_75", to_compile=False)["arch"] == "sm_75"
+        compilable_cuda_target("sm_75")
+    assert compilable_cuda_target("sm_90a")["arch"] == "sm_90a"
+    assert cuda_target("sm_75")["arch"] == "sm_75"
 
 
 def test_a_tracker_beyond_loopback_is_warned_about(
@@ -134,5 +141,5 @@ def test_one_device_has_one_lock_however_it_is_described() -> None:
 
 def test_targets_in_words() -> None:
     assert describe(cpu_target(2, "znver3"), {}) == "CPU through LLVM, mcpu znver3, 2 cores"
-    words = describe(cuda_target("sm_90", to_compile=False), {"gpu": "NVIDIA H200"})
+    words = describe(cuda_target("sm_90"), {"gpu": "NVIDIA H200"})
     assert words.startswith("GPU through CUDA, NVIDIA H200, sm_90") and "48 KiB" in words
