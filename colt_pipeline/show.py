@@ -37,14 +37,14 @@ def _path(run: Run) -> str:
 
 def _models(run: Run) -> str:
     """The table of models, and what came without one."""
-    head = ("model", "calls", "hits", "course alterations", "faults", "tokens in+out", "new bests", "largest gain")
+    head = ("model", "calls", "hits", "course alterations", "rejections", "tokens in+out", "new bests", "largest gain")
     cells: list[tuple[str, ...]] = [head]
     for row in model_rows(run):
-        faults = " ".join(f"{kind}:{row[kind]}" for kind in REJECTIONS if row[kind]) or "-"
+        rejections = " ".join(f"{kind}:{row[kind]}" for kind in REJECTIONS if row[kind]) or "-"
         gain = "-" if row["best_gain"] is None else f"{row['best_gain']:.2f}x"
         counts = [str(row[key]) for key in ("regular_calls", "hits", "course_alterations")]
         tokens = f"{row['prompt_tokens']}+{row['completion_tokens']}"
-        cells.append((label(run, row["model"]), *counts, faults, tokens, str(row["new_bests"]), gain))
+        cells.append((label(run, row["model"]), *counts, rejections, tokens, str(row["new_bests"]), gain))
     lines = aligned(cells)
     lines.append(
         "calls: regular ones; new bests: how often a program of its was the fastest so far (of the programs that no "
@@ -55,10 +55,8 @@ def _models(run: Run) -> str:
 
 def _aligned(facts: Sequence[Fact]) -> str:
     """One fact a line; a label is not repeated."""
-    width = max(len(name) for name, _ in facts)
     shown = [name if index == 0 or facts[index - 1][0] != name else "" for index, (name, _) in enumerate(facts)]
-    lines = [f"  {name.ljust(width)}  {_printable(text)}" for name, (_, text) in zip(shown, facts, strict=True)]
-    return "\n".join(lines)
+    return "\n".join(aligned([("", name, _printable(text)) for name, (_, text) in zip(shown, facts, strict=True)]))
 
 
 def _printable(text: str) -> str:

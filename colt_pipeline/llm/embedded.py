@@ -1,4 +1,4 @@
-"""Embedded stand-ins: they play the part of LLMs offline, and are no evidence about any LLM.
+"""Embedded stand-ins: they play the part of LLMs offline, and say nothing about any LLM.
 
 A stand-in sees only the prompt text and answers with text, deterministic in (model, messages, occurrence). Two things
 follow from its parameter count n (billions):

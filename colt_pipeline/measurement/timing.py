@@ -24,7 +24,7 @@ def time_kernel(timer: Timer, settings: MeasureConfig, best_secs: float | None) 
     limit ends it too, so that a slow kernel is a latency and no time-out.
 
     Raises:
-        ValueError: the timer reports what is no time.
+        ValueError: the timer reports what cannot be a time.
     """
     cold = _times(timer(1, 1))[0]  # starts threads, loads code, touches memory: up to 1.6 times a warm run of 10 ms
     first = _times(timer(1, 1))[0]

@@ -2,7 +2,7 @@
 
 The best recorded schedule of each workload (or, before any run, the fastest of a few samples) is built and measured
 again and again, workload after workload, as the search would measure it. The record, results/recordings/<device>/noise,
-tells the analysis which differences are no improvement. Hydra overrides choose target, device and measure settings.
+tells the analysis which differences are not improvements. Hydra overrides choose target, device and measure settings.
 """
 
 from __future__ import annotations

@@ -28,17 +28,17 @@ from colt_pipeline.llm.client import TRANSPORT
 from colt_pipeline.records import EMBEDDED
 from colt_pipeline.runs.jsonl import PACKED, locked
 from colt_pipeline.runs.layout import ANSWERS
-from colt_pipeline.runs.usage import Asked, journals, read_asked
+from colt_pipeline.runs.usage import Usage, journals, read_usage
 
 
 def check(arguments: argparse.Namespace) -> int:
     """One line per finding; exit status 1 if there is one."""
     found: list[str] = []
-    runs: list[Asked] = []
+    runs: list[Usage] = []
     # Journals first: a run that goes on meanwhile records an answer before it journals it.
     for journal in journals(arguments.runs) if arguments.runs else []:
         try:
-            runs += [asked] if (asked := read_asked(journal)) else []
+            runs += [usage] if (usage := read_usage(journal)) else []
         except ColtError as error:
             found.append(str(error))
     files = _files(arguments.paths)
@@ -62,7 +62,7 @@ def check(arguments: argparse.Namespace) -> int:
     return 1 if found else 0
 
 
-def _usage(cassette: CassetteFile, owners: Sequence[Asked]) -> list[str]:
+def _usage(cassette: CassetteFile, owners: Sequence[Usage]) -> list[str]:
     """What the runs of a recording did not use of its answers, and which they miss."""
     recorded = {entry.identity for entry in cassette.answers}
     found = [
@@ -79,7 +79,7 @@ def _usage(cassette: CassetteFile, owners: Sequence[Asked]) -> list[str]:
     return found
 
 
-def _unused(cassette: CassetteFile, owners: Sequence[Asked]) -> list[Entry]:
+def _unused(cassette: CassetteFile, owners: Sequence[Usage]) -> list[Entry]:
     """What no run of the recording used; nothing while one may still go on and use it."""
     if not owners or not all(run.finished for run in owners):
         return []
@@ -124,7 +124,7 @@ def _numbers(entries: Sequence[Entry]) -> tuple[str, ...]:
 
 def prune(arguments: argparse.Namespace) -> int:
     """Write recordings anew, smaller; nothing is written if one of them cannot be."""
-    runs = [asked for journal in journals(arguments.runs) if (asked := read_asked(journal))] if arguments.runs else None
+    runs = [usage for journal in journals(arguments.runs) if (usage := read_usage(journal))] if arguments.runs else None
     targets = _targets(arguments)
     for source in targets.values():
         read_intact(source)
