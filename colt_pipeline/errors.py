@@ -14,7 +14,8 @@ ColtError
 │   ├── CallError          this question cannot be answered: bad request, context overflow
 │   ├── ProviderError      no question will be: bad key, no quota, no such model, server gone
 │   └── BudgetError        a limit on calls, tokens, USD or time is reached
-└── SpaceError             no valid program could be sampled
+├── SpaceError             no valid program could be sampled
+└── UnfinishedError        some runs of a comparison failed
 
 Every message names the offending value and the way out. Inside the search a failure is a value (Rejection,
 Measurement.error), not an exception.
@@ -97,3 +98,7 @@ class BudgetError(LLMError):
 
 class SpaceError(ColtError):
     """No valid program could be sampled."""
+
+
+class UnfinishedError(ColtError):
+    """Some runs of a comparison failed; the others are finished."""

@@ -10,10 +10,11 @@ from typing import Any
 
 from colt_pipeline.app import mark, raise_if_interrupted
 from colt_pipeline.config.schema import Config
+from colt_pipeline.errors import BudgetError
 from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.measurement.evaluator import Evaluator
 from colt_pipeline.prediction.evolution import Evolution
-from colt_pipeline.records import EMBEDDED
+from colt_pipeline.records import EMBEDDED, LIMIT
 from colt_pipeline.runs.budget import Budget, Spent, spent
 from colt_pipeline.runs.costs import Cost, Prices, costs, recorded_prices
 from colt_pipeline.runs.events import Event, Measured
@@ -81,6 +82,17 @@ def batches(job: Job) -> Generator[Measured, None, None]:
 def further_batches(job: Job) -> Generator[Measured, None, None]:
     """As `batches`, of a job whose state is already where its journal ends."""
     return _measured(job, advance(job.world, job.journal, job.state))
+
+
+def batches_and_outputs(job: Job) -> Generator[Measured, None, None]:
+    """As `batches`; at the end, which may be a limit of the budget, the outputs are written."""
+    stopped = None
+    try:
+        yield from batches(job)
+    except BudgetError as error:
+        print(f"{job.config.run}  {error}", file=sys.stderr, flush=True)
+        stopped = LIMIT
+    write_outputs(job, stopped)
 
 
 def _measured(job: Job, events: Iterator[Event]) -> Generator[Measured, None, None]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import Any
 
 import hydra
 from omegaconf import DictConfig
@@ -18,15 +17,13 @@ from colt_pipeline.app import attempt, command, summary_table
 from colt_pipeline.assemble import assemble
 from colt_pipeline.config.compose import CONF, overrides_of, possible_runs
 from colt_pipeline.config.schema import Config
-from colt_pipeline.errors import BudgetError
-from colt_pipeline.job import batches, progress, write_outputs, written_since
-from colt_pipeline.records import LIMIT
+from colt_pipeline.job import batches_and_outputs, progress, written_since
 from colt_pipeline.runs.events import Measured
 from colt_pipeline.tools.forecast import announce
 
 
-def run(config: Config) -> dict[str, Any]:
-    """Search (or resume, or replay), write the outputs, return the summary.
+def run(config: Config) -> None:
+    """Search (or resume, or replay) and write the outputs.
 
     Raises:
         ColtError: the run cannot go on; it stays resumable.
@@ -41,19 +38,13 @@ def run(config: Config) -> dict[str, Any]:
         print(f"{config.run}  {job.source}", file=sys.stderr, flush=True)
         start = time.perf_counter()
         resumed_at = sum(len(e.samples) for e in job.journal.events if isinstance(e, Measured))
-        stopped = None
-        try:
-            for _ in batches(job):
-                progress(job, time.perf_counter() - start, resumed_at)
-        except BudgetError as error:
-            print(f"{config.run}  {error}", file=sys.stderr, flush=True)
-            stopped = LIMIT
+        for _ in batches_and_outputs(job):
+            progress(job, time.perf_counter() - start, resumed_at)
         if config.record.mode == "replay" and (unused := job.cassette.unused(job.state.occurrences)):
             print(f"note: {unused} answers of {job.cassette.path} were not used by this run", file=sys.stderr)
         if job.asked or job.evaluator.measured:
             live = f"{job.asked} answers and {job.evaluator.measured} programs were not replayed"
             print(f"{config.run}  {live}", file=sys.stderr, flush=True)
-        return write_outputs(job, stopped)
 
 
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")

@@ -3,75 +3,103 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tvm
+from support import ROOT
 from test_tune import HashMeasurer
 from toy import ToyEvaluator, ToyProgram, world
 
 from colt_pipeline.analysis.labels import configurations
 from colt_pipeline.analysis.searches import search_caption, search_speedups
 from colt_pipeline.analysis.tidy import aggregate
-from colt_pipeline.errors import ConfigError
+from colt_pipeline.compare import compare, groups, main, rounds
+from colt_pipeline.config.compose import runs
+from colt_pipeline.config.schema import Config
+from colt_pipeline.errors import ConfigError, UnfinishedError
+from colt_pipeline.job import read_summary
 from colt_pipeline.records import Measurement
 from colt_pipeline.runs.events import Measured, Sample
 from colt_pipeline.runs.journal import Journal
+from colt_pipeline.runs.layout import run_directory
 from colt_pipeline.search.loop import search
 from colt_pipeline.search.state import State
-from stages import benchmark
-from stages.benchmarks import Options
-from stages.benchmarks import search as searches
-from stages.benchmarks.search import UnfinishedError, _config, rounds, rows
 
 pytestmark = pytest.mark.tvm
 
 SHAPE = ("workload.shape.inner=128", "workload.shape.outer=64", "search.warmup_samples=8")
 WORKLOAD = "deepseek_r1_moe"
-ROWS = searches.SEARCHES
 
 
 @pytest.fixture
-def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
+def near_and_far(tmp_path: Path) -> list[Config]:
     """Two searches that differ in one setting, of one workload and seed."""
-    table = {"near": ("search.name=near", "search.c=0.1"), "far": ("search.name=far", "search.c=3.0")}
-    monkeypatch.setattr(searches, "SEARCHES", {name: ("search=paper", *row) for name, row in table.items()})
-    results = tmp_path / "results"
-    return Options(
-        results=results,
-        experiment="search",
-        workloads=(WORKLOAD,),
-        model_set="4",
-        candidates=20,
-        runs=results / "runs",
-        rounds=1,
-        searches=("near", "far"),
-        seeds=(0,),
-        overrides=SHAPE,
-    )
+    return two(tmp_path / "results")
 
 
-def journals(options: Options) -> dict[str, bytes]:
+def two(results: Path, *overrides: str) -> list[Config]:
+    """One run near and one far, by their exploration parameter."""
+    return [
+        config
+        for name, c in (("near", 0.1), ("far", 3.0))
+        for config in runs([*common(results), f"search.name={name}", f"search.c={c}", *overrides])
+    ]
+
+
+def common(results: Path) -> list[str]:
+    return [
+        f"results={results}",
+        "experiment=adhoc",
+        f"workload={WORKLOAD}",
+        "search=paper",
+        "model_set=4",
+        "samples=20",
+        *SHAPE,
+    ]
+
+
+def journals(results: Path) -> dict[str, bytes]:
     """Journal of each run by the name of its search."""
-    paths = (options.results / "runs").rglob("events.jsonl")
+    paths = (results / "runs").rglob("events.jsonl")
     return {path.parent.name.split("-")[1]: path.read_bytes() for path in paths}
 
 
-def test_rows_of_single_models_fix_the_model_set_whatever_the_command_line_chose(
-    options: Options, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(searches, "SEARCHES", ROWS)
-    runs = {name: _config(options, name, WORKLOAD, 0) for name in ("colt", "single_small", "single_large")}
-    assert [[model.name for model in run.model_specs] for run in runs.values()] == [
-        [model.name for model in runs["colt"].model_specs],
-        ["gpt-5-mini"],
-        ["gpt-5.2"],
+def test_rows_of_single_models_fix_the_model_set_of_the_experiment() -> None:
+    swept = "search=colt,single_small,single_large"
+    made = {
+        config.search.name: config for config in runs(["experiment=controls", "seed=0", f"workload={WORKLOAD}", swept])
+    }
+    sets = {name: [model.name for model in config.model_specs] for name, config in made.items()}
+    assert {name: len(names) for name, names in sets.items()} == {"colt": 8, "single_small": 1, "single_large": 1}
+    assert sets["single_small"] + sets["single_large"] == ["gpt-5-mini", "gpt-5.2"]
+    alone = [vars(config.search) | {"name": "", "run_name": ""} for config in made.values()]
+    assert alone == alone[:1] * 3
+
+
+def test_compare_and_tune_take_the_runs_of_an_experiment_from_one_file(tmp_path: Path) -> None:
+    """Hydra's own sweeper, which `tune` uses, makes of the experiment what `compare` takes from it."""
+    (tmp_path / "recordings").mkdir()
+    chosen = ["experiment=controls", "search=single_small,colt", "record=replay", f"results={tmp_path}"]
+    command = [sys.executable, "-m", "colt_pipeline.tune", *chosen, f"hydra.sweep.dir={tmp_path}/logs"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    wanted = {line.split()[3] for line in done.stderr.splitlines() if line.startswith("error: replay of")}
+    assert wanted == {f"controls/{config.run}" for config in runs(chosen)}
+    assert len(wanted) == 2 * 2 * 2
+
+
+def test_groups_are_runs_that_can_be_compared(tmp_path: Path) -> None:
+    found = groups(runs(["experiment=search", f"workload=flux_conv,{WORKLOAD}", "seed=1,0", "search=colt,paper"]))
+    assert [[(c.workload.name, c.seed, c.search.name) for c in group] for group in found] == [
+        [("flux_conv", 1, "colt"), ("flux_conv", 1, "paper")],
+        [("flux_conv", 0, "colt"), ("flux_conv", 0, "paper")],
+        [(WORKLOAD, 1, "colt"), (WORKLOAD, 1, "paper")],
+        [(WORKLOAD, 0, "colt"), (WORKLOAD, 0, "paper")],
     ]
-    assert len(runs["colt"].model_specs) == 4
-    searches_alone = [vars(run.search) | {"name": "", "run_name": ""} for run in runs.values()]
-    assert searches_alone == searches_alone[:1] * 3
 
 
 def test_turns_rotate_and_who_is_done_has_none() -> None:
@@ -116,27 +144,28 @@ def test_toy_searches_measure_in_turn_and_each_as_if_alone(tmp_path: Path) -> No
         assert (tmp_path / f"alone{seed}").read_bytes() == (tmp_path / f"together{seed}").read_bytes()
 
 
-def test_runs_are_ordinary_runs_with_a_row_each(options: Options, capsys: pytest.CaptureFixture[str]) -> None:
-    table = rows(options, HashMeasurer)
-    assert [(row["search"], row["seed"], row["samples"], row["stopped"]) for row in table] == [
+def test_runs_are_ordinary_runs(near_and_far: list[Config], capsys: pytest.CaptureFixture[str]) -> None:
+    compare(near_and_far, HashMeasurer)
+    summaries = [read_summary(config) for config in near_and_far]
+    assert [s and (s["search"], s["seed"], s["samples"], s["stopped"]) for s in summaries] == [
         ("near", 0, 20, "budget"),
         ("far", 0, 20, "budget"),
     ]
-    (directory,) = (options.results / "runs" / "search" / WORKLOAD).glob("cpu-near-*")
+    directory = run_directory(near_and_far[0].results, "adhoc", near_and_far[0].run)
     assert {"summary.json", "curve.csv", "calls.csv", "best.json"} <= {path.name for path in directory.iterdir()}
     progress = capsys.readouterr().err.splitlines()
-    assert progress[0].startswith(f"{WORKLOAD} seed 0  near 8/20 ") and "  far 8/20 " in progress[0]
+    assert progress[0].startswith(f"{WORKLOAD} seed 0  near(4) 8/20 ") and "  far(4) 8/20 " in progress[0]
     assert "ETA 0 s" in progress[-1]
 
 
-def test_equal_programs_are_measured_once(options: Options) -> None:
+def test_equal_programs_are_measured_once(near_and_far: list[Config]) -> None:
     measurer = HashMeasurer()
-    rows(options, lambda _: measurer)
+    compare(near_and_far, lambda _: measurer)
     assert 21 < len(measurer.seen) < 2 * 21, "the baseline and the initial programs are equal"
     assert len(set(measurer.seen)) == len(measurer.seen)
 
 
-def test_a_kill_in_the_middle_and_the_same_command_again(options: Options, tmp_path: Path) -> None:
+def test_a_kill_in_the_middle_and_the_same_command_again(near_and_far: list[Config], tmp_path: Path) -> None:
     class Killed(HashMeasurer):
         def measure(self, modules: Sequence[tvm.IRModule], best_secs: float | None) -> Iterator[Measurement]:
             for measurement in super().measure(modules, best_secs):
@@ -144,61 +173,63 @@ def test_a_kill_in_the_middle_and_the_same_command_again(options: Options, tmp_p
                     raise KeyboardInterrupt
                 yield measurement
 
-    whole = replace(options, results=tmp_path / "whole")
-    rows(whole, HashMeasurer)
+    compare(two(tmp_path / "whole"), HashMeasurer)
     before = Killed()
     with pytest.raises(KeyboardInterrupt):
-        rows(options, lambda _: before)
-    assert not list(options.results.rglob("summary.json"))
+        compare(near_and_far, lambda _: before)
+    assert not list((tmp_path / "results").rglob("summary.json"))
     after = HashMeasurer()
-    rows(options, lambda _: after)
-    assert journals(options) == journals(whole)
+    compare(near_and_far, lambda _: after)
+    assert journals(tmp_path / "results") == journals(tmp_path / "whole")
     assert not set(before.seen[:-1]) & set(after.seen), "what was recorded before the kill is not measured again"
 
 
-def test_what_is_finished_is_left_alone(options: Options) -> None:
-    first = rows(options, HashMeasurer)
-    times = {path: path.stat().st_mtime_ns for path in (options.results / "runs").rglob("*.*")}
+def test_what_is_finished_is_left_alone(near_and_far: list[Config], tmp_path: Path) -> None:
+    compare(near_and_far, HashMeasurer)
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "results" / "runs").rglob("*.*")}
 
     def never(_: object) -> HashMeasurer:
         raise AssertionError("everything is finished")
 
-    assert rows(options, never) == first
-    assert times == {path: path.stat().st_mtime_ns for path in (options.results / "runs").rglob("*.*")}
+    compare(near_and_far, never)
+    assert times == {path: path.stat().st_mtime_ns for path in (tmp_path / "results" / "runs").rglob("*.*")}
 
 
-def test_a_failing_run_is_one_line_and_the_others_go_on(options: Options, capsys: pytest.CaptureFixture[str]) -> None:
-    rows(replace(options, searches=("far",), overrides=(*SHAPE, "search.branching=3")), HashMeasurer)
+def test_a_failing_run_is_one_line_and_the_others_go_on(
+    near_and_far: list[Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(two(tmp_path / "results", "search.branching=3")[1:], HashMeasurer)
     capsys.readouterr()
     with pytest.raises(UnfinishedError, match="1 of 2 runs failed"):
-        rows(options, HashMeasurer)
+        compare(near_and_far, HashMeasurer)
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and "search.branching: 3 there, 2 now" in errors[0]
-    assert list(options.results.rglob("cpu-near-*/summary.json"))
+    assert list((tmp_path / "results").rglob("cpu-near-*/summary.json"))
 
 
-def test_two_rows_of_one_name_are_refused(options: Options) -> None:
+def test_two_rows_of_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"2 of the runs have the name .*cpu-same-4-.*search\.name"):
-        rows(replace(options, overrides=("search.name=same",)), HashMeasurer)
+        compare(two(tmp_path, "search.name=same"), HashMeasurer)
 
 
-def test_the_command_replays_offline(options: Options, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows(options, HashMeasurer)
+def test_the_command_replays_offline(
+    near_and_far: list[Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(near_and_far, HashMeasurer)
     offline = tmp_path / "offline"
-    shutil.copytree(options.results / "recordings", offline / "recordings")
-    chosen = ["--workloads", WORKLOAD, "--seeds", "0", "--samples", "20", "--model-set", "4"]
-    command = ["search", "--results", str(offline), "--out", str(tmp_path / "out"), *chosen, "--searches"]
-    assert benchmark.main([*command, "near,far", *SHAPE, "record=replay"]) == 0
-    assert journals(options) == journals(replace(options, results=offline))
-    table = (tmp_path / "out" / "search.csv").read_text().splitlines()
-    assert len(table) == 3 and table[0].startswith("workload,seed,search,")
-    assert benchmark.main([*command, "near,nowhere"]) == 1
+    shutil.copytree(tmp_path / "results" / "recordings", offline / "recordings")
+    assert main([*common(offline), "search.name=near", "search.c=0.1", "record=replay"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith(f"{WORKLOAD}/cpu-near-4-gpt-5.2-n20-s0  20 ")
+    assert main([*common(offline), "search.name=far", "search.c=3.0", "record=replay"]) == 0
+    assert journals(tmp_path / "results") == journals(offline)
+    assert main([*common(offline), "search=nowhere"]) == 1
     assert "Could not find 'search/nowhere'" in capsys.readouterr().err
 
 
-def test_a_search_without_llm_stands_beside_one_with(options: Options) -> None:
-    rows(replace(options, searches=("colt", "mcts_no_llm")), HashMeasurer)
-    tidy = aggregate(options.results / "runs")
+def test_a_search_without_llm_stands_beside_one_with(tmp_path: Path) -> None:
+    chosen = [part for part in common(tmp_path) if not part.startswith("search=")]
+    compare(runs([*chosen, "search=colt,mcts_no_llm"]), HashMeasurer)
+    tidy = aggregate(tmp_path / "runs")
     assert list(configurations(tidy)["label"]) == ["COLT (4 models)", "mcts_no_llm"]
     assert search_caption(tidy).startswith("mixed LLM backends (no LLM, stand-in LLMs), measured latency")
     assert list(search_speedups(tidy).columns) == ["workload", "samples", "colt", "mcts_no_llm"]

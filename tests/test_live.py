@@ -186,11 +186,15 @@ def test_a_live_model_is_asked_again_in_other_orders_with_and_without_a_schema(t
         chosen = overrides(server, "pretraining=none")
         assert ran(tmp_path, *chosen).returncode == 0
         before = len(server.requests)
-        command_line = ["answers", "--out", str(tmp_path), "--results", str(tmp_path), "--experiment", "adhoc"]
-        asked = [*command_line, "--workload", "deepseek_r1_moe", "--candidates", "3", *chosen]
+        command_line = ["--out", str(tmp_path), "--results", str(tmp_path), "--experiment", "adhoc"]
+        asked = [*command_line, "--workload", "deepseek_r1_moe", "--prompts", "3", *chosen]
         env = {"TEST_KEY": KEY, "PATH": os.environ["PATH"]}
         done = subprocess.run(
-            [sys.executable, "-m", "stages.benchmark", *asked], cwd=ROOT, capture_output=True, text=True, env=env
+            [sys.executable, "-m", "stages.benchmarks.answers", *asked],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            env=env,
         )
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader((tmp_path / "answers.csv").read_text().splitlines()))

@@ -9,7 +9,7 @@ import tvm_ffi
 from support import ROOT
 
 from colt_pipeline.workloads.catalogue import WORKLOADS, build
-from stages import benchmark, extract
+from stages import extract
 
 pytestmark = pytest.mark.tvm
 
@@ -37,9 +37,3 @@ def test_a_bad_workload_file_is_a_message(tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "odd.yaml").write_text("name: resnet\nshape: {}\n")
     assert extract.main(["--conf", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     assert "workload.name=resnet is unknown" in capsys.readouterr().err
-
-
-def test_a_benchmark_without_recordings_is_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "recordings").mkdir()
-    assert benchmark.main(["overhead", "--results", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
-    assert "needs its recording" in capsys.readouterr().err

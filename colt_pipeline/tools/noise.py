@@ -19,11 +19,10 @@ from typing import Any
 
 import numpy as np
 import tvm
-from hydra import compose, initialize_config_dir
 
 from colt_pipeline.analysis.noise import read_noise
 from colt_pipeline.app import with_message
-from colt_pipeline.config.checks import load
+from colt_pipeline.config.compose import composed
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import DeviceError
 from colt_pipeline.measurement.backend import Backend, choose
@@ -37,7 +36,6 @@ from colt_pipeline.workloads import PAPER
 from colt_pipeline.workloads.catalogue import build
 from colt_pipeline.workloads.workload import Workload
 
-_CONF = Path(__file__).parent.parent.parent / "conf"
 _SAMPLES = 8
 
 
@@ -132,12 +130,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", help="as for colt_pipeline.tune, such as target=gpu")
     arguments = parser.parse_args(argv)
     try:
-        with initialize_config_dir(str(_CONF), version_base="1.3"):
-            configs = [
-                # One builder each: there is one program to build at a time.
-                load(compose("config", overrides=[f"workload={name}", "measure.builders=1", *arguments.overrides]))
-                for name in arguments.workload or PAPER
-            ]
+        configs = [
+            # One builder each: there is one program to build at a time.
+            composed([f"workload={name}", "measure.builders=1", *arguments.overrides])
+            for name in arguments.workload or PAPER
+        ]
         recordings = observe(configs, arguments.minutes)
         print(read_noise(recordings).to_string(index=False, float_format=lambda x: f"{x:.4g}"))
     except KeyboardInterrupt:

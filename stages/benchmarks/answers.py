@@ -6,6 +6,7 @@ answer, and with transformations and models offered in two other orders. Nothing
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -30,7 +31,8 @@ from colt_pipeline.runs.costs import configured_prices
 from colt_pipeline.runs.layout import SPENDING
 from colt_pipeline.search.loop import search
 from colt_pipeline.search.world import ProposerLike
-from stages.benchmarks import Options, Row
+from stages.benchmarks import Row, command_line, positive, write_rows
+from stages.benchmarks.replays import in_scratch
 
 
 @dataclass(frozen=True)
@@ -62,19 +64,19 @@ class Heard:
     prompt_tokens: int
 
 
-def rows(options: Options) -> list[Row]:
-    """One row per condition, over the first `candidates` contexts of the run.
+def rows(results: Path, experiment: str, workload: str, prompts: int, overrides: Sequence[str]) -> list[Row]:
+    """One row per condition, over the first `prompts` contexts of the run.
 
     Raises:
         ConfigError: the run's model is a stand-in.
         ColtError: there is no such recording, or no such server.
     """
-    chosen = [f"experiment={options.experiment}", *(f"workload={w}" for w in options.workloads[:1]), *options.overrides]
-    config = composed([*chosen, "record=replay"])
+    chosen = [f"results={results}", f"experiment={experiment}", f"workload={workload}"]
+    config = composed([*chosen, *overrides, "record=replay"])
     model = config.model_specs[0]
     if model.provider not in config.providers:
         raise ConfigError(f"{model.name} is answered by {model.provider}; this asks live models, see conf/providers")
-    contexts = _contexts(config, options.results)[: options.candidates]
+    contexts = _contexts(config)[:prompts]
     provider = config.providers[model.provider]
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as cleanup:
         budget = Budget(Path(scratch) / SPENDING, config.budget, configured_prices(config), Path(scratch))
@@ -127,14 +129,12 @@ def _heard(client: Client, config: Config, model: ModelSpec, offer: PromptContex
     return Heard(offered, names, kind, reply.latency_secs, reply.prompt_tokens)
 
 
-def _contexts(config: Config, results: Path) -> list[PromptContext]:
+def _contexts(config: Config) -> list[PromptContext]:
     """What the model of a recorded run was told, call by call."""
-    with tempfile.TemporaryDirectory() as scratch:
-        (Path(scratch) / "recordings").symlink_to((results / "recordings").resolve())
-        with assemble(replace(config, results=scratch)) as job:
-            listening = _Listening(job.world.proposer)
-            for _ in search(replace(job.world, proposer=listening), job.journal, job.state):
-                pass
+    with in_scratch(config) as copy, assemble(copy) as job:
+        listening = _Listening(job.world.proposer)
+        for _ in search(replace(job.world, proposer=listening), job.journal, job.state):
+            pass
     return listening.contexts
 
 
@@ -148,3 +148,22 @@ class _Listening:
     def ask(self, model: ModelSpec, context: PromptContext, occurrences: Mapping[str, int]) -> Answer:
         self.contexts.append(context)
         return self._proposer.ask(model, context, occurrences)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``python -m stages.benchmarks.answers --out results/benchmark``, with a server that answers."""
+    parser = command_line(__doc__)
+    parser.add_argument("--results", type=Path, default=Path("results"), help="where recordings are")
+    parser.add_argument("--experiment", default="local", help="a group of recorded runs")
+    parser.add_argument("--workload", default="llama3_8b_attention")
+    parser.add_argument("--prompts", type=positive, default=12, help="how many of the run to ask")
+    parser.add_argument("overrides", nargs="*", help="for Hydra: what the run was recorded with")
+    given = parser.parse_intermixed_args(argv)
+    return write_rows(
+        lambda: rows(given.results, given.experiment, given.workload, given.prompts, given.overrides),
+        given.out / "answers.csv",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

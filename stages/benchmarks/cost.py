@@ -16,7 +16,7 @@ Failed calls that are tried again, and discounts for cached prompts, are left ou
 
 from __future__ import annotations
 
-import tempfile
+import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -35,8 +35,10 @@ from colt_pipeline.runs.costs import Estimate, Prices, Tokens, configured_prices
 from colt_pipeline.search.loop import search
 from colt_pipeline.search.world import ProposerLike
 from colt_pipeline.stack import usable_cores
+from colt_pipeline.workloads import PAPER
 from colt_pipeline.workloads.catalogue import build
-from stages.benchmarks import Options, Row
+from stages.benchmarks import Row, command_line, names, positive, write_rows
+from stages.benchmarks.replays import in_scratch
 
 LARGE = "large"
 MODEL_SETS = ("small", LARGE, "2", "4", "8")
@@ -80,15 +82,16 @@ def prompt_tokens(question: Question) -> int:
     return characters // CHARACTERS_PER_TOKEN
 
 
-def rows(options: Options) -> list[Row]:
+def rows(results: Path, experiment: str, workloads: Sequence[str], samples: int, overrides: Sequence[str]) -> list[Row]:
     """One row per workload, model set and form of the prompt, then the sums over the workloads.
 
     Raises:
         ColtError: a recording is missing, or a model has no price.
     """
+    chosen = [f"results={results}", f"experiment={experiment}", "record=replay", *overrides]
     configs = {
-        (workload, model_set): _config(options, workload, model_set)
-        for workload in options.workloads
+        (workload, model_set): composed([f"workload={workload}", f"model_set={model_set}", *chosen])
+        for workload in workloads
         for model_set in MODEL_SETS
     }
     for config in configs.values():  # before any is replayed
@@ -98,7 +101,7 @@ def rows(options: Options) -> list[Row]:
         runs = dict(zip(configs, processes.map(replayed, configs.values()), strict=True))
     prices = {name: price for config in configs.values() for name, price in configured_prices(_real(config)).items()}
     (longest_tokens,) = {config.llm.max_tokens for config in configs.values()}
-    return table(runs, options.candidates, prices, longest_tokens)
+    return table(runs, samples, prices, longest_tokens)
 
 
 def replayed(config: Config) -> Replayed:
@@ -107,16 +110,14 @@ def replayed(config: Config) -> Replayed:
     Raises:
         RecordingError: the recording does not answer what the run asks.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        (Path(scratch) / "recordings").symlink_to((Path(config.results) / "recordings").resolve())
-        with assemble(replace(config, results=scratch)) as job:
-            sampling, order = config.llm.sampling, config.prompt.order
-            forms = {form: Proposer(job.cassette, sampling, PromptConfig(form, order), config.seed) for form in STYLES}
-            models = {model.name: model for model in _real(config).model_specs}
-            proposer = CountingProposer(job.world.proposer, forms, models)
-            for _ in search(replace(job.world, proposer=proposer), job.journal, job.state):
-                pass
-            return Replayed(len(job.state.samples), proposer.calls)
+    with in_scratch(config) as copy, assemble(copy) as job:
+        sampling, order = config.llm.sampling, config.prompt.order
+        forms = {form: Proposer(job.cassette, sampling, PromptConfig(form, order), config.seed) for form in STYLES}
+        models = {model.name: model for model in _real(config).model_specs}
+        proposer = CountingProposer(job.world.proposer, forms, models)
+        for _ in search(replace(job.world, proposer=proposer), job.journal, job.state):
+            pass
+        return Replayed(len(job.state.samples), proposer.calls)
 
 
 def table(runs: Mapping[tuple[str, str], Replayed], samples: int, prices: Prices, longest_tokens: int) -> list[Row]:
@@ -160,11 +161,25 @@ def _basis(recorded: set[int], samples: int) -> str:
     return f"estimate: stand-in LLMs, {numbers} samples scaled to {samples}, {CHARACTERS_PER_TOKEN} characters a token"
 
 
-def _config(options: Options, workload: str, model_set: str) -> Config:
-    chosen = [f"experiment={options.experiment}", f"workload={workload}", f"model_set={model_set}"]
-    return composed([*chosen, f"results={options.results}", "record=replay", *options.overrides])
-
-
 def _real(config: Config) -> Config:
     """The same run with the models themselves."""
     return replace(config, stand_ins=False)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``python -m stages.benchmarks.cost --out results/benchmark``."""
+    parser = command_line(__doc__)
+    parser.add_argument("--results", type=Path, default=Path("results"), help="where recordings are")
+    parser.add_argument("--experiment", default="cpu", help="a group of recorded runs")
+    parser.add_argument("--workloads", type=names, default=PAPER, help="with commas; default: the five of the paper")
+    parser.add_argument("--samples", type=positive, default=1000, help="to scale to")
+    parser.add_argument("overrides", nargs="*", help="for Hydra: what the runs were recorded with")
+    given = parser.parse_intermixed_args(argv)
+    return write_rows(
+        lambda: rows(given.results, given.experiment, given.workloads, given.samples, given.overrides),
+        given.out / "cost.csv",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -17,7 +17,7 @@ import tvm
 from colt_pipeline.assemble import assemble
 from colt_pipeline.config.compose import composed
 from colt_pipeline.config.schema import Config
-from colt_pipeline.errors import DeviceError
+from colt_pipeline.errors import ConfigError, DeviceError
 from colt_pipeline.measurement.backend import local
 from colt_pipeline.measurement.measurer import LocalMeasurer, Measurer
 from colt_pipeline.records import Measurement
@@ -25,7 +25,7 @@ from colt_pipeline.runs.events import Measured
 from colt_pipeline.runs.jsonl import read_lines
 from colt_pipeline.search.loop import search
 from colt_pipeline.workloads.workload import Workload
-from stages.benchmarks import Options, Row
+from stages.benchmarks import Row, command_line, positive, write_rows
 from stages.benchmarks.kernels import SHAPE, endless, hungry, out_of_bounds, scaled, unlinked
 
 _RUN_TIMEOUT_SECS = 3.0
@@ -74,13 +74,20 @@ class Saboteur:
         self._inner.close()
 
 
-def rows(options: Options) -> list[Row]:
-    """One row per fault: what was provoked, what was recorded, and how the search went on."""
+def rows(candidates: int) -> list[Row]:
+    """One row per fault: what was provoked, what was recorded, and how the search went on.
+
+    Raises:
+        ConfigError: the search would end before the last fault.
+        DeviceError: the disk cannot be made full, because this user may not mount a small one.
+    """
+    if candidates < _KILLED:
+        raise ConfigError(f"the last fault comes at sample {_KILLED}, so --candidates must be at least {_KILLED}")
     with tempfile.TemporaryDirectory() as scratch:
-        config = composed([f"results={scratch}", "run=faults", *_tiny(options.candidates)])
+        config = composed([f"results={scratch}", "run=faults", *_tiny(candidates)])
         config = replace(config, measure=replace(config.measure, run_timeout_secs=_RUN_TIMEOUT_SECS))
         found = _in_a_search(config)
-    return [*found, _full_disk(options.candidates)]
+    return [*found, _full_disk(candidates)]
 
 
 def _tiny(samples: int) -> list[str]:
@@ -153,3 +160,15 @@ def _run(results: str, samples: int) -> subprocess.CompletedProcess[str]:
 def _lines(results: Path) -> dict[str, list[str]]:
     """The parsed lines of every journal and recording, by file name."""
     return {p.name: [json.dumps(line) for line in read_lines(p)] for p in sorted(results.rglob("*.jsonl"))}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``python -m stages.benchmarks.faults --out results/benchmark``, as root."""
+    parser = command_line(__doc__)
+    parser.add_argument("--candidates", type=positive, default=24, help="programs to measure")
+    given = parser.parse_args(argv)
+    return write_rows(lambda: rows(given.candidates), given.out / "faults.csv")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,6 +8,7 @@ model, journal and ledgers. It is processor time, so waiting for the disk or for
 from __future__ import annotations
 
 import hashlib
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,7 @@ from colt_pipeline.runs.events import Sample
 from colt_pipeline.search.loop import search
 from colt_pipeline.search.world import CostModelLike
 from colt_pipeline.space import Program
-from stages.benchmarks import Options, Row
+from stages.benchmarks import Row, command_line, names, positive, write_rows
 
 _PARTS = 10
 
@@ -80,25 +81,21 @@ class Lap:
     """Resident memory after it."""
 
 
-def rows(options: Options) -> list[Row]:
+def rows(workloads: Sequence[str], model_set: str, candidates: int, overrides: Sequence[str]) -> list[Row]:
     """One row per tenth of the samples of each search, and last how the last tenth compares with the first.
 
     Raises:
         ConfigError: too few samples to have tenths.
     """
-    if options.candidates < 10 * _PARTS:
+    if candidates < 10 * _PARTS:
         raise ConfigError(f"growth compares parts of a search: it needs --candidates of at least {10 * _PARTS}")
-    return [row for workload in options.workloads for row in _of_workload(options, workload)]
-
-
-def _of_workload(options: Options, workload: str) -> list[Row]:
-    with tempfile.TemporaryDirectory() as scratch:
-        overrides = [f"workload={workload}", f"model_set={options.model_set}", f"samples={options.candidates}"]
-        config = composed(
-            [*overrides, f"results={scratch}", "device=local", "search.warmup_samples=16", *options.overrides]
-        )
-        laps = list(_laps(config))
-    return [{"workload": workload, **row} for row in table(laps, options.candidates)]
+    chosen = [f"model_set={model_set}", f"samples={candidates}", "device=local", "search.warmup_samples=16"]
+    found: list[Row] = []
+    for workload in workloads:
+        with tempfile.TemporaryDirectory() as scratch:
+            laps = list(_laps(composed([f"workload={workload}", f"results={scratch}", *chosen, *overrides])))
+        found += [{"workload": workload, **row} for row in table(laps, candidates)]
+    return found
 
 
 def _laps(config: Config) -> Iterator[Lap]:
@@ -139,3 +136,20 @@ def table(laps: Sequence[Lap], samples: int) -> list[Row]:
         )
     ratios = [round(late / early, 3) for early, late in zip(costs[0], costs[-1], strict=True)]
     return [*found, {"samples": "last / first", "search_ms": ratios[0], "with_training_ms": ratios[1]}]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``python -m stages.benchmarks.growth --out results/benchmark``."""
+    parser = command_line(__doc__)
+    parser.add_argument("--workloads", type=names, default=("llama3_8b_attention",), help="with commas")
+    parser.add_argument("--model-set", default="8")
+    parser.add_argument("--candidates", type=positive, default=1000, help="samples of each search")
+    parser.add_argument("overrides", nargs="*", help="for Hydra, such as search=paper")
+    given = parser.parse_intermixed_args(argv)
+    return write_rows(
+        lambda: rows(given.workloads, given.model_set, given.candidates, given.overrides), given.out / "growth.csv"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,11 +8,13 @@ that fit into the last-level cache are read from there, and for them the limit i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from colt_pipeline.config.compose import composed
-from stages.benchmarks import Options, Row, micro
+from stages.benchmarks import Row, command_line, micro, names, positive, write_rows
 from stages.benchmarks.recorded import best_schedules
 from stages.benchmarks.rounds import medians, own_process
 
@@ -39,7 +41,7 @@ class Limits:
         return max((flop / self.flop_per_sec, "compute"), (data_bytes / speed, place))
 
 
-def rows(options: Options) -> list[Row]:
+def rows(runs: Path, workloads: Sequence[str], rounds: int) -> list[Row]:
     """One row per workload: latency, GFLOP/s, its roofline, the share reached, and the limits that these follow from.
 
     Raises:
@@ -48,7 +50,7 @@ def rows(options: Options) -> list[Row]:
     """
     settings = composed([]).measure
     cache_mib = micro.last_level_cache_mib()
-    with best_schedules(options) as (backend, schedules), own_process() as process:
+    with best_schedules(runs, workloads) as (backend, schedules), own_process() as process:
 
         def remote(measure: Callable[..., float], *arguments: object) -> Callable[[], float]:
             return lambda: process.submit(measure, backend.target, *arguments, settings).result()
@@ -60,7 +62,7 @@ def rows(options: Options) -> list[Row]:
             "cache": remote(micro.bytes_per_sec, max(cache_mib // 2, 1)),
             **{s.workload.name: s.secs for s in schedules},
         }
-        found = medians(subjects, options.rounds, backend.device.lock)
+        found = medians(subjects, rounds, backend.device.lock)
     limits = Limits(found["peak"], found["memory"], found["cache"], cache_mib << 20)
     return [
         row(limits, s.workload.name, s.workload.flop, s.workload.compulsory_bytes, found[s.workload.name])
@@ -83,3 +85,17 @@ def row(limits: Limits, workload: str, flop: int, data_bytes: int, secs: float) 
         "memory_gb_per_sec": round(limits.memory_bytes_per_sec / 1e9, 2),
         "cache_gb_per_sec": round(limits.cache_bytes_per_sec / 1e9, 2),
     }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``python -m stages.benchmarks.limits --out results/benchmark``."""
+    parser = command_line(__doc__)
+    parser.add_argument("--runs", type=Path, default=Path("results/runs"), help="where finished runs are, at any depth")
+    parser.add_argument("--workloads", type=names, default=(), help="with commas; default: all with a finished run")
+    parser.add_argument("--rounds", type=positive, default=7, help="how often each takes its turn")
+    given = parser.parse_args(argv)
+    return write_rows(lambda: rows(given.runs, given.workloads, given.rounds), given.out / "limits.csv")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

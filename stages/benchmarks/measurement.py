@@ -13,6 +13,7 @@ import math
 import os
 import shutil
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -32,7 +33,7 @@ from colt_pipeline.runs.jsonl import read_lines
 from colt_pipeline.space import Space
 from colt_pipeline.workloads.catalogue import build
 from colt_pipeline.workloads.workload import Workload
-from stages.benchmarks import Options, Row
+from stages.benchmarks import Row, command_line, names, positive, write_rows
 
 _REPEATS = 5
 _FEW = 16
@@ -41,16 +42,20 @@ Trials = list[Sequence[float] | None]
 """Run times in seconds per candidate; None: lost."""
 
 
-def rows(options: Options) -> list[Row]:
-    """One row per method: candidates lost, seconds, trials per second and their ratios to TVM's, median spread."""
-    return [row for workload in options.workloads for row in _of_workload(options, workload)]
+def rows(runs: Path, experiment: str, workloads: Sequence[str], candidates: int) -> list[Row]:
+    """One row per method: candidates lost, seconds, trials per second and their ratios to TVM's, median spread.
+
+    Raises:
+        ConfigError: too few programs were measured.
+    """
+    configs = [composed([f"workload={name}", f"experiment={experiment}"]) for name in workloads]
+    return [row for config in configs for row in _of_workload(config, runs, candidates)]
 
 
-def _of_workload(options: Options, name: str) -> list[Row]:
-    config = composed([f"workload={name}", f"experiment={options.experiment}"])
+def _of_workload(config: Config, runs: Path, candidates: int) -> list[Row]:
     workload = build(config.workload.name, config.workload.shape)
     backend = local(config)
-    modules = _candidates(options, config, Space(workload.module, backend.target))
+    modules = _candidates(runs / config.experiment / workload.name, Space(workload.module, backend.target), candidates)
     batch = config.search.batch_size
     same = replace(config.measure, min_repeats=_REPEATS, max_repeats=_REPEATS, min_repeat_secs=0.0, slower=0.0)
     # The slowest last: whatever it does to the machine, it does to nobody else.
@@ -71,11 +76,12 @@ def _of_workload(options: Options, name: str) -> list[Row]:
             seconds = time.perf_counter() - start
             good = [t for t in trials if t is not None]
             spreads = [spread(t) for t in good if len(t) > 1]
-            row: Row = {"workload": name, "method": method, "candidates": len(trials), "lost": len(trials) - len(good)}
+            row: Row = {"workload": workload.name, "method": method}
+            row |= {"candidates": len(trials), "lost": len(trials) - len(good)}
             row |= {"seconds": round(seconds, 2), "trials_per_sec": round(len(good) / seconds, 4)}
             row["running_secs"] = round(sum(map(sum, good)), 2)
             row["median_spread"] = round(statistics.median(spreads), 5) if spreads else ""
-            print(row, flush=True)
+            print(row, file=sys.stderr, flush=True)
             found.append(row)
     speed = {row["method"]: float(str(row["trials_per_sec"])) for row in found}
     for row in found:
@@ -85,13 +91,12 @@ def _of_workload(options: Options, name: str) -> list[Row]:
     return found
 
 
-def _candidates(options: Options, config: Config, space: Space) -> list[tvm.IRModule]:
-    """The first distinct programs that the recorded runs of this workload measured, in the order of the runs' names.
+def _candidates(runs: Path, space: Space, number: int) -> list[tvm.IRModule]:
+    """The first distinct programs that the runs below `runs` measured, in the order of the runs' names.
 
     Raises:
         ConfigError: there are too few, because `dvc repro` has not replayed them here.
     """
-    runs = options.results / "runs" / config.experiment / config.workload.name
     found: dict[str, tvm.IRModule] = {}
     for journal in sorted(runs.glob("*/events.jsonl")):
         traces: dict[str, str] = {}
@@ -101,10 +106,10 @@ def _candidates(options: Options, config: Config, space: Space) -> list[tvm.IRMo
                 children = (event.child,)
             traces |= {child.program: child.trace for child in children}
             for sample in event.samples if isinstance(event, Measured) else ():
-                if len(found) < options.candidates and sample.error is None:
+                if len(found) < number and sample.error is None:
                     found[sample.program] = space.load(sample.program, traces[sample.program]).schedule.mod
-    if len(found) < options.candidates:
-        raise ConfigError(f"{runs} holds {len(found)} measured programs of {options.candidates}; run `dvc repro` first")
+    if len(found) < number:
+        raise ConfigError(f"{runs} holds {len(found)} measured programs of {number}; run `dvc repro` first")
     return list(found.values())
 
 
@@ -147,3 +152,20 @@ def _tvm(
             shutil.rmtree(Path(str(built.artifact_path)).parent)
             trials.append(None if result.error_msg is not None else [float(t) for t in result.run_secs])
     return trials
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``python -m stages.benchmarks.measurement --out results/benchmark``."""
+    parser = command_line(__doc__)
+    parser.add_argument("--runs", type=Path, default=Path("results/runs"), help="where finished runs are")
+    parser.add_argument("--experiment", default="cpu", help="a group of runs")
+    parser.add_argument("--workloads", type=names, default=("llama3_8b_attention",), help="with commas")
+    parser.add_argument("--candidates", type=positive, default=64, help="programs to measure")
+    given = parser.parse_args(argv)
+    return write_rows(
+        lambda: rows(given.runs, given.experiment, given.workloads, given.candidates), given.out / "measurement.csv"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,9 +7,9 @@ Fresh run directories are used and removed again; no LLM is asked and nothing is
 from __future__ import annotations
 
 import statistics
-import tempfile
+import sys
 import time
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 from colt_pipeline.assemble import assemble
@@ -17,33 +17,33 @@ from colt_pipeline.config.compose import composed
 from colt_pipeline.config.schema import Config
 from colt_pipeline.runs.events import Measured, Stepped
 from colt_pipeline.search.loop import search
-from stages.benchmarks import Options, Row
+from colt_pipeline.workloads import PAPER
+from stages.benchmarks import Row, command_line, names, write_rows
+from stages.benchmarks.replays import in_scratch
 
 
-def rows(options: Options) -> list[Row]:
+def rows(results: Path, experiment: str, workloads: Sequence[str], model_set: str) -> list[Row]:
     """One row of milliseconds per workload and kind of work: count, median and sum over the replayed run.
 
     Raises:
         ColtError: there is no such recording.
     """
-    return [row for workload in options.workloads for row in _of_workload(options, workload)]
+    chosen = [f"results={results}", f"experiment={experiment}", f"model_set={model_set}", "record=replay"]
+    return [row for workload in workloads for row in _of_run(composed([f"workload={workload}", *chosen]))]
 
 
-def _of_workload(options: Options, workload: str) -> list[Row]:
-    overrides = [f"experiment={options.experiment}", f"workload={workload}", f"model_set={options.model_set}"]
-    config = composed([*overrides, "record=replay"])
-    with tempfile.TemporaryDirectory() as scratch:
-        (Path(scratch) / "recordings").symlink_to((options.results / "recordings").resolve())
+def _of_run(config: Config) -> list[Row]:
+    with in_scratch(config) as copy:
         start = time.perf_counter()
-        seconds = _replay(replace(config, results=scratch))
+        seconds = _replay(copy)
         whole = time.perf_counter() - start
     own = sum(seconds["search step"]) + sum(seconds["cost model training"])
     seconds["per sample"] = [own / config.samples]
     seconds["whole replay"] = [whole]
     return [
         {
-            "workload": workload,
-            "model_set": options.model_set,
+            "workload": config.workload.name,
+            "model_set": config.model_set,
             "what": what,
             "count": len(values),
             "median_ms": round(1e3 * statistics.median(values), 3),
@@ -70,3 +70,20 @@ def _replay(config: Config) -> dict[str, list[float]]:
                 seconds["cost model training"].append(spent)
             outside, start = booked, time.perf_counter()
     return seconds
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``python -m stages.benchmarks.overhead --out results/benchmark``."""
+    parser = command_line(__doc__)
+    parser.add_argument("--results", type=Path, default=Path("results"), help="where recordings are")
+    parser.add_argument("--experiment", default="cpu", help="a group of recorded runs")
+    parser.add_argument("--workloads", type=names, default=PAPER, help="with commas; default: the five of the paper")
+    parser.add_argument("--model-set", default="8")
+    given = parser.parse_args(argv)
+    return write_rows(
+        lambda: rows(given.results, given.experiment, given.workloads, given.model_set), given.out / "overhead.csv"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,13 +6,14 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from colt_pipeline.errors import DeviceError
-from stages.benchmarks import Options, Row
+from stages.benchmarks import Row, command_line, positive, write_rows
 
 
-def rows(options: Options) -> list[Row]:
+def rows(workload: str, model_set: str, candidates: int) -> list[Row]:
     """One row per use of the device, in order of time: run, begin and end in seconds, and seconds since the last end.
 
     Raises:
@@ -20,7 +21,8 @@ def rows(options: Options) -> list[Row]:
     """
     with tempfile.TemporaryDirectory() as scratch:
         names = ("first", "second")
-        searches = [_start(Path(scratch), name, seed, options) for seed, name in enumerate(names)]
+        chosen = [f"workload={workload}", f"model_set={model_set}", f"samples={candidates}"]
+        searches = [_start(Path(scratch), name, [*chosen, f"seed={seed}"]) for seed, name in enumerate(names)]
         said = [search.communicate()[1] for search in searches]
         for search, errors in zip(searches, said, strict=True):
             if search.returncode:
@@ -41,9 +43,22 @@ def rows(options: Options) -> list[Row]:
     return found
 
 
-def _start(results: Path, name: str, seed: int, options: Options) -> subprocess.Popen[str]:
-    flags = [f"results={results}", f"run={name}", f"seed={seed}", f"samples={options.candidates}", "device=local"]
-    flags += [f"workload={options.workloads[0]}", f"model_set={options.model_set}", "search.warmup_samples=8"]
-    flags += [f"hydra.run.dir={results}/logs/{name}"]
-    command = [sys.executable, "-m", "colt_pipeline.tune", *flags]
+def _start(results: Path, name: str, chosen: Sequence[str]) -> subprocess.Popen[str]:
+    places = [f"results={results}", f"run={name}", f"hydra.run.dir={results}/logs/{name}"]
+    fixed = ["device=local", "search.warmup_samples=8"]
+    command = [sys.executable, "-m", "colt_pipeline.tune", *chosen, *fixed, *places]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``python -m stages.benchmarks.queue --out results/benchmark``."""
+    parser = command_line(__doc__)
+    parser.add_argument("--workload", default="llama3_8b_attention")
+    parser.add_argument("--model-set", default="8")
+    parser.add_argument("--candidates", type=positive, default=24, help="programs that each search measures")
+    given = parser.parse_args(argv)
+    return write_rows(lambda: rows(given.workload, given.model_set, given.candidates), given.out / "queue.csv")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

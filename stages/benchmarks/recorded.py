@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import tvm
 
@@ -16,7 +17,6 @@ from colt_pipeline.space import Space
 from colt_pipeline.tools.noise import best_trace
 from colt_pipeline.workloads.catalogue import WORKLOADS, build
 from colt_pipeline.workloads.workload import Workload
-from stages.benchmarks import Options
 
 
 @dataclass(frozen=True)
@@ -41,27 +41,27 @@ class Recorded:
 
 
 @contextmanager
-def best_schedules(options: Options) -> Iterator[tuple[Backend, list[Recorded]]]:
-    """This machine's CPU, and the best schedule in `options.runs` of each of `options.workloads` (of all, if empty).
+def best_schedules(runs: Path, workloads: Sequence[str]) -> Iterator[tuple[Backend, list[Recorded]]]:
+    """This machine's CPU, and the best schedule below `runs` of each of `workloads` (if empty: of all that have one).
 
     Raises:
         ConfigError: no finished run of a workload that was asked for, or of none at all, for this CPU.
     """
     found, missing = [], []
     with ExitStack() as cleanup:
-        for name in options.workloads or WORKLOADS:
+        for name in workloads or WORKLOADS:
             config = composed([f"workload={name}", "measure.builders=1"])  # one program to build at a time
             workload = build(config.workload.name, config.workload.shape)
             backend = local(config)
-            trace = best_trace(options.runs, workload, backend)
+            trace = best_trace(runs, workload, backend)
             if trace is None:
                 missing.append(name)
                 continue
             module = Space(workload.module, backend.target).load(*trace).schedule.mod
             found.append(Recorded(workload, module, cleanup.enter_context(closing(backend.make_measurer(workload)))))
-        if not found or (options.workloads and missing):
+        if not found or (workloads and missing):
             raise ConfigError(
-                f"{options.runs} holds no finished run of {', '.join(missing)} on {backend.device.slug} at the "
+                f"{runs} holds no finished run of {', '.join(missing)} on {backend.device.slug} at the "
                 "configured shape; run `dvc repro`, tune it, or name another directory with --runs"
             )
         yield backend, found

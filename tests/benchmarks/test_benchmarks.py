@@ -14,8 +14,7 @@ from colt_pipeline.errors import ConfigError
 from colt_pipeline.job import write_outputs
 from colt_pipeline.measurement.backend import local
 from colt_pipeline.workloads.catalogue import WORKLOADS
-from stages import benchmark
-from stages.benchmarks import Options, growth, limits, micro, pytorch, recorded
+from stages.benchmarks import growth, limits, micro, recorded, torch
 from stages.benchmarks.growth import Lap
 from stages.benchmarks.limits import Limits
 from stages.benchmarks.rounds import medians, own_process
@@ -23,10 +22,6 @@ from stages.benchmarks.rounds import medians, own_process
 pytestmark = pytest.mark.tvm
 
 MACHINE = Limits(flop_per_sec=100e9, memory_bytes_per_sec=10e9, cache_bytes_per_sec=40e9, cache_bytes=1 << 20)
-
-
-def options(runs: Path, *workloads: str, candidates: int = 0) -> Options:
-    return Options(runs, "adhoc", workloads, "8", candidates, runs, rounds=1)
 
 
 @pytest.mark.parametrize(
@@ -76,38 +71,40 @@ def test_limits_of_a_recorded_schedule(composed: Compose, monkeypatch: pytest.Mo
     monkeypatch.setattr(recorded, "composed", lambda overrides: composed(*TINY, *overrides))
     monkeypatch.setattr(limits, "composed", lambda _: composed("measure.max_repeats=3", "measure.budget_secs=0"))
     monkeypatch.setattr(limits, "_MEMORY_MIB", 1)
-    (row,) = limits.rows(options(Path(config.results) / "runs", "deepseek_r1_moe"))
+    (row,) = limits.rows(Path(config.results) / "runs", ["deepseek_r1_moe"], rounds=1)
     assert row["workload"] == "deepseek_r1_moe"
     assert all(float(str(row[key])) > 0 for key in ("latency_ms", "gflops", "share", "peak_gflops"))
     assert row["data_mib"] == round(4 * (16 * 128 + 128 * 64 + 16 * 64) / 2**20, 2)
 
 
 def test_no_finished_run_is_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["limits", "--runs", str(tmp_path), "--workload", "flux_conv", "--out", str(tmp_path / "out")]
-    assert benchmark.main(arguments) == 1
+    arguments = ["--runs", str(tmp_path), "--workloads", "flux_conv", "--out", str(tmp_path / "out")]
+    assert limits.main(arguments) == 1
     assert "holds no finished run of flux_conv" in capsys.readouterr().err
 
 
 def test_pytorch_has_every_workload() -> None:
-    assert pytorch.TORCH.keys() == WORKLOADS.keys()
+    assert torch.TORCH.keys() == WORKLOADS.keys()
 
 
-def test_a_missing_pytorch_is_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pytorch, "find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match=r"pip install -c constraints.txt -e '.\[torch\]'"):
-        pytorch.rows(options(tmp_path))
+def test_a_missing_pytorch_is_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch, "find_spec", lambda _: None)
+    assert torch.main(["--out", str(tmp_path)]) == 1
+    assert "pip install -c constraints.txt -e '.[torch]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_pytorch_computes_the_workload(name: str, composed: Compose) -> None:
     pytest.importorskip("torch", exc_type=ImportError)
     settings: MeasureConfig = composed("measure.max_repeats=3", "measure.budget_secs=0").measure
-    assert pytorch.torch_secs(name, tuple(SMALL[name].items()), 1, settings) > 0  # which checks the result
+    assert torch.torch_secs(name, tuple(SMALL[name].items()), 1, settings) > 0  # which checks the result
 
 
 def test_ratios_to_pytorch_and_their_geometric_mean() -> None:
     secs = {"a": 0.002, "a in PyTorch": 0.004, "b": 0.002, "b in PyTorch": 0.001}
-    a, b, mean = pytorch.table(["a", "b"], secs, threads=2)
+    a, b, mean = torch.table(["a", "b"], secs, threads=2)
     assert (a["ours_ms"], a["torch_ms"]) == (2.0, 4.0)
     assert (a["torch/ours"], b["torch/ours"], mean["torch/ours"]) == (2.0, 0.5, 1.0)
 
@@ -124,12 +121,11 @@ def test_growth_compares_the_last_tenth_with_the_first() -> None:
     assert (ratio["search_ms"], ratio["with_training_ms"]) == (2.0, 1.5)
 
 
-def test_growth_of_a_short_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_growth_of_a_short_search(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(growth, "_PARTS", 2)
     with pytest.raises(ConfigError, match="at least 20"):
-        growth.rows(options(tmp_path, "llama3_8b_attention", candidates=19))
-    rows = growth.rows(options(tmp_path, "llama3_8b_attention", candidates=20))
+        growth.rows(["llama3_8b_attention"], "8", 19, ())
+    rows = growth.rows(["llama3_8b_attention"], "8", 20, ())
     assert [row["samples"] for row in rows] == ["1 to 10", "11 to 20", "last / first"]
     assert all(np.isfinite(float(str(row["search_ms"]))) for row in rows)
     assert {row["latencies"] for row in rows[:-1]} == {"computed from a hash (stand-in)"}
-    assert not list(tmp_path.iterdir())

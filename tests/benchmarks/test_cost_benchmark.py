@@ -16,7 +16,6 @@ from colt_pipeline.config.schema import PricesConfig, RecordConfig
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.runs.costs import Tokens
 from colt_pipeline.runs.events import Stepped
-from stages import benchmark
 from stages.benchmarks import cost
 from stages.benchmarks.cost import Replayed, replayed, table
 
@@ -104,8 +103,8 @@ def test_a_recorded_run_is_counted_as_the_models_would_be_asked(
     monkeypatch.setattr(cost, "LARGE", "4")
     monkeypatch.setattr(cost, "replayed", lambda _: counted)
     out = tmp_path / "out"
-    command = ["cost", "--results", four.results, "--experiment", "adhoc", "--workload", four.workload.name]
-    assert benchmark.main([*command, "--out", str(out), *SHORT]) == 0
+    command = ["--results", four.results, "--experiment", "adhoc", "--workloads", four.workload.name]
+    assert cost.main([*command, "--out", str(out), *SHORT]) == 0
     with (out / "cost.csv").open() as file:
         rows: list[dict[str, Any]] = list(csv.DictReader(file))
     first = rows[0]
@@ -119,8 +118,8 @@ def test_a_missing_recording_is_a_message_and_nothing_is_replayed(
 ) -> None:
     monkeypatch.setattr(cost, "ProcessPoolExecutor", None)
     (tmp_path / "recordings").mkdir()
-    command = ["cost", "--results", str(tmp_path), "--workload", "flux_conv", "--out", str(tmp_path / "out")]
-    assert benchmark.main(command) == 1
+    command = ["--results", str(tmp_path), "--workloads", "flux_conv", "--out", str(tmp_path / "out")]
+    assert cost.main(command) == 1
     message = capsys.readouterr().err
     assert "replay of cpu/flux_conv/cpu-paper-small-gpt-5.2-n48-s0 needs its recording" in message
     assert str(tmp_path / "recordings") in message and not (tmp_path / "out").exists()

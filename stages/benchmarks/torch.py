@@ -8,9 +8,11 @@ schedule starts its own for each measurement. No first run counts.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from colt_pipeline.config.schema import MeasureConfig
 from colt_pipeline.errors import ConfigError, DeviceError
 from colt_pipeline.workloads.catalogue import build
 from colt_pipeline.workloads.workload import Workload
-from stages.benchmarks import Options, Row
+from stages.benchmarks import Row, command_line, names, positive, write_rows
 from stages.benchmarks.recorded import best_schedules
 from stages.benchmarks.rounds import median_secs, medians, own_process
 
@@ -54,7 +56,7 @@ TORCH: dict[str, Callable[..., Any]] = {
 """Workload -> what computes it, from the module torch and the inputs as tensors."""
 
 
-def rows(options: Options) -> list[Row]:
+def rows(runs: Path, workloads: Sequence[str], rounds: int) -> list[Row]:
     """One row per workload: latency here and in PyTorch, and their ratio; last the geometric mean of the ratios.
 
     Raises:
@@ -64,7 +66,7 @@ def rows(options: Options) -> list[Row]:
     if find_spec("torch") is None:
         raise ConfigError("PyTorch is not installed; pip install -c constraints.txt -e '.[torch]'")
     settings = composed([]).measure
-    with best_schedules(options) as (backend, schedules), own_process() as process:
+    with best_schedules(runs, workloads) as (backend, schedules), own_process() as process:
         threads = int(backend.target["num-cores"])
 
         def in_torch(workload: Workload) -> Callable[[], float]:
@@ -74,7 +76,7 @@ def rows(options: Options) -> list[Row]:
         subjects: dict[str, Callable[[], float]] = {}
         for s in schedules:
             subjects |= {s.workload.name: s.secs, f"{s.workload.name} in PyTorch": in_torch(s.workload)}
-        found = medians(subjects, options.rounds, backend.device.lock)
+        found = medians(subjects, rounds, backend.device.lock)
     return table([s.workload.name for s in schedules], found, threads)
 
 
@@ -118,3 +120,17 @@ def _checked_inputs(name: str, shape: tuple[tuple[str, int], ...]) -> tuple[Any,
     if not error <= workload.rtol:
         raise DeviceError(f"{name} in PyTorch: relative error {error:.3g}, allowed {workload.rtol:g}")
     return tensors
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``python -m stages.benchmarks.torch --out results/benchmark``."""
+    parser = command_line(__doc__)
+    parser.add_argument("--runs", type=Path, default=Path("results/runs"), help="where finished runs are, at any depth")
+    parser.add_argument("--workloads", type=names, default=(), help="with commas; default: all with a finished run")
+    parser.add_argument("--rounds", type=positive, default=7, help="how often each takes its turn")
+    given = parser.parse_args(argv)
+    return write_rows(lambda: rows(given.runs, given.workloads, given.rounds), given.out / "torch.csv")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

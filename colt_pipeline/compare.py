@@ -1,0 +1,193 @@
+"""Compare searches at equal samples: ``python -m colt_pipeline.compare experiment=search``.
+
+The runs are those that ``python -m colt_pipeline.tune`` makes of the same arguments, but those of one workload and seed
+go forward together: each in turn is advanced to the end of its next measured batch, so whatever the machine does hits
+all of them alike, and programs that several of them propose are measured once. The runs are ordinary ones: they resume,
+and with ``record=replay`` they replay, as many side by side as there are cores.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, closing
+from multiprocessing import get_context
+from typing import TypeVar
+
+from colt_pipeline.app import interruptible, mark, summary_table, with_message
+from colt_pipeline.assemble import assemble
+from colt_pipeline.config.compose import overrides_of, runs
+from colt_pipeline.config.schema import Config
+from colt_pipeline.errors import ColtError, ConfigError, UnfinishedError
+from colt_pipeline.job import Job, batches_and_outputs, read_summary
+from colt_pipeline.measurement.measurer import Measurer
+from colt_pipeline.records import LIMIT
+from colt_pipeline.runs.layout import run_directory
+from colt_pipeline.runs.rundir import RunDir
+from colt_pipeline.stack import usable_cores
+from colt_pipeline.tools.forecast import announce
+from colt_pipeline.workloads.workload import Workload
+
+T = TypeVar("T")
+MakeMeasurer = Callable[[Workload], Measurer]
+
+
+def compare(configs: Sequence[Config], make_measurer: MakeMeasurer | None = None) -> None:
+    """Bring all runs to their end; `make_measurer` replaces the device's (tests do so).
+
+    Raises:
+        ConfigError: two of them are the same run.
+        UnfinishedError: some failed, each with a message of its own; all others are finished.
+    """
+    _all_different(configs)
+    if all(config.record.mode == "replay" for config in configs):
+        # Nothing is measured, so nothing is disturbed. Not by fork: TVM has threads.
+        with ProcessPoolExecutor(usable_cores(), get_context("spawn")) as processes:
+            failed = [name for names in processes.map(_replayed, configs) for name in names]
+    else:
+        clock = _Clock(sum(config.samples for config in configs if not _finished(config)))
+        failed = [name for group in groups(configs) for name in _together(group, clock, make_measurer)]
+    if failed:
+        raise UnfinishedError(f"{len(failed)} of {len(configs)} runs failed; the same command tries only them again")
+
+
+def groups(configs: Sequence[Config]) -> list[list[Config]]:
+    """The runs by what makes them comparable: workload, target and seed, in the order of their first runs."""
+    found: defaultdict[tuple[str, str, int], list[Config]] = defaultdict(list)
+    for config in configs:
+        found[config.workload.name, config.target.name, config.seed].append(config)
+    return list(found.values())
+
+
+def rounds(turns: Mapping[str, Iterator[T]]) -> Iterator[dict[str, T]]:
+    """Advance all iterators by one element, again and again, until all are at their end.
+
+    Yields:
+        Per round, what each gave, in the order of its turns. A round begins one iterator later than the one before it.
+    """
+    names = list(turns)
+    while names:
+        given = {}
+        for name in tuple(names):
+            try:
+                given[name] = next(turns[name])
+            except StopIteration:
+                names.remove(name)
+        if given:
+            yield given
+        names = [*names[1:], *names[:1]]
+
+
+class _Clock:
+    """How long the samples that are left will take, all runs together."""
+
+    def __init__(self, left: int) -> None:
+        self._left = left
+        self._measured = 0
+        self._start = time.monotonic()
+
+    def count(self, off: int, measured: int) -> None:
+        """`off` samples less are left, `measured` of them because they were measured (or replayed) now."""
+        self._left -= off
+        self._measured += measured
+
+    def __str__(self) -> str:
+        elapsed = time.monotonic() - self._start
+        left = f"{elapsed / self._measured * self._left:.0f} s" if self._measured else "unknown"
+        return f"elapsed {elapsed:.0f} s  ETA {left}"
+
+
+def _replayed(config: Config) -> list[str]:
+    return _together([config], _Clock(config.samples), None)
+
+
+def _together(group: Sequence[Config], clock: _Clock, make_measurer: MakeMeasurer | None) -> list[str]:
+    """Run what is not finished of one group; returns the names of the runs that failed."""
+    failed: list[str] = []
+    with ExitStack() as cleanup:
+        turns = {
+            config.run: cleanup.enter_context(closing(_run(config, clock, failed, make_measurer))) for config in group
+        }
+        for jobs in rounds(turns):
+            shown = "  ".join(
+                f"{_name(config)} {_standing(jobs[config.run])}" for config in group if config.run in jobs
+            )
+            first = group[0]
+            print(f"{first.workload.name} seed {first.seed}  {shown}  {clock}", file=sys.stderr, flush=True)
+    return failed
+
+
+def _run(
+    config: Config, clock: _Clock, failed: list[str], make_measurer: MakeMeasurer | None
+) -> Generator[Job, None, None]:
+    """One run to its end unless it is finished; yields its job after each batch. A failure is said, and noted."""
+    seen = 0
+    try:
+        if _finished(config):
+            seen = config.samples  # none is left
+            # It is finished, but is it this run?
+            RunDir(run_directory(config.results, config.experiment, config.run), config.identity())
+            return
+        with assemble(config, make_measurer) as job:
+            for batch in batches_and_outputs(job):
+                clock.count(len(job.state.samples) - seen, len(batch.samples))
+                seen = len(job.state.samples)
+                yield job
+    except ColtError as error:
+        failed.append(config.run)
+        print(f"error: {config.run}: {error}", file=sys.stderr, flush=True)
+    clock.count(config.samples - seen, 0)
+
+
+def _name(config: Config) -> str:
+    """What tells a run from the others of its group."""
+    return f"{config.search.name}({config.model_set})" if config.search.asks_models else config.search.name
+
+
+def _standing(job: Job) -> str:
+    """Samples and best speedup of a run, marked if its latencies are not measured."""
+    assert job.state.started is not None
+    speedup = "-" if job.state.speedup is None else f"{job.state.speedup:.2f}x{mark(job.state.started.measurement)}"
+    return f"{len(job.state.samples)}/{job.config.samples} {speedup}"
+
+
+def _all_different(configs: Sequence[Config]) -> None:
+    """Two equal runs are no comparison, and would fight for one directory."""
+    (name, number), *_ = Counter(config.run for config in configs).most_common(1)
+    if number > 1:
+        raise ConfigError(f"{number} of the runs have the name {name}; give each search its own search.name")
+
+
+def _finished(config: Config) -> bool:
+    """Whether the run is at its end, and not only at a limit of its budget."""
+    summary = read_summary(config)
+    return summary is not None and summary["stopped"] != LIMIT
+
+
+@with_message
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what is not finished, print the table; exit status 1 with a message if a run failed, 130 after Ctrl-C."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if {"-h", "--help"} & set(arguments):
+        print(f"{__doc__}\nIt takes the arguments of python -m colt_pipeline.tune.")
+        return 0
+    overrides = overrides_of(arguments)
+    configs = runs(overrides)
+    announce(overrides)
+    try:
+        with interruptible():
+            compare(configs)
+    except KeyboardInterrupt:
+        print("interrupted; the same command resumes where it stopped", file=sys.stderr)
+        return 130
+    finally:
+        if summaries := [summary for config in configs if (summary := read_summary(config))]:
+            print(summary_table(summaries))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""``colt``: every command is its module's, and nothing is imported before it is asked for."""
+
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from support import ROOT
+from toy_run import events_by_hand, write_run
+
+from colt_pipeline.__main__ import COMMANDS, main
+from colt_pipeline.show import main as show
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None:
+    """The exit status of ``colt ARGUMENTS``."""
+    monkeypatch.setattr(sys, "argv", ["colt", *arguments])
+    try:
+        main()
+    except SystemExit as ended:
+        return ended.code
+    return 0
+
+
+@pytest.mark.tvm
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_a_module_with_a_main(command: str) -> None:
+    module, _ = COMMANDS[command]
+    assert callable(import_module(f"colt_pipeline.{module}").main)
+
+
+def test_help_lists_all_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch) == call(monkeypatch, "--help") == 0
+    said = capsys.readouterr().out
+    assert all(f"\n  {command} " in said for command in COMMANDS)
+
+
+def test_an_unknown_command_is_named_with_those_that_there_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "tine") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: tine is not a command") and all(command in said for command in COMMANDS)
+
+
+def test_a_command_is_that_of_its_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(tmp_path / "run", events_by_hand("Unroll"))
+    assert show([str(run)]) == 0
+    alone = capsys.readouterr().out
+    assert call(monkeypatch, "show", str(run)) == 0
+    assert capsys.readouterr().out == alone
+    assert call(monkeypatch, "show", str(tmp_path)) == 1
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+@pytest.mark.tvm
+def test_hydra_finds_the_configuration_from_everywhere(tmp_path: Path) -> None:
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        [sys.executable, "-m", "colt_pipeline", "tune", "--cfg", "job", "samples=7"],
+        **{"cwd": tmp_path, "capture_output": True, "text": True, "check": False, "env": environment},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "\nsamples: 7\n" in done.stdout
