@@ -37,13 +37,13 @@ from colt_pipeline.search.world import CostModelLike, ProposerLike, World
 
 stack.require()  # before TVM is imported: a wrong tvm-ffi would crash the process
 
+from colt_pipeline.measurement.backend import Recording, find_recording  # noqa: E402
 from colt_pipeline.measurement.devices import Device, describe, hardware  # noqa: E402
 from colt_pipeline.measurement.evaluator import Evaluator  # noqa: E402
 from colt_pipeline.measurement.ledger import Header, Ledger  # noqa: E402
 from colt_pipeline.measurement.measurer import Measurer  # noqa: E402
-from colt_pipeline.measurement.place import Place, find_place  # noqa: E402
 from colt_pipeline.prediction.cost_model import CostModel  # noqa: E402
-from colt_pipeline.prediction.evolution import Breeder, Evolution  # noqa: E402
+from colt_pipeline.prediction.evolution import Evolution, TvmEvolution  # noqa: E402
 from colt_pipeline.prediction.pretrained import PretrainedModel, read_experience  # noqa: E402
 from colt_pipeline.space import Program, Space  # noqa: E402
 from colt_pipeline.workloads.catalogue import build  # noqa: E402
@@ -64,9 +64,9 @@ def _client(config: Config, budget: Budget, provider: str) -> Client:
 
 PROPOSERS: dict[str, Callable[[Config, Cassette], ProposerLike]] = {
     "llm": lambda config, cassette: Proposer(cassette, config.llm.sampling, config.prompt, config.seed),
-    "uniform": lambda config, cassette: RandomProposer(weighted=False),
-    "tvm": lambda config, cassette: RandomProposer(weighted=True),
-    "none": lambda config, cassette: RandomProposer(weighted=True),
+    "uniform": lambda config, cassette: RandomProposer("even"),
+    "tvm": lambda config, cassette: RandomProposer("tvm"),
+    "none": lambda config, cassette: RandomProposer("tvm"),
 }
 """``search.proposer`` -> who proposes."""
 
@@ -86,18 +86,18 @@ COST_MODELS: dict[str, Callable[[Config, Workload, Space], CostModelLike[Program
 
 @contextmanager
 def assemble(
-    config: Config, connect_measurer: Callable[[Workload], Measurer] | None = None, peers: Sequence[State] = ()
+    config: Config, make_measurer: Callable[[Workload], Measurer] | None = None, peers: Sequence[State] = ()
 ) -> Iterator[Job]:
     """The objects of one run, released at the end.
 
-    `connect_measurer` replaces the backend's (tests do so); `peers`: see `State`.
+    `make_measurer` replaces the backend's (tests do so); `peers`: see `State`.
 
     Raises:
         ColtError: configuration, recordings or run directory do not allow the run.
     """
     workload = build(config.workload.name, config.workload.shape)
-    place = find_place(config, workload)
-    header, target, backend = place.header, place.header["target"], place.backend
+    recording = find_recording(config, workload)
+    header, target, backend = recording.header, recording.header["target"], recording.backend
     rundir = RunDir(run_directory(config.results, config.experiment, config.run), config.identity())
     with ExitStack() as cleanup:
         journal = Journal(rundir.journal)
@@ -106,21 +106,21 @@ def assemble(
         if not any(isinstance(event, Finished) for event in journal.events):
             rundir.reopen()
         if config.record.mode == "all" and not journal.events:
-            set_aside(place.directory)
+            set_aside(recording.directory)
         stopwatch = Stopwatch()
         prices = configured_prices(config)
         sweep = recordings_in(config.results) / Device(header["device"]).slug / config.experiment
-        budget = Budget(place.directory / SPENDING, config.budget, prices, sweep)
+        budget = Budget(recording.directory / SPENDING, config.budget, prices, sweep)
         cleanup.callback(budget.close)
-        connect = None if backend is None else lambda provider: _client(config, budget, provider)
-        cassette = Cassette(place.directory / ANSWERS, connect, stopwatch)
+        make_client = None if backend is None else lambda provider: _client(config, budget, provider)
+        cassette = Cassette(recording.directory / ANSWERS, make_client, stopwatch)
         cleanup.callback(cassette.close)
 
         def measurer() -> Measurer:
             assert backend is not None
-            return connect_measurer(workload) if connect_measurer else backend.connect(workload)
+            return make_measurer(workload) if make_measurer else backend.make_measurer(workload)
 
-        ledger = Ledger(place.directory / MEASUREMENTS, header, replay=backend is None)
+        ledger = Ledger(recording.directory / MEASUREMENTS, header, "replay" if backend is None else "append")
         cleanup.callback(ledger.close)
         device = Device(header["device"])
         evaluator = Evaluator(
@@ -129,11 +129,11 @@ def assemble(
             header,
             None if backend is None else measurer,
             recordings_in(config.results) / device.slug,
-            config.record.mode == "all",
+            "this_run" if config.record.mode == "all" else "any_run",
         )
         cleanup.callback(evaluator.close)
         space = Space(workload.module, target)
-        evolution = _evolution(config, space, place, stopwatch)
+        evolution = _evolution(config, space, recording, stopwatch)
         if evolution is not None:
             cleanup.callback(evolution.close)
 
@@ -178,11 +178,11 @@ def assemble(
             evolution=evolution,
             evaluator=evaluator,
             target=target,
-            source=place.words,
+            source=recording.description,
         )
 
 
-def _evolution(config: Config, space: Space, place: Place, stopwatch: Stopwatch) -> Breeder | None:
+def _evolution(config: Config, space: Space, recording: Recording, stopwatch: Stopwatch) -> Evolution | None:
     """What makes the programs of an evolutionary search; None for a tree search."""
     search, evolution = config.search, config.search.evolution
     if search.grows_tree:
@@ -190,11 +190,11 @@ def _evolution(config: Config, space: Space, place: Place, stopwatch: Stopwatch)
     assert evolution is not None
     settings = written(evolution) | {"warmup_samples": search.warmup_samples, "budget": config.samples}
 
-    def connect() -> Evolution:
-        return Evolution(space, evolution, search.warmup_samples, config.samples)
+    def make_strategy() -> TvmEvolution:
+        return TvmEvolution(space, evolution, search.warmup_samples, config.samples)
 
-    path = place.directory / CANDIDATES
-    return Breeder(path, space, settings | {"seed": config.seed}, None if place.backend is None else connect, stopwatch)
+    path, make = recording.directory / CANDIDATES, None if recording.backend is None else make_strategy
+    return Evolution(path, space, settings | {"seed": config.seed}, make, stopwatch)
 
 
 def _same_world(journal: Journal, workload: Workload, header: Header) -> None:

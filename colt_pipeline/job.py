@@ -13,13 +13,13 @@ from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import BudgetError
 from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.measurement.evaluator import Evaluator
-from colt_pipeline.prediction.evolution import Breeder
+from colt_pipeline.prediction.evolution import Evolution
 from colt_pipeline.records import EMBEDDED, LIMIT
 from colt_pipeline.runs.budget import Budget, Spent, spent
 from colt_pipeline.runs.costs import Cost, Prices, costs, listed_prices, recorded_prices
 from colt_pipeline.runs.events import Event, Measured
 from colt_pipeline.runs.journal import Journal
-from colt_pipeline.runs.jsonl import read_lines
+from colt_pipeline.runs.jsonl import read_growing
 from colt_pipeline.runs.layout import BEST, BEST_TEXT, CALLS, CURVE, SPENDING, SUMMARY, TIMING, TURNS, run_directory
 from colt_pipeline.runs.rundir import RunDir
 from colt_pipeline.search import outcome
@@ -44,7 +44,7 @@ class Job:
     budget: Budget
     prices: Prices
     """Of the configuration; those of the recording, if it has any, go before."""
-    evolution: Breeder | None
+    evolution: Evolution | None
     evaluator: Evaluator
     target: dict[str, Any]
     source: str
@@ -64,7 +64,7 @@ class Job:
     @property
     def spent(self) -> Spent:
         """What the recording's live calls have cost, failed ones too."""
-        return spent(read_lines(self.cassette.path.parent / SPENDING, growing=True))
+        return spent(read_growing(self.cassette.path.parent / SPENDING))
 
 
 def batches(job: Job) -> Generator[Measured, None, None]:

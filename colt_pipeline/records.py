@@ -12,7 +12,7 @@ import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, is_dataclass
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, get_args
 
 T = TypeVar("T")
 
@@ -61,6 +61,34 @@ def _plain(value: Any) -> Any:
 
 Role = Literal["regular", "course_alteration"]
 """What a call is for."""
+
+RejectionKind = Literal[
+    "empty",
+    "not_json",
+    "truncated",
+    "refusal",
+    "unknown_transformation",
+    "bad_decision",
+    "unknown_model",
+    "inapplicable",
+    "duplicate",
+    "transport",
+]
+REJECTIONS: tuple[str, ...] = get_args(RejectionKind)
+"""What makes an answer unusable, counted per model. `unknown_model` costs only the advice; `duplicate` is bad luck, not
+an error."""
+
+Outcome = Literal["accepted", RejectionKind]
+"""What became of an answer."""
+
+MeasurementKind = Literal["measured", "estimated"]
+"""Where latencies come from: a device, or a formula."""
+
+MeasurementError = Literal["build_error", "run_error", "timeout", "crash", "wrong_result"]
+"""Why a program has no latency."""
+
+StopReason = Literal["slower", "steady", "repeats", "budget"]
+"""Why timing stopped: slower than the best so far, after one run; a steady median; or a limit was reached first."""
 
 
 def canonical_json(value: object) -> str:
@@ -137,8 +165,8 @@ class Site:
         """`decision` as an answer writes it."""
         return str(list(decision) if self.extent else decision[0])
 
-    def fault(self, decision: tuple[int, ...]) -> str | None:
-        """Why `decision` is out of bounds here; None if it is not."""
+    def violation(self, decision: tuple[int, ...]) -> str | None:
+        """How `decision` is out of bounds here; None if it is not."""
         if not self.extent:
             return None if len(decision) == 1 and decision[0] in self.choices else f"must be {self.bounds}"
         if len(decision) != len(self.now):
@@ -168,31 +196,16 @@ class Proposal:
 
     transformations: tuple[Edit, ...]
     next_model: str | None
-    flaw: str | None = None
-    """Rejection kind of the half that was dropped (``unknown_model``), or None."""
+    flaw: RejectionKind | None = None
+    """Of the half that was dropped (``unknown_model``), or None."""
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """An answer that yields no child; `kind` is one of REJECTIONS."""
+    """An answer that yields no child."""
 
-    kind: str
+    kind: RejectionKind
     detail: str
-
-
-REJECTIONS: tuple[str, ...] = (
-    "empty",
-    "not_json",
-    "truncated",
-    "refusal",
-    "unknown_transformation",
-    "bad_decision",
-    "unknown_model",
-    "inapplicable",
-    "duplicate",
-    "transport",
-)
-"""Kinds of faults counted per model. `unknown_model` costs only the advice; `duplicate` is bad luck, not an error."""
 
 
 @dataclass(frozen=True)
@@ -215,13 +228,11 @@ class Measurement:
     """One measured program: run times, or the kind of error."""
 
     run_secs: tuple[float, ...] = ()
-    error: str | None = None
-    """``build_error``, ``run_error``, ``timeout``, ``crash`` or ``wrong_result``."""
+    error: MeasurementError | None = None
     detail: str = ""
     max_relative_error: float | None = None
     """max|out - reference| / max|reference| of the last run."""
-    stop: str | None = None
-    """Why timing stopped: ``steady``, ``repeats``, ``budget`` or ``slower`` (than the best so far, after one run)."""
+    stop: StopReason | None = None
 
     @property
     def latency_secs(self) -> float | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from colt_pipeline.analysis.tree.page import write_tree
 from colt_pipeline.analysis.tree.run import Run, best_path, improvements, model_rows, read_run, tree_nodes
 from colt_pipeline.analysis.tree.words import NO_PATH, Fact, caption, edge_facts, label, run_facts, title
-from colt_pipeline.app import with_message
+from colt_pipeline.app import aligned, with_message
 from colt_pipeline.records import REJECTIONS
 
 
@@ -37,16 +37,15 @@ def _path(run: Run) -> str:
 
 def _models(run: Run) -> str:
     """The table of models, and what came without one."""
-    head = ("model", "calls", "hits", "course alterations", "faults", "tokens in+out", "new bests", "largest gain")
+    head = ("model", "calls", "hits", "course alterations", "rejections", "tokens in+out", "new bests", "largest gain")
     cells: list[tuple[str, ...]] = [head]
     for row in model_rows(run):
-        faults = " ".join(f"{kind}:{row[kind]}" for kind in REJECTIONS if row[kind]) or "-"
+        rejections = " ".join(f"{kind}:{row[kind]}" for kind in REJECTIONS if row[kind]) or "-"
         gain = "-" if row["best_gain"] is None else f"{row['best_gain']:.2f}x"
         counts = [str(row[key]) for key in ("regular_calls", "hits", "course_alterations")]
         tokens = f"{row['prompt_tokens']}+{row['completion_tokens']}"
-        cells.append((label(run, row["model"]), *counts, faults, tokens, str(row["new_bests"]), gain))
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+        cells.append((label(run, row["model"]), *counts, rejections, tokens, str(row["new_bests"]), gain))
+    lines = aligned(cells)
     lines.append(
         "calls: regular ones; new bests: how often a program of its was the fastest so far (of the programs that no "
         f"model made: {len(improvements(run)[None])}); programs are measured once, so small gains may be noise"
@@ -56,10 +55,8 @@ def _models(run: Run) -> str:
 
 def _aligned(facts: Sequence[Fact]) -> str:
     """One fact a line; a label is not repeated."""
-    width = max(len(name) for name, _ in facts)
     shown = [name if index == 0 or facts[index - 1][0] != name else "" for index, (name, _) in enumerate(facts)]
-    lines = [f"  {name.ljust(width)}  {_printable(text)}" for name, (_, text) in zip(shown, facts, strict=True)]
-    return "\n".join(lines)
+    return "\n".join(aligned([("", name, _printable(text)) for name, (_, text) in zip(shown, facts, strict=True)]))
 
 
 def _printable(text: str) -> str:

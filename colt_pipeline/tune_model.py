@@ -54,12 +54,12 @@ MeasureModel = Callable[[Llama, Mapping[str, tvm.IRModule], dict[str, Any], Meas
 
 def run(
     config: Config,
-    connect: Callable[[Workload], Measurer] | None = None,
+    make_measurer: Callable[[Workload], Measurer] | None = None,
     measure: MeasureModel = measure_model,
 ) -> dict[str, Any]:
     """Tune (or resume, or replay) the model, write the outputs of all its runs, return the model's.
 
-    `connect` and `measure` replace what measures kernels and the whole model (tests do so).
+    `make_measurer` and `measure` replace what measures kernels and the whole model (tests do so).
 
     Raises:
         ColtError: a run cannot go on; all stay resumable.
@@ -80,7 +80,7 @@ def run(
         jobs: dict[str, Job] = {}
         for task in tasks:
             shared = peers if task in tuned else ()
-            job = cleanup.enter_context(assemble(_task_config(config, task), connect, shared))
+            job = cleanup.enter_context(assemble(_task_config(config, task), make_measurer, shared))
             jobs[task.name] = job
             if task in tuned:
                 peers.append(job.state)
@@ -168,7 +168,7 @@ def _whole(config: Config, model: Llama, jobs: Mapping[str, Job], measure: Measu
     header["workload_hash"] = digest({name: job.workload.hash for name, job in jobs.items()})
     path = some.cassette.path.parent.parent / RECORDING
     key = digest(best)
-    with closing(Ledger(path, header, replay=not some.evaluator.live)) as ledger:
+    with closing(Ledger(path, header, "append" if some.evaluator.live else "replay")) as ledger:
         known = ledger.get(key)
         if known is None:
             if not some.evaluator.live:

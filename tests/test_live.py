@@ -20,7 +20,7 @@ from support import ROOT, Compose
 
 from colt_pipeline.llm import openai_client
 from colt_pipeline.runs.budget import spent
-from colt_pipeline.runs.jsonl import read_lines
+from colt_pipeline.runs.jsonl import read_growing, read_lines
 from colt_pipeline.runs.layout import SPENDING
 from colt_pipeline.tune import run
 
@@ -118,7 +118,7 @@ def test_kill_9_in_the_middle_of_a_call_and_no_answered_call_is_sent_again(tmp_p
         assert KEY not in Path(f"/proc/{process.pid}/cmdline").read_text()
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert spent(read_lines(recording(tmp_path) / SPENDING, growing=True)).calls == requests
+        assert spent(read_growing(recording(tmp_path) / SPENDING)).calls == requests
         resumed = ran(tmp_path, *chosen)
     assert resumed.returncode == 0, resumed.stderr
     sent = Counter(json.dumps(request) for request in server.requests)

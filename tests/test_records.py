@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import MissingMandatoryValue, OmegaConf
 
-from colt_pipeline.records import Edit, Site, added, as_recorded, written
+from colt_pipeline.records import REJECTIONS, Edit, Site, added, as_recorded, written
 
 TILE = Site("TileSize", "matmul.k", (16, 8), extent=128, innermost=64)
 CHOICE = Site("Unroll", "unroll", (16,), choices=(0, 16, 64))
@@ -27,21 +27,21 @@ def test_a_tile_accepts_exactly_the_factorizations_that_fit(
         and math.prod(decision) == extent
         and decision[-1] <= innermost
     )
-    assert (site.fault(tuple(decision)) is None) == fits
+    assert (site.violation(tuple(decision)) is None) == fits
 
 
 @given(st.lists(st.integers(1, 12), min_size=2, max_size=4), st.integers(1, 64))
 def test_a_right_factorization_is_refused_only_for_its_innermost_factor(numbers: list[int], innermost: int) -> None:
     site = Site("TileSize", "b.i", tuple(numbers), extent=math.prod(numbers), innermost=innermost)
-    fault = site.fault(tuple(numbers))
-    assert fault == (None if numbers[-1] <= innermost else f"must end with at most {innermost}")
-    negative = site.fault((-numbers[0], -numbers[1], *numbers[2:]))  # the product is right
+    violation = site.violation(tuple(numbers))
+    assert violation == (None if numbers[-1] <= innermost else f"must end with at most {innermost}")
+    negative = site.violation((-numbers[0], -numbers[1], *numbers[2:]))  # the product is right
     assert negative == f"must multiply to {site.extent}"
 
 
 @given(st.lists(st.integers(-3, 70), max_size=2))
 def test_a_choice_accepts_exactly_one_of_its_numbers(decision: list[int]) -> None:
-    assert (CHOICE.fault(tuple(decision)) is None) == (len(decision) == 1 and decision[0] in (0, 16, 64))
+    assert (CHOICE.violation(tuple(decision)) is None) == (len(decision) == 1 and decision[0] in (0, 16, 64))
 
 
 @pytest.mark.parametrize(
@@ -97,3 +97,8 @@ def test_a_recording_without_a_new_setting_means_what_held_before() -> None:
 def test_a_new_setting_has_no_default_in_the_configuration() -> None:
     with pytest.raises(MissingMandatoryValue):
         OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(New), {"a": 1}))
+
+
+def test_rejections_are_listed_in_the_order_of_the_columns_of_calls() -> None:
+    assert REJECTIONS[:4] == ("empty", "not_json", "truncated", "refusal")
+    assert REJECTIONS[-3:] == ("inapplicable", "duplicate", "transport") and len(set(REJECTIONS)) == 10

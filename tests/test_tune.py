@@ -32,8 +32,7 @@ from colt_pipeline.errors import (
     RunDirError,
 )
 from colt_pipeline.job import write_outputs
-from colt_pipeline.measurement import backend as connect
-from colt_pipeline.measurement import place
+from colt_pipeline.measurement import backend as backends
 from colt_pipeline.measurement.devices import Device, host_cpu
 from colt_pipeline.prediction.pretrained import write_experience
 from colt_pipeline.records import Measurement, canonical_json
@@ -236,7 +235,7 @@ def test_a_replay_builds_no_client_and_no_measurer(
         raise AssertionError("a replay builds nothing")
 
     monkeypatch.setattr(assembly, "EmbeddedClient", never)
-    monkeypatch.setattr(place, "choose", never)
+    monkeypatch.setattr(backends, "choose", never)
     play(replay, never)
     assert journal(replay) == journal(live)
 
@@ -327,7 +326,7 @@ def test_a_journal_of_another_device_is_not_continued(
     play(config, stop_after=5)
     before = journal(config)
     elsewhere = Device({**host_cpu().facts, "cpu": "Another CPU"})
-    monkeypatch.setattr(connect, "host_cpu", lambda cores: elsewhere)
+    monkeypatch.setattr(backends, "host_cpu", lambda cores: elsewhere)
     with pytest.raises(DeviceMismatchError, match="was begun on"):
         play(composed(*TINY, "device=local"))
     with pytest.raises(ReplayMissError):  # auto: the recording of the other device, replayed
@@ -344,7 +343,7 @@ def test_without_a_device_record_all_touches_no_recording(composed: Compose, mon
     def absent(*_: object) -> Any:
         raise DeviceError("nothing here gives latencies")
 
-    monkeypatch.setattr(place, "choose", absent)
+    monkeypatch.setattr(backends, "choose", absent)
     with pytest.raises(DeviceError):
         play(composed(*TINY, "record=all"))
     assert sorted((Path(config.results) / "recordings").rglob("*.jsonl*")) == before
@@ -357,7 +356,7 @@ def test_the_recording_of_another_device_is_replayed(
     play(config)
     again = composed(*TINY, f"results={tmp_path / 'again'}")
     move_recordings(config, again)
-    monkeypatch.setattr(connect, "host_cpu", lambda cores: Device({**host_cpu().facts, "cpu": "Another CPU"}))
+    monkeypatch.setattr(backends, "host_cpu", lambda cores: Device({**host_cpu().facts, "cpu": "Another CPU"}))
     job = play(again)
     assert journal(again) == journal(config)
     assert job.evaluator.measured == job.cassette.asked == 0

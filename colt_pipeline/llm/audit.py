@@ -1,42 +1,39 @@
-"""Recordings as files: find them, read them, say what is wrong with one, tell two apart, write one anew."""
+"""Cassettes as files: find them, read them, say what is wrong with one, tell two apart, write one anew."""
 
 from __future__ import annotations
 
 import gzip
 import io
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from colt_pipeline.errors import RecordingError
-from colt_pipeline.llm.cassette import LIMIT, common_prefix, usual, whole
-from colt_pipeline.llm.client import DIGEST_WIDTH
+from colt_pipeline.llm.entry import (
+    check_complete,
+    check_types,
+    common_prefix,
+    default_fields,
+    identity_of,
+    is_answered,
+    with_defaults,
+)
 from colt_pipeline.llm.redact import redacted
-from colt_pipeline.records import KEY_WIDTH, canonical_json
+from colt_pipeline.records import canonical_json
 from colt_pipeline.runs.jsonl import PACKED, unpacked
+from colt_pipeline.runs.layout import ANSWERS
+from colt_pipeline.runs.rundir import write_bytes
 from colt_pipeline.runs.usage import Identity
 
-NAME = "llm.jsonl"
-
-Fault = tuple[int, str]
+Finding = tuple[int, str]
 """Number of a line, and what is wrong there."""
-
-_QUESTION: dict[str, tuple[type, ...]] = {"key": (str,), "occurrence": (int,), "model": (str,), "lines": (str,)}
-_REPLY: dict[str, tuple[type, ...]] = {
-    **{name: (str,) for name in ("text", "finish_reason", "provider_model", "backend")},
-    **{name: (int,) for name in ("prompt_tokens", "completion_tokens")},
-    "latency_secs": (int, float),
-}
-_LIMIT: dict[str, tuple[type, ...]] = {LIMIT: (str,)}
-_FORMS = {"key": re.compile(f"[0-9a-f]{{{KEY_WIDTH}}}"), "lines": re.compile(f"([0-9a-f]{{{DIGEST_WIDTH}}})*")}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a recording."""
+    """One line of a cassette."""
 
     line: int
     size: int
@@ -45,12 +42,12 @@ class Entry:
 
     @property
     def identity(self) -> Identity:
-        return self.fields["key"], self.fields["occurrence"]
+        return identity_of(self.fields)
 
     @property
     def answered(self) -> bool:
         """False where a limit of the budget kept the question from being asked."""
-        return LIMIT not in self.fields
+        return is_answered(self.fields)
 
     @property
     def name(self) -> str:
@@ -60,12 +57,12 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Recording:
-    """The answers of one run."""
+class CassetteFile:
+    """The answers of one run, as they are on disk."""
 
     path: Path
     entries: tuple[Entry, ...]
-    broken: tuple[Fault, ...]
+    broken: tuple[Finding, ...]
     """Lines that hold no entry."""
 
     @property
@@ -74,81 +71,77 @@ class Recording:
 
 
 def find(path: Path) -> list[Path]:
-    """The recordings that `path` means: itself, or all below it; a packed one counts where it is not unpacked too.
+    """The cassettes that `path` means: itself, or all below it; a packed one counts where it is not unpacked too.
 
     Raises:
         RecordingError: there are none.
     """
     if path.is_file():
         return [path]
-    plain = set(path.rglob(NAME))
-    packed = {found for found in path.rglob(NAME + PACKED) if found.with_name(NAME) not in plain}
+    plain = set(path.rglob(ANSWERS))
+    packed = {found for found in path.rglob(ANSWERS + PACKED) if found.with_name(ANSWERS) not in plain}
     if not plain | packed:
-        raise RecordingError(f"no {NAME} below {path}. Name a recording such as results/recordings/<device>/<run>.")
+        raise RecordingError(
+            f"no {ANSWERS} below {path}; name a recording such as results/recordings/<device>/<experiment>/<run>"
+        )
     return sorted(plain | packed)
 
 
-def read(path: Path) -> Recording:
+def read(path: Path) -> CassetteFile:
     """All lines of `path`, the broken ones apart.
 
     Raises:
         JournalError: the file cannot be read or unpacked.
     """
     entries: list[Entry] = []
-    broken: list[Fault] = []
+    broken: list[Finding] = []
     for number, line in enumerate(unpacked(path).splitlines(keepends=True), start=1):
-        found = _entry(line)
-        if isinstance(found, str):
-            broken.append((number, found))
-        else:
-            entries.append(Entry(number, len(line), found))
-    return Recording(path, tuple(entries), tuple(broken))
+        try:
+            entries.append(Entry(number, len(line), _entry(line)))
+        except ValueError as error:
+            broken.append((number, str(error)))
+    return CassetteFile(path, tuple(entries), tuple(broken))
 
 
-def read_intact(path: Path) -> Recording:
+def read_intact(path: Path) -> CassetteFile:
     """As `read`.
 
     Raises:
         JournalError: the file cannot be read or unpacked.
         RecordingError: a line is broken.
     """
-    recording = read(path)
-    for number, what in recording.broken:
+    cassette = read(path)
+    for number, what in cassette.broken:
         raise RecordingError(f"{path}, line {number}: {what}; restore the file")
-    return recording
+    return cassette
 
 
-def _entry(line: bytes) -> dict[str, Any] | str:
-    """The entry, or why this is none."""
+def _entry(line: bytes) -> dict[str, Any]:
+    """The entry that a line holds.
+
+    Raises:
+        ValueError: why it holds none.
+    """
     if not line.endswith(b"\n"):
-        return "is cut off"
+        raise ValueError("is cut off")
     try:
         fields = json.loads(line)
     except ValueError as error:
-        return f"is not valid JSON ({error})"
+        raise ValueError(f"is not valid JSON ({error})") from error
     if not isinstance(fields, dict):
-        return f"is no JSON object but {type(fields).__name__}"
-    fields = whole(fields)
-    wanted = _QUESTION | (_LIMIT if LIMIT in fields else _REPLY)
-    if missing := [name for name in wanted if name not in fields]:
-        return f"lacks {', '.join(missing)}"
-    for name, types in wanted.items():
-        value = fields[name]
-        if isinstance(value, bool) or not isinstance(value, types):
-            return f"{name} is of type {type(value).__name__}"
-        if isinstance(value, int | float) and not value >= 0:
-            return f"{name} is {value}"
-        if name in _FORMS and not _FORMS[name].fullmatch(str(value)):
-            return f"{name} is no {_FORMS[name].pattern}"
-    return fields
+        raise ValueError(f"is not a JSON object but {type(fields).__name__}")
+    entry = with_defaults(fields)
+    check_complete(entry)
+    check_types(entry)
+    return entry
 
 
-def faults(recording: Recording) -> list[Fault]:
-    """All that is wrong with a recording, by line."""
-    return sorted([*recording.broken, *(fault for check in _CHECKS for fault in check(recording.entries))])
+def findings(cassette: CassetteFile) -> list[Finding]:
+    """All that is wrong with a cassette, by line."""
+    return sorted([*cassette.broken, *(found for check in _CHECKS for found in check(cassette.entries))])
 
 
-def _repeated(entries: Sequence[Entry]) -> Iterator[Fault]:
+def _repeated(entries: Sequence[Entry]) -> Iterator[Finding]:
     seen: dict[Identity, Entry] = {}
     for entry in entries:
         before = seen.get(entry.identity)
@@ -157,7 +150,7 @@ def _repeated(entries: Sequence[Entry]) -> Iterator[Fault]:
         seen[entry.identity] = entry
 
 
-def _gaps(entries: Sequence[Entry]) -> Iterator[Fault]:
+def _gaps(entries: Sequence[Entry]) -> Iterator[Finding]:
     known = {entry.identity for entry in entries}
     for entry in entries:
         key, occurrence = entry.identity
@@ -165,7 +158,7 @@ def _gaps(entries: Sequence[Entry]) -> Iterator[Fault]:
             yield entry.line, f"{entry.name}: occurrence {occurrence - 1} is absent"
 
 
-def _credentials(entries: Sequence[Entry]) -> Iterator[Fault]:
+def _credentials(entries: Sequence[Entry]) -> Iterator[Finding]:
     for entry in entries:
         # What is found is not shown: a finding may end in a log.
         for name, value in entry.fields.items():
@@ -173,7 +166,7 @@ def _credentials(entries: Sequence[Entry]) -> Iterator[Fault]:
                 yield entry.line, f"{name} holds what looks like a credential"
 
 
-def _backends(entries: Sequence[Entry]) -> Iterator[Fault]:
+def _backends(entries: Sequence[Entry]) -> Iterator[Finding]:
     first: dict[str, Entry] = {}
     for entry in entries:
         if not entry.answered:
@@ -184,7 +177,7 @@ def _backends(entries: Sequence[Entry]) -> Iterator[Fault]:
             yield entry.line, f"{backend!r} answers for {model!r}, in line {before.line} {before.fields['backend']!r}"
 
 
-_CHECKS: tuple[Callable[[Sequence[Entry]], Iterator[Fault]], ...] = (
+_CHECKS: tuple[Callable[[Sequence[Entry]], Iterator[Finding]], ...] = (
     _repeated,
     _gaps,
     _credentials,
@@ -192,9 +185,9 @@ _CHECKS: tuple[Callable[[Sequence[Entry]], Iterator[Fault]], ...] = (
 )
 
 
-def differences(a: Recording, b: Recording) -> list[str]:
+def differences(a: CassetteFile, b: CassetteFile) -> list[str]:
     """Which answers differ, one line each; then where the questions part."""
-    first, second = ({entry.identity: entry for entry in recording.answers} for recording in (a, b))
+    first, second = ({entry.identity: entry for entry in cassette.answers} for cassette in (a, b))
     lines = []
     for identity in {**first, **second}:
         one, two = first.get(identity), second.get(identity)
@@ -208,7 +201,7 @@ def differences(a: Recording, b: Recording) -> list[str]:
     return lines if parting is None else [*lines, _parting(a, b, *parting)]
 
 
-def _parting(a: Recording, b: Recording, one: Entry, two: Entry) -> str:
+def _parting(a: CassetteFile, b: CassetteFile, one: Entry, two: Entry) -> str:
     head = f"the questions part in {a.path}, line {one.line}, and {b.path}, line {two.line}: "
     ours, theirs = one.fields["lines"], two.fields["lines"]
     if not ours or not theirs:
@@ -219,25 +212,19 @@ def _parting(a: Recording, b: Recording, one: Entry, two: Entry) -> str:
 
 
 def write(path: Path, entries: Iterable[dict[str, Any]]) -> int:
-    """Write a recording, whole or not at all, packed if `path` says so, without what is usual; returns its bytes.
+    """Write a cassette, whole or not at all, packed if `path` says so, without default fields; returns its bytes.
 
     Equal entries give equal bytes.
 
     Raises:
-        RecordingError: the directory is unwritable or the disk full.
+        RunDirError: the directory is unwritable or the disk full.
     """
-    short = (dict(entry.items() - usual(entry).items()) for entry in entries)
+    short = (dict(entry.items() - default_fields(entry).items()) for entry in entries)
     data = "".join(canonical_json(entry) + "\n" for entry in short).encode()
     if path.suffix == PACKED:
         packed = io.BytesIO()
         with gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as file:
             file.write(data)
         data = packed.getvalue()
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        partial.replace(path)
-    except OSError as error:
-        raise RecordingError(f"cannot write {path}: {error.strerror}; what was there is intact") from error
+    write_bytes(path, data)
     return len(data)

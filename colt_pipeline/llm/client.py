@@ -63,6 +63,6 @@ CHARACTERS_PER_TOKEN = 4
 """An estimate, where nobody counts."""
 
 
-def played(model: str) -> str:
+def stand_in_name(model: str) -> str:
     """What a stand-in calls itself."""
     return f"stand-in for {model}"

@@ -1,4 +1,4 @@
-"""Embedded stand-ins: they play the part of LLMs offline, and are no evidence about any LLM.
+"""Embedded stand-ins: they play the part of LLMs offline, and say nothing about any LLM.
 
 A stand-in sees only the prompt text and answers with text, deterministic in (model, messages, occurrence). Two things
 follow from its parameter count n (billions):
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from colt_pipeline.llm.client import CHARACTERS_PER_TOKEN, Question, played
+from colt_pipeline.llm.client import CHARACTERS_PER_TOKEN, Question, stand_in_name
 from colt_pipeline.llm.knowledge import RULES, nests, plan
 from colt_pipeline.records import EMBEDDED, ModelSpec, Reply, canonical_json
 
@@ -69,7 +69,7 @@ class EmbeddedClient:
             prompt_tokens=characters // CHARACTERS_PER_TOKEN,
             completion_tokens=len(text) // CHARACTERS_PER_TOKEN,
             latency_secs=0.0,
-            provider_model=played(model.name),
+            provider_model=stand_in_name(model.name),
             backend=EMBEDDED,
         )
 

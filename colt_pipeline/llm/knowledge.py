@@ -31,9 +31,9 @@ class Tile:
     extent: int
     innermost: int
 
-    def divisors(self, most: int) -> list[int]:
-        """Divisors of the extent up to `most`, ascending."""
-        return [d for d in range(1, min(most, self.extent) + 1) if self.extent % d == 0]
+    def divisors(self, limit: int) -> list[int]:
+        """Divisors of the extent up to `limit`, ascending."""
+        return [d for d in range(1, min(limit, self.extent) + 1) if self.extent % d == 0]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ Rule = Callable[[Nest, Plan, np.random.Generator], None]
 
 
 def nests(messages: str) -> list[Nest]:
-    """The tiled blocks of the current program; none where the prompt lists no sites or the target is no CPU."""
+    """The tiled blocks of the current program; none where the prompt lists no sites or the target is not a CPU."""
     known = _HARDWARE.search(messages)
     if known is None:
         return []

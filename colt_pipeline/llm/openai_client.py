@@ -1,6 +1,6 @@
 """Any server that speaks the OpenAI API, through the ``openai`` package; one attempt per call.
 
-The package's own retries are off: what heals and what does not, and what it costs, is decided in calls.py. Redirects
+The package's own retries are off: what heals and what does not, and what it costs, is decided in retries.py. Redirects
 are not followed, and of the environment only the provider's own key is read, so that no key reaches another host.
 """
 

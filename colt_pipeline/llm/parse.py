@@ -47,8 +47,8 @@ def parse(
         return Rejection("truncated" if reply.finish_reason == "length" else "empty", "no text outside of reasoning")
     found = _first_object(text)
     if found is None:
-        kind = "truncated" if reply.finish_reason == "length" else "not_json"
-        return Rejection(kind, f"no JSON object in {_short(text)}")
+        cut = reply.finish_reason == "length"
+        return Rejection("truncated" if cut else "not_json", f"no JSON object in {_short(text)}")
     names = found.get("transformations")
     if not isinstance(names, list) or not names:
         return Rejection("not_json", 'no list "transformations" with at least one name')
@@ -83,12 +83,9 @@ def _edit(item: object, transformations: Sequence[str], sites: Sequence[Site]) -
     numbers: list[Any] = decision if isinstance(decision, list) else [decision]
     if not numbers or not all(type(number) is int for number in numbers):
         return Rejection("bad_decision", f"{name} at {site.label}: {_short(decision)} must be whole numbers")
-    fault = site.fault(tuple(numbers))
-    return (
-        Rejection("bad_decision", f"{name} at {site.label}: {_short(decision)} {fault}")
-        if fault
-        else Edit(name, site, tuple(numbers))
-    )
+    if violation := site.violation(tuple(numbers)):
+        return Rejection("bad_decision", f"{name} at {site.label}: {_short(decision)} {violation}")
+    return Edit(name, site, tuple(numbers))
 
 
 def _first_object(text: str) -> dict[str, Any] | None:

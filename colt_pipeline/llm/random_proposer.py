@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 
@@ -16,22 +17,26 @@ _MOST = 5
 _TVM_WEIGHTS = {"TileSize": 0.9, "ComputeLocation": 0.05, "Unroll": 0.03, "Parallel": 0.02, "ThreadBinding": 0.02}
 
 
+Weights = Literal["even", "tvm"]
+"""Every transformation as often as any other, or as often as TVM's mutators."""
+
+
 class RandomProposer:
     """Draws transformations from those on offer; it advises no next model, and no tokens are spent."""
 
-    def __init__(self, weighted: bool) -> None:
-        """`weighted`: with TVM's mutator probabilities instead of evenly."""
-        self._weighted = weighted
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
 
     def ask(self, model: ModelSpec, context: PromptContext, occurrences: Mapping[str, int]) -> Answer:
         """A draw that follows from (model, program, state of the search)."""
         offered = [name for name, _ in context.transformations]
-        key = digest([RANDOM, self._weighted, model.name, context.lineage[0].history, context.samples, offered])
+        by_tvm = self._weights == "tvm"  # in a key as true or false
+        key = digest([RANDOM, by_tvm, model.name, context.lineage[0].history, context.samples, offered])
         occurrence = occurrences.get(key, 0)
         reply = Reply("", "stop", 0, 0, 0.0, RANDOM, RANDOM)
         if not offered:
             return Answer(key, occurrence, reply, Rejection("inapplicable", "nothing is on offer"))
         rng = np.random.default_rng([int(key[:8], 16), int(key[8:16], 16), occurrence])
-        weights = np.array([_TVM_WEIGHTS[name] if self._weighted else 1.0 for name in offered])
+        weights = np.array([_TVM_WEIGHTS[name] if by_tvm else 1.0 for name in offered])
         drawn = rng.choice(len(offered), size=int(rng.integers(1, _MOST + 1)), p=weights / weights.sum())
         return Answer(key, occurrence, reply, Proposal(tuple(Edit(offered[i]) for i in drawn), None))

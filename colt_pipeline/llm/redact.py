@@ -12,7 +12,7 @@ REDACTED = "[redacted]"
 SHORTEST = 8
 """Characters of the shortest secret that `scrub` looks for: shorter ones are placeholders such as ``none``."""
 
-# The kinds that begin with ordinary syllables or names must hold a digit: "task-dependent-..." is no key.
+# The kinds that begin with ordinary syllables or names must hold a digit: "task-dependent-..." is not a key.
 _WITH_DIGIT = r"(?=[\w.~+/=-]*\d)"
 _NAME = r"(?:api|access|private|secret)[_-]?key|token|secret|password|passwd|credentials?"
 

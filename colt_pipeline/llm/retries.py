@@ -19,9 +19,9 @@ from colt_pipeline.records import Reply, canonical_json
 from colt_pipeline.runs.budget import Budget
 from colt_pipeline.runs.costs import Tokens
 
-_MOST_IN_A_ROW = 5
+_FAILURES_IN_A_ROW = 5
 _backoff = wait_random_exponential(multiplier=1, max=60)
-_MOST_PER_TOKEN = 8
+_CHARACTERS_PER_LONG_TOKEN = 8
 """Characters; tokenizers make shorter tokens of prompts, on average."""
 
 
@@ -60,7 +60,7 @@ class Caller:
                     "command goes on"
                 ) from error
             self._failed_in_a_row += 1
-            if self._failed_in_a_row >= _MOST_IN_A_ROW:
+            if self._failed_in_a_row >= _FAILURES_IN_A_ROW:
                 raise ProviderError(
                     f"{self._failed_in_a_row} calls in a row failed, the last one: {error}. Once that is mended, the "
                     "same command goes on"
@@ -71,19 +71,19 @@ class Caller:
 
     def _attempt(self, question: Question, occurrence: int) -> Reply:
         model, characters = question.model, sum(len(message["content"]) for message in question.messages)
-        if 0 < model.context_length < characters // _MOST_PER_TOKEN:
+        if 0 < model.context_length < characters // _CHARACTERS_PER_LONG_TOKEN:
             raise CallError(
                 f"context overflow: {characters} characters cannot fit into the {model.context_length} tokens of "
                 f"{model.name}; nothing was sent"
             )
-        with self._budget.attempt(question.model.name, most(question)) as bill:
+        with self._budget.attempt(question.model.name, cost_bound(question)) as bill:
             reply = self._client.complete(question, occurrence)
             bill.tokens = Tokens(reply.prompt_tokens, reply.completion_tokens)
         return reply
 
 
-def most(question: Question) -> Tokens:
-    """A bound of what a question may cost: no token is shorter than a character, and schemas are paid for too."""
+def cost_bound(question: Question) -> Tokens:
+    """The most that an attempt may cost: no token is shorter than a character, and schemas are paid for too."""
     schema = canonical_json(question.answer_schema) if question.answer_schema else ""
     characters = sum(len(message["content"]) for message in question.messages) + len(schema)
     return Tokens(characters, int(question.sampling["max_tokens"]))

@@ -1,20 +1,22 @@
-"""Who gives latencies for a run: this machine, an RPC server, or a formula; and for which target."""
+"""Who gives latencies for a run: this machine, an RPC server, a formula, or the run's recording alone."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import tvm
 
 from colt_pipeline.config.schema import Config, MeasureConfig
-from colt_pipeline.errors import ConfigError, DeviceError
+from colt_pipeline.errors import ConfigError, DeviceError, RecordingError
 from colt_pipeline.measurement import remote
 from colt_pipeline.measurement.bench import TVM_ERRORS, last_line
 from colt_pipeline.measurement.devices import (
     Device,
+    compilable_cuda_target,
     cpu_target,
     cuda_target,
     estimated_gpu,
@@ -23,9 +25,10 @@ from colt_pipeline.measurement.devices import (
     rpc_device,
 )
 from colt_pipeline.measurement.estimate import estimate_secs
-from colt_pipeline.measurement.ledger import SCHEMA
+from colt_pipeline.measurement.ledger import SCHEMA, read_header
 from colt_pipeline.measurement.measurer import LocalMeasurer, Measurer
-from colt_pipeline.records import Measurement, written
+from colt_pipeline.records import Measurement, MeasurementKind, written
+from colt_pipeline.runs.layout import MEASUREMENTS, recordings_in
 from colt_pipeline.workloads.workload import Workload
 
 _log = logging.getLogger(__name__)
@@ -43,9 +46,8 @@ class Backend:
     device: Device
     target: dict[str, Any]
     """TVM's target dict."""
-    measurement: str
-    """``measured`` or ``estimated``."""
-    connect: Callable[[Workload], Measurer]
+    measurement: MeasurementKind
+    make_measurer: Callable[[Workload], Measurer]
 
     def header(self, workload: Workload, settings: MeasureConfig) -> dict[str, Any]:
         """The first line of a ledger of this backend: everything that a latency depends on besides the program."""
@@ -58,6 +60,19 @@ class Backend:
             "evaluator": {k: v for k, v in written(settings).items() if k != "builders"},
             "measurement": self.measurement,
         }
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The directory of what one run took from outside, and who adds to it."""
+
+    directory: Path
+    header: dict[str, Any]
+    """The first line of its ledger."""
+    backend: Backend | None
+    """None: nobody, the recording is replayed."""
+    description: str
+    """Where latencies come from, in words."""
 
 
 class Estimator:
@@ -88,7 +103,7 @@ def local(config: Config) -> Backend:
     """
     if config.target.kind == "cuda":
         device = host_gpu(config.target.arch)
-        target = cuda_target(device.facts["arch"], to_compile=True)
+        target = compilable_cuda_target(device.facts["arch"])
     else:
         device = host_cpu(config.target.cores)
         target = cpu_target(device.facts["threads"], config.target.mcpu or device.facts["mcpu"])
@@ -110,7 +125,7 @@ def rpc(config: Config) -> Backend:
     device = rpc_device(config.rpc, config.target, remote.request(config.rpc, _LOOK_SECS))
     arch = device.facts["arch"]
     on_gpu = config.target.kind == "cuda"
-    target = cuda_target(arch, to_compile=True) if on_gpu else cpu_target(device.facts["threads"], arch)
+    target = compilable_cuda_target(arch) if on_gpu else cpu_target(device.facts["threads"], arch)
     slots = max(remote.servers(config.rpc), 1)
     return Backend(
         device, target, "measured", lambda workload: LocalMeasurer(workload, target, config.measure, config.rpc, slots)
@@ -127,7 +142,7 @@ def estimate(config: Config) -> Backend:
     if gpu is None:
         raise DeviceError(f"estimates are for GPU targets, and target={config.target.name} has no data sheet (gpu)")
     device = estimated_gpu(gpu, config.target.arch, _ESTIMATE)
-    target = cuda_target(device.facts["arch"], to_compile=False)
+    target = cuda_target(device.facts["arch"])
     return Backend(device, target, "estimated", lambda _: Estimator(config, target))
 
 
@@ -149,9 +164,9 @@ def choose(config: Config, recorded: Collection[str]) -> tuple[str, Backend, str
         return config.device, _named(config), ""
     found: list[tuple[str, Backend, str]] = []
     reasons: list[str] = []
-    for name, connect in BACKENDS.items():
+    for name, make_backend in BACKENDS.items():
         try:
-            backend = connect(config)
+            backend = make_backend(config)
         except DeviceError as error:
             reasons.append(str(error))
             continue
@@ -171,3 +186,65 @@ def _named(config: Config) -> Backend:
     except DeviceError as error:
         others = ", ".join(name for name in BACKENDS if name != config.device)
         raise DeviceError(f"device={config.device}: {error}. Other devices: auto, {others}") from error
+
+
+def find_recording(config: Config, workload: Workload) -> Recording:
+    """The run's recording: the one there is, or the one that the first backend at hand would make.
+
+    Raises:
+        RecordingError: a replay without a recording of this workload.
+        DeviceError, ConfigError: no device gives latencies for the target.
+    """
+    recorded = _recorded(config, workload)
+    if config.record.mode == "replay":
+        if len(recorded) != 1:
+            raise RecordingError(
+                f"replay of {config.experiment}/{config.run} needs its recording on one device below "
+                f"{recordings_in(config.results)}; found: {', '.join(recorded) or 'none'}. "
+                "Record it with record=missing, or remove all but one."
+            )
+        return _replayed(config, *recorded.popitem())
+    fresh = config.record.mode == "all"
+    try:
+        name, backend, absent = choose(config, () if fresh else recorded)
+    except (DeviceError, ConfigError):
+        if config.device != "auto" or fresh or len(recorded) != 1:
+            raise
+        return _replayed(config, *recorded.popitem())
+    if config.device == "auto" and not fresh and len(recorded) == 1 and backend.device.slug not in recorded:
+        return _replayed(config, *recorded.popitem())
+    slug, header = backend.device.slug, backend.header(workload, config.measure)
+    description = f"device={name}: {slug}, latencies {backend.measurement}" + (f" ({absent})" if absent else "")
+    return Recording(_directory(config, slug), header, backend, description)
+
+
+def _replayed(config: Config, slug: str, header: dict[str, Any]) -> Recording:
+    description = f"recorded ledger of {slug}, latencies {header['measurement']}; nothing is measured"
+    return Recording(_directory(config, slug), header, None, description)
+
+
+def _directory(config: Config, slug: str) -> Path:
+    return recordings_in(config.results) / slug / config.experiment / config.run
+
+
+def _recorded(config: Config, workload: Workload) -> dict[str, dict[str, Any]]:
+    """Device slug -> header of each recording of this run.
+
+    Raises:
+        RecordingError: one of another workload or shape, or a replay without any recordings.
+    """
+    recordings = recordings_in(config.results)
+    if config.record.mode == "replay" and not recordings.is_dir():
+        raise RecordingError(f"there is no recordings directory {recordings}; check results={config.results}")
+    found = {}
+    for path in sorted(recordings.glob(f"*/{config.experiment}/{config.run}/{MEASUREMENTS}")):
+        header = read_header(path)
+        if header is None:
+            continue  # killed before the first line
+        if header["workload_hash"] != workload.hash:
+            raise RecordingError(
+                f"{path} recorded {header['workload']} {header['workload_hash'][:12]}; this run tunes "
+                f"{workload.name} {workload.hash[:12]}. Give it another name with run=NAME."
+            )
+        found[path.relative_to(recordings).parts[0]] = header
+    return found

@@ -143,21 +143,31 @@ def cpu_target(threads: int, mcpu: str) -> dict[str, Any]:
     return target
 
 
-def cuda_target(arch: str, to_compile: bool) -> dict[str, Any]:
-    """TVM's target for a CUDA GPU; `to_compile`: kernels will be compiled here.
+def cuda_target(arch: str) -> dict[str, Any]:
+    """TVM's target for a CUDA GPU.
 
     Raises:
-        ConfigError: `arch` is no CUDA architecture, or none that the installed nvcc compiles for.
-        DeviceError: there is no CUDA compiler.
+        ConfigError: `arch` is not a CUDA architecture.
     """
     if not _ARCH.fullmatch(arch):
-        raise ConfigError(f"target.arch={arch} is no CUDA architecture; write it like sm_90")
-    if to_compile and shutil.which("nvcc") is None and find_spec("cuda") is None:
-        raise DeviceError("no CUDA compiler is here: put nvcc on the PATH, or install cuda-bindings")
-    known = _nvcc_architectures() if to_compile else set()
+        raise ConfigError(f"target.arch={arch} is not a CUDA architecture; write it like sm_90")
+    return {"kind": "cuda", "arch": arch, **_CUDA_LIMITS, "host": {"kind": "llvm"}}
+
+
+def compilable_cuda_target(arch: str) -> dict[str, Any]:
+    """As `cuda_target`, for kernels that are compiled here.
+
+    Raises:
+        ConfigError: `arch` is not a CUDA architecture, or not one that the installed nvcc compiles for.
+        DeviceError: there is no CUDA compiler.
+    """
+    target = cuda_target(arch)
+    if shutil.which("nvcc") is None and find_spec("cuda") is None:
+        raise DeviceError("there is no CUDA compiler here: put nvcc on the PATH, or install cuda-bindings")
+    known = _nvcc_architectures()
     if known and arch.rstrip("af") not in known:
         raise ConfigError(f"target.arch={arch} is unknown to this nvcc; it compiles for {', '.join(sorted(known))}")
-    return {"kind": "cuda", "arch": arch, **_CUDA_LIMITS, "host": {"kind": "llvm"}}
+    return target
 
 
 def describe(target: Mapping[str, Any], facts: Mapping[str, Any]) -> str:

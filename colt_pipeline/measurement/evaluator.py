@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 import tvm
 
@@ -16,11 +17,15 @@ from colt_pipeline.measurement.lock import device_lock
 from colt_pipeline.measurement.measurer import Measurer
 from colt_pipeline.records import Measurement, digest
 from colt_pipeline.runs.events import Sample
+from colt_pipeline.runs.layout import SHARED
 from colt_pipeline.space import Program
 from colt_pipeline.workloads.workload import Workload
 
 Modules = dict[str, tvm.IRModule]
 """Program key -> scheduled module."""
+
+Reuse = Literal["any_run", "this_run"]
+"""Whose measurements on this device will do: those of all runs, or what this run has measured itself."""
 
 
 class Evaluator:
@@ -35,21 +40,18 @@ class Evaluator:
         workload: Workload,
         ledger: Ledger,
         header: Header,
-        connect: Callable[[], Measurer] | None,
+        make_measurer: Callable[[], Measurer] | None,
         device_directory: Path,
-        anew: bool,
+        reuse: Reuse,
     ) -> None:
-        """`connect` makes the measurer, None in a replay; `device_directory`: recordings of this device.
-
-        `anew`: measure what this run has not measured itself, whatever other runs have.
-        """
+        """`make_measurer` is None in a replay; `device_directory`: recordings of this device."""
         self._workload = workload
         self._ledger = ledger
         self.header = header
         """What its latencies depend on besides the program."""
-        self._connect = connect
+        self._make_measurer = make_measurer
         self._device_directory = device_directory
-        self._anew = anew
+        self._reuse = reuse
         self._measurer: Measurer | None = None
         self.measured = 0
         """Programs measured live by this object."""
@@ -59,7 +61,7 @@ class Evaluator:
     @property
     def live(self) -> bool:
         """Whether what is not recorded is measured."""
-        return self._connect is not None
+        return self._make_measurer is not None
 
     @property
     def timed_secs(self) -> float | None:
@@ -73,9 +75,14 @@ class Evaluator:
             ReplayMissError: a replay without a recorded baseline.
             DeviceError: the unoptimized program does not run here.
         """
-        key = self._workload.hash
-        self._obtain({key: module}, keep_errors=False)
-        baseline = self._ledger.get(key)
+        for key, measurement in self._lacking({self._workload.hash: module}):
+            # Not recorded, so that it is tried again, or the run could never go on.
+            if measurement.latency_secs is None:
+                raise DeviceError(
+                    f"the unoptimized {self._workload.name} fails here: {measurement.error} ({measurement.detail})"
+                )
+            self._ledger.put(key, measurement)
+        baseline = self._ledger.get(self._workload.hash)
         assert baseline is not None and baseline.latency_secs is not None
         return baseline.latency_secs
 
@@ -86,40 +93,35 @@ class Evaluator:
             ReplayMissError: a replay met a program that was not recorded.
             DeviceError: the device is gone; what it had measured is kept.
         """
-        self._obtain({p.key: p.schedule.mod for p in programs})
+        for key, measurement in self._lacking({p.key: p.schedule.mod for p in programs}):
+            self._ledger.put(key, measurement)
         found = [(p.key, self._ledger.get(p.key)) for p in programs]
         return [Sample(key, m.latency_secs, m.error) for key, m in found if m is not None]
 
-    def _obtain(self, modules: Modules, keep_errors: bool = True) -> None:
-        """Put into the run's ledger what it lacks of `modules`, each as soon as it is known."""
+    def _lacking(self, modules: Modules) -> Iterator[tuple[str, Measurement]]:
+        """What the run's ledger lacks of `modules`, each as soon as it is known."""
         missing = {key: module for key, module in modules.items() if self._ledger.get(key) is None}
         if not missing:
             return
-        if self._connect is None:
+        if self._make_measurer is None:
             raise ReplayMissError(
                 f"replay of {self._ledger.path}: program {next(iter(missing))[:12]} was not measured in the recording; "
                 "the code, the configuration or a package differs from the recorded run. "
                 "Use record=missing device=local to measure it on this machine."
             )
-        for key, measurement in self._through_shared(missing):
-            # A failed baseline is tried again, or the run could never go on.
-            if not keep_errors and measurement.latency_secs is None:
-                raise DeviceError(
-                    f"the unoptimized {self._workload.name} fails here: {measurement.error} ({measurement.detail})"
-                )
-            self._ledger.put(key, measurement)
+        yield from self._through_shared(missing, self._make_measurer)
 
-    def _through_shared(self, missing: Modules) -> Iterator[tuple[str, Measurement]]:
+    def _through_shared(
+        self, missing: Modules, make_measurer: Callable[[], Measurer]
+    ) -> Iterator[tuple[str, Measurement]]:
         """From the device's shared ledger, or measured now and put there unless it failed.
 
         The lock covers the builds too: they would disturb what another process measures on a CPU.
         """
         name = f"{self._workload.name}-{digest(dict(self.header))[:12]}.jsonl"
-        path = self._device_directory / "shared" / name
-        with (
-            device_lock(Device(self.header["device"]).lock),
-            closing(Ledger(path, self.header, replay=False)) as shared,
-        ):
+        path = self._device_directory / SHARED / name
+        lock = device_lock(Device(self.header["device"]).lock)
+        with lock, closing(Ledger(path, self.header, "append")) as shared:
             known = {key: m for key in missing if (m := shared.get(key)) is not None and self._serves(m)}
             yield from known.items()
             new = {key: module for key, module in missing.items() if key not in known}
@@ -127,7 +129,9 @@ class Evaluator:
                 return
             begin = time.time()
             try:
-                results = self._live().measure(list(new.values()), self._ledger.best_secs)
+                if self._measurer is None:
+                    self._measurer = make_measurer()
+                results = self._measurer.measure(list(new.values()), self._ledger.best_secs)
                 for key, measurement in zip(new, results, strict=True):
                     self.measured += 1
                     if measurement.error is None:
@@ -138,16 +142,10 @@ class Evaluator:
 
     def _serves(self, measurement: Measurement) -> bool:
         """Whether another run's measurement will do: one that was cut short will not if it could be the best here."""
-        if self._anew:
+        if self._reuse == "this_run":
             return False
         best, latency = self._ledger.best_secs, measurement.latency_secs
         return measurement.stop != "slower" or (best is not None and latency is not None and latency > best)
-
-    def _live(self) -> Measurer:
-        if self._measurer is None:
-            assert self._connect is not None
-            self._measurer = self._connect()
-        return self._measurer
 
     def close(self) -> None:
         """End the measurer's processes."""

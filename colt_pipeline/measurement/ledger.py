@@ -1,7 +1,7 @@
 """The ledger: every measured latency, once per key, on disk before it is used.
 
-One ``measurements.jsonl`` serves one (workload, target, device, evaluator settings): these stand in its first line.
-Each further line is one program's measurement by the first digits of its key, so a run never mixes devices.
+One ``measurements.jsonl`` serves one (workload, target, device, evaluator settings): these stand in its first line, its
+header, so a run never mixes devices. Each further line is one program's measurement by the first digits of its key.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any
 
 from colt_pipeline.errors import DeviceMismatchError, RecordingError
 from colt_pipeline.records import KEY_WIDTH, Measurement
-from colt_pipeline.runs.jsonl import JsonLines, read_lines
+from colt_pipeline.runs.jsonl import read_lines
+from colt_pipeline.runs.recorded import Access, Fields, Recorded, require
 
 Header = Mapping[str, Any]
 
@@ -31,32 +32,28 @@ def read_header(path: Path) -> dict[str, Any] | None:
 
 
 class Ledger:
-    """Measurements by program key; in replay it only answers, otherwise it also appends."""
+    """Measurements by program key."""
 
-    def __init__(self, path: Path, header: Header, replay: bool) -> None:
-        """Open `path`; a new file gets `header`.
+    def __init__(self, path: Path, header: Header, access: Access) -> None:
+        """Open `path`; to append, a new file gets `header`, and another one must have it.
 
         Raises:
-            DeviceMismatchError: the file was recorded with another header, and this is no replay.
+            DeviceMismatchError: the file to append to was recorded with another header.
             JournalError: broken or in use.
+            RecordingError: a line is not a measurement.
         """
         self.path = path
-        self._file = None if replay else JsonLines(path)
-        lines = read_lines(path) if self._file is None else self._file.records
-        if not lines and self._file is not None:
-            self._file.append(dict(header))
-        elif self._file is not None:
-            self._check(lines[0], header)
-        try:
-            self._known = {line["program"][:KEY_WIDTH]: _measurement(line) for line in lines[1:]}
-        except (KeyError, TypeError) as error:
-            self.close()
-            raise RecordingError(f"{path} holds a line that is no measurement ({error}); restore the file") from error
+        self._recorded: Recorded[str] = Recorded(path, access, _read)
+        if access == "append":
+            if not self._recorded.entries:
+                self._recorded.append(header)
+            self._check(header)
 
-    def _check(self, recorded: Header, header: Header) -> None:
+    def _check(self, header: Header) -> None:
+        recorded = self._recorded.entries[0]
         differing = [k for k in sorted({*recorded, *header}) if recorded.get(k) != header.get(k)]
-        if differing and self._file is not None:
-            self._file.close()
+        if differing:
+            self.close()
             shown = "; ".join(_difference(k, recorded.get(k), header.get(k)) for k in differing)
             raise DeviceMismatchError(
                 f"{self.path} was recorded with another {', '.join(differing)} ({shown}). "
@@ -65,27 +62,46 @@ class Ledger:
 
     def get(self, program: str) -> Measurement | None:
         """The recorded measurement of a program key."""
-        return self._known.get(program[:KEY_WIDTH])
+        line = self._recorded.get(program[:KEY_WIDTH])
+        return None if line is None else _measurement(line)
 
     @property
     def best_secs(self) -> float | None:
         """The best latency that is recorded here."""
-        return min((m.latency_secs for m in self._known.values() if m.latency_secs is not None), default=None)
+        return min((m.latency_secs for m in self._measured().values() if m.latency_secs is not None), default=None)
 
     def timed_secs(self, but: str) -> float | None:
         """Seconds that the timed runs of all programs took, apart from the program `but`; None of an empty ledger."""
-        timed = [sum(m.run_secs) for key, m in self._known.items() if key != but[:KEY_WIDTH]]
-        return float(sum(timed)) if self._known else None
+        measured = self._measured()
+        timed = [sum(m.run_secs) for key, m in measured.items() if key != but[:KEY_WIDTH]]
+        return float(sum(timed)) if measured else None
+
+    def _measured(self) -> dict[str, Measurement]:
+        lines = (line for line in self._recorded.entries if not _is_header(line))
+        return {line["program"][:KEY_WIDTH]: _measurement(line) for line in lines}
 
     def put(self, program: str, measurement: Measurement) -> None:
         """Record a new measurement on disk."""
-        assert self._file is not None, "a replay records nothing"
-        self._file.append({"program": program[:KEY_WIDTH], **_told(measurement)})
-        self._known[program[:KEY_WIDTH]] = measurement
+        self._recorded.append({"program": program[:KEY_WIDTH], **_told(measurement)})
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        """Let other processes append."""
+        self._recorded.close()
+
+
+def _is_header(line: Fields) -> bool:
+    return "schema" in line
+
+
+def _read(line: Fields) -> tuple[str, Fields]:
+    if _is_header(line):
+        return "", line
+    require(line, ("program", "run_secs"))
+    try:
+        _measurement(line)
+        return line["program"][:KEY_WIDTH], line
+    except TypeError as error:
+        raise ValueError(f"is not a measurement ({error})") from error
 
 
 def _difference(name: str, there: Any, here: Any) -> str:
@@ -102,6 +118,6 @@ def _told(measurement: Measurement) -> dict[str, Any]:
     return {k: v for k, v in asdict(measurement).items() if k == "run_secs" or v != usual[k]}
 
 
-def _measurement(line: Mapping[str, Any]) -> Measurement:
+def _measurement(line: Fields) -> Measurement:
     fields = {k: v for k, v in line.items() if k != "program"}
     return Measurement(**{**fields, "run_secs": tuple(fields["run_secs"])})

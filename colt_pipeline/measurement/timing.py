@@ -10,12 +10,13 @@ import statistics
 from collections.abc import Callable, Sequence
 
 from colt_pipeline.config.schema import MeasureConfig
+from colt_pipeline.records import StopReason
 
 Timer = Callable[[int, int], Sequence[float]]
 """(number, repeat) -> `repeat` run times in seconds, each the mean of `number` runs."""
 
 
-def time_kernel(timer: Timer, settings: MeasureConfig, best_secs: float | None) -> tuple[tuple[float, ...], str]:
+def time_kernel(timer: Timer, settings: MeasureConfig, best_secs: float | None) -> tuple[tuple[float, ...], StopReason]:
     """Run times in seconds, and why timing stopped.
 
     ``slower``: one warm run took more than `settings.slower` times `best_secs`, and is the only one; ``steady``: the
@@ -23,7 +24,7 @@ def time_kernel(timer: Timer, settings: MeasureConfig, best_secs: float | None) 
     limit ends it too, so that a slow kernel is a latency and no time-out.
 
     Raises:
-        ValueError: the timer reports what is no time.
+        ValueError: the timer reports what cannot be a time.
     """
     cold = _times(timer(1, 1))[0]  # starts threads, loads code, touches memory: up to 1.6 times a warm run of 10 ms
     first = _times(timer(1, 1))[0]
@@ -59,7 +60,7 @@ def _times(results: Sequence[float]) -> Sequence[float]:
     return results
 
 
-def _enough(run_secs: Sequence[float], spent_secs: float, settings: MeasureConfig) -> str | None:
+def _enough(run_secs: Sequence[float], spent_secs: float, settings: MeasureConfig) -> StopReason | None:
     enough = len(run_secs) >= settings.min_repeats
     if enough and spread(run_secs) <= settings.max_spread:
         return "steady"

@@ -5,7 +5,7 @@ addresses, and the warm-up noise of XGBModel comes from NumPy's global generator
 is: an outside source, whose batches are on disk before they are used. A replay reads them and makes no strategy.
 
 A run that was killed uses the batches it has, then goes on with a fresh strategy that is told all measurements. The
-fresh one breeds from the same database; but its cost model is trained at another moment, and it does not know what the
+fresh one starts from the same database; but its cost model is trained at another moment, and it does not know what the
 killed one proposed, so its proposals that were measured already are dropped and its first batch may be short. A resumed
 run is thus a valid run, not the one that it would have been.
 """
@@ -20,11 +20,11 @@ from typing import Any
 from tvm.s_tir import meta_schedule as ms
 
 from colt_pipeline.config.schema import EvolutionConfig
-from colt_pipeline.errors import RecordingError, ReplayMissError
+from colt_pipeline.errors import ReplayMissError
 from colt_pipeline.prediction.cost_model import measure_candidates, runner_results
 from colt_pipeline.records import digest
 from colt_pipeline.runs.events import Sample
-from colt_pipeline.runs.jsonl import JsonLines, read_lines
+from colt_pipeline.runs.recorded import Fields, Recorded, require
 from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.space import Program, Space
 from colt_pipeline.space.traces import pack, unpack
@@ -34,13 +34,12 @@ _log = logging.getLogger(__name__)
 _log.setLevel(logging.WARNING)  # TVM reports on every generation
 
 SCHEMA = 1
-_FIELDS = ("key", "measured", "instructions", "traces")
 
 Experience = Sequence[tuple[Program, Sample]]
 """Programs and what was measured of them, in the order of the search."""
 
 
-class Evolution:
+class TvmEvolution:
     """TVM's EvolutionarySearch, XGBModel and MemoryDatabase, unmodified, driven as TVM's task scheduler drives them."""
 
     def __init__(self, space: Space, settings: EvolutionConfig, warmup_samples: int, budget: int) -> None:
@@ -92,82 +91,79 @@ class Evolution:
         self._learned += len(measured)
 
 
-class Breeder:
-    """Batches from the recording; with a way to connect, misses are bred live and recorded first, then returned."""
+class Evolution:
+    """Batches from the recording; where a strategy can be made, misses come from it and are recorded first."""
 
     def __init__(
         self,
         path: Path,
         space: Space,
         settings: Mapping[str, Any],
-        connect: Callable[[], Evolution] | None,
-        watch: Stopwatch,
+        make_strategy: Callable[[], TvmEvolution] | None,
+        stopwatch: Stopwatch,
     ) -> None:
-        """`settings`: all that changes a batch besides the measurements; `connect` makes the strategy at the first
-        miss, None makes this a strict replay without one; `watch` books live breeding as ``breed``.
+        """`settings`: all that changes a batch besides the measurements; `make_strategy` is called at the first miss,
+        None makes this a strict replay; `stopwatch` books the time of the strategy as ``breed``.
 
         Raises:
             JournalError: the recording is broken or in use by another process.
-            RecordingError: a line of it is no batch.
+            RecordingError: a line of it is not a batch.
         """
         self.path = path
         self._space = space
         self._settings = dict(settings)
-        self._connect = connect
-        self._watch = watch
-        self._evolution: Evolution | None = None
-        self._file = None if connect is None else JsonLines(path)
-        entries = read_lines(path) if self._file is None else self._file.records
-        for number, entry in enumerate(entries, start=1):
-            if missing := [name for name in _FIELDS if name not in entry]:
-                self.close()
-                raise RecordingError(f"{path}, line {number}: lacks {', '.join(missing)}; restore the file")
-        self._batches = {entry["key"]: (entry["instructions"], entry["traces"]) for entry in entries}
-        self._times = [entry["measured"] for entry in entries]
-        """How many programs were measured when each batch was bred."""
+        self._make_strategy = make_strategy
+        self._stopwatch = stopwatch
+        self._strategy: TvmEvolution | None = None
+        self._recorded: Recorded[str] = Recorded(path, "replay" if make_strategy is None else "append", _read)
         self.asked = 0
         """Batches that this object did not find in the recording."""
 
     def next_batch(self, measured: Experience) -> list[Program]:
-        """The next batch of new programs after all that was `measured`, at most what is left of the budget.
+        """New programs after all that was `measured`, at most what is left of the budget; empty: there are no more.
 
         Raises:
             ReplayMissError: strict replay, and the batch was not recorded.
             SpaceError: a recorded trace does not fit this workload, target or TVM.
         """
         key = digest([SCHEMA, self._settings, [[s.program, s.latency_secs, s.error] for _, s in measured]])
-        if key in self._batches:
-            return self._rebuild(*self._batches[key])
-        packed = pack(self._ask(measured))
-        programs = self._rebuild(packed.instructions, packed.traces)  # first: what is recorded must replay
-        assert self._file is not None
-        self._file.append({"key": key, "measured": len(measured), **packed.to_json()})
-        self._batches[key] = (packed.instructions, packed.traces)
+        batch = self._recorded.get(key)
+        if batch is not None:
+            return self._rebuild(batch)
+        packed = pack(self._ask(measured)).to_json()
+        programs = self._rebuild(packed)  # first: what is recorded must replay
+        self._recorded.append({"key": key, "measured": len(measured), **packed})
         return programs
 
-    def _rebuild(self, instructions: Any, traces: Any) -> list[Program]:
-        return [self._space.rebuild(trace) for trace in unpack(instructions, traces)]
+    def _rebuild(self, batch: Fields) -> list[Program]:
+        return [self._space.rebuild(trace) for trace in unpack(batch["instructions"], batch["traces"])]
 
     def _ask(self, measured: Experience) -> list[str]:
         """The traces of a live batch."""
-        if self._connect is None:
+        if self._make_strategy is None:
             raise ReplayMissError(self._explain(len(measured)))
-        with self._watch.lap("breed"):
-            if self._evolution is None:
-                self._evolution = self._connect()
+        with self._stopwatch.lap("breed"):
+            if self._strategy is None:
+                self._strategy = self._make_strategy()
             self.asked += 1
-            return [program.trace_json for program in self._evolution.next_batch(measured)]
+            return [program.trace_json for program in self._strategy.next_batch(measured)]
 
     def _explain(self, measured: int) -> str:
         """Why a replay missed."""
-        recorded = f"the {len(self._times)} batches of the recording were bred at other times"
-        if measured in self._times:
+        batches = self._recorded.entries
+        recorded = f"the {len(batches)} batches of the recording were made at other times"
+        if measured in [batch["measured"] for batch in batches]:
             recorded = "the recorded one came of other settings or latencies"
         return (
             f"replay miss in {self.path}: TVM's batch after {measured} measured programs is not recorded; {recorded}. "
-            "Use record=missing device=local to breed it live."
+            "Use record=missing device=local to make it live."
         )
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        """Let other processes record."""
+        self._recorded.close()
+
+
+def _read(line: Fields) -> tuple[str, Fields]:
+    require(line, ("key", "measured", "instructions", "traces"))
+    return line["key"], line

@@ -142,7 +142,7 @@ def read_experience(directory: Path, workload_hash: str) -> list[Experience]:
                     experience.latencies.append(float(latency) if latency else np.inf)
                     experience.features.append(np.array(row, np.float32))
         except ValueError as error:
-            raise RecordingError(f"{path} holds a line that is no features of a program ({error})") from error
+            raise RecordingError(f"{path} holds a line that is not the features of a program ({error})") from error
         if experience.latencies:
             found.append(experience)
     return found

@@ -19,7 +19,7 @@ from typing import Any
 from colt_pipeline.config.schema import BudgetConfig, LimitsConfig, PricesConfig
 from colt_pipeline.errors import BudgetError, ConfigError, LLMError, TransientError
 from colt_pipeline.runs.costs import NO_TOKENS, Tokens
-from colt_pipeline.runs.jsonl import JsonLines, read_lines
+from colt_pipeline.runs.jsonl import JsonLines, read_growing
 from colt_pipeline.runs.layout import SPENDING
 
 _SECS_PER_HOUR = 3600.0
@@ -108,10 +108,10 @@ class Budget:
         return self._earlier + Spent(now.calls, now.tokens, now.usd, hours)
 
     @contextmanager
-    def attempt(self, model: str, most: Tokens) -> Iterator[Bill]:
+    def attempt(self, model: str, cost_bound: Tokens) -> Iterator[Bill]:
         """Account for one attempt: on disk before the body runs, settled after it.
 
-        An attempt that ends in an error costs nothing, unless the server may have answered: then it costs `most`.
+        An attempt that ends in an error costs nothing, unless the server may have answered: then it costs `cost_bound`.
 
         Raises:
             BudgetError: it could exceed a limit; nothing was written, the body did not run.
@@ -119,15 +119,15 @@ class Budget:
         """
         if self._file is None:
             self._open()
-        bill = Bill(most)
+        bill = Bill(cost_bound)
         number, self._attempts = self._attempts, self._attempts + 1
         with self._together() if self._limits.sweep != _NO_LIMITS else nullcontext():
-            self._allow(model, most)
-            self._write(number, model, most)
+            self._allow(model, cost_bound)
+            self._write(number, model, cost_bound)
         try:
             yield bill
         except TransientError as error:
-            self._write(number, model, most if error.maybe_charged else NO_TOKENS)
+            self._write(number, model, cost_bound if error.maybe_charged else NO_TOKENS)
             raise
         except BaseException as error:
             # An LLMError says that nothing was charged; after anything else (Ctrl-C) nobody knows what the server did.
@@ -152,14 +152,15 @@ class Budget:
         self._file.append(record)
         self._records.append(record)
 
-    def _allow(self, model: str, most: Tokens) -> None:
+    def _allow(self, model: str, cost_bound: Tokens) -> None:
         price = self._prices[model]
         own = self.spent
-        next_call = Spent(1, most.prompt + most.completion, 0.0 if price is None else most.usd(price), 0.0)
+        usd = 0.0 if price is None else cost_bound.usd(price)
+        next_call = Spent(1, cost_bound.prompt + cost_bound.completion, usd, 0.0)
         _refuse_beyond(self._limits.run, "run", own, next_call)
         if self._limits.sweep != _NO_LIMITS:
             paths = [path for path in self._sweep.rglob(f"{SPENDING}*") if path != self._path]  # those set aside too
-            others = [spent(read_lines(path, growing=True)) for path in paths]
+            others = [spent(read_growing(path)) for path in paths]
             _refuse_beyond(self._limits.sweep, "sweep", sum(others, own), next_call)
 
     @contextmanager

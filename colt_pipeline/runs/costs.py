@@ -10,7 +10,7 @@ from colt_pipeline.config.schema import Config, PricesConfig
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import NO_MODEL
 from colt_pipeline.runs.events import Call, Event, Stepped
-from colt_pipeline.runs.jsonl import read_lines
+from colt_pipeline.runs.jsonl import read_growing
 from colt_pipeline.runs.layout import SPENDING
 
 Prices = Mapping[str, PricesConfig | None]
@@ -71,7 +71,7 @@ def configured_prices(config: Config) -> Prices:
 
 def recorded_prices(recording: Path, otherwise: Prices) -> Prices:
     """The price table that the recording in this directory was made with."""
-    tables = [record["prices"] for record in read_lines(recording / SPENDING, growing=True) if "prices" in record]
+    tables = [record["prices"] for record in read_growing(recording / SPENDING) if "prices" in record]
     if not tables:
         return otherwise
     return {name: None if price is None else PricesConfig(**price) for name, price in tables[-1].items()}

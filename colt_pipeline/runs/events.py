@@ -6,22 +6,23 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+from colt_pipeline.records import MeasurementError, MeasurementKind, Outcome, RejectionKind, Role
+
 
 @dataclass(frozen=True)
 class Call:
     """One LLM call inside a step, as the search saw it."""
 
     model: str
-    role: str
-    """``regular`` or ``course_alteration``."""
+    role: Role
     key: str
     occurrence: int
-    outcome: str
-    """``accepted``, or the kind of the rejection."""
+    outcome: Outcome
     detail: str
     transformations: tuple[str, ...]
     next_model: str | None
-    flaw: str | None
+    flaw: RejectionKind | None
+    """Of a usable answer, such as a next model that does not exist."""
     prompt_tokens: int
     completion_tokens: int
     hit: bool
@@ -57,7 +58,7 @@ class Sample:
 
     program: str
     latency_secs: float | None
-    error: str | None
+    error: MeasurementError | None
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Started(Event):
     workload_hash: str
     target: dict[str, Any]
     device: str
-    measurement: str
+    measurement: MeasurementKind
     baseline_secs: float
     """Median latency of the unoptimized program, seconds."""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from colt_pipeline.errors import JournalError
 from colt_pipeline.runs.events import Event, event_from_json
-from colt_pipeline.runs.jsonl import JsonLines, read_lines
+from colt_pipeline.runs.jsonl import JsonLines, read_growing
 
 
 def read_events(path: Path) -> list[Event]:
@@ -20,7 +20,7 @@ def read_events(path: Path) -> list[Event]:
     Raises:
         JournalError: broken before its last line, or written by an incompatible version.
     """
-    return _events(path, read_lines(path, growing=True))
+    return _events(path, read_growing(path))
 
 
 def _events(path: Path, records: Iterable[Mapping[str, Any]]) -> list[Event]:

@@ -1,4 +1,4 @@
-"""Append-only JSON Lines: the one file format behind journals, cassettes and ledgers.
+"""Append-only JSON Lines: the one file format behind journals and recordings.
 
 Append means write, flush, fsync, return; so whatever a caller applies afterwards is on disk. A line that a kill cut
 off (no newline at the end of the file) is dropped when the file is opened for writing; anything else that does not
@@ -28,18 +28,19 @@ PACKED = ".gz"
 """Suffix of a packed file."""
 
 
-def read_lines(path: Path, growing: bool = False) -> list[dict[str, Any]]:
+def read_lines(path: Path) -> list[dict[str, Any]]:
     """All records of `path`; an absent file holds none.
-
-    `growing`: somebody may be writing it, so a last line without its newline is left out.
 
     Raises:
         JournalError: a line is not a JSON object; the message names file and line.
     """
-    if not path.exists():
-        return []
-    data = unpacked(path)
-    return _parse(path, data[: data.rfind(b"\n") + 1] if growing else data)
+    return _parse(path, unpacked(path)) if path.exists() else []
+
+
+def read_growing(path: Path) -> list[dict[str, Any]]:
+    """As `read_lines`, of a file that somebody may be writing: a last line without its newline is left out."""
+    data = unpacked(path) if path.exists() else b""
+    return _parse(path, data[: data.rfind(b"\n") + 1])
 
 
 def unpacked(path: Path) -> bytes:

@@ -77,27 +77,29 @@ class RunDir:
         self.write_text(name, text.getvalue())
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a text file, whole or not at all.
-
-        Raises:
-            RunDirError: the directory is unwritable or the disk full.
-        """
+        """See `write_bytes`."""
         write_text(self.path / name, text)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file that belongs to a run, whole or not at all.
+    """As `write_bytes`, in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file of a run or a recording, whole or not at all, and its directory where it is missing.
 
     Raises:
         RunDirError: the directory is unwritable or the disk full.
     """
     partial = path.with_name(f".{path.name}.part")
     try:
-        partial.write_text(text)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(data)
         partial.replace(path)
     except OSError as error:
         raise RunDirError(
-            f"cannot write {path}: {error.strerror}; the run is intact, run the same command again"
+            f"cannot write {path}: {error.strerror}; what was there is intact, run the same command again"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""What runs asked of their models, by their journals: which answers of a recording they used."""
+"""What runs asked of their models, by their journals: which answers of their recordings they used."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ Identity = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class Asked:
+class Usage:
     """The questions of one run."""
 
     journal: Path
-    place: tuple[str, ...]
-    """Device, experiment and run as parts of a path: where its recording lies below ``recordings``."""
+    recording: tuple[str, ...]
+    """Where its recording lies below ``recordings``: device, experiment and run as parts of a path."""
     calls: Mapping[Identity, int]
     """Question -> line of the journal; empty where no model was asked."""
     finished: bool
 
-    def owns(self, recording: Path) -> bool:
-        """Whether the file `recording` is that of this run."""
-        return recording.resolve().parent.parts[-len(self.place) :] == self.place
+    def owns(self, cassette: Path) -> bool:
+        """Whether the file `cassette` is that of this run."""
+        return cassette.resolve().parent.parts[-len(self.recording) :] == self.recording
 
 
 def journals(directory: Path) -> list[Path]:
@@ -45,7 +45,7 @@ def journals(directory: Path) -> list[Path]:
     return found
 
 
-def read_asked(journal: Path) -> Asked | None:
+def read_usage(journal: Path) -> Usage | None:
     """The questions of one run; None before it began.
 
     Raises:
@@ -59,7 +59,7 @@ def read_asked(journal: Path) -> Asked | None:
     path = journal.with_name(CONFIG)
     try:
         config = yaml.safe_load(path.read_text())
-        place = PurePath(started.device, config["experiment"], config["run"]).parts
+        recording = PurePath(started.device, config["experiment"], config["run"]).parts
         answered = config["search"]["proposer"] == "llm"  # random answers have keys too, but no recording
     except OSError as error:
         raise RunDirError(f"cannot read {path}: {error.strerror}; restore it") from error
@@ -71,4 +71,4 @@ def read_asked(journal: Path) -> Asked | None:
         if answered and isinstance(event, Stepped)
         for call in event.calls
     }
-    return Asked(journal, place, calls, any(isinstance(event, Finished) for event in events))
+    return Usage(journal, recording, calls, any(isinstance(event, Finished) for event in events))

@@ -24,14 +24,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from colt_pipeline.app import with_message
+from colt_pipeline.app import aligned, with_message
 from colt_pipeline.config.compose import first, overrides_of, runs
 from colt_pipeline.config.schema import Config, PricesConfig
 from colt_pipeline.errors import ColtError, ConfigError
-from colt_pipeline.llm.cassette import whole
+from colt_pipeline.llm.entry import is_answered, with_defaults
 from colt_pipeline.records import EMBEDDED
 from colt_pipeline.runs.costs import Estimate, Tokens, configured_prices, scaled
-from colt_pipeline.runs.jsonl import read_lines
+from colt_pipeline.runs.jsonl import PACKED, read_growing
+from colt_pipeline.runs.layout import ANSWERS, MEASUREMENTS, recordings_in
 
 ASSUMED_CALL_SECS = 5.0
 """Seconds of a call, an assumption: none of a paid model has been recorded."""
@@ -42,7 +43,7 @@ _COLUMNS = ("workload", "search", "models", "runs", "calls", "prompt", "answers"
 _NO_PRICE = PricesConfig(0.0, 0.0, "", "")
 _SAME = "the same run with other samples or seeds"
 _NOT_SAMPLES = 2
-"""Lines of a ledger that are no sample: its header and the unoptimized program."""
+"""Lines of a ledger that are not samples: its header and the unoptimized program."""
 
 
 @dataclass
@@ -83,7 +84,7 @@ def forecast(config: Config) -> Forecast:
         ConfigError: nothing is recorded that tells anything.
         JournalError: a recording is broken.
     """
-    root = Path(config.results) / "recordings"
+    root = recordings_in(config.results)
     own = recorded(root, f"{config.experiment}/{config.run}")
     left = config.samples - (0 if config.record.mode == "all" else min(own.samples, config.samples))
     if not left:
@@ -128,8 +129,8 @@ def recorded(root: Path, pattern: str) -> Recorded:
         JournalError: a recording is broken.
     """
     found = Recorded()
-    for ledger in sorted(root.glob(f"*/{pattern}/measurements.jsonl")):
-        header, *programs = read_lines(ledger, growing=True) or [{}]
+    for ledger in sorted(root.glob(f"*/{pattern}/{MEASUREMENTS}")):
+        header, *programs = read_growing(ledger) or [{}]
         found.runs += 1
         found.samples += max(0, len(programs) + 1 - _NOT_SAMPLES)
         if header.get("measurement") == "measured":
@@ -138,14 +139,14 @@ def recorded(root: Path, pattern: str) -> Recorded:
             model = answer["model"]
             found.tokens[model].append(Tokens(answer["prompt_tokens"], answer["completion_tokens"]))
             if answer["backend"] != EMBEDDED:
-                found.call_secs[model].append(answer.get("latency_secs", 0.0))
+                found.call_secs[model].append(answer["latency_secs"])
     return found
 
 
 def _answers(recording: Path) -> Iterable[dict[str, Any]]:
-    for name in ("llm.jsonl", "llm.jsonl.gz"):
-        # The entry where a limit ended the run has no answer.
-        yield from (whole(entry) for entry in read_lines(recording / name, growing=True) if "prompt_tokens" in entry)
+    for name in (ANSWERS, ANSWERS + PACKED):
+        entries = map(with_defaults, read_growing(recording / name))
+        yield from filter(is_answered, entries)
 
 
 def table(forecasts: Sequence[Forecast]) -> str:
@@ -157,14 +158,12 @@ def table(forecasts: Sequence[Forecast]) -> str:
     cells: list[tuple[str, ...]] = [_COLUMNS]
     cells += [(*names, *_sums(group)) for names, group in groups.items()]
     cells.append(("all", "", "", *_sums(forecasts)))
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in cells]
     bases = dict.fromkeys(f.basis for f in forecasts if f.basis)
     unpriced = {n for f in forecasts for n, price in configured_prices(f.config).items() if price is None}
     return "\n".join(
         [
             f"forecast, an estimate: {len(forecasts)} runs, {done} of them recorded to their end; tokens in millions",
-            *lines,
+            *aligned(cells),
             f"longest: if every answer had llm.max_tokens={max(f.config.llm.max_tokens for f in forecasts)}",
             f"hours: {ASSUMED_CALL_SECS:g} s per call (an assumption) where no call of the model is recorded",
             *(f"without a price, counted as free: {name}" for name in sorted(unpriced)),

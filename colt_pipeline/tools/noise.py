@@ -2,7 +2,7 @@
 
 The best recorded schedule of each workload (or, before any run, the fastest of a few samples) is built and measured
 again and again, workload after workload, as the search would measure it. The record, results/recordings/<device>/noise,
-tells the analysis which differences are no improvement. Hydra overrides choose target, device and measure settings.
+tells the analysis which differences are not improvements. Hydra overrides choose target, device and measure settings.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from typing import Any
 
 import numpy as np
 import tvm
-from hydra import compose, initialize_config_dir
 
 from colt_pipeline.analysis.noise import read_noise
 from colt_pipeline.app import with_message
-from colt_pipeline.config.checks import load
+from colt_pipeline.config.compose import composed
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import DeviceError
 from colt_pipeline.measurement.backend import Backend, choose
 from colt_pipeline.measurement.lock import device_lock
 from colt_pipeline.measurement.measurer import Measurer
 from colt_pipeline.records import Measurement, canonical_json
+from colt_pipeline.runs.layout import BEST, NOISE, SUMMARY, recordings_in, runs_in
+from colt_pipeline.runs.rundir import write_text
 from colt_pipeline.space import Space
 from colt_pipeline.workloads import PAPER
 from colt_pipeline.workloads.catalogue import build
 from colt_pipeline.workloads.workload import Workload
 
-_CONF = Path(__file__).parent.parent.parent / "conf"
 _SAMPLES = 8
 
 
@@ -71,13 +71,10 @@ def observe(configs: Sequence[Config], minutes: float) -> Path:
             if rounds in (1, 8) or rounds % 50 == 0:
                 passed = (time.monotonic() - start) / 60
                 print(f"{rounds} rounds, {passed:.1f} of {minutes:g} minutes", file=sys.stderr, flush=True)
-    recordings = Path(configs[0].results) / "recordings"
+    recordings = recordings_in(configs[0].results)
     for s in subjects:
-        path = recordings / s.backend.device.slug / "noise" / f"{s.workload.name}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".part")
-        partial.write_text("".join(canonical_json(line) + "\n" for line in lines[s.workload.name]))
-        partial.replace(path)
+        path = recordings / s.backend.device.slug / NOISE / f"{s.workload.name}.jsonl"
+        write_text(path, "".join(canonical_json(line) + "\n" for line in lines[s.workload.name]))
     return recordings
 
 
@@ -88,10 +85,10 @@ def _subject(config: Config, cleanup: ExitStack) -> _Subject:
         raise DeviceError(
             f"latencies for target={config.target.name} are {backend.measurement} here: they have no noise"
         )
-    measurer = backend.connect(workload)
+    measurer = backend.make_measurer(workload)
     cleanup.enter_context(closing(measurer))
     space = Space(workload.module, backend.target)
-    trace = best_trace(Path(config.results) / "runs", workload, backend)
+    trace = best_trace(runs_in(config.results), workload, backend)
     header = backend.header(workload, config.measure)
     if trace is not None:
         program = space.load(*trace)
@@ -114,11 +111,11 @@ def _measure(subject: _Subject, modules: list[tvm.IRModule]) -> list[Measurement
 def best_trace(runs: Path, workload: Workload, backend: Backend) -> tuple[str, str] | None:
     """Key and trace of the fastest schedule that any finished run here measured on this device."""
     found: list[tuple[float, str, str]] = []
-    for path in sorted(runs.rglob("summary.json")):
+    for path in sorted(runs.rglob(SUMMARY)):
         summary = json.loads(path.read_text())
         if summary["workload"] != workload.name or summary["device"] != backend.device.slug or not summary["best_secs"]:
             continue
-        best = json.loads((path.parent / "best.json").read_text())
+        best = json.loads((path.parent / BEST).read_text())
         if best["workload_hash"] == workload.hash and best["target"] == backend.target:
             found.append((summary["best_secs"], summary["best_program"], canonical_json(best["trace"])))
     return min(found)[1:] if found else None
@@ -133,12 +130,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", help="as for colt_pipeline.tune, such as target=gpu")
     arguments = parser.parse_args(argv)
     try:
-        with initialize_config_dir(str(_CONF), version_base="1.3"):
-            configs = [
-                # One builder each: there is one program to build at a time.
-                load(compose("config", overrides=[f"workload={name}", "measure.builders=1", *arguments.overrides]))
-                for name in arguments.workload or PAPER
-            ]
+        configs = [
+            # One builder each: there is one program to build at a time.
+            composed([f"workload={name}", "measure.builders=1", *arguments.overrides])
+            for name in arguments.workload or PAPER
+        ]
         recordings = observe(configs, arguments.minutes)
         print(read_noise(recordings).to_string(index=False, float_format=lambda x: f"{x:.4g}"))
     except KeyboardInterrupt:

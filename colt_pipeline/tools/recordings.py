@@ -12,15 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from colt_pipeline.analysis.labels import model_label
-from colt_pipeline.app import with_message
+from colt_pipeline.app import aligned, with_message
 from colt_pipeline.errors import ColtError, RecordingError
 from colt_pipeline.llm.audit import (
-    NAME,
+    CassetteFile,
     Entry,
-    Recording,
     differences,
-    faults,
     find,
+    findings,
     read,
     read_intact,
     write,
@@ -28,63 +27,64 @@ from colt_pipeline.llm.audit import (
 from colt_pipeline.llm.client import TRANSPORT
 from colt_pipeline.records import EMBEDDED
 from colt_pipeline.runs.jsonl import PACKED, locked
-from colt_pipeline.runs.usage import Asked, journals, read_asked
+from colt_pipeline.runs.layout import ANSWERS
+from colt_pipeline.runs.usage import Usage, journals, read_usage
 
 
 def check(arguments: argparse.Namespace) -> int:
     """One line per finding; exit status 1 if there is one."""
-    findings: list[str] = []
-    runs: list[Asked] = []
+    found: list[str] = []
+    runs: list[Usage] = []
     # Journals first: a run that goes on meanwhile records an answer before it journals it.
     for journal in journals(arguments.runs) if arguments.runs else []:
         try:
-            runs += [asked] if (asked := read_asked(journal)) else []
+            runs += [usage] if (usage := read_usage(journal)) else []
         except ColtError as error:
-            findings.append(str(error))
+            found.append(str(error))
     files = _files(arguments.paths)
     answers = owned = 0
     for path in files:
         try:
-            recording = read(path)
+            cassette = read(path)
         except ColtError as error:
-            findings.append(str(error))
+            found.append(str(error))
             continue
-        answers += len(recording.answers)
-        findings += [f"{path}, line {line}: {what}" for line, what in faults(recording)]
+        answers += len(cassette.answers)
+        found += [f"{path}, line {line}: {what}" for line, what in findings(cassette)]
         owners = [run for run in runs if run.owns(path)]
         owned += bool(owners)
-        findings += _usage(recording, owners)
-    for finding in findings:
+        found += _usage(cassette, owners)
+    for finding in found:
         print(finding)
     of_runs = f", {owned} with runs" if arguments.runs else ""
-    verdict = f"{len(findings)} findings" if findings else "nothing wrong"
+    verdict = f"{len(found)} findings" if found else "nothing wrong"
     print(f"{len(files)} recordings{of_runs}, {answers} answers: {verdict}", file=sys.stderr)
-    return 1 if findings else 0
+    return 1 if found else 0
 
 
-def _usage(recording: Recording, owners: Sequence[Asked]) -> list[str]:
-    """What the runs of a recording did not use of it, and what they miss."""
-    recorded = {entry.identity for entry in recording.answers}
-    findings = [
-        f"{recording.path}, line {entry.line}: {entry.name} is not used by {owners[0].journal}"
-        for entry in _unused(recording, owners)
+def _usage(cassette: CassetteFile, owners: Sequence[Usage]) -> list[str]:
+    """What the runs of a recording did not use of its answers, and which they miss."""
+    recorded = {entry.identity for entry in cassette.answers}
+    found = [
+        f"{cassette.path}, line {entry.line}: {entry.name} is not used by {owners[0].journal}"
+        for entry in _unused(cassette, owners)
         if entry.answered
     ]
     for run in owners:
         absent = {identity: line for identity, line in run.calls.items() if identity not in recorded}
-        findings += [
-            f"{run.journal}, line {line}: question {key[:12]}, occurrence {occurrence} is not in {recording.path}"
+        found += [
+            f"{run.journal}, line {line}: question {key[:12]}, occurrence {occurrence} is not in {cassette.path}"
             for (key, occurrence), line in absent.items()
         ]
-    return findings
+    return found
 
 
-def _unused(recording: Recording, owners: Sequence[Asked]) -> list[Entry]:
+def _unused(cassette: CassetteFile, owners: Sequence[Usage]) -> list[Entry]:
     """What no run of the recording used; nothing while one may still go on and use it."""
     if not owners or not all(run.finished for run in owners):
         return []
     used = {identity for run in owners for identity in run.calls}
-    return [entry for entry in recording.entries if entry.identity not in used]
+    return [entry for entry in cassette.entries if entry.identity not in used]
 
 
 def stats(arguments: argparse.Namespace) -> int:
@@ -99,9 +99,8 @@ def stats(arguments: argparse.Namespace) -> int:
     for (model, backend), entries in sorted(found.items()):
         cells.append((model_label(model, backend), backend, *_numbers(entries)))
     cells.append(("total", "", *_numbers([entry for entries in found.values() for entry in entries])))
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    for row in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for line in aligned(cells):
+        print(line)
     print(f"recordings: {len(files)}, {sum(path.stat().st_size for path in files)} bytes on disk")
     if any(backend == EMBEDDED for _, backend in found):
         print("stand-ins play the models they name; ~: with their tokens, which are estimates")
@@ -125,7 +124,7 @@ def _numbers(entries: Sequence[Entry]) -> tuple[str, ...]:
 
 def prune(arguments: argparse.Namespace) -> int:
     """Write recordings anew, smaller; nothing is written if one of them cannot be."""
-    runs = [asked for journal in journals(arguments.runs) if (asked := read_asked(journal))] if arguments.runs else None
+    runs = [usage for journal in journals(arguments.runs) if (usage := read_usage(journal))] if arguments.runs else None
     targets = _targets(arguments)
     for source in targets.values():
         read_intact(source)
@@ -134,17 +133,17 @@ def prune(arguments: argparse.Namespace) -> int:
     for target, source in targets.items():
         with locked(source):
             before = source.stat().st_size
-            recording = read_intact(source)
+            cassette = read_intact(source)
             owners = [run for run in runs or () if run.owns(source)]
             if unfinished := [run for run in owners if not run.finished]:
                 print(f"note: {unfinished[0].journal} is unfinished; all answers are kept", file=sys.stderr)
-            dropped = {entry.line for entry in _unused(recording, owners)}
-            kept = [entry.fields for entry in recording.entries if entry.line not in dropped]
+            dropped = {entry.line for entry in _unused(cassette, owners)}
+            kept = [entry.fields for entry in cassette.entries if entry.line not in dropped]
             without = {"lines": ""} if arguments.questions else {}
             after = write(target, (fields | without for fields in kept))
             if arguments.in_place and target != source:
                 source.unlink()
-        counts = f"{len(kept)} of {len(recording.entries)} entries, {before} -> {after} bytes"
+        counts = f"{len(kept)} of {len(cassette.entries)} entries, {before} -> {after} bytes"
         print(f"{target}: {counts}")
     return 0
 
@@ -207,7 +206,8 @@ def _parser() -> argparse.ArgumentParser:
         "--runs", type=Path, metavar="DIR", help="drop answers that the finished runs below DIR did not use"
     )
     smaller.add_argument("--questions", action="store_true", help="drop the digests of the questions' lines")
-    smaller.add_argument("--gzip", action="store_true", help=f"pack: {NAME} becomes {NAME}{PACKED}, for replays only")
+    packed = f"pack: {ANSWERS} becomes {ANSWERS}{PACKED}, for replays only"
+    smaller.add_argument("--gzip", action="store_true", help=packed)
     where = smaller.add_mutually_exclusive_group(required=True)
     where.add_argument("--out", type=Path, metavar="DIR", help="write below DIR, in the same folders as below PATH")
     where.add_argument("--in-place", action="store_true", help="replace the recordings")

@@ -29,7 +29,7 @@ from colt_pipeline.config.schema import Config, PromptConfig
 from colt_pipeline.llm.client import CHARACTERS_PER_TOKEN, Question
 from colt_pipeline.llm.prompt import STYLES
 from colt_pipeline.llm.proposer import Proposer
-from colt_pipeline.measurement.place import find_place
+from colt_pipeline.measurement.backend import find_recording
 from colt_pipeline.records import Answer, ModelSpec, PromptContext, canonical_json
 from colt_pipeline.runs.costs import Estimate, Prices, Tokens, configured_prices, scaled
 from colt_pipeline.search.loop import search
@@ -95,7 +95,7 @@ def rows(results: Path, experiment: str, workloads: Sequence[str], samples: int,
         for model_set in MODEL_SETS
     }
     for config in configs.values():  # before any is replayed
-        find_place(config, build(config.workload.name, config.workload.shape))
+        find_recording(config, build(config.workload.name, config.workload.shape))
     # Not by fork: TVM has threads.
     with ProcessPoolExecutor(usable_cores(), get_context("spawn")) as processes:
         runs = dict(zip(configs, processes.map(replayed, configs.values()), strict=True))

@@ -99,7 +99,7 @@ def _in_a_search(config: Config) -> list[Row]:
     made: list[Saboteur] = []
 
     def connect(workload: Workload) -> Measurer:
-        inner = local(config).connect(workload)
+        inner = local(config).make_measurer(workload)
         assert isinstance(inner, LocalMeasurer)
         made.append(Saboteur(inner))
         return made[0]

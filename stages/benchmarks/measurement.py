@@ -114,7 +114,7 @@ def _candidates(runs: Path, space: Space, number: int) -> list[tvm.IRModule]:
 
 
 def _ours(workload: Workload, config: Config, modules: list[tvm.IRModule], batch: int) -> Trials:
-    measurer = local(config).connect(workload)
+    measurer = local(config).make_measurer(workload)
     trials: Trials = []
     best: float | None = None
     try:

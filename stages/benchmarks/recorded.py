@@ -58,7 +58,7 @@ def best_schedules(runs: Path, workloads: Sequence[str]) -> Iterator[tuple[Backe
                 missing.append(name)
                 continue
             module = Space(workload.module, backend.target).load(*trace).schedule.mod
-            found.append(Recorded(workload, module, cleanup.enter_context(closing(backend.connect(workload)))))
+            found.append(Recorded(workload, module, cleanup.enter_context(closing(backend.make_measurer(workload)))))
         if not found or (workloads and missing):
             raise ConfigError(
                 f"{runs} holds no finished run of {', '.join(missing)} on {backend.device.slug} at the "

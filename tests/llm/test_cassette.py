@@ -109,13 +109,13 @@ def test_the_key_changes_with_all_that_changes_the_answer() -> None:
 def test_a_broken_recording_is_refused_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "llm.jsonl"
     path.write_text('{"key": "k"\n{"key": "l"}\n')
-    for connect in (None, never):
+    for make_client in (None, never):
         with pytest.raises(JournalError, match="line 1"):
-            Cassette(path, connect, Stopwatch())
+            Cassette(path, make_client, Stopwatch())
     path.write_text('{"key": "k"}\n')
-    for connect in (None, never):
+    for make_client in (None, never):
         with pytest.raises(RecordingError, match="line 1: lacks model"):
-            Cassette(path, connect, Stopwatch())
+            Cassette(path, make_client, Stopwatch())
     assert path.read_text() == '{"key": "k"}\n'
 
 
@@ -139,7 +139,7 @@ from colt_pipeline.errors import JournalError
 from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.runs.stopwatch import Stopwatch
 path = Path(sys.argv[1])
-print(len(Cassette(path, None, Stopwatch())._entries))
+print(len(Cassette(path, None, Stopwatch())._recorded.entries))
 try:
     Cassette(path, lambda provider: None, Stopwatch())
 except JournalError as error:

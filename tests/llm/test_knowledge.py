@@ -62,7 +62,7 @@ def within_bounds(nest: Nest, decided: Plan) -> None:
             site = Site("TileSize", label, loop.factors, loop.extent, loop.innermost)
         else:
             site = Site(label, label, (0,), choices=nest.choices[label])
-        assert site.fault(tuple(decision)) is None, (label, decision)
+        assert site.violation(tuple(decision)) is None, (label, decision)
 
 
 @given(any_nest(), st.lists(st.sampled_from(RULES), max_size=8), st.integers(0, 2**31))

@@ -214,7 +214,7 @@ def test_whatever_is_accepted_is_within_the_bounds_of_an_offered_site(entry: dic
     else:
         [edit] = found.transformations
         assert edit.name in NAMES
-        assert edit.site is None or (edit.site in SITES and edit.site.fault(edit.decision) is None)
+        assert edit.site is None or (edit.site in SITES and edit.site.violation(edit.decision) is None)
 
 
 BAD = [json.loads(line) for line in (ROOT / "tests/data/bad_answers.jsonl").read_text().splitlines()]
@@ -279,5 +279,5 @@ def test_a_decision_is_accepted_exactly_within_its_bounds(decision: list[int] | 
     numbers = tuple(decision) if isinstance(decision, list) else (decision,)
     for site in SITES:
         found = decided({"name": site.transformation, "site": site.label, "decision": decision})
-        within = bool(numbers) and site.fault(numbers) is None
+        within = bool(numbers) and site.violation(numbers) is None
         assert (found == Proposal((Edit(site.transformation, site, numbers),), "qwen3-8b")) == within

@@ -15,7 +15,7 @@ from colt_pipeline.config.schema import BudgetConfig, LimitsConfig, PricesConfig
 from colt_pipeline.errors import BudgetError, ConfigError, LLMError, ProviderError
 from colt_pipeline.llm.client import Question
 from colt_pipeline.llm.openai_client import OpenAIClient
-from colt_pipeline.llm.retries import Caller, most
+from colt_pipeline.llm.retries import Caller, cost_bound
 from colt_pipeline.records import ModelSpec, Reply
 from colt_pipeline.runs.budget import Budget, Spent, spent
 from colt_pipeline.runs.jsonl import read_lines
@@ -233,7 +233,7 @@ def test_a_key_with_a_line_end_is_mended_and_one_that_cannot_be_sent_is_named_wi
 
 
 def test_a_schema_is_paid_for_too() -> None:
-    assert most(question(answer_schema={"type": "object"})).prompt == 100 + len('{"type":"object"}')
+    assert cost_bound(question(answer_schema={"type": "object"})).prompt == 100 + len('{"type":"object"}')
 
 
 @pytest.mark.parametrize(
@@ -256,14 +256,14 @@ def test_a_limit_refuses_the_call_that_could_exceed_it(limits: LimitsConfig, ans
 
 def test_an_attempt_is_on_disk_before_it_is_sent_and_counts_at_its_most_until_it_is_settled(tmp_path: Path) -> None:
     budget = Budget(tmp_path / "spend.jsonl", BudgetConfig(NONE, NONE, 16), {SMALL.name: PRICES}, tmp_path)
-    with budget.attempt(SMALL.name, most(question())) as bill:
+    with budget.attempt(SMALL.name, cost_bound(question())) as bill:
         inside = spent(read_lines(tmp_path / "spend.jsonl"))
         bill.tokens = dataclasses.replace(bill.tokens, prompt=1, completion=2)
     assert (inside.calls, inside.tokens) == (1, 100 + 64)
     assert inside.usd == pytest.approx((100 * 2 + 64 * 10) / 1e6)
     after = spent(read_lines(tmp_path / "spend.jsonl"))
     assert (after.calls, after.tokens, after.usd) == (1, 3, pytest.approx(22e-6))
-    with pytest.raises(KeyboardInterrupt), budget.attempt(SMALL.name, most(question())):
+    with pytest.raises(KeyboardInterrupt), budget.attempt(SMALL.name, cost_bound(question())):
         raise KeyboardInterrupt
     assert spent(read_lines(tmp_path / "spend.jsonl")).tokens == 3 + 164, "nobody knows what it cost"
     budget.close()

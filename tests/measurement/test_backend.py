@@ -10,9 +10,17 @@ import tvm
 from support import Compose
 
 from colt_pipeline.errors import ConfigError, DeviceError
-from colt_pipeline.measurement import connect, devices
+from colt_pipeline.measurement import backend as backends
+from colt_pipeline.measurement import devices
 from colt_pipeline.measurement.backend import choose
-from colt_pipeline.measurement.devices import Device, cpu_target, cuda_target, describe, host_cpu
+from colt_pipeline.measurement.devices import (
+    Device,
+    compilable_cuda_target,
+    cpu_target,
+    cuda_target,
+    describe,
+    host_cpu,
+)
 
 pytestmark = pytest.mark.tvm
 
@@ -24,7 +32,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(arch: str) -> Device:
         raise DeviceError("this machine has no CUDA GPU (device=local)")
 
-    monkeypatch.setattr(connect, "host_gpu", absent)
+    monkeypatch.setattr(backends, "host_gpu", absent)
 
 
 def test_a_cpu_is_detected_and_measured_here(composed: Compose) -> None:
@@ -45,7 +53,7 @@ def test_without_a_gpu_auto_estimates_for_the_configured_one(composed: Compose) 
 
 
 def test_a_gpu_at_hand_comes_first(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connect, "host_gpu", lambda arch: GPU)
+    monkeypatch.setattr(backends, "host_gpu", lambda arch: GPU)
     name, backend, absent = choose(composed("target=gpu"), ())
     assert (name, backend.device.slug, backend.target["arch"], absent) == ("local", "some-gpu-sm-90", "sm_90", "")
     recorded = ["estimate-nvidia-geforce-rtx-2080-ti-sm-75"]
@@ -87,7 +95,7 @@ def test_a_device_that_is_not_there_is_named_with_the_way_out(
         (("device=fpga",), "device=fpga is unknown; choose one of: auto, local, rpc, estimate"),
         (("target.mcpu=z80",), "target.mcpu=z80 is unknown to LLVM"),
         (("target.cores=9999",), "target.cores=9999, but this machine offers"),
-        (("target=gpu", "device=estimate", "target.arch=turing"), "target.arch=turing is no CUDA architecture"),
+        (("target=gpu", "device=estimate", "target.arch=turing"), "target.arch=turing is not a CUDA architecture"),
     ],
 )
 def test_a_target_that_cannot_be_is_named(composed: Compose, overrides: tuple[str, ...], message: str) -> None:
@@ -98,9 +106,9 @@ def test_a_target_that_cannot_be_is_named(composed: Compose, overrides: tuple[st
 def test_an_architecture_that_nvcc_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "_nvcc_architectures", lambda: {"sm_80", "sm_90"})
     with pytest.raises(ConfigError, match="target.arch=sm_75 is unknown to this nvcc; it compiles for sm_80, sm_90"):
-        cuda_target("sm_75", to_compile=True)
-    assert cuda_target("sm_90a", to_compile=True)["arch"] == "sm_90a"
-    assert cuda_target("sm_75", to_compile=False)["arch"] == "sm_75"
+        compilable_cuda_target("sm_75")
+    assert compilable_cuda_target("sm_90a")["arch"] == "sm_90a"
+    assert cuda_target("sm_75")["arch"] == "sm_75"
 
 
 def test_a_tracker_beyond_loopback_is_warned_about(
@@ -109,7 +117,7 @@ def test_a_tracker_beyond_loopback_is_warned_about(
     device = Device({"kind": "rpc", "key": "k", "arch": host_cpu().facts["mcpu"], "threads": 1, "tvm": "0"})
     monkeypatch.setattr("colt_pipeline.measurement.remote.request", lambda settings, secs: None)
     monkeypatch.setattr("colt_pipeline.measurement.remote.servers", lambda settings: 1)
-    monkeypatch.setattr(connect, "rpc_device", lambda *_: device)
+    monkeypatch.setattr(backends, "rpc_device", lambda *_: device)
     with caplog.at_level(logging.WARNING):
         choose(composed("device=rpc", "rpc.key=k", "rpc.host=192.0.2.1"), ())
     assert "no authentication" in caplog.text
@@ -133,5 +141,5 @@ def test_one_device_has_one_lock_however_it_is_described() -> None:
 
 def test_targets_in_words() -> None:
     assert describe(cpu_target(2, "znver3"), {}) == "CPU through LLVM, mcpu znver3, 2 cores"
-    words = describe(cuda_target("sm_90", to_compile=False), {"gpu": "NVIDIA H200"})
+    words = describe(cuda_target("sm_90"), {"gpu": "NVIDIA H200"})
     assert words.startswith("GPU through CUDA, NVIDIA H200, sm_90") and "48 KiB" in words

@@ -12,7 +12,7 @@ import pytest
 import tvm
 
 from colt_pipeline.errors import DeviceError, ReplayMissError
-from colt_pipeline.measurement.evaluator import Evaluator
+from colt_pipeline.measurement.evaluator import Evaluator, Reuse
 from colt_pipeline.measurement.ledger import Ledger
 from colt_pipeline.records import Measurement
 from colt_pipeline.workloads.workload import Workload
@@ -59,13 +59,13 @@ def evaluator(tmp_path: Path) -> Iterator[Make]:
     """Makes the evaluator of a run; a run's second one takes its ledger over."""
     ledgers: dict[str, Ledger] = {}
 
-    def make(run: str, measurer: Scripted | None, anew: bool = False) -> Evaluator:
+    def make(run: str, measurer: Scripted | None, reuse: Reuse = "any_run") -> Evaluator:
         if run in ledgers:
             ledgers[run].close()
         directory = tmp_path / "some-device"
-        ledgers[run] = Ledger(directory / run / "measurements.jsonl", HEADER, replay=measurer is None)
+        ledgers[run] = Ledger(directory / run / "measurements.jsonl", HEADER, "append" if measurer else "replay")
         return Evaluator(
-            WORKLOAD, ledgers[run], HEADER, None if measurer is None else lambda: measurer, directory, anew
+            WORKLOAD, ledgers[run], HEADER, None if measurer is None else lambda: measurer, directory, reuse
         )
 
     yield make
@@ -85,9 +85,9 @@ def test_a_program_is_measured_once_per_device(evaluator: Make) -> None:
     assert second.seen == ["c"]
 
 
-def test_anew_means_anew(evaluator: Make) -> None:
+def test_a_run_may_reuse_its_own_measurements_alone(evaluator: Make) -> None:
     latencies(evaluator("one", Scripted({"a": Measurement((0.1,))})), "a")
-    assert latencies(evaluator("two", Scripted({"a": Measurement((0.2,))}), anew=True), "a") == [0.2]
+    assert latencies(evaluator("two", Scripted({"a": Measurement((0.2,))}), reuse="this_run"), "a") == [0.2]
 
 
 def test_a_latency_that_was_cut_short_serves_only_as_a_loser(evaluator: Make) -> None:

@@ -7,20 +7,22 @@ import pytest
 from colt_pipeline.errors import DeviceMismatchError, JournalError, RecordingError
 from colt_pipeline.measurement.ledger import Ledger, read_header
 from colt_pipeline.records import Measurement
+from colt_pipeline.runs.recorded import Access
 
 HEADER = {"schema": 1, "workload": "w", "device": {"cpu": "A"}, "target": {"kind": "llvm"}}
+ACCESSES: tuple[Access, ...] = ("replay", "append")
 GOOD = Measurement((0.2, 0.1, 0.4), max_relative_error=1e-7)
 BAD = Measurement(error="timeout", detail="longer than 30 s")
 
 
 def test_measurements_come_back_exactly(tmp_path: Path) -> None:
     path = tmp_path / "measurements.jsonl"
-    ledger = Ledger(path, HEADER, replay=False)
+    ledger = Ledger(path, HEADER, "append")
     ledger.put("a", GOOD)
     ledger.put("b", BAD)
     ledger.close()
-    for replay in (True, False):
-        again = Ledger(path, HEADER, replay)
+    for access in ACCESSES:
+        again = Ledger(path, HEADER, access)
         assert again.get("a") == GOOD and again.get("b") == BAD and again.get("c") is None
         again.close()
     assert read_header(path) == {**HEADER, "measurement": "measured"}  # older files lack the field
@@ -34,12 +36,12 @@ def test_the_median_counts_and_errors_have_no_latency() -> None:
 
 def test_another_device_replays_but_does_not_continue(tmp_path: Path) -> None:
     path = tmp_path / "measurements.jsonl"
-    Ledger(path, HEADER, replay=False).close()
+    Ledger(path, HEADER, "append").close()
     elsewhere = {**HEADER, "device": {"cpu": "B"}}
     with pytest.raises(DeviceMismatchError, match=r"device.cpu: 'A' there, 'B' here.*record=replay.*run=NAME"):
-        Ledger(path, elsewhere, replay=False)
-    assert Ledger(path, elsewhere, replay=True).get("a") is None
-    Ledger(path, HEADER, replay=False).close()  # the refusal left no lock behind
+        Ledger(path, elsewhere, "append")
+    assert Ledger(path, elsewhere, "replay").get("a") is None
+    Ledger(path, HEADER, "append").close()  # the refusal left no lock behind
 
 
 def test_a_file_without_header_is_refused(tmp_path: Path) -> None:
@@ -51,20 +53,47 @@ def test_a_file_without_header_is_refused(tmp_path: Path) -> None:
 
 def test_a_broken_line_is_named(tmp_path: Path) -> None:
     path = tmp_path / "measurements.jsonl"
-    Ledger(path, HEADER, replay=False).close()
+    Ledger(path, HEADER, "append").close()
     with path.open("a") as file:
         file.write('{"program":"a","run_secs":[1]\n')
     with pytest.raises(JournalError, match="line 2"):
-        Ledger(path, HEADER, replay=True)
+        Ledger(path, HEADER, "replay")
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ('{"run_secs":[1]}', "lacks program"),
+        ('{"program":"a","run_secs":null}', "is not a measurement"),
+        ('{"program":"a","run_secs":[1],"colour":"red"}', "is not a measurement .*colour"),
+    ],
+)
+def test_a_line_that_is_not_a_measurement_is_named(tmp_path: Path, line: str, what: str) -> None:
+    path = tmp_path / "measurements.jsonl"
+    Ledger(path, HEADER, "append").close()
+    with path.open("a") as file:
+        file.write(line + "\n")
+    for access in ACCESSES:
+        with pytest.raises(RecordingError, match=f"line 2: {what}"):
+            Ledger(path, HEADER, access)
+
+
+def test_the_best_of_a_ledger_is_its_fastest_valid_program(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "measurements.jsonl", HEADER, "append")
+    assert ledger.best_secs is None
+    ledger.put("a", GOOD)
+    ledger.put("b", Measurement((0.05,), "wrong_result"))
+    assert ledger.best_secs == 0.2
+    ledger.close()
 
 
 def test_the_time_of_runs_is_that_of_all_programs_but_one(tmp_path: Path) -> None:
     path, baseline = tmp_path / "measurements.jsonl", "b" * 64
-    ledger = Ledger(path, HEADER, replay=False)
+    ledger = Ledger(path, HEADER, "append")
     assert ledger.timed_secs(but=baseline) is None, "nothing is recorded"
     ledger.put(baseline, Measurement((9.0,)))
     assert ledger.timed_secs(but=baseline) == 0.0
     ledger.put("a" * 64, GOOD)
     ledger.put("c" * 64, BAD)
     ledger.close()
-    assert Ledger(path, HEADER, replay=True).timed_secs(but=baseline) == pytest.approx(0.7)
+    assert Ledger(path, HEADER, "replay").timed_secs(but=baseline) == pytest.approx(0.7)

@@ -163,7 +163,7 @@ def test_building_goes_on_while_running_waits_off_the_cpu(measurer: LocalMeasure
 SCRIPT = """
 import sys, yaml
 sys.path[:0] = ["tests", "tests/measurement"]
-from test_measure import LocalMeasurer, SETTINGS, endless, scaled, target, workload
+from test_measurer import LocalMeasurer, SETTINGS, endless, scaled, target, workload
 local = LocalMeasurer(workload(), target(), SETTINGS)
 try:
     print(local._scratch, [m.error for m in local.measure([scaled(1.0)], None)], flush=True)

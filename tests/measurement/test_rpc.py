@@ -16,7 +16,7 @@ from threading import Thread
 
 import pytest
 from support import ROOT, Compose
-from test_measure import SETTINGS, target
+from test_measurer import SETTINGS, target
 from tvm import rpc as tvm_rpc
 
 from colt_pipeline.assemble import assemble

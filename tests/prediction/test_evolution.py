@@ -24,7 +24,7 @@ from colt_pipeline.analysis.labels import caption, configurations
 from colt_pipeline.analysis.tidy import aggregate
 from colt_pipeline.config.schema import Config, EvolutionConfig
 from colt_pipeline.errors import RecordingError, ReplayMissError, SpaceError
-from colt_pipeline.prediction.evolution import SCHEMA, Breeder, Evolution
+from colt_pipeline.prediction.evolution import SCHEMA, Evolution, TvmEvolution
 from colt_pipeline.records import digest
 from colt_pipeline.runs.events import Sample
 from colt_pipeline.runs.stopwatch import Stopwatch
@@ -80,7 +80,7 @@ def test_the_settings_are_the_defaults_of_tvm(composed: Compose) -> None:
 
 def test_batches_are_new_and_end_with_the_budget() -> None:
     here = space("deepseek_r1_moe")
-    evolution = Evolution(here, EvolutionConfig(**QUICK), warmup_samples=8, budget=20)
+    evolution = TvmEvolution(here, EvolutionConfig(**QUICK), warmup_samples=8, budget=20)
     measured: list[tuple[Program, Sample]] = []
     sizes = []
     while batch := evolution.next_batch(measured):
@@ -94,9 +94,9 @@ def test_batches_are_new_and_end_with_the_budget() -> None:
 def test_a_fresh_strategy_goes_on_from_the_measurements_and_repeats_none() -> None:
     here = space("deepseek_r1_moe")
     settings = EvolutionConfig(**{**QUICK, "init_measured_ratio": 1.0, "init_min_unmeasured": 0})
-    measured = timed(Evolution(here, EvolutionConfig(**QUICK), warmup_samples=8, budget=16).next_batch([]))
+    measured = timed(TvmEvolution(here, EvolutionConfig(**QUICK), warmup_samples=8, budget=16).next_batch([]))
     # Its whole population comes from the database, so that it breeds at all shows that it was told.
-    batch = Evolution(here, settings, warmup_samples=8, budget=16).next_batch(measured)
+    batch = TvmEvolution(here, settings, warmup_samples=8, budget=16).next_batch(measured)
     assert 0 < len(batch) <= 8
     assert not {p.key for p in batch} & {p.key for p, _ in measured}
 
@@ -114,7 +114,7 @@ class Scripted:
 def test_the_recording_serves_what_was_asked_and_nothing_else(tmp_path: Path) -> None:
     here, path = space("deepseek_r1_moe"), tmp_path / "candidates.jsonl"
     programs = here.initial(2, np.random.default_rng(0))
-    live = Breeder(path, here, {"budget": 2}, lambda: Scripted(programs), Stopwatch())  # type: ignore[arg-type,return-value]
+    live = Evolution(path, here, {"budget": 2}, lambda: Scripted(programs), Stopwatch())  # type: ignore[arg-type,return-value]
     measured: list[tuple[Program, Sample]] = []
     for program in programs:
         assert [p.key for p in live.next_batch(measured)] == [program.key]
@@ -124,7 +124,7 @@ def test_the_recording_serves_what_was_asked_and_nothing_else(tmp_path: Path) ->
     live.close()
 
     there = space("deepseek_r1_moe")  # has seen none of the programs
-    replay = Breeder(path, there, {"budget": 2}, None, Stopwatch())
+    replay = Evolution(path, there, {"budget": 2}, None, Stopwatch())
     assert [p.key for p in replay.next_batch(measured[:1])] == [programs[1].key]
     assert replay.next_batch(measured) == []  # that there are no more is recorded too
     slower = [(programs[0], Sample(programs[0].key, 9.0, None))]
@@ -133,7 +133,7 @@ def test_the_recording_serves_what_was_asked_and_nothing_else(tmp_path: Path) ->
     with pytest.raises(ReplayMissError, match="after 3 measured .*3 batches.*record=missing"):
         replay.next_batch([*measured, *slower])
     with pytest.raises(ReplayMissError, match="after 0 measured"):
-        Breeder(path, there, {"budget": 3}, None, Stopwatch()).next_batch([])
+        Evolution(path, there, {"budget": 3}, None, Stopwatch()).next_batch([])
 
 
 @pytest.mark.parametrize(
@@ -152,10 +152,10 @@ def test_a_broken_recording_is_an_error(
     path.write_text(json.dumps({**line, "key": line["key"] or digest([SCHEMA, {}, []])}) + "\n")
     here = space("deepseek_r1_moe")
     if kind is None:
-        assert len(Breeder(path, here, {}, None, Stopwatch()).next_batch([])) == 1  # the unoptimized program
+        assert len(Evolution(path, here, {}, None, Stopwatch()).next_batch([])) == 1  # the unoptimized program
         return
     with pytest.raises(kind, match=message):
-        Breeder(path, here, {}, None, Stopwatch()).next_batch([])
+        Evolution(path, here, {}, None, Stopwatch()).next_batch([])
 
 
 @pytest.mark.parametrize("stop_after", [None, 2, 3, 6])
@@ -174,7 +174,7 @@ def test_a_run_records_resumes_and_replays_without_a_strategy(
     assert recording(config).read_bytes().count(b"\n") == asked + job.asked
     replay = composed(*RUN, f"results={tmp_path / 'replay'}", "record=replay")
     move_recordings(config, replay)
-    monkeypatch.setattr(assembly, "Evolution", None)
+    monkeypatch.setattr(assembly, "TvmEvolution", None)
     again = play(replay)
     assert journal(replay) == journal(config)
     assert again.asked == again.evaluator.measured == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from colt_pipeline.errors import JournalError
-from colt_pipeline.runs.jsonl import JsonLines, locked, read_lines
+from colt_pipeline.runs.jsonl import JsonLines, locked, read_growing, read_lines
 
 
 def test_appended_records_come_back(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_a_torn_last_line_is_dropped_for_writing_but_an_error_for_reading(tmp_pa
     path.write_bytes(b'{"a":1}\n{"b":')
     with pytest.raises(JournalError, match="line 2"):
         read_lines(path)
-    assert read_lines(path, growing=True) == [{"a": 1}]
+    assert read_growing(path) == [{"a": 1}]
     with JsonLines(path) as file:
         assert file.records == [{"a": 1}]
         file.append({"c": 3})

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from colt_pipeline.errors import RunDirError
-from colt_pipeline.runs.rundir import RunDir
+from colt_pipeline.runs.rundir import RunDir, write_bytes
 
 
 def test_the_same_config_opens_the_same_directory(tmp_path: Path) -> None:
@@ -37,3 +37,13 @@ def test_csv_without_rows_keeps_its_header(tmp_path: Path) -> None:
     rundir = RunDir(tmp_path / "run", {})
     rundir.write_csv("x.csv", ("a", "b"), [])
     assert (tmp_path / "run" / "x.csv").read_text() == "a,b\n"
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+    write_bytes(path, b"\x00\xff")
+    assert path.read_bytes() == b"\x00\xff" and list(path.parent.iterdir()) == [path]
+    (path.parent / ".file.part").mkdir()  # in the way
+    with pytest.raises(RunDirError, match=f"cannot write {path}: .*; what was there is intact"):
+        write_bytes(path, b"other")
+    assert path.read_bytes() == b"\x00\xff"

@@ -21,7 +21,7 @@ from colt_pipeline.workloads.catalogue import build
 
 pytestmark = pytest.mark.tvm
 
-TARGET = cuda_target("sm_75", to_compile=False)
+TARGET = cuda_target("sm_75")
 
 
 def space(name: str) -> Space:

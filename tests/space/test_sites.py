@@ -54,7 +54,7 @@ def test_labels_are_unique_and_present_decisions_are_those_of_the_trace(name: st
     for program in programs:
         sites = here.sites(program)
         assert len({site.label for site in sites}) == len(sites)
-        assert all(site.fault(site.now) is None for site in sites)
+        assert all(site.violation(site.now) is None for site in sites)
         drawn = [line for line in program.history if "sch.sample_" in line]
         tiles = [s.now for s in sites if s.extent]
         assert len(drawn) == sum(site.transformation != "Parallel" for site in sites)

@@ -113,8 +113,8 @@ def test_nothing_is_wrong_with_what_was_recorded(toy: Path, tmp_path: Path, caps
 @pytest.mark.parametrize(
     ("line", "fields", "finding"),
     [
-        (1, {"key": "k"}, "key is no [0-9a-f]{20}"),
-        (2, {"lines": "abc"}, "lines is no ([0-9a-f]{4})*"),
+        (1, {"key": "k"}, "key does not consist of 20 hexadecimal digits"),
+        (2, {"lines": "abc"}, "lines does not consist of digests of 4 hexadecimal digits each"),
         (2, {"occurrence": -1}, "occurrence is -1"),
         (2, {"occurrence": True}, "occurrence is of type bool"),
         (3, {"prompt_tokens": "many"}, "prompt_tokens is of type str"),
@@ -147,7 +147,7 @@ def test_what_is_broken_is_found_and_the_rest_is_still_read(toy: Path, capsys: P
     assert [line.removeprefix(f"{toy}, line ").split(" (")[0] for line in captured.out.splitlines()] == [
         "2: is not valid JSON",
         f"3: lacks {field}",
-        "4: is no JSON object but list",
+        "4: is not a JSON object but list",
         "6: is cut off",
     ]
     assert captured.err == "1 recordings, 2 answers: 4 findings\n"
