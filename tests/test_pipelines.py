@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import grimp
@@ -84,14 +85,10 @@ def test_an_edit_in_analysis_repeats_no_search() -> None:
         assert not any(Path("colt_pipeline/analysis").is_relative_to(path) for path in dependencies)
 
 
-def test_what_a_command_names_is_among_its_dependencies() -> None:
-    """Paths on the command line, but for what it writes, and the folders that every search reads."""
+def test_what_a_command_reads_is_among_its_dependencies() -> None:
     for name, (command, dependencies) in stages().items():
-        words = command.split()
-        read = [path for flag, path in zip(words, words[1:], strict=False) if flag.startswith("--") and flag != "--out"]
-        roots = {Path(dependency) for dependency in dependencies}
-        for path in read:
-            if (ROOT / path).exists() or path.startswith("results/"):
-                assert roots & {Path(path), *Path(path).parents} or any(r.is_relative_to(path) for r in roots), name
+        words, roots = command.split(), {Path(dependency) for dependency in dependencies}
+        read = [Path(path) for flag, path in pairwise(words) if flag in ("--conf", "--data", "--run", "--runs")]
+        assert [path for path in read if not roots & {path, *path.parents}] == [], name
         if "runs@" in name:
             assert {"conf", "results/recordings", "constraints.txt"} <= {*dependencies}
