@@ -59,9 +59,7 @@ def test_a_command_is_that_of_its_module(
 @pytest.mark.tvm
 def test_hydra_finds_the_configuration_from_everywhere(tmp_path: Path) -> None:
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(
-        [sys.executable, "-m", "colt_pipeline", "tune", "--cfg", "job", "samples=7"],
-        **{"cwd": tmp_path, "capture_output": True, "text": True, "check": False, "env": environment},
-    )
+    command = [sys.executable, "-m", "colt_pipeline", "tune", "--cfg", "job", "samples=7"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     assert "\nsamples: 7\n" in done.stdout

@@ -35,7 +35,11 @@ def write_run(directory: Path, events: Iterable[Event], **changes: Any) -> Path:
     """A run directory with these events; `changes` go to its configuration."""
     directory.mkdir(parents=True)
     config = {
-        **{"run": "toy/run", "seed": 0, "samples": 4, "target": {"name": "toy"}, "model_set": "mine"},
+        "run": "toy/run",
+        "seed": 0,
+        "samples": 4,
+        "target": {"name": "toy"},
+        "model_set": "mine",
         "search": vars(settings(warmup_samples=2)),
         "model_sets": {"mine": [LARGE.name, SMALL.name]},
         "models": {

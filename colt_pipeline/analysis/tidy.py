@@ -28,13 +28,37 @@ IDS = ("workload", "target", "search", "model_set", "largest", "seed")
 # Named, because a type guessed from the values would turn the model set "2" into a number.
 _TEXT = (
     *(name for name in IDS if name != "seed"),
-    *("experiment", "run", "stopped", "best_program", "llm_backend", "measurement", "device"),
-    *("model", "backend", "program"),
+    "experiment",
+    "run",
+    "stopped",
+    "best_program",
+    "llm_backend",
+    "measurement",
+    "device",
+    "model",
+    "backend",
+    "program",
 )
 _FLOAT = (
-    *("baseline_secs", "best_secs", "speedup", "latency_secs", "parameters_b", "hit_rate", "gflops", "best_sample"),
-    *("llm_secs", "alteration_llm_secs", "usd", "alteration_usd", "estimated_usd", "timed_secs"),
-    *("minutes", "median_secs", "spread_within", "spread_between", "floor"),
+    "baseline_secs",
+    "best_secs",
+    "speedup",
+    "latency_secs",
+    "parameters_b",
+    "hit_rate",
+    "gflops",
+    "best_sample",
+    "llm_secs",
+    "alteration_llm_secs",
+    "usd",
+    "alteration_usd",
+    "estimated_usd",
+    "timed_secs",
+    "minutes",
+    "median_secs",
+    "spread_within",
+    "spread_between",
+    "floor",
 )
 _COUNTS = ("regular_calls", "course_alterations", "small_model_calls")
 _TIMED = "timed_secs"
@@ -42,18 +66,38 @@ _DTYPES = {**dict.fromkeys(_TEXT, "str"), **dict.fromkeys(_FLOAT, "float64"), "i
 
 _RUN_FIELDS = (
     *IDS,
-    *("samples", "baseline_secs", "best_secs", "speedup", "llm_backend", "measurement", "device", "warmup_samples"),
+    "samples",
+    "baseline_secs",
+    "best_secs",
+    "speedup",
+    "llm_backend",
+    "measurement",
+    "device",
+    "warmup_samples",
     *_COUNTS,
     _TIMED,
 )
 _CURVE_FIELDS = ("sample", "latency_secs", "best_secs", "speedup")
 _CALL_HEAD = (
-    *("model", "parameters_b", "is_largest", "backend"),
-    *("regular_calls", "course_alterations", "hits", "hit_rate", "errors"),
+    "model",
+    "parameters_b",
+    "is_largest",
+    "backend",
+    "regular_calls",
+    "course_alterations",
+    "hits",
+    "hit_rate",
+    "errors",
 )
 _CALL_TAIL = (
-    *("prompt_tokens", "completion_tokens", "alteration_prompt_tokens", "alteration_completion_tokens"),
-    *("llm_secs", "alteration_llm_secs", "usd", "alteration_usd"),
+    "prompt_tokens",
+    "completion_tokens",
+    "alteration_prompt_tokens",
+    "alteration_completion_tokens",
+    "llm_secs",
+    "alteration_llm_secs",
+    "usd",
+    "alteration_usd",
 )
 _CALL_MADE = ("children", "regressions", "estimated_usd")
 _TURN_FIELDS = ("sample", ALTERATIONS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from operator import attrgetter
 from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, OmegaConf
@@ -30,6 +31,33 @@ SEARCH_CHOICES = {
     "course_alteration": ("path", "streak", "random", "never"),
 }
 """Key of conf/search -> what it may be."""
+LEAST = {
+    "samples": 1,
+    "seed": 0,
+    "search.branching": 1,
+    "search.batch_size": 1,
+    "search.initial_programs": 1,
+    "search.apply_attempts": 1,
+    "search.max_failures": 1,
+    "search.warmup_samples": 1,
+    "search.draws_per_proposal": 1,
+    "search.rollout_length": 0,
+    "search.c": 0,
+    "search.candidates": 0,
+    "search.widening": 0,
+    "target.cores": 0,
+    "llm.temperature": 0,
+    "llm.max_tokens": 1,
+    "measure.min_repeats": 1,
+    "measure.memory_mib": 1,
+    "measure.max_spread": 0,
+    "measure.min_repeat_secs": 0,
+    "measure.budget_secs": 0,
+    "measure.cache_flush_mib": 0,
+    "measure.builders": 0,
+    "rpc.timeout_secs": 0,
+}
+"""Key -> the least that it may be; none may be infinite."""
 
 
 def load(raw: DictConfig) -> Config:
@@ -55,49 +83,19 @@ def load(raw: DictConfig) -> Config:
         if not isinstance(value, str) and not 0 < value < math.inf:
             raise ConfigError(f"target.gpu.{key}={value} must be positive")
     if not 0 < config.rpc.port < 1 << 16:
-        raise ConfigError(f"rpc.port={config.rpc.port} is no port")
+        raise ConfigError(f"rpc.port={config.rpc.port} is not a valid port")
     _model_set(config)
     _llm(config)
     if not config.search.grows_tree:
         _evolution(config.search.evolution)
     if not config.search.asks_models:  # so all model sets are one run
         config.model_set, config.largest, config.model_sets = NO_LLM, NO_LLM, {NO_LLM: []}
-    _at_least(1, samples=config.samples)
-    _at_least(0, seed=config.seed)
+    for key, minimum in LEAST.items():
+        _at_least(minimum, key, attrgetter(key)(config))
     search, measure = config.search, config.measure
-    _at_least(
-        1,
-        **{
-            "search.branching": search.branching,
-            "search.batch_size": search.batch_size,
-            "search.initial_programs": search.initial_programs,
-            "search.apply_attempts": search.apply_attempts,
-            "search.max_failures": search.max_failures,
-            "search.warmup_samples": search.warmup_samples,
-            "search.draws_per_proposal": search.draws_per_proposal,
-            "measure.min_repeats": measure.min_repeats,
-            "measure.memory_mib": measure.memory_mib,
-        },
-    )
-    _at_least(
-        0,
-        **{
-            "search.rollout_length": search.rollout_length,
-            "search.c": search.c,
-            "search.candidates": search.candidates,
-            "search.widening": search.widening,
-            "target.cores": config.target.cores,
-            "measure.max_spread": measure.max_spread,
-            "measure.min_repeat_secs": measure.min_repeat_secs,
-            "measure.budget_secs": measure.budget_secs,
-            "measure.cache_flush_mib": measure.cache_flush_mib,
-            "measure.builders": measure.builders,
-            "rpc.timeout_secs": config.rpc.timeout_secs,
-        },
-    )
     if measure.slower:
-        _at_least(1, **{"measure.slower": measure.slower})
-    _at_least(measure.min_repeats, **{"measure.max_repeats": measure.max_repeats})
+        _at_least(1, "measure.slower", measure.slower)
+    _at_least(measure.min_repeats, "measure.max_repeats", measure.max_repeats)
     for key in ("build_timeout_secs", "run_timeout_secs"):
         if not 0 < getattr(measure, key) < math.inf:
             raise ConfigError(f"measure.{key}={getattr(measure, key)} must be positive")
@@ -109,7 +107,7 @@ def load(raw: DictConfig) -> Config:
             raise ConfigError(f"models.{name}.parameters_b={model.parameters_b} must be positive (billions)")
     for part in (config.experiment, config.run):
         if not part or part.startswith((".", "/")) or ".." in part:
-            raise ConfigError(f"experiment and run name directories below results/; {part!r} is no such name")
+            raise ConfigError(f"experiment and run name directories below results/; {part!r} is not such a name")
     return config
 
 
@@ -127,12 +125,11 @@ def _model_set(config: Config) -> None:
 
 def _llm(config: Config) -> None:
     """Sampling parameters, limits, and providers that may be given a key."""
-    _at_least(0, **{"llm.temperature": config.llm.temperature})
-    _at_least(1, **{"llm.max_tokens": config.llm.max_tokens})
     if config.llm.top_p is not None and not 0 < config.llm.top_p <= 1:
         raise ConfigError(f"llm.top_p={config.llm.top_p} must lie above 0 and at most at 1")
     for scope, limits in (("run", config.budget.run), ("sweep", config.budget.sweep)):
-        _at_least(0, **{f"budget.{scope}.{key}": value for key, value in vars(limits).items() if value is not None})
+        for key, value in vars(limits).items():
+            _at_least(0, f"budget.{scope}.{key}", 0 if value is None else value)
     for name in config.model_sets[config.model_set]:
         _choice(f"models.{name}.provider", config.models[name].provider, [EMBEDDED, *config.providers])
     for name, provider in config.providers.items():
@@ -140,12 +137,12 @@ def _llm(config: Config) -> None:
 
 
 def _provider(key: str, provider: ProviderConfig) -> None:
-    _at_least(1, **{f"{key}.attempts": provider.attempts})
+    _at_least(1, f"{key}.attempts", provider.attempts)
     if not 0 < provider.timeout_secs < math.inf:
         raise ConfigError(f"{key}.timeout_secs={provider.timeout_secs} must be positive")
     url = urlsplit(provider.base_url)
     if url.scheme not in ("http", "https") or not url.hostname:
-        raise ConfigError(f"{key}.base_url={provider.base_url} is no address; it must look like https://HOST/v1")
+        raise ConfigError(f"{key}.base_url={provider.base_url} is not an address; it must look like https://HOST/v1")
     if url.username or url.password:
         raise ConfigError(f"{key}.base_url holds a user or password; name a variable with {key}.key_env instead")
     if provider.key_env and url.scheme == "http" and url.hostname not in _LOOPBACK:
@@ -156,7 +153,7 @@ def _evolution(evolution: EvolutionConfig | None) -> None:
     if evolution is None:
         raise ConfigError("search.strategy=evolutionary needs search.evolution; start from search=evolutionary")
     for key, value in vars(evolution).items():
-        _at_least(0 if isinstance(value, float) else 1, **{f"search.evolution.{key}": value})
+        _at_least(0 if isinstance(value, float) else 1, f"search.evolution.{key}", value)
         if isinstance(value, float) and value > 1:
             raise ConfigError(f"search.evolution.{key}={value} is a share, so at most 1")
 
@@ -166,7 +163,6 @@ def _choice(key: str, value: str, choices: list[str]) -> None:
         raise ConfigError(f"{key}={value} is unknown; choose one of: {', '.join(choices)}")
 
 
-def _at_least(minimum: int, **values: float) -> None:
-    for key, value in values.items():
-        if not minimum <= value < math.inf:
-            raise ConfigError(f"{key}={value} must be at least {minimum}")
+def _at_least(minimum: float, key: str, value: float) -> None:
+    if not minimum <= value < math.inf:
+        raise ConfigError(f"{key}={value} must be at least {minimum}")

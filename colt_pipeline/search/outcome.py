@@ -14,11 +14,27 @@ from colt_pipeline.search.state import State
 
 CURVE_COLUMNS = ("sample", "latency_secs", "best_secs", "speedup", "measurement")
 CALL_COLUMNS = (
-    *("model", "parameters_b", "is_largest", "backend"),
-    *("regular_calls", "course_alterations", "hits", "hit_rate", "errors", *REJECTIONS),
-    *("prompt_tokens", "completion_tokens", "alteration_prompt_tokens", "alteration_completion_tokens"),
-    *("llm_secs", "alteration_llm_secs", "usd", "alteration_usd"),
-    *("children", "regressions", "estimated_usd"),
+    "model",
+    "parameters_b",
+    "is_largest",
+    "backend",
+    "regular_calls",
+    "course_alterations",
+    "hits",
+    "hit_rate",
+    "errors",
+    *REJECTIONS,
+    "prompt_tokens",
+    "completion_tokens",
+    "alteration_prompt_tokens",
+    "alteration_completion_tokens",
+    "llm_secs",
+    "alteration_llm_secs",
+    "usd",
+    "alteration_usd",
+    "children",
+    "regressions",
+    "estimated_usd",
 )
 ALTERATIONS = "course alterations"
 """The column of `turns` for calls that are nobody's turn."""

@@ -50,9 +50,17 @@ class Llama:
             "cos": (self.tokens, self.head_dim),
             "sin": (self.tokens, self.head_dim),
             "mask": (self.tokens, self.tokens),
-            **{"attention_norm": (d,), "q": (d, width), "k": (d, kv), "v": (d, kv), "o": (width, d)},
-            **{"mlp_norm": (d,), "gate": (d, self.intermediate), "up": (d, self.intermediate)},
-            **{"down": (self.intermediate, d), "norm": (d,), "lm_head": (d, self.vocabulary)},
+            "attention_norm": (d,),
+            "q": (d, width),
+            "k": (d, kv),
+            "v": (d, kv),
+            "o": (width, d),
+            "mlp_norm": (d,),
+            "gate": (d, self.intermediate),
+            "up": (d, self.intermediate),
+            "down": (self.intermediate, d),
+            "norm": (d,),
+            "lm_head": (d, self.vocabulary),
         }
 
     def parameters(self, seed: int = 0) -> dict[str, Array]:

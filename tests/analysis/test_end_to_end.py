@@ -16,10 +16,22 @@ from stages import end_to_end
 def summary(model_set: str, models: list[str], tuned_secs: float, samples: int) -> dict[str, Any]:
     row = {"shape": "4x4 -> 4x4", "flop": 2_000_000_000, "unoptimized_secs": 1.0}
     return {
-        **{"model": "llama3_8b", "shape": {"layers": 32, "tokens": 16}, "search": "colt", "model_set": model_set},
-        **{"largest": "gpt-5.2", "models": models, "llm_backend": "embedded", "measurement": "measured"},
-        **{"device": "box", "seed": 0, "samples": samples, "unoptimized_secs": 40.0, "speedup": 40 / tuned_secs},
-        **{"unoptimized_how": "sum over kernels", "tuned_secs": tuned_secs, "tuned_how": "measured whole"},
+        "model": "llama3_8b",
+        "shape": {"layers": 32, "tokens": 16},
+        "search": "colt",
+        "model_set": model_set,
+        "largest": "gpt-5.2",
+        "models": models,
+        "llm_backend": "embedded",
+        "measurement": "measured",
+        "device": "box",
+        "seed": 0,
+        "samples": samples,
+        "unoptimized_secs": 40.0,
+        "speedup": 40 / tuned_secs,
+        "unoptimized_how": "sum over kernels",
+        "tuned_secs": tuned_secs,
+        "tuned_how": "measured whole",
         "tuned_sum_secs": 2.0,
         "tasks": [
             row | {"task": "matmul", "weight": 32, "samples": samples, "tuned": True, "best_secs": 0.05},

@@ -25,7 +25,7 @@ from colt_pipeline.runs.costs import configured_prices
         ("+typo=1", "key typo"),
         ("record.mode=sometimes", "record.mode=sometimes is unknown; choose one of: replay, missing, all"),
         ("largest=gpt-6", "model in model_sets.8=gpt-6 is unknown"),
-        ("run=../elsewhere", "'../elsewhere' is no such name"),
+        ("run=../elsewhere", "'../elsewhere' is not such a name"),
         ("measure.max_repeats=0", "measure.max_repeats=0 must be at least 3"),
         ("target.cores=-1", "target.cores=-1 must be at least 0"),
         ("search.c=inf", "search.c=inf must be at least 0"),
@@ -99,7 +99,7 @@ def test_only_live_models_have_prices(composed: Compose) -> None:
         ("budget.sweep.calls=many", "budget.sweep.calls"),
         ("prompt.code=short", "prompt.code=short is unknown; choose one of: full, compact"),
         ("prompt.order=random", "prompt.order=random is unknown; choose one of: listed, seeded"),
-        ("providers.nscale.base_url=nowhere", "providers.nscale.base_url=nowhere is no address"),
+        ("providers.nscale.base_url=nowhere", "providers.nscale.base_url=nowhere is not an address"),
         ("providers.nscale.base_url=http://example.org/v1", "would send the key of NSCALE_SERVICE_TOKEN unencrypted"),
         ("providers.openai.base_url=https://me:secret@example.org/v1", "holds a user or password"),
         ("providers.openai.attempts=0", "providers.openai.attempts=0 must be at least 1"),
@@ -168,7 +168,8 @@ def test_every_search_loads_and_names_itself_as_its_file(composed: Compose, name
 
 
 def test_every_search_differs_from_every_other(composed: Compose) -> None:
-    rows = [str({**vars(composed(f"search={name}").search), "name": "", "run_name": ""}) for name in SEARCHES]
+    made = [composed(f"search={name}") for name in SEARCHES]
+    rows = [str((config.model_set, {**vars(config.search), "name": "", "run_name": ""})) for config in made]
     assert len(set(rows)) == len(rows)
 
 

@@ -50,8 +50,10 @@ def test_variants_of_one_search_have_names_of_their_own(composed: Compose) -> No
     ruled = [composed("experiment=course_alteration", f"search.course_alteration={rule}") for rule in ("path", "never")]
     assert len({config.run for config in (*swept, *ruled)}) == 4
     assert [config.search.name for config in (*swept, *ruled)] == [
-        *("lambda_0.0", "lambda_0.5"),
-        *("course_path", "course_never"),
+        "lambda_0.0",
+        "lambda_0.5",
+        "course_path",
+        "course_never",
     ]
 
 

@@ -40,8 +40,14 @@ def grown(name: str, path: Path) -> dict[str, list[dict[str, Any]]]:
     state = play(world(**RUNS[name]), path)
     nodes = [
         {
-            **{"id": n.id, "parent": n.parent, "model": n.model, "made_by": n.made_by, "visits": n.visits},
-            **{"value": round(n.value, 12), "rate": round(n.rate, 12), "failures": n.failures},
+            "id": n.id,
+            "parent": n.parent,
+            "model": n.model,
+            "made_by": n.made_by,
+            "visits": n.visits,
+            "value": round(n.value, 12),
+            "rate": round(n.rate, 12),
+            "failures": n.failures,
             "program": None if n.record is None else n.record.program[:12],
         }
         for n in state.tree.nodes

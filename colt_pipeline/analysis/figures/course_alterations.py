@@ -20,8 +20,16 @@ from colt_pipeline.analysis.tidy import IDS, Tidy
 _Z = 1.959963984540054  # of the normal distribution at 97.5 %
 _COUNTS = ["children", "regressions", "alterations"]
 _COLUMNS = (
-    *("configuration", "family", *_COUNTS, "rate", "low", "high"),
-    *("regression", "coin", "coin low", "coin high"),
+    "configuration",
+    "family",
+    *_COUNTS,
+    "rate",
+    "low",
+    "high",
+    "regression",
+    "coin",
+    "coin low",
+    "coin high",
 )
 
 

@@ -46,8 +46,12 @@ STYLES: dict[str, tuple[str, Dashes, str]] = {
 }
 """Family (model set, or search) -> colour-blind safe colour, dashes (empty: solid) and marker."""
 _OWN_STYLES = (
-    *(("#d55e00", (5, 1), "P"), ("#cc78bc", (2, 1), "X"), ("#fbafe4", (6, 1, 1, 1), "p")),
-    *(("#029e73", (7, 1.5), "D"), ("#56b4e9", (4, 1.2, 1, 1.2), "s"), ("#ca9161", (3, 1, 1, 1), "+")),
+    ("#d55e00", (5, 1), "P"),
+    ("#cc78bc", (2, 1), "X"),
+    ("#fbafe4", (6, 1, 1, 1), "p"),
+    ("#029e73", (7, 1.5), "D"),
+    ("#56b4e9", (4, 1.2, 1, 1.2), "s"),
+    ("#ca9161", (3, 1, 1, 1), "+"),
 )
 """For other model sets and searches, in the order of their names."""
 
@@ -59,8 +63,14 @@ _DIGITS = 4  # significant ones of what is drawn and of its numbers in CSV; a pa
 _FONT = " font-family=\"'DejaVu Sans', sans-serif\""
 _SCOUR = scour.parse_args(
     [
-        *("--quiet", f"--set-precision={_DIGITS}", "--indent=none", "--strip-xml-prolog", "--remove-metadata"),
-        *("--enable-id-stripping", "--shorten-ids", "--no-renderer-workaround"),
+        "--quiet",
+        f"--set-precision={_DIGITS}",
+        "--indent=none",
+        "--strip-xml-prolog",
+        "--remove-metadata",
+        "--enable-id-stripping",
+        "--shorten-ids",
+        "--no-renderer-workaround",
     ]
 )
 _CAPTION_LINE = 92  # characters that fit into the width of the figure

@@ -14,8 +14,14 @@ from colt_pipeline.analysis.tidy import Tidy
 REFERENCE_SET = "large"
 
 _COLUMNS = (
-    *("workload", "configuration", "measurement", "latency (ms)"),
-    *("reference", "ratio", "noise floor", "verdict"),
+    "workload",
+    "configuration",
+    "measurement",
+    "latency (ms)",
+    "reference",
+    "ratio",
+    "noise floor",
+    "verdict",
 )
 
 

@@ -21,9 +21,16 @@ from colt_pipeline.runs.rundir import write_text
 from colt_pipeline.search.tree import ROOT
 
 PALETTE = (
-    *(("#0173b2", "#ffffff"), ("#de8f05", "#000000"), ("#029e73", "#ffffff"), ("#d55e00", "#ffffff")),
-    *(("#cc78bc", "#000000"), ("#ca9161", "#000000"), ("#56b4e9", "#000000"), ("#949494", "#000000")),
-    *(("#fbafe4", "#000000"), ("#ece133", "#000000")),
+    ("#0173b2", "#ffffff"),
+    ("#de8f05", "#000000"),
+    ("#029e73", "#ffffff"),
+    ("#d55e00", "#ffffff"),
+    ("#cc78bc", "#000000"),
+    ("#ca9161", "#000000"),
+    ("#56b4e9", "#000000"),
+    ("#949494", "#000000"),
+    ("#fbafe4", "#000000"),
+    ("#ece133", "#000000"),
 )
 """Colour-blind safe colours, each with that of a letter on it. A model's letter tells it from others of its colour."""
 

@@ -186,13 +186,15 @@ def _tree_node(
 ) -> TreeNode:
     record, above = node.record, None if node.parent is None else run.state.tree.nodes[node.parent].record
     facts: dict[str, Any] = {
-        **{"id": node.id, "parent": node.parent, "depth": node.depth, "model": node.model, "call": call},
-        **{
-            "visits": node.visits,
-            "value": node.total(run.state.best_secs),
-            "pruned": node.id < ROOT,
-            "replaces": replaces,
-        },
+        "id": node.id,
+        "parent": node.parent,
+        "depth": node.depth,
+        "model": node.model,
+        "call": call,
+        "visits": node.visits,
+        "value": node.total(run.state.best_secs),
+        "pruned": node.id < ROOT,
+        "replaces": replaces,
     }
     if record is None:
         return TreeNode(**facts, latency_secs=run.started.baseline_secs)
