@@ -49,7 +49,7 @@ def test_no_llm_and_no_tree_take_part(tmp_path: Path) -> None:
     assert isinstance(toy.proposer, ToyProposer) and toy.proposer.asked == []
     assert toy.cost_model.learned == []  # type: ignore[attr-defined]
     assert len(state.tree.nodes) == 1
-    assert outcome.calls(state, toy.models, "none", {}) == []
+    assert outcome.calls(state, toy.models, "none", {}, {}) == []
     summary = outcome.summary(state, toy.models, "none", 1, {})
     assert (summary["llm_backend"], summary["regular_calls"], summary["samples"]) == ("none", 0, 8)
     assert [row["sample"] for row in outcome.curve(state)] == list(range(1, 9))
