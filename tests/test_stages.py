@@ -1,15 +1,18 @@
 """The thin stages: flags are parameters, extraction is lossless and repeatable, errors are messages."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import tvm
 import tvm_ffi
-from support import ROOT
+from support import ROOT, Compose
+from test_tune import TINY, play
 
+from colt_pipeline.prediction.pretrained import read_experience
 from colt_pipeline.workloads.catalogue import WORKLOADS, build
-from stages import extract, run_stage
+from stages import extract, pretraining, run_stage
 
 pytestmark = pytest.mark.tvm
 
@@ -52,3 +55,13 @@ def test_a_bad_workload_file_is_a_message(tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "odd.yaml").write_text("name: resnet\nshape: {}\n")
     assert extract.main(["--conf", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     assert "workload.name=resnet is unknown" in capsys.readouterr().err
+
+
+def test_what_runs_measured_becomes_experience_once_per_program(composed: Compose, tmp_path: Path) -> None:
+    job = play(composed(*TINY))
+    shutil.copytree(tmp_path / "results" / "runs" / "adhoc", tmp_path / "results" / "runs" / "again")
+    runs, out = tmp_path / "results" / "runs", tmp_path / "out"
+    assert pretraining.main(["--runs", str(runs), "--out", str(out)]) == 0
+    assert [path.stem for path in out.iterdir()] == [job.workload.hash]
+    (experience,) = read_experience(out, "another workload")
+    assert experience.latencies == pytest.approx([sample.latency_secs for sample in job.state.samples])

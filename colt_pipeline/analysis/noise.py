@@ -43,7 +43,7 @@ def read_noise(recordings: Path) -> pd.DataFrame:
         (the failed ones), minutes (from the first good one to the last), and the columns of `noise_statistics`.
 
     Raises:
-        ConfigError: `recordings` is no directory, or a file is not what it should be.
+        ConfigError: `recordings` is not a directory, or a file is not what it should be.
         JournalError: A line is not a JSON object.
     """
     if not recordings.is_dir():
@@ -138,13 +138,13 @@ def _repeat(path: Path, number: int, line: dict[str, Any]) -> _Repeat:
         raise _broken(path, number, f"lacks {', '.join(sorted(missing))}")
     program, elapsed, runs, error = (line[name] for name in ("program", "elapsed_secs", "run_secs", "error"))
     if not isinstance(program, str):
-        raise _broken(path, number, f"program {program!r} is no text")
+        raise _broken(path, number, f"program {program!r} is not a text")
     if not _is_number(elapsed):
-        raise _broken(path, number, f"elapsed_secs {elapsed!r} is no number of seconds")
+        raise _broken(path, number, f"elapsed_secs {elapsed!r} is not a number of seconds")
     if error is not None:
         return _Repeat(program, elapsed, ())
     if not isinstance(runs, list) or not runs or not all(_is_number(secs) and secs > 0 for secs in runs):
-        raise _broken(path, number, f"run_secs {runs!r} is no list of positive seconds, and error is null")
+        raise _broken(path, number, f"run_secs {runs!r} is not a list of positive seconds, and error is null")
     return _Repeat(program, elapsed, tuple(runs))
 
 

@@ -237,7 +237,8 @@ def _read_part(path: Path, fields: tuple[str, ...]) -> pd.DataFrame:
 
 def _require(names: Iterable[str], required: tuple[str, ...], path: Path) -> None:
     if missing := set(required).difference(names):
-        raise ConfigError(f"{path} lacks {', '.join(sorted(missing))}")
+        lacking = ", ".join(sorted(missing))
+        raise ConfigError(f"{path} lacks {lacking}; the command that made the run writes it anew")
 
 
 def _check_counts(summary: dict[str, Any], calls: pd.DataFrame, run_dir: Path) -> None:

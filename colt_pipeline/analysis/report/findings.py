@@ -69,7 +69,8 @@ def read_findings(directory: Path, command: str) -> Findings:
 def search_findings(statistics: pd.DataFrame) -> list[str]:
     """How often the reference, which stands first, ends ahead of each other search."""
     pairs = statistics[statistics["quantity"] == IMPROVEMENT]
-    return [_improvement(row) for _, row in pairs[pairs["configuration"] == pairs["configuration"].iloc[0]].iterrows()]
+    of_reference = pairs["configuration"].isin(pairs["configuration"].head(1))
+    return [_improvement(row) for _, row in pairs[of_reference].iterrows()]
 
 
 def model_set_findings(comparisons: pd.DataFrame) -> list[str]:

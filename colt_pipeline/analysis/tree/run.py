@@ -101,7 +101,7 @@ def read_run(path: Path) -> Run:
         JournalError: the journal is broken or of another version.
     """
     if not (path / JOURNAL).exists():
-        raise RunDirError(f"{path} is no run directory: it has no {JOURNAL}. {_way_out(path)}")
+        raise RunDirError(f"{path} is not a run directory: it has no {JOURNAL}. {_way_out(path)}")
     config = _read(path / CONFIG, yaml.safe_load)
     try:
         names = config["model_sets"][config["model_set"]]
