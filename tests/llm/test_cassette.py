@@ -239,3 +239,13 @@ def test_a_recording_with_the_longer_keys_of_before_answers(tmp_path: Path) -> N
     path.write_text(json.dumps(entry | {"key": entry["key"] + "0" * 44}) + "\n")
     assert ask(Cassette(path, None, Stopwatch()), question("a")) == first
     assert read_intact(path).entries[0].fields["key"] == entry["key"]
+
+
+def test_an_answer_that_was_paid_for_is_replayed_though_a_field_is_odd(tmp_path: Path) -> None:
+    path = tmp_path / "llm.jsonl"
+    texts = record(path)
+    lines = [entry | {"completion_tokens": -1} for entry in read_lines(path)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert replayed(path) == texts
+    with pytest.raises(RecordingError, match="line 1: completion_tokens is -1; restore the file"):
+        read_intact(path)
