@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from colt_pipeline import stack
 from colt_pipeline.config.schema import Config
@@ -30,6 +32,7 @@ from colt_pipeline.runs.layout import (
     run_directory,
     set_aside,
 )
+from colt_pipeline.runs.recorded import Access
 from colt_pipeline.runs.rundir import RunDir
 from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.search.state import State
@@ -39,7 +42,7 @@ stack.require()  # before TVM is imported: a wrong tvm-ffi would crash the proce
 
 from colt_pipeline.measurement.backend import Recording, find_recording  # noqa: E402
 from colt_pipeline.measurement.devices import Device, describe, hardware  # noqa: E402
-from colt_pipeline.measurement.evaluator import Evaluator  # noqa: E402
+from colt_pipeline.measurement.evaluator import Evaluator, Reuse  # noqa: E402
 from colt_pipeline.measurement.ledger import Header, Ledger  # noqa: E402
 from colt_pipeline.measurement.measurer import Measurer  # noqa: E402
 from colt_pipeline.prediction.cost_model import CostModel  # noqa: E402
@@ -50,6 +53,15 @@ from colt_pipeline.workloads.catalogue import build  # noqa: E402
 from colt_pipeline.workloads.workload import Workload  # noqa: E402
 
 JOURNAL_SCHEMA = 1
+
+MakeMeasurer = Callable[[Workload], Measurer]
+
+
+class _Closes(Protocol):
+    def close(self) -> object: ...
+
+
+C = TypeVar("C", bound=_Closes)
 
 
 def _client(config: Config, budget: Budget, provider: str) -> Client:
@@ -85,9 +97,7 @@ COST_MODELS: dict[str, Callable[[Config, Workload, Space], CostModelLike[Program
 
 
 @contextmanager
-def assemble(
-    config: Config, make_measurer: Callable[[Workload], Measurer] | None = None, peers: Sequence[State] = ()
-) -> Iterator[Job]:
+def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: Sequence[State] = ()) -> Iterator[Job]:
     """The objects of one run, released at the end.
 
     `make_measurer` replaces the backend's (tests do so); `peers`: see `State`.
@@ -97,45 +107,25 @@ def assemble(
     """
     workload = build(config.workload.name, config.workload.shape)
     recording = find_recording(config, workload)
-    header, target, backend = recording.header, recording.header["target"], recording.backend
+    target, device = recording.header["target"], Device(recording.header["device"])
     rundir = RunDir(run_directory(config.results, config.experiment, config.run), config.identity())
+    stopwatch = Stopwatch()
     with ExitStack() as cleanup:
-        journal = Journal(rundir.journal)
-        cleanup.callback(journal.close)
-        _same_world(journal, workload, header)
+
+        def opened(thing: C) -> C:
+            return cleanup.enter_context(closing(thing))
+
+        journal = opened(Journal(rundir.journal))
+        _same_world(journal, workload, recording.header)
         if not any(isinstance(event, Finished) for event in journal.events):
             rundir.reopen()
         if config.record.mode == "all" and not journal.events:
             set_aside(recording.directory)
-        stopwatch = Stopwatch()
-        prices = configured_prices(config)
-        sweep = recordings_in(config.results) / Device(header["device"]).slug / config.experiment
-        budget = Budget(recording.directory / SPENDING, config.budget, prices, sweep)
-        cleanup.callback(budget.close)
-        make_client = None if backend is None else lambda provider: _client(config, budget, provider)
-        cassette = Cassette(recording.directory / ANSWERS, make_client, stopwatch)
-        cleanup.callback(cassette.close)
-
-        def measurer() -> Measurer:
-            assert backend is not None
-            return make_measurer(workload) if make_measurer else backend.make_measurer(workload)
-
-        ledger = Ledger(recording.directory / MEASUREMENTS, header, "replay" if backend is None else "append")
-        cleanup.callback(ledger.close)
-        device = Device(header["device"])
-        evaluator = Evaluator(
-            workload,
-            ledger,
-            header,
-            None if backend is None else measurer,
-            recordings_in(config.results) / device.slug,
-            "this_run" if config.record.mode == "all" else "any_run",
-        )
-        cleanup.callback(evaluator.close)
+        budget = opened(_budget(config, recording, device))
+        cassette = opened(_cassette(config, recording, budget, stopwatch))
+        evaluator = opened(_evaluator(config, workload, recording, opened(_ledger(recording)), make_measurer))
         space = Space(workload.module, target)
-        evolution = _evolution(config, space, recording, stopwatch)
-        if evolution is not None:
-            cleanup.callback(evolution.close)
+        evolution = None if config.search.grows_tree else opened(_evolution(config, space, recording, stopwatch))
 
         def start() -> Started:
             return Started(
@@ -144,7 +134,7 @@ def assemble(
                 workload_hash=workload.hash,
                 target=target,
                 device=device.slug,
-                measurement=header["measurement"],
+                measurement=recording.header["measurement"],
                 baseline_secs=evaluator.baseline_secs(space.baseline),
             )
 
@@ -164,17 +154,16 @@ def assemble(
             stopwatch=stopwatch,
             evolution=evolution,
         )
-        state = State(models, config.search, peers)
         yield Job(
             config=config,
             workload=workload,
             rundir=rundir,
             journal=journal,
-            state=state,
+            state=State(models, config.search, peers),
             world=world,
             cassette=cassette,
             budget=budget,
-            prices=prices,
+            prices=configured_prices(config),
             evolution=evolution,
             evaluator=evaluator,
             target=target,
@@ -182,11 +171,34 @@ def assemble(
         )
 
 
-def _evolution(config: Config, space: Space, recording: Recording, stopwatch: Stopwatch) -> Evolution | None:
-    """What makes the programs of an evolutionary search; None for a tree search."""
+def _budget(config: Config, recording: Recording, device: Device) -> Budget:
+    sweep = recordings_in(config.results) / device.slug / config.experiment
+    return Budget(recording.directory / SPENDING, config.budget, configured_prices(config), sweep)
+
+
+def _cassette(config: Config, recording: Recording, budget: Budget, stopwatch: Stopwatch) -> Cassette:
+    make_client = None if recording.backend is None else lambda provider: _client(config, budget, provider)
+    return Cassette(recording.directory / ANSWERS, make_client, stopwatch)
+
+
+def _ledger(recording: Recording) -> Ledger:
+    access: Access = "replay" if recording.backend is None else "append"
+    return Ledger(recording.directory / MEASUREMENTS, recording.header, access)
+
+
+def _evaluator(
+    config: Config, workload: Workload, recording: Recording, ledger: Ledger, make_measurer: MakeMeasurer | None
+) -> Evaluator:
+    backend = recording.backend
+    make = None if backend is None else partial(make_measurer or backend.make_measurer, workload)
+    device_directory = recordings_in(config.results) / Device(recording.header["device"]).slug
+    reuse: Reuse = "this_run" if config.record.mode == "all" else "any_run"
+    return Evaluator(workload, ledger, recording.header, make, device_directory, reuse)
+
+
+def _evolution(config: Config, space: Space, recording: Recording, stopwatch: Stopwatch) -> Evolution:
+    """What makes the programs of an evolutionary search."""
     search, evolution = config.search, config.search.evolution
-    if search.grows_tree:
-        return None
     assert evolution is not None
     settings = written(evolution) | {"warmup_samples": search.warmup_samples, "budget": config.samples}
 
