@@ -20,7 +20,7 @@ from colt_pipeline.analysis.noise import NOISE_COLUMNS, read_noise
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import LIMIT
 from colt_pipeline.runs.layout import CALLS, CURVE, JOURNAL, SUMMARY, TURNS
-from colt_pipeline.search.outcome import ALTERATIONS
+from colt_pipeline.search.outcome import ALTERATIONS, CALL_HEAD, CALL_TAIL
 
 IDS = ("workload", "target", "search", "model_set", "largest", "seed")
 """What tells one run from another; in front of every row of curves.csv, calls.csv and turns.csv."""
@@ -78,28 +78,6 @@ _RUN_FIELDS = (
     _TIMED,
 )
 _CURVE_FIELDS = ("sample", "latency_secs", "best_secs", "speedup")
-_CALL_HEAD = (
-    "model",
-    "parameters_b",
-    "is_largest",
-    "backend",
-    "regular_calls",
-    "course_alterations",
-    "hits",
-    "hit_rate",
-    "errors",
-)
-_CALL_TAIL = (
-    "prompt_tokens",
-    "completion_tokens",
-    "alteration_prompt_tokens",
-    "alteration_completion_tokens",
-    "llm_secs",
-    "alteration_llm_secs",
-    "usd",
-    "alteration_usd",
-)
-_CALL_MADE = ("children", "regressions", "estimated_usd")
 _TURN_FIELDS = ("sample", ALTERATIONS)
 
 
@@ -143,7 +121,7 @@ def aggregate(runs_dir: Path, recordings: Path | None = None) -> Tidy:
         twin = seen.setdefault(tuple(ids.values()), run_dir)
         if twin != run_dir:
             raise ConfigError(f"{twin} and {run_dir} hold the same run ({ids}); aggregate them separately")
-        own_calls = _read_part(run_dir / CALLS, (*_CALL_HEAD, *_CALL_TAIL, *_CALL_MADE))
+        own_calls = _read_part(run_dir / CALLS, (*CALL_HEAD, *CALL_TAIL))
         _check_counts(summary, own_calls, run_dir)
         runs.append(summary)
         curves.append(_with_ids(_read_part(run_dir / CURVE, _CURVE_FIELDS), ids))
@@ -264,9 +242,9 @@ def _with_ids(frame: pd.DataFrame, ids: dict[str, Any]) -> pd.DataFrame:
 
 def _complete_calls(calls: pd.DataFrame) -> pd.DataFrame:
     """A kind of rejection that a run does not list happened there 0 times; kinds stand between the fixed columns."""
-    fixed = {*IDS, *_CALL_HEAD, *_CALL_TAIL, *_CALL_MADE}
+    fixed = {*IDS, *CALL_HEAD, *CALL_TAIL}
     kinds = [name for name in calls.columns if name not in fixed]
-    calls = calls[[*IDS, *_CALL_HEAD, *kinds, *_CALL_TAIL, *_CALL_MADE]]
+    calls = calls[[*IDS, *CALL_HEAD, *kinds, *CALL_TAIL]]
     return calls.assign(**{kind: calls[kind].fillna(0).astype("int64") for kind in kinds})
 
 

@@ -13,7 +13,7 @@ from colt_pipeline.runs.events import Event, Measured, Stepped
 from colt_pipeline.search.state import State
 
 CURVE_COLUMNS = ("sample", "latency_secs", "best_secs", "speedup", "measurement")
-CALL_COLUMNS = (
+CALL_HEAD = (
     "model",
     "parameters_b",
     "is_largest",
@@ -23,7 +23,8 @@ CALL_COLUMNS = (
     "hits",
     "hit_rate",
     "errors",
-    *REJECTIONS,
+)
+CALL_TAIL = (
     "prompt_tokens",
     "completion_tokens",
     "alteration_prompt_tokens",
@@ -36,6 +37,7 @@ CALL_COLUMNS = (
     "regressions",
     "estimated_usd",
 )
+CALL_COLUMNS = (*CALL_HEAD, *REJECTIONS, *CALL_TAIL)
 ALTERATIONS = "course alterations"
 """The column of `turns` for calls that are nobody's turn."""
 
