@@ -22,8 +22,8 @@ INSTALLED = [name for name in LAUNCHERS if find_spec("hydra_plugins") and find_s
 MORE = {"ray": ("+hydra.launcher.ray.init.include_dashboard=false",)}
 
 
-def replayed(results: Path, *overrides: str) -> dict[str, bytes]:
-    """What two recorded runs wrote, by path."""
+def replay(results: Path, *overrides: str) -> str:
+    """Replay two recorded runs; returns what was printed at the end."""
     results.mkdir()
     (results / "recordings").symlink_to(ROOT / "results" / "recordings")
     chosen = ("experiment=cpu", "record=replay", "workload=llama4_scout_mlp", "model_set=small,2", f"results={results}")
@@ -31,6 +31,12 @@ def replayed(results: Path, *overrides: str) -> dict[str, bytes]:
     environment = {name: value for name, value in os.environ.items() if name != "RAY_USAGE_STATS_ENABLED"}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def replayed(results: Path, *overrides: str) -> dict[str, bytes]:
+    """What two recorded runs wrote, by path."""
+    replay(results, *overrides)
     runs = results / "runs"
     return {str(path.relative_to(runs)): path.read_bytes() for path in sorted(runs.rglob("*")) if path.is_file()}
 
@@ -46,3 +52,10 @@ def test_a_launcher_changes_no_byte(launcher: str, basic: dict[str, bytes], tmp_
     found = replayed(tmp_path / "results", f"hydra/launcher={launcher}", *MORE.get(launcher, ()))
     assert {path.rpartition("/")[2] for path in found} >= {"events.jsonl", "summary.json", "config.yaml"}
     assert found == basic
+
+
+def test_the_table_at_the_end_lists_runs_of_other_processes(tmp_path: Path) -> None:
+    said = replay(tmp_path / "results", "hydra/launcher=joblib").splitlines()
+    runs = [line.split()[0] for line in said if line.startswith("llama4_scout_mlp/")]
+    assert runs == [f"llama4_scout_mlp/cpu-paper-{models}-gpt-5.2-n48-s0" for models in ("small", "2")]
+    assert said[-2].startswith("LLM backend: embedded (stand-ins for the named models)")
