@@ -106,7 +106,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def summary_table(summaries: Sequence[dict[str, Any]]) -> str:
     """One line per finished run from its summary, and where answers and latencies come from."""
-    cells = [("run", "samples", "errors", "baseline", "best", "speedup", "calls", "altered", "faults", "stopped")]
+    cells = [("run", "samples", "errors", "baseline", "best", "speedup", "calls", "altered", "rejections", "stopped")]
     for s in summaries:
         ending = mark(s["measurement"])
         best = "-" if s["best_secs"] is None else f"{s['best_secs'] * 1e3:.3f} ms{ending}"

@@ -25,7 +25,7 @@ class ModelStats:
     regressions: int = 0
     """Children with score(child) < score(parent)."""
     rejections: Counter[str] = field(default_factory=Counter)
-    """Faults of regular calls and course alterations by kind."""
+    """Unusable answers of regular calls and course alterations by kind."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     alteration_prompt_tokens: int = 0
@@ -38,7 +38,7 @@ class ModelStats:
 
     @property
     def errors(self) -> int:
-        """Faults that are the model's own."""
+        """Rejections that are the model's own."""
         return sum(n for kind, n in self.rejections.items() if kind not in _NOT_THE_MODELS_FAULT)
 
     def count(self, call: Call) -> None:
@@ -51,9 +51,9 @@ class ModelStats:
             self.alteration_completion_tokens += call.completion_tokens
         self.prompt_tokens += call.prompt_tokens
         self.completion_tokens += call.completion_tokens
-        for fault in (call.outcome if call.outcome != "accepted" else None, call.flaw):
-            if fault is not None:
-                self.rejections[fault] += 1
+        for rejection in (call.outcome if call.outcome != "accepted" else None, call.flaw):
+            if rejection is not None:
+                self.rejections[rejection] += 1
 
     def made(self, child: Child) -> None:
         """Count the program that a regular call led to."""

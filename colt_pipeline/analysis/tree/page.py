@@ -113,7 +113,7 @@ def tree_html(run: Run) -> str:
         caption=caption(run),
         facts=run_facts(run),
         **tree_drawing(run),
-        faults=REJECTIONS,
+        rejections=REJECTIONS,
         unmade_bests=len(improvements(run)[None]),
         focus=path[-1] if path else ROOT,
         no_path=NO_PATH,
