@@ -22,7 +22,7 @@ def main() -> None:
     """Run a command; its exit status, or 2 with a message when there is no such command."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("-h", "--help"):
-        width = max(map(len, COMMANDS))
+        width = max(map(len, COMMANDS))  # app.aligned would import Hydra for this
         lines = [f"  {command.ljust(width)}  {words}" for command, (_, words) in COMMANDS.items()]
         print("\n".join(["usage: colt COMMAND ...", "", *lines, "", "colt COMMAND --help says more."]))
         return

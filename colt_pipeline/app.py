@@ -98,6 +98,11 @@ def mark(measurement: str) -> str:
     return "" if measurement == "measured" else f" ({measurement})"
 
 
+def shown_speedup(speedup: float | None, measurement: str) -> str:
+    """A speedup as terminals show it; None: there is none yet."""
+    return "-" if speedup is None else f"{speedup:.2f}x{mark(measurement)}"
+
+
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """A text table: one line per row, columns padded to their widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -110,7 +115,7 @@ def summary_table(summaries: Sequence[dict[str, Any]]) -> str:
     for s in summaries:
         ending = mark(s["measurement"])
         best = "-" if s["best_secs"] is None else f"{s['best_secs'] * 1e3:.3f} ms{ending}"
-        speedup = "-" if s["speedup"] is None else f"{s['speedup']:.2f}x{ending}"
+        speedup = shown_speedup(s["speedup"], s["measurement"])
         counts = (s["regular_calls"], s["course_alterations"], sum(s["rejections"].values()))
         errors = " ".join(f"{kind}:{number}" for kind, number in s["sample_errors"].items()) or "-"
         measured = (str(s["samples"]), errors, f"{s['baseline_secs'] * 1e3:.1f} ms{ending}", best, speedup)

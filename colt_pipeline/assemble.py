@@ -44,7 +44,7 @@ from colt_pipeline.measurement.backend import Recording, find_recording  # noqa:
 from colt_pipeline.measurement.devices import Device, describe, hardware  # noqa: E402
 from colt_pipeline.measurement.evaluator import Evaluator, Reuse  # noqa: E402
 from colt_pipeline.measurement.ledger import Header, Ledger  # noqa: E402
-from colt_pipeline.measurement.measurer import Measurer  # noqa: E402
+from colt_pipeline.measurement.measurer import MakeMeasurer  # noqa: E402
 from colt_pipeline.prediction.cost_model import CostModel  # noqa: E402
 from colt_pipeline.prediction.evolution import Evolution, TvmEvolution  # noqa: E402
 from colt_pipeline.prediction.pretrained import PretrainedModel, read_experience  # noqa: E402
@@ -53,8 +53,6 @@ from colt_pipeline.workloads.catalogue import build  # noqa: E402
 from colt_pipeline.workloads.workload import Workload  # noqa: E402
 
 JOURNAL_SCHEMA = 1
-
-MakeMeasurer = Callable[[Workload], Measurer]
 
 
 class _Closes(Protocol):

@@ -8,50 +8,56 @@ and with ``record=replay`` they replay, as many side by side as there are cores.
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from multiprocessing import get_context
 from typing import TypeVar
 
-from colt_pipeline.app import interruptible, mark, summary_table, with_message
+from joblib import Parallel, delayed
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+from colt_pipeline.app import interruptible, shown_speedup, summary_table, with_message
 from colt_pipeline.assemble import assemble
-from colt_pipeline.config.compose import overrides_of, runs
+from colt_pipeline.config.compose import runs, strict_overrides_of
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ColtError, ConfigError, UnfinishedError
 from colt_pipeline.job import Job, batches_and_outputs, read_summary
-from colt_pipeline.measurement.measurer import Measurer
+from colt_pipeline.measurement.measurer import MakeMeasurer
 from colt_pipeline.records import LIMIT
-from colt_pipeline.runs.layout import run_directory
+from colt_pipeline.runs.layout import CALLS, CURVE, TURNS, run_directory
 from colt_pipeline.runs.rundir import RunDir
 from colt_pipeline.stack import usable_cores
 from colt_pipeline.tools.forecast import announce
-from colt_pipeline.workloads.workload import Workload
 
 T = TypeVar("T")
-MakeMeasurer = Callable[[Workload], Measurer]
 
 
-def compare(configs: Sequence[Config], make_measurer: MakeMeasurer | None = None) -> None:
+def compare(configs: Sequence[Config], make_measurer: MakeMeasurer | None = None) -> list[str]:
     """Bring all runs to their end; `make_measurer` replaces the device's (tests do so).
+
+    Returns:
+        The names of the runs that failed, each of which has said why; all others are finished.
 
     Raises:
         ConfigError: two of them are the same run.
-        UnfinishedError: some failed, each with a message of its own; all others are finished.
+        UnfinishedError: a process that replayed has died.
     """
     _all_different(configs)
     if all(config.record.mode == "replay" for config in configs):
-        # Nothing is measured, so nothing is disturbed. Not by fork: TVM has threads.
-        with ProcessPoolExecutor(usable_cores(), get_context("spawn")) as processes:
-            failed = [name for names in processes.map(_replayed, configs) for name in names]
-    else:
-        clock = _Clock(sum(config.samples for config in configs if not _finished(config)))
-        failed = [name for group in groups(configs) for name in _together(group, clock, make_measurer)]
-    if failed:
-        raise UnfinishedError(f"{len(failed)} of {len(configs)} runs failed; the same command tries only them again")
+        # Nothing is measured, so nothing is disturbed.
+        try:
+            names = Parallel(usable_cores())(delayed(_replayed)(config, os.getpid()) for config in configs)
+        except TerminatedWorkerError:
+            raise UnfinishedError(
+                "a process that replayed was killed, perhaps for want of memory; the same command goes on"
+            ) from None
+        return [name for failed in names for name in failed]
+    clock = _Clock(sum(config.samples for config in configs if not _finished(config)))
+    return [name for group in groups(configs) for name in _together(group, clock, make_measurer)]
 
 
 def groups(configs: Sequence[Config]) -> list[list[Config]]:
@@ -100,7 +106,10 @@ class _Clock:
         return f"elapsed {elapsed:.0f} s  ETA {left}"
 
 
-def _replayed(config: Config) -> list[str]:
+def _replayed(config: Config, parent: int) -> list[str]:
+    """As `_together`, of one run; `parent`: the process that asked for it, this one where there is one core."""
+    if os.getpid() != parent:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     return _together([config], _Clock(config.samples), None)
 
 
@@ -150,21 +159,22 @@ def _name(config: Config) -> str:
 def _standing(job: Job) -> str:
     """Samples and best speedup of a run, marked if its latencies are not measured."""
     assert job.state.started is not None
-    speedup = "-" if job.state.speedup is None else f"{job.state.speedup:.2f}x{mark(job.state.started.measurement)}"
+    speedup = shown_speedup(job.state.speedup, job.state.started.measurement)
     return f"{len(job.state.samples)}/{job.config.samples} {speedup}"
 
 
 def _all_different(configs: Sequence[Config]) -> None:
-    """Two equal runs are no comparison, and would fight for one directory."""
-    (name, number), *_ = Counter(config.run for config in configs).most_common(1)
+    """Two equal runs cannot be compared, and would fight for one directory."""
+    name, number = Counter(config.run for config in configs).most_common(1)[0]
     if number > 1:
         raise ConfigError(f"{number} of the runs have the name {name}; give each search its own search.name")
 
 
 def _finished(config: Config) -> bool:
-    """Whether the run is at its end, and not only at a limit of its budget."""
-    summary = read_summary(config)
-    return summary is not None and summary["stopped"] != LIMIT
+    """Whether the run is at its end, not only at a limit of its budget, and has written all that others read."""
+    directory, summary = run_directory(config.results, config.experiment, config.run), read_summary(config)
+    whole = all((directory / name).exists() for name in (CURVE, CALLS, TURNS))
+    return whole and summary is not None and summary["stopped"] != LIMIT
 
 
 @with_message
@@ -174,18 +184,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & set(arguments):
         print(f"{__doc__}\nIt takes the arguments of python -m colt_pipeline.tune.")
         return 0
-    overrides = overrides_of(arguments)
+    overrides = strict_overrides_of(arguments)
     configs = runs(overrides)
     announce(overrides)
     try:
         with interruptible():
-            compare(configs)
+            failed = compare(configs)
     except KeyboardInterrupt:
         print("interrupted; the same command resumes where it stopped", file=sys.stderr)
         return 130
-    finally:
-        if summaries := [summary for config in configs if (summary := read_summary(config))]:
-            print(summary_table(summaries))
+    finished = (read_summary(config) for config in configs if config.run not in failed)
+    if summaries := [summary for summary in finished if summary is not None]:
+        print(summary_table(summaries))
+    if failed:
+        raise UnfinishedError(f"{len(failed)} of {len(configs)} runs failed; the same command tries only them again")
     return 0
 
 

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from colt_pipeline.app import mark, raise_if_interrupted
+from colt_pipeline.app import raise_if_interrupted, shown_speedup
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import BudgetError
 from colt_pipeline.llm.cassette import Cassette
@@ -48,7 +48,7 @@ class Job:
     evaluator: Evaluator
     target: dict[str, Any]
     source: str
-    """Where latencies come from, in words."""
+    """Where latencies come from, for people."""
 
     @property
     def asked(self) -> int:
@@ -113,7 +113,7 @@ def progress(job: Job, elapsed_secs: float, resumed_at: int) -> None:
     left = elapsed_secs / (done - resumed_at) * (config.samples - done)
     calls = " ".join(f"{name}:{s.regular_calls}+{s.course_alterations}" for name, s in state.stats.items())
     assert state.started is not None
-    speedup = "-" if state.speedup is None else f"{state.speedup:.2f}x{mark(state.started.measurement)}"
+    speedup = shown_speedup(state.speedup, state.started.measurement)
     who = "calls of stand-ins for" if EMBEDDED in {m.provider for m in job.world.models} else "calls"
     llm = f"{who} {calls}" if calls else "no LLM"
     spent = job.budget.spent

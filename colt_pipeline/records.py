@@ -87,6 +87,9 @@ MeasurementKind = Literal["measured", "estimated"]
 MeasurementError = Literal["build_error", "run_error", "timeout", "crash", "wrong_result"]
 """Why a program has no latency."""
 
+EndReason = Literal["budget", "exhausted", "untuned"]
+"""Why a search is finished; ``budget``: all samples are measured."""
+
 StopReason = Literal["slower", "steady", "repeats", "budget"]
 """Why timing stopped: slower than the best so far, after one run; a steady median; or a limit was reached first."""
 

@@ -21,7 +21,7 @@ import hydra
 import tvm
 from omegaconf import DictConfig
 
-from colt_pipeline.app import attempt, command, mark
+from colt_pipeline.app import attempt, command, shown_speedup
 from colt_pipeline.assemble import assemble
 from colt_pipeline.config.compose import CONF
 from colt_pipeline.config.schema import Config, MeasureConfig, WorkloadConfig
@@ -30,21 +30,19 @@ from colt_pipeline.job import Job, further_batches, write_outputs
 from colt_pipeline.measurement.devices import Device
 from colt_pipeline.measurement.ledger import Ledger
 from colt_pipeline.measurement.lock import device_lock
-from colt_pipeline.measurement.measurer import Measurer
+from colt_pipeline.measurement.measurer import MakeMeasurer
 from colt_pipeline.measurement.whole_model import measure_model
-from colt_pipeline.records import EMBEDDED, Measurement, digest
+from colt_pipeline.records import EMBEDDED, EndReason, Measurement, digest
 from colt_pipeline.runs.events import Event, Finished
-from colt_pipeline.runs.layout import WHOLE_MODEL, run_directory
+from colt_pipeline.runs.layout import WHOLE_MODEL, WHOLE_MODEL_MEASUREMENTS, run_directory
 from colt_pipeline.runs.rundir import RunDir
 from colt_pipeline.search.allocation import Share, next_task
 from colt_pipeline.search.loop import advance, fold
 from colt_pipeline.search.state import State
 from colt_pipeline.workloads.extracted import Task, extracted
 from colt_pipeline.workloads.llama import Llama, model_of
-from colt_pipeline.workloads.workload import Workload
 
-RECORDING = "model.jsonl"
-UNTUNED = "untuned"
+UNTUNED: EndReason = "untuned"
 """Why the run of a kernel ends that is measured as it is."""
 _WORTH_TUNING = 1e-4
 """Share of the model's floating point operations from which a kernel is tuned."""
@@ -54,7 +52,7 @@ MeasureModel = Callable[[Llama, Mapping[str, tvm.IRModule], dict[str, Any], Meas
 
 def run(
     config: Config,
-    make_measurer: Callable[[Workload], Measurer] | None = None,
+    make_measurer: MakeMeasurer | None = None,
     measure: MeasureModel = measure_model,
 ) -> dict[str, Any]:
     """Tune (or resume, or replay) the model, write the outputs of all its runs, return the model's.
@@ -139,7 +137,7 @@ def _samples(jobs: Sequence[Job]) -> int:
     return sum(len(job.state.samples) for job in jobs)
 
 
-def _finish(job: Job, reason: str) -> None:
+def _finish(job: Job, reason: EndReason) -> None:
     if job.state.finished is None:
         event: Event = Finished(reason)
         job.journal.append(event)
@@ -148,7 +146,7 @@ def _finish(job: Job, reason: str) -> None:
 
 def _progress(config: Config, task: Task, job: Job, samples: int, left_secs: float) -> None:
     assert job.state.started is not None
-    speedup = "-" if job.state.speedup is None else f"{job.state.speedup:.2f}x{mark(job.state.started.measurement)}"
+    speedup = shown_speedup(job.state.speedup, job.state.started.measurement)
     own = len(job.state.samples)
     print(
         f"{config.run}  {samples}/{config.samples} samples  {task.name} {own}: {speedup}  ETA {left_secs:.0f} s",
@@ -166,7 +164,7 @@ def _whole(config: Config, model: Llama, jobs: Mapping[str, Job], measure: Measu
     }
     header = {**some.evaluator.header, "workload": config.workload.name}
     header["workload_hash"] = digest({name: job.workload.hash for name, job in jobs.items()})
-    path = some.cassette.path.parent.parent / RECORDING
+    path = some.cassette.path.parent.parent / WHOLE_MODEL_MEASUREMENTS
     key = digest(best)
     with closing(Ledger(path, header, "append" if some.evaluator.live else "replay")) as ledger:
         known = ledger.get(key)

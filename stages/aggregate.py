@@ -1,23 +1,23 @@
-"""Collect finished runs and the noise of their devices into five tidy CSV files."""
+"""Collect finished runs and the noise of their devices into five tidy CSV files.
+
+``python -m stages.aggregate --runs results/runs/cpu --noise results/noise --out results/data/cpu``
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from colt_pipeline.analysis.tidy import aggregate, write_tidy
-from stages import run_stage
+from stages import command
 
 
-def collect(runs: Path, out: Path, recordings: Path | None = None) -> None:
-    """Run directories below RUNS -> CSV files in OUT; without RECORDINGS no difference is called an improvement."""
-    write_tidy(aggregate(runs, recordings), out)
+def collect(runs: Path, out: Path, noise: Path | None = None) -> None:
+    """Run directories below RUNS -> CSV files in OUT; without NOISE no difference is called an improvement."""
+    write_tidy(aggregate(runs, noise), out)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """``python -m stages.aggregate --runs results/runs/cpu --recordings results/recordings --out results/data/cpu``."""
-    return run_stage(collect, argv)
+main = command(collect)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
-"""Write the tables of whole models as CSV, Markdown and LaTeX, and the numbers behind them."""
+"""Write the tables of whole models as CSV, Markdown and LaTeX, and the numbers behind them.
+
+``python -m stages.end_to_end --runs results/runs/end_to_end --out results/tables/end_to_end``
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from colt_pipeline.analysis.tables.end_to_end import read_models, write_model_tables
-from stages import run_stage
+from stages import command
 
 
 def tabulate(runs: Path, out: Path) -> None:
@@ -15,9 +17,7 @@ def tabulate(runs: Path, out: Path) -> None:
     write_model_tables(read_models(runs), out)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """``python -m stages.end_to_end --runs results/runs/end_to_end --out results/tables/end_to_end``."""
-    return run_stage(tabulate, argv)
+main = command(tabulate)
 
 
 if __name__ == "__main__":

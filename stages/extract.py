@@ -1,13 +1,15 @@
-"""Write every workload of conf/workload: its module, its text and its facts."""
+"""Write every workload of conf/workload: its module, its text and its facts.
+
+``python -m stages.extract --conf conf/workload --out results/workloads``
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from colt_pipeline import stack
-from stages import run_stage
+from stages import command
 
 stack.require()
 
@@ -20,9 +22,7 @@ def extract(conf: Path, out: Path) -> None:
         write_workload(workload, out)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """``python -m stages.extract --conf conf/workload --out results/workloads``."""
-    return run_stage(extract, argv)
+main = command(extract)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
-"""Draw the figures of an experiment as PNG and SVG, with the numbers behind them as CSV."""
+"""Draw the figures of an experiment as PNG and SVG, with the numbers behind them as CSV.
+
+``python -m stages.figures --data results/data/cpu --out results/figures/cpu``
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from colt_pipeline.analysis.figures.catalogue import draw_figures
 from colt_pipeline.analysis.tidy import read_tidy
-from stages import run_stage
+from stages import command
 
 
 def draw(data: Path, out: Path) -> None:
@@ -16,9 +18,7 @@ def draw(data: Path, out: Path) -> None:
     draw_figures(read_tidy(data), out)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """``python -m stages.figures --data results/data/cpu --out results/figures/cpu``."""
-    return run_stage(draw, argv)
+main = command(draw)
 
 
 if __name__ == "__main__":

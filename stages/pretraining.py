@@ -1,13 +1,15 @@
-"""Collect features and latencies of the programs that runs have measured, one file per workload."""
+"""Collect features and latencies of the programs that runs have measured, one file per workload.
+
+``python -m stages.pretraining --runs results/runs/cpu --out results/pretraining``
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from colt_pipeline import stack
-from stages import run_stage
+from stages import command
 
 stack.require()
 
@@ -19,9 +21,7 @@ def collect(runs: Path, out: Path) -> None:
     collect_experience(runs, out)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """``python -m stages.pretraining --runs results/runs/cpu --out results/pretraining``."""
-    return run_stage(collect, argv)
+main = command(collect)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
-"""Write the report: one page with the figures, the tables, a tree, and where the numbers come from."""
+"""Write the report: one page with the figures, the tables, a tree, and where the numbers come from.
+
+``python -m stages.report --results results --run results/runs/EXPERIMENT/... --out results/report.html``
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from colt_pipeline.analysis.report.page import write_report
-from stages import run_stage
+from stages import command
 
 CONSTRAINTS = Path("constraints.txt")
 
@@ -19,9 +21,7 @@ def report(
     write_report(results, out, run, pipeline, constraints)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """``python -m stages.report --results results --run results/runs/EXPERIMENT/... --out results/report.html``."""
-    return run_stage(report, argv)
+main = command(report)
 
 
 if __name__ == "__main__":

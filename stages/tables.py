@@ -1,15 +1,17 @@
-"""Write the tables of an experiment as CSV, Markdown and LaTeX, and what they show."""
+"""Write the tables of an experiment as CSV, Markdown and LaTeX, and what they show.
+
+``python -m stages.tables --data results/data/cpu --out results/tables/cpu``
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from colt_pipeline.analysis.report.findings import findings_of, write_findings
 from colt_pipeline.analysis.tables.catalogue import write_tables
 from colt_pipeline.analysis.tidy import read_tidy
-from stages import run_stage
+from stages import command
 
 
 def tabulate(data: Path, out: Path) -> None:
@@ -18,9 +20,7 @@ def tabulate(data: Path, out: Path) -> None:
     write_findings(findings_of(tidy, write_tables(tidy, out)), out)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """``python -m stages.tables --data results/data/cpu --out results/tables/cpu``."""
-    return run_stage(tabulate, argv)
+main = command(tabulate)
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ def test_toy_searches_measure_in_turn_and_each_as_if_alone(tmp_path: Path) -> No
             return super().measure(programs)
 
     def batches(seed: int, path: Path) -> Iterator[Measured]:
-        toy = replace(world(budget=4 * (seed + 1), seed=seed), evaluator=Noting(seed))
+        toy = replace(world(samples=4 * (seed + 1), seed=seed), evaluator=Noting(seed))
         journal = Journal(path)
         state = State(toy.models, toy.settings)
         yield from (event for event in search(toy, journal, state) if isinstance(event, Measured))

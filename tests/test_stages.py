@@ -12,7 +12,7 @@ from test_tune import TINY, play
 
 from colt_pipeline.prediction.pretrained import read_experience
 from colt_pipeline.workloads.catalogue import WORKLOADS, build
-from stages import extract, pretraining, run_stage
+from stages import command, extract, pretraining
 
 pytestmark = pytest.mark.tvm
 
@@ -23,11 +23,11 @@ def test_flags_are_the_parameters_of_a_stage(tmp_path: Path, capsys: pytest.Capt
     def stage(runs: Path, out: Path, recordings: Path | None = None, constraints: Path = Path("here")) -> None:
         given.extend((runs, out, recordings, constraints))
 
-    assert run_stage(stage, ["--out", "b", "--runs", "a"]) == 0
+    assert command(stage)(["--out", "b", "--runs", "a"]) == 0
     assert given == [Path("a"), Path("b"), None, Path("here")]
     for wrong in (["--runs", "a"], ["--runs", "a", "--out", "b", "--models", "c"]):
         with pytest.raises(SystemExit):
-            run_stage(stage, wrong)
+            command(stage)(wrong)
     said = capsys.readouterr().err
     assert "required: --out" in said and "unrecognized arguments: --models" in said
 

@@ -21,7 +21,7 @@ from colt_pipeline.measurement.whole_model import RTOL, measure_model
 from colt_pipeline.records import Measurement
 from colt_pipeline.runs.journal import read_events
 from colt_pipeline.runs.layout import WHOLE_MODEL
-from colt_pipeline.tune_model import RECORDING, run
+from colt_pipeline.tune_model import WHOLE_MODEL_MEASUREMENTS, run
 from colt_pipeline.workloads.extracted import extracted
 from colt_pipeline.workloads.llama import Llama
 
@@ -102,7 +102,7 @@ def test_kill_and_resume_equals_uninterrupted_equals_replay(tiny: Any, tmp_path:
     }
     run(first, never, never)  # finished: nothing is left
     assert journals(replay) == journals(first)
-    (recording,) = (tmp_path / "replay" / "recordings").rglob(RECORDING)
+    (recording,) = (tmp_path / "replay" / "recordings").rglob(WHOLE_MODEL_MEASUREMENTS)
     recording.unlink()
     shutil.rmtree(tmp_path / "replay" / "runs")
     with pytest.raises(ReplayMissError, match="the model with these kernels was not measured"):

@@ -92,7 +92,7 @@ class ToySpace:
         return found or Rejection("duplicate", "known")
 
     def rollout(
-        self, program: ToyProgram, length: int, rng: np.random.Generator, attempts: int, exhaustive: bool
+        self, program: ToyProgram, length: int, rng: np.random.Generator, attempts: int, mode: str
     ) -> ToyProgram:
         return ToyProgram((*program.steps, *(int(n) for n in rng.integers(self.alphabet, size=length))))
 
@@ -131,9 +131,9 @@ class ToyEvaluator:
 
 @dataclass
 class ToyEvolution:
-    """Batches of `batch` programs that number all that were bred, up to `budget`; after `last` there are no more."""
+    """Batches of `batch` programs that number all that were bred, up to `samples`; after `last` there are no more."""
 
-    budget: int
+    samples: int
     batch: int = 6
     last: int = 1_000_000
     asked: list[int] = field(default_factory=list)
@@ -142,7 +142,7 @@ class ToyEvolution:
         done = len(measured)
         self.asked.append(done)
         assert all(program.key == sample.program for program, sample in measured)
-        return [ToyProgram((n,)) for n in range(done, min(done + self.batch, self.budget, self.last))]
+        return [ToyProgram((n,)) for n in range(done, min(done + self.batch, self.samples, self.last))]
 
 
 Script = Callable[[ModelSpec, PromptContext, int], Proposal | Rejection]
@@ -233,7 +233,7 @@ def settings(**changes: Any) -> SearchConfig:
 
 
 def world(
-    budget: int = 20,
+    samples: int = 20,
     seed: int = 0,
     models: tuple[ModelSpec, ...] = (LARGE, SMALL),
     score: Callable[[ToyProgram, np.random.Generator], float] = lambda p, rng: float(rng.uniform()),
@@ -247,7 +247,7 @@ def world(
         settings=settings(**changes),
         models=models,
         seed=seed,
-        samples=budget,
+        samples=samples,
         target="toy",
         hardware="",
         start=lambda: Started(1, "toy", "0" * 64, {"kind": "toy"}, "toy", "measured", 1.0),

@@ -90,9 +90,9 @@ def events_by_hand(*transformations: str) -> list[Event]:
     ]
 
 
-def events_of_search(budget: int, path: Path) -> list[Event]:
+def events_of_search(samples: int, path: Path) -> list[Event]:
     """What a toy search journals, with traces in TVM's form."""
-    toy = world(budget=budget)
+    toy = world(samples=samples)
     journal = Journal(path)
     for _ in search(toy, journal, State(toy.models, toy.settings)):
         pass

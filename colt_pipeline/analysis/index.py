@@ -23,12 +23,12 @@ class Entry:
 
     @property
     def title(self) -> str:
-        """The name in words."""
+        """The name as a heading."""
         return title(self.name)
 
 
 def title(name: str) -> str:
-    """A file's name in words."""
+    """A file's name as a heading."""
     return name.replace("_", " ").capitalize()
 
 
@@ -38,7 +38,7 @@ def write_index(entries: Iterable[Entry], directory: Path) -> None:
 
 
 def read_index(directory: Path, command: str) -> list[Entry]:
-    """What `write_index` wrote; `command` makes it anew.
+    """What `write_index` wrote; `command` makes it again.
 
     Raises:
         ConfigError: It is missing or broken.

@@ -74,19 +74,25 @@ def configurations(tidy: Tidy) -> pd.DataFrame:
     return frame
 
 
-def caption(tidy: Tidy, name_searches: bool = True) -> str:
-    """Backend, measurement, search, seeds, samples and device of all runs; different values are shown as mixed.
+def caption(tidy: Tidy) -> str:
+    """Backend, measurement, search, seeds, samples and device of all runs; different values are shown as mixed."""
+    names = one_or_mixed("searches", [f"search={name}" for name in tidy.runs["search"]])
+    return _caption(tidy, f"{names} with ")
 
-    `name_searches`: whether the searches are named, which is idle where they stand beside the numbers.
-    """
+
+def caption_beside_searches(tidy: Tidy) -> str:
+    """As `caption`, without the searches, which stand beside the numbers."""
+    return _caption(tidy, "")
+
+
+def _caption(tidy: Tidy, named: str) -> str:
     runs = tidy.runs
     backends = sorted({*runs["llm_backend"], *tidy.calls["backend"]})
     seeds = runs.groupby([*CONFIGURATION, "workload"])["seed"].nunique()
     parts = [
         one_or_mixed("LLM backends", map(backend_label, backends)),
         one_or_mixed("measurements", [f"{name} latency" for name in runs["measurement"]]),
-        (one_or_mixed("searches", [f"search={name}" for name in runs["search"]]) + " with ") * name_searches
-        + one_or_mixed("warm-ups", [f"warmup_samples={count}" for count in runs["warmup_samples"]]),
+        named + one_or_mixed("warm-ups", [f"warmup_samples={count}" for count in runs["warmup_samples"]]),
         _count("seed", seeds),
         _count("sample", runs["samples"]),
         one_or_mixed("devices", [f"device {name}" for name in runs["device"]]),

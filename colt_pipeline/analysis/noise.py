@@ -1,7 +1,7 @@
 """How much repeated measurements of one program differ on a device: no smaller difference is an improvement.
 
 Recorded are, per device and workload, measurements of one and the same program, minutes apart, in
-``<recordings>/<device>/noise/<workload>.jsonl``: a header, then one measurement per line.
+``results/noise/<device>/<workload>.jsonl``: a header, then one measurement per line.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import pandas as pd
 
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.runs.jsonl import read_lines
-from colt_pipeline.runs.layout import NOISE
 
 SCHEMA = 1
 MIN_MEASUREMENTS = 8
@@ -35,7 +34,7 @@ class _Repeat:
     """Empty if the measurement failed."""
 
 
-def read_noise(recordings: Path) -> pd.DataFrame:
+def read_noise(directory: Path) -> pd.DataFrame:
     """What the noise recordings of all devices say.
 
     Returns:
@@ -43,12 +42,12 @@ def read_noise(recordings: Path) -> pd.DataFrame:
         (the failed ones), minutes (from the first good one to the last), and the columns of `noise_statistics`.
 
     Raises:
-        ConfigError: `recordings` is not a directory, or a file is not what it should be.
+        ConfigError: `directory` is not a directory, or a file is not what it should be.
         JournalError: A line is not a JSON object.
     """
-    if not recordings.is_dir():
-        raise ConfigError(f"{recordings} is not a directory; name the one that holds the recordings of the devices")
-    paths = sorted(recordings.glob(f"*/{NOISE}/*.jsonl"), key=lambda path: path.relative_to(recordings).as_posix())
+    if not directory.is_dir():
+        raise ConfigError(f"{directory} is not a directory; name the one that holds the noise of the devices")
+    paths = sorted(directory.glob("*/*.jsonl"), key=lambda path: path.relative_to(directory).as_posix())
     return pd.DataFrame([_row(path) for path in paths], columns=list(NOISE_COLUMNS))
 
 
@@ -115,7 +114,7 @@ def _row(path: Path) -> dict[str, Any]:
     good = [repeat for repeat in repeats if repeat.run_secs]
     elapsed = [repeat.elapsed_secs for repeat in good]
     return {
-        "device": path.parent.parent.name,
+        "device": path.parent.name,
         "workload": path.stem,
         "program": repeats[0].program if repeats else "",
         "measurements": len(good),

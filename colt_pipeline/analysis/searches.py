@@ -19,7 +19,7 @@ from colt_pipeline.analysis.bootstrap import Array, Estimate, stratified_mean
 from colt_pipeline.analysis.labels import (
     CONFIGURATION,
     WORKLOAD_TITLES,
-    caption,
+    caption_beside_searches,
     configurations,
     display_order,
     one_or_mixed,
@@ -158,7 +158,7 @@ def search_caption(tidy: Tidy) -> str:
     if not np.isnan(floors).any():
         ends = sorted({f"×{min(floors):.2f}", f"×{max(floors):.2f}"})
         noise = f"noise floor {' to '.join(ends)} (95 % of pairs of measurements of one program differ by less)"
-    return ", ".join([caption(tidy, name_searches=False), *sets, noise])
+    return ", ".join([caption_beside_searches(tidy), *sets, noise])
 
 
 def search_speedups(tidy: Tidy) -> pd.DataFrame:

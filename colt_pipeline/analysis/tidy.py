@@ -101,12 +101,12 @@ class Tidy:
 _NAMES = tuple(field.name for field in fields(Tidy))
 
 
-def aggregate(runs_dir: Path, recordings: Path | None = None) -> Tidy:
+def aggregate(runs_dir: Path, noise_dir: Path | None = None) -> Tidy:
     """Read every run directory below `runs_dir`, in the order of their names.
 
     Args:
         runs_dir: Holds run directories, at any depth.
-        recordings: Holds the recordings of the devices, of which the noise is read; None: no noise is known.
+        noise_dir: Holds the noise of the devices, see `read_noise`; None: no noise is known.
 
     Raises:
         ConfigError: There is no run, a run is unfinished, lacks a file or a field, contradicts itself, or two
@@ -130,7 +130,7 @@ def aggregate(runs_dir: Path, recordings: Path | None = None) -> Tidy:
     frame = pd.DataFrame(runs)
     frame[_TIMED] = frame.pop(_TIMED)  # last
     calls_of_all, turns_of_all = _complete_calls(pd.concat(calls)), _complete_turns(pd.concat(turns))
-    noise = _noise_of(frame, recordings)
+    noise = _noise_of(frame, noise_dir)
     return Tidy(*map(_settle, (frame, pd.concat(curves), calls_of_all, turns_of_all, noise)))
 
 
@@ -216,7 +216,7 @@ def _read_part(path: Path, fields: tuple[str, ...]) -> pd.DataFrame:
 def _require(names: Iterable[str], required: tuple[str, ...], path: Path) -> None:
     if missing := set(required).difference(names):
         lacking = ", ".join(sorted(missing))
-        raise ConfigError(f"{path} lacks {lacking}; the command that made the run writes it anew")
+        raise ConfigError(f"{path} lacks {lacking}; run the command that made it again")
 
 
 def _check_counts(summary: dict[str, Any], calls: pd.DataFrame, run_dir: Path) -> None:
@@ -228,11 +228,11 @@ def _check_counts(summary: dict[str, Any], calls: pd.DataFrame, run_dir: Path) -
             raise ConfigError(f"{run_dir}: {CALLS} adds up to {count} {name}, {SUMMARY} says {summary[name]}")
 
 
-def _noise_of(runs: pd.DataFrame, recordings: Path | None) -> pd.DataFrame:
+def _noise_of(runs: pd.DataFrame, noise_dir: Path | None) -> pd.DataFrame:
     """The noise of the devices and workloads of `runs`."""
-    if recordings is None:
+    if noise_dir is None:
         return pd.DataFrame(columns=list(NOISE_COLUMNS))
-    return read_noise(recordings).merge(runs[["device", "workload"]].drop_duplicates(), on=["device", "workload"])
+    return read_noise(noise_dir).merge(runs[["device", "workload"]].drop_duplicates(), on=["device", "workload"])
 
 
 def _with_ids(frame: pd.DataFrame, ids: dict[str, Any]) -> pd.DataFrame:

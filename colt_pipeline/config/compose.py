@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,13 +22,40 @@ from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ConfigError
 
 CONF = Path(__file__).parent.parent.parent / "conf"
+_PARSER = get_args_parser()
+"""Hydra's own, which it does not export: a second one would disagree with it some day."""
 
 
 def overrides_of(arguments: Sequence[str]) -> list[str]:
     """The overrides of a command line of Hydra; ``--config-dir`` becomes the override that it stands for."""
-    given, _ = get_args_parser().parse_known_args(list(arguments))
-    places = [f"hydra.searchpath=[file://{Path(given.config_dir).resolve()}]"] if given.config_dir else []
-    return [*places, *given.overrides]
+    given, _ = _PARSER.parse_known_args(list(arguments))
+    return _overrides(given)
+
+
+def strict_overrides_of(arguments: Sequence[str]) -> list[str]:
+    """As `overrides_of`, for a command that has no flags but ``--config-dir`` and ``--multirun``.
+
+    Raises:
+        ConfigError: there is another flag.
+    """
+    given, unknown = _PARSER.parse_known_args(list(arguments))
+    usual = vars(_PARSER.parse_args([]))
+    others = {name for name, value in vars(given).items() if value != usual[name]} - {
+        "overrides",
+        "config_dir",
+        "multirun",
+    }
+    if flags := [*unknown, *(f"--{name.replace('_', '-')}" for name in sorted(others))]:
+        raise ConfigError(f"unknown flag {flags[0]}; this command takes overrides, --config-dir and --multirun")
+    return _overrides(given)
+
+
+def _overrides(given: Namespace) -> list[str]:
+    if not given.config_dir:
+        return list(given.overrides)
+    address = f"file://{Path(given.config_dir).resolve()}"
+    quoted = address.replace("\\", "\\\\").replace('"', '\\"')
+    return [f'hydra.searchpath=["{quoted}"]', *given.overrides]
 
 
 def composed(overrides: Sequence[str]) -> Config:
@@ -51,9 +79,10 @@ def first(overrides: Sequence[str]) -> Config:
 
 
 def runs(overrides: Sequence[str]) -> list[Config]:
-    """The runs of these overrides and of the sweep of their experiment, in the order of Hydra's sweeper.
+    """The runs of these overrides and of the sweep of their experiment.
 
-    Seeds come cheap: they change nothing but the name, so one configuration serves all of them.
+    Seeds come cheap: they change nothing but the name, so one configuration serves all of them. So its seeds follow one
+    another, wherever Hydra's sweeper would put them.
 
     Raises:
         ConfigError: as `composed`.
@@ -69,7 +98,7 @@ def possible_runs(overrides: Sequence[str]) -> list[Config]:
             try:
                 found += _with_seeds(composed(chosen), seeds)
             except ConfigError:
-                continue  # whoever ran it has said so
+                continue  # its own job has said why
     except ConfigError:
         return []
     return found
@@ -90,11 +119,11 @@ def _jobs(overrides: Sequence[str]) -> Iterator[tuple[list[str], list[int]]]:
     """The overrides of each job of a sweep, without seeds, and the seeds that it is repeated with."""
     with _loader() as parser:
         given = _parsed(parser, overrides)
-        params = _composed_here(_single(given), hydra=True).hydra.sweeper.params or {}
+        params = _composed_here(_single(given), return_hydra_config=True).hydra.sweeper.params or {}
         swept = _parsed(parser, [f"{key}={value}" for key, value in params.items()])
         # As Hydra's sweeper has it: what the command line says of a key replaces what the experiment says.
         choices = {override.get_key_element(): _choices(override) for override in [*swept, *given]}
-    seeds = [int(choice.partition("=")[2]) for choice in choices.pop("seed", [])]
+    seeds = [_seed(choice.partition("=")[2]) for choice in choices.pop("seed", [])]
     for chosen in product(*choices.values()):
         yield list(chosen), seeds
 
@@ -117,6 +146,13 @@ def _single(given: Sequence[Override]) -> list[str]:
     return [str(override.input_line) for override in given if not override.is_sweep_override()]
 
 
+def _seed(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"seed={text} is not a whole number") from None
+
+
 def _choices(override: Override) -> list[str]:
     key = override.get_key_element()
     if override.is_sweep_override():
@@ -129,9 +165,9 @@ def _composed(overrides: Sequence[str]) -> DictConfig:
         return _composed_here(overrides)
 
 
-def _composed_here(overrides: Sequence[str], hydra: bool = False) -> DictConfig:
+def _composed_here(overrides: Sequence[str], **options: bool) -> DictConfig:
     try:
-        return compose("config", list(overrides), return_hydra_config=hydra)
+        return compose("config", list(overrides), **options)
     except HydraException as error:
         problem, _, _ = str(error).partition("\nConfig search path")  # which holds paths of this machine
         raise ConfigError(problem) from error

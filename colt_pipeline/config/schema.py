@@ -286,24 +286,24 @@ _ELSEWHERE = ("results", "pretraining", "record", "device", "rpc", "budget", "pr
 
 
 def model_specs(
-    proposer: str, models: Mapping[str, Mapping[str, Any]], played: Collection[str] = ()
+    proposer: str, models: Mapping[str, Mapping[str, Any]], stand_in_providers: Collection[str] = ()
 ) -> tuple[ModelSpec, ...]:
     """The models of a run in the order of the set (name -> fields), as who answers makes them.
 
-    Stand-ins play the models of the providers `played`. Random answers are not the model's, so its provider is
+    Stand-ins play the models of `stand_in_providers`. Random answers are not the model's, so its provider is
     ``random``; a search may have no models at all.
     """
     if proposer == "none":
         return (NO_MODEL,)
     specs = (ModelSpec(name=name, **{k: v for k, v in given.items() if k in _SPEC}) for name, given in models.items())
-    return tuple(_as_answered(spec, proposer, played) for spec in specs)
+    return tuple(_as_answered(spec, proposer, stand_in_providers) for spec in specs)
 
 
 _SPEC = tuple(f.name for f in fields(ModelSpec) if f.name != "name")
 
 
-def _as_answered(spec: ModelSpec, proposer: str, played: Collection[str]) -> ModelSpec:
-    if proposer == "llm" and spec.provider not in played:
+def _as_answered(spec: ModelSpec, proposer: str, stand_in_providers: Collection[str]) -> ModelSpec:
+    if proposer == "llm" and spec.provider not in stand_in_providers:
         return spec
     provider = EMBEDDED if proposer == "llm" else RANDOM
     return ModelSpec(spec.name, provider, spec.name, spec.parameters_b, spec.assumed)

@@ -1,4 +1,4 @@
-"""Cassettes as files: find them, read them, say what is wrong with one, tell two apart, write one anew."""
+"""Cassettes as files: find them, read them, say what is wrong with one, tell two apart, rewrite one."""
 
 from __future__ import annotations
 

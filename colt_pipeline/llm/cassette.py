@@ -14,7 +14,7 @@ from pathlib import Path
 from colt_pipeline.errors import BudgetError, RecordingError, ReplayMissError
 from colt_pipeline.llm.client import Client, Question
 from colt_pipeline.llm.entry import (
-    LIMIT,
+    REFUSED,
     check_complete,
     common_prefix,
     identity_of,
@@ -80,7 +80,7 @@ class Cassette:
         """A live answer, recorded; `unanswered`: the entry that says why there was none when this was recorded."""
         if self._make_client is None:
             if unanswered is not None:
-                raise BudgetError(unanswered[LIMIT])
+                raise BudgetError(unanswered[REFUSED])
             raise ReplayMissError(self._explain(question, occurrence))
         provider = question.model.provider
         if provider not in self._clients:
@@ -92,7 +92,7 @@ class Cassette:
                 reply = self._clients[provider].complete(question, occurrence)
         except BudgetError as error:
             if unanswered is None:
-                self._recorded.append({**asked, LIMIT: str(error)})
+                self._recorded.append({**asked, REFUSED: str(error)})
             raise
         self.asked += 1
         return self._recorded.append({**asked, **asdict(reply)})

@@ -15,7 +15,7 @@ from colt_pipeline.records import EMBEDDED, KEY_WIDTH, Reply
 from colt_pipeline.runs.recorded import require
 from colt_pipeline.runs.usage import Identity
 
-LIMIT = "limit"
+REFUSED = "limit"
 """Field that says why the question was not asked: a limit of the budget, where a replay ends too."""
 
 _QUESTION: dict[str, tuple[type, ...]] = {"key": (str,), "occurrence": (int,), "model": (str,), "lines": (str,)}
@@ -24,12 +24,12 @@ _REPLY: dict[str, tuple[type, ...]] = {
     **{name: (int,) for name in ("prompt_tokens", "completion_tokens")},
     "latency_secs": (int, float),
 }
-_LIMIT: dict[str, tuple[type, ...]] = {LIMIT: (str,)}
+_LIMIT: dict[str, tuple[type, ...]] = {REFUSED: (str,)}
 _FORMS = {
     "key": (re.compile(f"[0-9a-f]{{{KEY_WIDTH}}}"), f"{KEY_WIDTH} hexadecimal digits"),
     "lines": (re.compile(f"([0-9a-f]{{{DIGEST_WIDTH}}})*"), f"digests of {DIGEST_WIDTH} hexadecimal digits each"),
 }
-"""Field -> its form, and the form in words."""
+"""Field -> its form, and how a message describes it."""
 
 
 def with_defaults(line: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def _wanted(entry: Mapping[str, Any]) -> dict[str, tuple[type, ...]]:
 
 def is_answered(entry: Mapping[str, Any]) -> bool:
     """False where a limit of the budget kept the question from being asked."""
-    return LIMIT not in entry
+    return REFUSED not in entry
 
 
 def identity_of(entry: Mapping[str, Any]) -> Identity:

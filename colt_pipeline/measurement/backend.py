@@ -1,4 +1,4 @@
-"""Who gives latencies for a run: this machine, an RPC server, a formula, or the run's recording alone."""
+"""Where the latencies of a run come from: this machine, an RPC server, a formula, or the run's recording alone."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Recording:
     backend: Backend | None
     """None: nobody, the recording is replayed."""
     description: str
-    """Where latencies come from, in words."""
+    """Where latencies come from, for people."""
 
 
 class Estimator:

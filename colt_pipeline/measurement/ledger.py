@@ -28,7 +28,7 @@ def read_header(path: Path) -> dict[str, Any] | None:
         return None
     if lines[0].get("schema") != SCHEMA:
         raise RecordingError(f"{path}: the first line is not a header of schema {SCHEMA}; restore the file")
-    return {"measurement": "measured", **lines[0]}  # the field is younger than the first recordings
+    return _with_measurement(lines[0])
 
 
 class Ledger:
@@ -50,7 +50,7 @@ class Ledger:
             self._check(header)
 
     def _check(self, header: Header) -> None:
-        recorded = self._recorded.entries[0]
+        recorded, header = _with_measurement(self._recorded.entries[0]), _with_measurement(header)
         differing = [k for k in sorted({*recorded, *header}) if recorded.get(k) != header.get(k)]
         if differing:
             self.close()
@@ -89,6 +89,11 @@ class Ledger:
         self._recorded.close()
 
 
+def _with_measurement(header: Fields) -> dict[str, Any]:
+    """The header with the field that is younger than the first recordings."""
+    return {"measurement": "measured", **header}
+
+
 def _is_header(line: Fields) -> bool:
     return "schema" in line
 
@@ -114,8 +119,8 @@ def _difference(name: str, there: Any, here: Any) -> str:
 
 def _told(measurement: Measurement) -> dict[str, Any]:
     """The run times, and of the other fields those that say something."""
-    usual = asdict(Measurement())
-    return {k: v for k, v in asdict(measurement).items() if k == "run_secs" or v != usual[k]}
+    defaults = asdict(Measurement())
+    return {k: v for k, v in asdict(measurement).items() if k == "run_secs" or v != defaults[k]}
 
 
 def _measurement(line: Fields) -> Measurement:

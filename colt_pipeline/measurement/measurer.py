@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count, repeat
@@ -45,6 +45,9 @@ class Measurer(Protocol):
     def close(self) -> None:
         """End all processes."""
         ...
+
+
+MakeMeasurer = Callable[[Workload], Measurer]
 
 
 @dataclass(frozen=True)

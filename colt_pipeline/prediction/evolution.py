@@ -42,8 +42,8 @@ Experience = Sequence[tuple[Program, Sample]]
 class TvmEvolution:
     """TVM's EvolutionarySearch, XGBModel and MemoryDatabase, unmodified, driven as TVM's task scheduler drives them."""
 
-    def __init__(self, space: Space, settings: EvolutionConfig, warmup_samples: int, budget: int) -> None:
-        """`warmup_samples`: measured programs before predictions mean anything; `budget`: programs to measure."""
+    def __init__(self, space: Space, settings: EvolutionConfig, warmup_samples: int, samples: int) -> None:
+        """`warmup_samples`: measured programs before predictions mean anything; `samples`: programs to measure."""
         options = dict(vars(settings))
         batch = options.pop("num_trials_per_iter")
         threads = usable_cores()
@@ -60,7 +60,7 @@ class TvmEvolution:
         self._database = ms.database.MemoryDatabase()
         self._workload = self._database.commit_workload(space.module)
         self._context.pre_tuning(
-            max_trials=budget, num_trials_per_iter=batch, database=self._database, cost_model=self._model
+            max_trials=samples, num_trials_per_iter=batch, database=self._database, cost_model=self._model
         )
         self._learned = 0
 
@@ -120,7 +120,7 @@ class Evolution:
         """Batches that this object did not find in the recording."""
 
     def next_batch(self, measured: Experience) -> list[Program]:
-        """New programs after all that was `measured`, at most what is left of the budget; empty: there are no more.
+        """New programs after all that was `measured`, at most as many as are left to measure; empty: there are no more.
 
         Raises:
             ReplayMissError: strict replay, and the batch was not recorded.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from colt_pipeline.records import MeasurementError, MeasurementKind, Outcome, RejectionKind, Role
+from colt_pipeline.records import EndReason, MeasurementError, MeasurementKind, Outcome, RejectionKind, Role
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Finished(Event):
     """The run is over."""
 
     kind: ClassVar[str] = "finished"
-    reason: str
+    reason: EndReason
 
 
 def event_from_json(record: Mapping[str, Any]) -> Event:

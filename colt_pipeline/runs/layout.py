@@ -1,9 +1,9 @@
 """Where the files of runs and recordings lie, and what they are called.
 
 ``RESULTS/runs/EXPERIMENT/RUN``                  a run directory, see `rundir`
-``RESULTS/recordings/DEVICE/EXPERIMENT/RUN``     what a run took from outside: answers, batches of TVM's, latencies
-``RESULTS/recordings/DEVICE/noise``              one schedule per workload, measured again and again
+``RESULTS/recordings/DEVICE/EXPERIMENT/RUN``     what a run took from outside: answers, TVM's batches, latencies
 ``RESULTS/recordings/DEVICE/shared``             what this machine has measured, whatever the run
+``RESULTS/noise/DEVICE``                         one schedule per workload, measured again and again
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ BEST = "best.json"
 TIMING = "timing.json"
 SUMMARY = "summary.json"
 """Written last: a run directory that holds it is finished."""
+WHOLE_MODEL_MEASUREMENTS = "model.jsonl"
 WHOLE_MODEL = "model.json"
 """The same of a whole model's run, which holds the runs of its kernels."""
 
@@ -29,7 +30,6 @@ CANDIDATES = "candidates.jsonl"
 MEASUREMENTS = "measurements.jsonl"
 SPENDING = "spend.jsonl"
 
-NOISE = "noise"
 SHARED = "shared"
 
 
@@ -46,6 +46,11 @@ def run_directory(results: Path | str, experiment: str, run: str) -> Path:
 def recordings_in(results: Path | str) -> Path:
     """Where all recordings lie, by device."""
     return Path(results) / "recordings"
+
+
+def noise_in(results: Path | str) -> Path:
+    """Where the noise of all devices lies, by device."""
+    return Path(results) / "noise"
 
 
 def set_aside(recording: Path) -> None:

@@ -116,7 +116,7 @@ class Expansion(Generic[P]):
             settings.rollout_length,
             self._rng(Purpose.ROLLOUT, role),
             settings.apply_attempts,
-            settings.rollout == "exhaustive",
+            settings.rollout,
         )
         score, reward = world.cost_model.score([program, terminal], self._rng(Purpose.SCORE, role))
         route = ROUTERS[settings.router]

@@ -22,7 +22,7 @@ from colt_pipeline.search.world import P, World
 
 
 def search(world: World[P], journal: Journal, state: State) -> Iterator[Event]:
-    """Fold the journal's events, then search until the budget is spent; yields each new event once it is applied.
+    """Fold the journal's events, then search until all samples are measured; yields each new event once it is applied.
 
     Raises:
         ColtError: recording, device or disk failed for good; the journal stays resumable.

@@ -196,19 +196,17 @@ class Space:
                     break
         return list(found.values()) or failure
 
-    def rollout(
-        self, program: Program, length: int, rng: np.random.Generator, attempts: int, exhaustive: bool
-    ) -> Program:
+    def rollout(self, program: Program, length: int, rng: np.random.Generator, attempts: int, mode: str) -> Program:
         """`program` after `length` uniformly random transformations; itself where no draw is valid.
 
-        `exhaustive`: it ends at the first transformation that finds nothing to change.
+        `mode`: ``fixed``, or ``exhaustive``, which ends at the first transformation that finds nothing to change.
         """
         offered = [Edit(t.name) for t in self.applicable(program)]
         if not offered or not length:
             return program
         for _ in range(attempts):
             edits = [offered[i] for i in rng.integers(len(offered), size=length)]
-            result = self._apply_once(program, edits, rng, exhaustive)
+            result = self._apply_once(program, edits, rng, mode == "exhaustive")
             if isinstance(result, Program):
                 return result
         return program

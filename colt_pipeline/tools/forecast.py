@@ -25,7 +25,7 @@ from statistics import fmean
 from typing import Any
 
 from colt_pipeline.app import aligned, with_message
-from colt_pipeline.config.compose import first, overrides_of, runs
+from colt_pipeline.config.compose import first, runs, strict_overrides_of
 from colt_pipeline.config.schema import Config, PricesConfig
 from colt_pipeline.errors import ColtError, ConfigError
 from colt_pipeline.llm.entry import is_answered, with_defaults
@@ -202,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & set(arguments):
         print(__doc__)
         return 0
-    live = [config for config in runs(overrides_of(arguments)) if is_live(config)]
+    live = [config for config in runs(strict_overrides_of(arguments)) if is_live(config)]
     print(table([forecast(config) for config in live]) if live else NOTHING)
     return 0
 

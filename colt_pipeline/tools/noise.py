@@ -1,8 +1,8 @@
 """How far two measurements of one schedule differ here: ``python -m colt_pipeline.tools.noise --minutes 10``.
 
 The best recorded schedule of each workload (or, before any run, the fastest of a few samples) is built and measured
-again and again, workload after workload, as the search would measure it. The record, results/recordings/<device>/noise,
-tells the analysis which differences are not improvements. Hydra overrides choose target, device and measure settings.
+again and again, workload after workload, as the search would measure it. The record, results/noise/<device>, tells the
+analysis which differences are not improvements. Hydra overrides choose target, device and measure settings.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from colt_pipeline.measurement.backend import Backend, choose
 from colt_pipeline.measurement.lock import device_lock
 from colt_pipeline.measurement.measurer import Measurer
 from colt_pipeline.records import Measurement, canonical_json
-from colt_pipeline.runs.layout import BEST, NOISE, SUMMARY, recordings_in, runs_in
+from colt_pipeline.runs.layout import BEST, SUMMARY, noise_in, runs_in
 from colt_pipeline.runs.rundir import write_text
 from colt_pipeline.space import Space
 from colt_pipeline.workloads import PAPER
@@ -52,7 +52,7 @@ class _Subject:
 
 
 def observe(configs: Sequence[Config], minutes: float) -> Path:
-    """Measure one schedule per config in turn for so long; returns the directory of recordings.
+    """Measure one schedule per config in turn for so long; returns where the noise of all devices lies.
 
     Raises:
         ColtError: the device is not there, or only estimates.
@@ -71,11 +71,11 @@ def observe(configs: Sequence[Config], minutes: float) -> Path:
             if rounds in (1, 8) or rounds % 50 == 0:
                 passed = (time.monotonic() - start) / 60
                 print(f"{rounds} rounds, {passed:.1f} of {minutes:g} minutes", file=sys.stderr, flush=True)
-    recordings = recordings_in(configs[0].results)
+    directory = noise_in(configs[0].results)
     for s in subjects:
-        path = recordings / s.backend.device.slug / NOISE / f"{s.workload.name}.jsonl"
+        path = directory / s.backend.device.slug / f"{s.workload.name}.jsonl"
         write_text(path, "".join(canonical_json(line) + "\n" for line in lines[s.workload.name]))
-    return recordings
+    return directory
 
 
 def _subject(config: Config, cleanup: ExitStack) -> _Subject:
@@ -135,8 +135,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             composed([f"workload={name}", "measure.builders=1", *arguments.overrides])
             for name in arguments.workload or PAPER
         ]
-        recordings = observe(configs, arguments.minutes)
-        print(read_noise(recordings).to_string(index=False, float_format=lambda x: f"{x:.4g}"))
+        directory = observe(configs, arguments.minutes)
+        print(read_noise(directory).to_string(index=False, float_format=lambda x: f"{x:.4g}"))
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
         return 130

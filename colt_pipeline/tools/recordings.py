@@ -123,7 +123,7 @@ def _numbers(entries: Sequence[Entry]) -> tuple[str, ...]:
 
 
 def prune(arguments: argparse.Namespace) -> int:
-    """Write recordings anew, smaller; nothing is written if one of them cannot be."""
+    """Rewrite recordings, smaller; nothing is written if one of them cannot be."""
     runs = [usage for journal in journals(arguments.runs) if (usage := read_usage(journal))] if arguments.runs else None
     targets = _targets(arguments)
     for source in targets.values():

@@ -23,6 +23,7 @@ from colt_pipeline.measurement.measurer import LocalMeasurer, Measurer
 from colt_pipeline.records import Measurement
 from colt_pipeline.runs.events import Measured
 from colt_pipeline.runs.jsonl import read_lines
+from colt_pipeline.runs.layout import JOURNAL
 from colt_pipeline.search.loop import search
 from colt_pipeline.workloads.workload import Workload
 from stages.benchmarks import Row, command_line, positive, write_rows
@@ -74,20 +75,20 @@ class Saboteur:
         self._inner.close()
 
 
-def rows(candidates: int) -> list[Row]:
+def rows(samples: int) -> list[Row]:
     """One row per fault: what was provoked, what was recorded, and how the search went on.
 
     Raises:
         ConfigError: the search would end before the last fault.
         DeviceError: the disk cannot be made full, because this user may not mount a small one.
     """
-    if candidates < _KILLED:
-        raise ConfigError(f"the last fault comes at sample {_KILLED}, so --candidates must be at least {_KILLED}")
+    if samples < _KILLED:
+        raise ConfigError(f"the last fault comes at sample {_KILLED}, so --samples must be at least {_KILLED}")
     with tempfile.TemporaryDirectory() as scratch:
-        config = composed([f"results={scratch}", "run=faults", *_tiny(candidates)])
+        config = composed([f"results={scratch}", "run=faults", *_tiny(samples)])
         config = replace(config, measure=replace(config.measure, run_timeout_secs=_RUN_TIMEOUT_SECS))
         found = _in_a_search(config)
-    return [*found, _full_disk(candidates)]
+    return [*found, _full_disk(samples)]
 
 
 def _tiny(samples: int) -> list[str]:
@@ -98,13 +99,13 @@ def _tiny(samples: int) -> list[str]:
 def _in_a_search(config: Config) -> list[Row]:
     made: list[Saboteur] = []
 
-    def connect(workload: Workload) -> Measurer:
+    def make_measurer(workload: Workload) -> Measurer:
         inner = local(config).make_measurer(workload)
         assert isinstance(inner, LocalMeasurer)
         made.append(Saboteur(inner))
         return made[0]
 
-    with assemble(config, connect) as job:
+    with assemble(config, make_measurer) as job:
         events = list(search(job.world, job.journal, job.state))
     samples = [s for e in events if isinstance(e, Measured) for s in e.samples]
     found = []
@@ -146,7 +147,7 @@ def _full_disk(samples: int) -> Row:
         "recorded": f"exit status {first.returncode}: {first.stderr.splitlines()[-1].replace(mount, 'RESULTS')}",
         "detail": f"{sum(map(len, before.values()))} lines before, all of them kept: {kept}",
         "next_sample": "-",
-        "search": f"with more room: exit status {second.returncode}, {len(after['events.jsonl'])} events",
+        "search": f"with more room: exit status {second.returncode}, {len(after[JOURNAL])} events",
     }
 
 
@@ -165,9 +166,9 @@ def _lines(results: Path) -> dict[str, list[str]]:
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m stages.benchmarks.faults --out results/benchmark``, as root."""
     parser = command_line(__doc__)
-    parser.add_argument("--candidates", type=positive, default=24, help="programs to measure")
+    parser.add_argument("--samples", type=positive, default=24, help="programs to measure")
     given = parser.parse_args(argv)
-    return write_rows(lambda: rows(given.candidates), given.out / "faults.csv")
+    return write_rows(lambda: rows(given.samples), given.out / "faults.csv")
 
 
 if __name__ == "__main__":

@@ -81,20 +81,20 @@ class Lap:
     """Resident memory after it."""
 
 
-def rows(workloads: Sequence[str], model_set: str, candidates: int, overrides: Sequence[str]) -> list[Row]:
+def rows(workloads: Sequence[str], model_set: str, samples: int, overrides: Sequence[str]) -> list[Row]:
     """One row per tenth of the samples of each search, and last how the last tenth compares with the first.
 
     Raises:
         ConfigError: too few samples to have tenths.
     """
-    if candidates < 10 * _PARTS:
-        raise ConfigError(f"growth compares parts of a search: it needs --candidates of at least {10 * _PARTS}")
-    chosen = [f"model_set={model_set}", f"samples={candidates}", "device=local", "search.warmup_samples=16"]
+    if samples < 10 * _PARTS:
+        raise ConfigError(f"growth compares parts of a search: it needs --samples of at least {10 * _PARTS}")
+    chosen = [f"model_set={model_set}", f"samples={samples}", "device=local", "search.warmup_samples=16"]
     found: list[Row] = []
     for workload in workloads:
         with tempfile.TemporaryDirectory() as scratch:
             laps = list(_laps(composed([f"workload={workload}", f"results={scratch}", *chosen, *overrides])))
-        found += [{"workload": workload, **row} for row in table(laps, candidates)]
+        found += [{"workload": workload, **row} for row in table(laps, samples)]
     return found
 
 
@@ -143,11 +143,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command_line(__doc__)
     parser.add_argument("--workloads", type=names, default=("llama3_8b_attention",), help="with commas")
     parser.add_argument("--model-set", default="8")
-    parser.add_argument("--candidates", type=positive, default=1000, help="samples of each search")
+    parser.add_argument("--samples", type=positive, default=1000, help="samples of each search")
     parser.add_argument("overrides", nargs="*", help="for Hydra, such as search=paper")
     given = parser.parse_intermixed_args(argv)
     return write_rows(
-        lambda: rows(given.workloads, given.model_set, given.candidates, given.overrides), given.out / "growth.csv"
+        lambda: rows(given.workloads, given.model_set, given.samples, given.overrides), given.out / "growth.csv"
     )
 
 

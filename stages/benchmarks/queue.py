@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from colt_pipeline.errors import DeviceError
+from colt_pipeline.runs.layout import TIMING
 from stages.benchmarks import Row, command_line, positive, write_rows
 
 
-def rows(workload: str, model_set: str, candidates: int) -> list[Row]:
+def rows(workload: str, model_set: str, samples: int) -> list[Row]:
     """One row per use of the device, in order of time: run, begin and end in seconds, and seconds since the last end.
 
     Raises:
@@ -21,7 +22,7 @@ def rows(workload: str, model_set: str, candidates: int) -> list[Row]:
     """
     with tempfile.TemporaryDirectory() as scratch:
         names = ("first", "second")
-        chosen = [f"workload={workload}", f"model_set={model_set}", f"samples={candidates}"]
+        chosen = [f"workload={workload}", f"model_set={model_set}", f"samples={samples}"]
         searches = [_start(Path(scratch), name, [*chosen, f"seed={seed}"]) for seed, name in enumerate(names)]
         said = [search.communicate()[1] for search in searches]
         for search, errors in zip(searches, said, strict=True):
@@ -30,7 +31,7 @@ def rows(workload: str, model_set: str, candidates: int) -> list[Row]:
         uses = [
             (begin, end, name)
             for name in names
-            for begin, end in json.loads(next(Path(scratch).rglob(f"{name}/timing.json")).read_text())["on_device"]
+            for begin, end in json.loads(next(Path(scratch).rglob(f"{name}/{TIMING}")).read_text())["on_device"]
         ]
     uses.sort()
     start, before, found = uses[0][0], uses[0][0], []
@@ -55,9 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command_line(__doc__)
     parser.add_argument("--workload", default="llama3_8b_attention")
     parser.add_argument("--model-set", default="8")
-    parser.add_argument("--candidates", type=positive, default=24, help="programs that each search measures")
+    parser.add_argument("--samples", type=positive, default=24, help="programs that each search measures")
     given = parser.parse_args(argv)
-    return write_rows(lambda: rows(given.workload, given.model_set, given.candidates), given.out / "queue.csv")
+    return write_rows(lambda: rows(given.workload, given.model_set, given.samples), given.out / "queue.csv")
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ def runs_dir(write_run: WriteRun, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def write_noise(tmp_path: Path) -> WriteNoise:
-    """Write one noise recording below ``tmp_path/recordings``."""
+    """Write one noise recording below ``tmp_path/noise``."""
 
     def write(
         latencies: Sequence[float | None],
@@ -142,7 +142,7 @@ def write_noise(tmp_path: Path) -> WriteNoise:
 
         The runs of a measurement are its latency, and 10 % less and more.
         """
-        path = tmp_path / "recordings" / device / "noise" / f"{workload}.jsonl"
+        path = tmp_path / "noise" / device / f"{workload}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         lines: list[dict[str, Any]] = [
             {"schema": 1, "workload": workload, "workload_hash": "ab", "target": {}, "device": {}, "evaluator": {}}

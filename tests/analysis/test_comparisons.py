@@ -21,7 +21,7 @@ def compare(tmp_path):
     """What `comparisons` says of the runs and recordings written so far: label -> row."""
 
     def compare():
-        recordings = tmp_path / "recordings"
+        recordings = tmp_path / "noise"
         recordings.mkdir(exist_ok=True)
         table = comparisons(aggregate(tmp_path / "runs", recordings))
         return {row["configuration"]: row for row in table.to_dict("records")}
@@ -152,8 +152,8 @@ def test_stages_carry_the_noise_into_the_table(write_run, write_noise, tmp_path)
     write_noise(TWICE)
     write_run("a", LARGE, (0.1,), model_set="large")
     write_run("b", TWO, (0.04,))
-    runs, recordings, data, out = (str(tmp_path / name) for name in ("runs", "recordings", "data", "tables"))
-    assert aggregate_stage.main(["--runs", runs, "--recordings", recordings, "--out", data]) == 0
+    runs, noise, data, out = (str(tmp_path / name) for name in ("runs", "noise", "data", "tables"))
+    assert aggregate_stage.main(["--runs", runs, "--noise", noise, "--out", data]) == 0
     assert tables_stage.main(["--data", data, "--out", out]) == 0
     assert (tmp_path / "tables" / "comparisons.csv").read_text().splitlines()[2] == (
         "FLUX convolution,COLT (2 models),measured,40,gpt-5.2 (stand-in),2.5,2,faster"
@@ -162,7 +162,7 @@ def test_stages_carry_the_noise_into_the_table(write_run, write_noise, tmp_path)
     assert r"95 \% of pairs of measurements" in latex and r"\begin{tabular}{lllrlrrl}" in latex
 
 
-def test_a_mistyped_recordings_directory_is_a_message(runs_dir, tmp_path, capsys):
-    arguments = ["--runs", str(runs_dir), "--recordings", str(tmp_path / "gone"), "--out", str(tmp_path / "data")]
+def test_a_mistyped_noise_directory_is_a_message(runs_dir, tmp_path, capsys):
+    arguments = ["--runs", str(runs_dir), "--noise", str(tmp_path / "gone"), "--out", str(tmp_path / "data")]
     assert aggregate_stage.main(arguments) == 1
     assert "gone is not a directory" in capsys.readouterr().err

@@ -108,7 +108,7 @@ def test_nothing_valid_draws_no_panel(write_run, tmp_path):
 
 def test_titles_and_caption_tell_the_noise_where_it_is_known(runs_dir, write_noise, tmp_path):
     write_noise((1.0, 1.5) * 10)
-    data = speedup_curves_data(aggregate(runs_dir, tmp_path / "recordings"))
+    data = speedup_curves_data(aggregate(runs_dir, tmp_path / "noise"))
     assert data.groupby("workload")["noise_floor"].first().dropna().to_dict() == {"flux_conv": 1.5}
     for name in ("one", "two"):
         speedup_curves_plot(data, "stand-in LLMs", tmp_path / name)
@@ -123,7 +123,7 @@ def test_estimates_and_unknown_noise_have_no_noise_in_the_figure(write_run, writ
     write_noise((1.0, 1.5) * 10)
     write_run("a", ONE, (0.5,), model_set="small", measurement="estimated")
     write_run("b", ONE, (0.5,), model_set="small", workload="my_kernel")
-    data = speedup_curves_data(aggregate(tmp_path / "runs", tmp_path / "recordings"))
+    data = speedup_curves_data(aggregate(tmp_path / "runs", tmp_path / "noise"))
     speedup_curves_plot(data, "caption", tmp_path / "figure")
     svg = (tmp_path / "figure.svg").read_text()
     assert ">caption<" in svg and "noise" not in svg
@@ -132,7 +132,7 @@ def test_estimates_and_unknown_noise_have_no_noise_in_the_figure(write_run, writ
 def test_a_long_title_has_its_noise_on_a_second_line(write_run, write_noise, tmp_path):
     write_noise((1.0, 1.5) * 10, "llama3_8b_attention_core")
     write_run("a", ONE, (0.5,), model_set="small", workload="llama3_8b_attention_core")
-    data = speedup_curves_data(aggregate(tmp_path / "runs", tmp_path / "recordings"))
+    data = speedup_curves_data(aggregate(tmp_path / "runs", tmp_path / "noise"))
     speedup_curves_plot(data, "caption", tmp_path / "figure")
     svg = (tmp_path / "figure.svg").read_text()
     assert "llama3_8b_attention_core\n(noise" in svg or ">(noise ×1.50)<" in svg

@@ -34,7 +34,7 @@ def add(write_run):
 
 @pytest.fixture
 def tidy(tmp_path):
-    return lambda: aggregate(tmp_path / "runs", tmp_path / "recordings" if (tmp_path / "recordings").exists() else None)
+    return lambda: aggregate(tmp_path / "runs", tmp_path / "noise" if (tmp_path / "noise").exists() else None)
 
 
 def test_the_reference_is_held_against_every_other_search(add, tidy):
@@ -121,7 +121,7 @@ def test_findings_are_made_of_the_tables_that_were_written_and_read_back(write_r
     write_findings(findings, tmp_path / "out")
     assert read_findings(tmp_path / "out", "") == findings
     (tmp_path / "out" / "findings.json").write_text("{}")
-    with pytest.raises(ConfigError, match="holds no findings.*make it with: dvc repro tables@cpu"):
+    with pytest.raises(ConfigError, match="does not hold findings.*make it with: dvc repro tables@cpu"):
         read_findings(tmp_path / "out", "dvc repro tables@cpu")
 
 

@@ -50,20 +50,17 @@ def test_the_floor_does_not_depend_on_the_unit_and_is_1_without_noise():
 
 def test_too_few_measurements_have_no_floor_but_their_row(write_noise, tmp_path):
     write_noise([*TWICE[: MIN_MEASUREMENTS - 1], None, None])
-    row = read_noise(tmp_path / "recordings").iloc[0]
+    row = read_noise(tmp_path / "noise").iloc[0]
     assert (row["measurements"], row["errors"], row["median_secs"]) == (7, 2, 1.0)
     assert math.isnan(row["floor"]) and row["spread_between"] == pytest.approx(1.0)
     write_noise(TWICE[:MIN_MEASUREMENTS])
-    assert read_noise(tmp_path / "recordings")["floor"].tolist() == [2.0]
+    assert read_noise(tmp_path / "noise")["floor"].tolist() == [2.0]
 
 
 def test_one_row_per_device_and_workload(write_noise, tmp_path):
     write_noise([1.0, *TWICE, None], "flux_conv", "b")
     write_noise(TWICE, "my_kernel", "a")
-    other = tmp_path / "recordings" / "a" / "noise" / "run"  # of an experiment that somebody called "noise"
-    other.mkdir()
-    (other / "measurements.jsonl").write_text("{}\n")
-    frame = read_noise(tmp_path / "recordings")
+    frame = read_noise(tmp_path / "noise")
     assert tuple(frame.columns) == NOISE_COLUMNS
     assert frame[["device", "workload"]].values.tolist() == [["a", "my_kernel"], ["b", "flux_conv"]]
     row = frame.iloc[1]
@@ -74,7 +71,7 @@ def test_one_row_per_device_and_workload(write_noise, tmp_path):
 @pytest.mark.parametrize("latencies", [(), (None,)])
 def test_nothing_measured_is_nothing_known(write_noise, tmp_path, latencies):
     write_noise(latencies)
-    row = read_noise(tmp_path / "recordings").iloc[0]
+    row = read_noise(tmp_path / "noise").iloc[0]
     assert row["measurements"] == 0 and row["errors"] == len(latencies)
     assert all(math.isnan(row[name]) for name in ("minutes", "median_secs", "spread_within", "spread_between", "floor"))
 
@@ -83,7 +80,7 @@ def test_only_the_noise_of_the_runs_is_kept_and_files_give_it_back(runs_dir, wri
     write_noise(TWICE)
     write_noise(TWICE, "flux_attention")
     write_noise(TWICE, device="gpu")
-    tidy = aggregate(runs_dir, tmp_path / "recordings")
+    tidy = aggregate(runs_dir, tmp_path / "noise")
     assert tidy.noise[["device", "workload", "floor"]].values.tolist() == [["cpu-2-cores", "flux_conv", 2.0]]
     assert tidy.noise["program"].tolist() == ["12e456"], "a digest that looks like a number must stay a text"
     write_tidy(tidy, tmp_path / "data")
@@ -92,8 +89,8 @@ def test_only_the_noise_of_the_runs_is_kept_and_files_give_it_back(runs_dir, wri
 
 @pytest.mark.parametrize("given", [False, True])
 def test_no_recorded_noise_is_an_empty_frame(runs_dir, tmp_path, given):
-    (tmp_path / "recordings").mkdir()
-    tidy = aggregate(runs_dir, tmp_path / "recordings" if given else None)
+    (tmp_path / "noise").mkdir()
+    tidy = aggregate(runs_dir, tmp_path / "noise" if given else None)
     assert tidy.noise.empty and tuple(tidy.noise.columns) == NOISE_COLUMNS
     write_tidy(tidy, tmp_path / "data")
     assert (tmp_path / "data" / "noise.csv").read_text() == ",".join(NOISE_COLUMNS) + "\n"
@@ -116,13 +113,13 @@ def test_a_mistyped_directory_is_named(tmp_path):
 def test_a_wrong_header_is_named(write_noise, tmp_path, header, message):
     write_noise(TWICE, header=header)
     with pytest.raises(ConfigError, match=rf"flux_conv.jsonl, line 1: .*{message}"):
-        read_noise(tmp_path / "recordings")
+        read_noise(tmp_path / "noise")
 
 
 def test_an_empty_file_has_no_header(write_noise, tmp_path):
     write_noise(TWICE).write_text("")
     with pytest.raises(ConfigError, match=r"flux_conv.jsonl, line 1: .*schema is None"):
-        read_noise(tmp_path / "recordings")
+        read_noise(tmp_path / "noise")
 
 
 @pytest.mark.parametrize(
@@ -142,14 +139,14 @@ def test_a_broken_line_is_named(write_noise, tmp_path, line, message):
     path = write_noise((1.0, 1.0))
     path.write_text(path.read_text() + line + "\n")
     with pytest.raises(ConfigError, match=rf"flux_conv.jsonl, line 4: {message}"):
-        read_noise(tmp_path / "recordings")
+        read_noise(tmp_path / "noise")
 
 
 def test_a_line_that_a_kill_cut_off_is_named(write_noise, tmp_path):
     path = write_noise((1.0, 1.0))
     path.write_text(path.read_text()[:-10])
     with pytest.raises(JournalError, match=r"flux_conv.jsonl, line 3: not valid JSON"):
-        read_noise(tmp_path / "recordings")
+        read_noise(tmp_path / "noise")
 
 
 @pytest.mark.parametrize(

@@ -211,7 +211,7 @@ def test_the_caption_tells_the_noise(add, write_noise, tmp_path):
     add("colt", "my_kernel", 0, 0.5)
     write_noise((1.0, 1.5) * 10)
     write_noise((1.0, 1.8) * 10, "my_kernel")
-    caption = search_caption(aggregate(tmp_path / "runs", tmp_path / "recordings"))
+    caption = search_caption(aggregate(tmp_path / "runs", tmp_path / "noise"))
     assert "noise floor ×1.50 to ×1.80 (95 % of pairs of measurements of one program differ by less)" in caption
 
 

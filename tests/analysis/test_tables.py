@@ -110,7 +110,7 @@ def test_cells_come_back_from_markdown(tmp_path):
 
 def test_a_table_that_is_missing_or_empty_says_how_to_make_it(tmp_path):
     (tmp_path / "empty.md").write_text("caption\n")
-    for name, message in (("empty.md", "holds no table"), ("gone.md", "cannot read")):
+    for name, message in (("empty.md", "does not hold a table"), ("gone.md", "cannot read")):
         with pytest.raises(ConfigError, match=f"{message}.*make it with: dvc repro tables@x"):
             read_table(tmp_path / name, "dvc repro tables@x")
 

@@ -32,9 +32,9 @@ RESULTS, RUNS, ATTENTION = Path("results"), Path("results/runs"), "llama3_8b_att
 DEFAULTS: dict[ModuleType, dict[str, object]] = {
     overhead: {"results": RESULTS, "experiment": "cpu", "workloads": PAPER, "model_set": "8"},
     measurement: {"runs": RUNS, "experiment": "cpu", "workloads": (ATTENTION,), "candidates": 64},
-    faults: {"candidates": 24},
-    queue: {"workload": ATTENTION, "model_set": "8", "candidates": 24},
-    growth: {"workloads": (ATTENTION,), "model_set": "8", "candidates": 1000, "overrides": []},
+    faults: {"samples": 24},
+    queue: {"workload": ATTENTION, "model_set": "8", "samples": 24},
+    growth: {"workloads": (ATTENTION,), "model_set": "8", "samples": 1000, "overrides": []},
     limits: {"runs": RUNS, "workloads": (), "rounds": 7},
     torch: {"runs": RUNS, "workloads": (), "rounds": 7},
     answers: {"results": RESULTS, "experiment": "local", "workload": ATTENTION, "prompts": 12, "overrides": []},
@@ -79,9 +79,9 @@ def test_a_command_makes_its_rows_and_writes_a_file_of_its_name(
 @pytest.mark.parametrize("number", ["0", "-1", "1.5", "many"])
 def test_a_number_below_one_is_not_accepted(number: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        faults.main([f"--candidates={number}", "--out", str(tmp_path)])
+        faults.main([f"--samples={number}", "--out", str(tmp_path)])
     assert ended.value.code == 2
-    assert f"argument --candidates: {number} is not a positive whole number" in capsys.readouterr().err
+    assert f"argument --samples: {number} is not a positive whole number" in capsys.readouterr().err
 
 
 def test_rows_are_written_and_shown_and_may_lack_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,13 +125,13 @@ def test_too_few_measured_programs_are_a_message(tmp_path: Path, capsys: pytest.
 def test_a_search_that_ends_before_the_last_fault_is_a_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert faults.main(["--candidates", "19", "--out", str(tmp_path / "out")]) == 1
+    assert faults.main(["--samples", "19", "--out", str(tmp_path / "out")]) == 1
     assert "the last fault comes at sample 20" in capsys.readouterr().err
 
 
 def test_a_search_too_short_to_have_parts_is_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert growth.main(["--candidates", "99", "--out", str(tmp_path / "out")]) == 1
-    assert "it needs --candidates of at least 100" in capsys.readouterr().err
+    assert growth.main(["--samples", "99", "--out", str(tmp_path / "out")]) == 1
+    assert "it needs --samples of at least 100" in capsys.readouterr().err
 
 
 def test_a_failed_search_is_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Who gives latencies, for which target, and what is said when nobody can."""
+"""Where latencies come from, for which target, and what is said when nobody can."""
 
 from __future__ import annotations
 

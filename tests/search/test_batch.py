@@ -65,7 +65,7 @@ def test_what_was_measured_is_chosen_no_more_and_scores_are_those_of_the_moment(
 
 @pytest.mark.parametrize("candidates", [6, 16])
 def test_a_batch_waits_for_its_candidates_and_every_program_is_measured_once(tmp_path: Path, candidates: int) -> None:
-    toy = world(budget=24, candidates=candidates, batch_size=4, branching=4)
+    toy = world(samples=24, candidates=candidates, batch_size=4, branching=4)
     state = play(toy, tmp_path / "events.jsonl")
     assert state.finished == "budget"
     assert isinstance(toy.evaluator, ToyEvaluator)

@@ -17,9 +17,9 @@ from colt_pipeline.search.routing import ROUTERS
 from colt_pipeline.search.world import World
 
 
-def evolutionary(budget: int, last: int = 1_000_000) -> tuple[World[ToyProgram], ToyEvolution]:
-    evolution = ToyEvolution(budget, last=last)
-    toy = world(budget, models=(), strategy="evolutionary", batch_size=4)
+def evolutionary(samples: int, last: int = 1_000_000) -> tuple[World[ToyProgram], ToyEvolution]:
+    evolution = ToyEvolution(samples, last=last)
+    toy = world(samples, models=(), strategy="evolutionary", batch_size=4)
     return dataclasses.replace(toy, evolution=evolution), evolution
 
 
@@ -31,7 +31,7 @@ def test_every_choice_of_the_configuration_has_its_row() -> None:
 
 
 def test_batches_are_bred_from_all_that_was_measured_and_measured_in_pieces(tmp_path: Path) -> None:
-    toy, evolution = evolutionary(budget=15)
+    toy, evolution = evolutionary(samples=15)
     state = play(toy, tmp_path / "events.jsonl")
     assert state.finished == "budget"
     assert evolution.asked == [0, 6, 12]
@@ -45,7 +45,7 @@ def test_batches_are_bred_from_all_that_was_measured_and_measured_in_pieces(tmp_
 
 
 def test_no_llm_and_no_tree_take_part(tmp_path: Path) -> None:
-    toy, _ = evolutionary(budget=8)
+    toy, _ = evolutionary(samples=8)
     state = play(toy, tmp_path / "events.jsonl")
     assert isinstance(toy.proposer, ToyProposer) and toy.proposer.asked == []
     assert toy.cost_model.learned == []  # type: ignore[attr-defined]
@@ -57,7 +57,7 @@ def test_no_llm_and_no_tree_take_part(tmp_path: Path) -> None:
 
 
 def test_an_evolution_that_has_no_more_ends_the_run(tmp_path: Path) -> None:
-    toy, evolution = evolutionary(budget=20, last=9)
+    toy, evolution = evolutionary(samples=20, last=9)
     state = play(toy, tmp_path / "events.jsonl")
     assert state.finished == "exhausted"
     assert len(state.samples) == 9

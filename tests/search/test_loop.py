@@ -26,7 +26,7 @@ from colt_pipeline.search.world import Purpose
 
 
 def test_a_run_measures_exactly_its_budget_and_every_program_once(tmp_path: Path) -> None:
-    toy = world(budget=21)
+    toy = world(samples=21)
     state = play(toy, tmp_path / "events.jsonl")
     assert state.finished == "budget"
     assert len(state.samples) == 21
@@ -91,14 +91,14 @@ def test_models_that_never_answer_well_end_the_run_instead_of_looping(tmp_path: 
 
 
 def test_a_failed_node_goes_to_another_model(tmp_path: Path) -> None:
-    play(world(budget=4, script=lambda model, context, occurrence: Rejection("empty", "")), tmp_path / "events.jsonl")
+    play(world(samples=4, script=lambda model, context, occurrence: Rejection("empty", "")), tmp_path / "events.jsonl")
     stepped = [e for e in events_of(tmp_path / "events.jsonl") if isinstance(e, Stepped)]
     assert stepped
     assert all(e.retry_model is not None and e.retry_model != e.calls[0].model for e in stepped)
 
 
 def test_a_tiny_space_ends_with_duplicates_counted(tmp_path: Path) -> None:
-    toy = world(budget=50, space=ToySpace(alphabet=1), max_failures=2)
+    toy = world(samples=50, space=ToySpace(alphabet=1), max_failures=2)
     state = play(toy, tmp_path / "events.jsonl")
     assert sum(s.rejections["duplicate"] for s in state.stats.values()) > 0
     assert sum(s.errors for s in state.stats.values()) == 0  # bad luck is not the model's error
@@ -106,7 +106,7 @@ def test_a_tiny_space_ends_with_duplicates_counted(tmp_path: Path) -> None:
 
 
 def test_an_unknown_next_model_costs_only_the_advice(tmp_path: Path) -> None:
-    toy = world(budget=8, script=lambda m, c, o: Proposal((Edit("Step"),), None, flaw="unknown_model"))
+    toy = world(samples=8, script=lambda m, c, o: Proposal((Edit("Step"),), None, flaw="unknown_model"))
     state = play(toy, tmp_path / "events.jsonl")
     assert state.finished == "budget"
     calls = sum(s.regular_calls + s.course_alterations for s in state.stats.values())
@@ -119,7 +119,7 @@ def to_small(model: ModelSpec, context: PromptContext, occurrence: int) -> Propo
 
 def alteration_rate(tmp_path: Path, chance: float, samples: int, **changes: object) -> tuple[int, int, list[Stepped]]:
     """(course alterations, small calls, steps) of a run whose every small call regresses with this chance."""
-    toy = world(budget=samples, score=falling(chance), script=to_small, rollout_length=0, **changes)
+    toy = world(samples=samples, score=falling(chance), script=to_small, rollout_length=0, **changes)
     state = play(toy, tmp_path / "events.jsonl")
     steps = [e for e in events_of(tmp_path / "events.jsonl") if isinstance(e, Stepped)]
     assert sum(s.regular_calls for n, s in state.stats.items() if n != "small") <= toy.settings.initial_programs * 2
@@ -168,7 +168,7 @@ def _nearest_small_edge_regressed(steps: list[Stepped], step: Stepped) -> bool:
 
 
 def test_an_alteration_prunes_the_child_and_asks_the_same_question(tmp_path: Path) -> None:
-    toy = world(budget=40, score=falling(1.0), script=to_small, rollout_length=0)
+    toy = world(samples=40, score=falling(1.0), script=to_small, rollout_length=0)
     play(toy, tmp_path / "events.jsonl")
     steps = [e for e in events_of(tmp_path / "events.jsonl") if isinstance(e, Stepped)]
     changed = [s for s in steps if s.pruned is not None]
@@ -274,8 +274,8 @@ def _born(event: Planted | Stepped) -> tuple[Child, ...]:
 @pytest.mark.parametrize("stop_after", [3, 11, 30])
 def test_a_search_with_every_new_option_is_resumed_as_if_nothing_had_happened(tmp_path: Path, stop_after: int) -> None:
     changes: dict[str, Any] = dict(COLT, course_alteration="streak", first_children="random", router="ucb")
-    play(world(budget=30, **changes), tmp_path / "whole.jsonl")
-    parts = world(budget=30, **changes)
+    play(world(samples=30, **changes), tmp_path / "whole.jsonl")
+    parts = world(samples=30, **changes)
     play(parts, tmp_path / "parts.jsonl", stop_after)
     play(parts, tmp_path / "parts.jsonl")
     assert (tmp_path / "parts.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
@@ -285,7 +285,7 @@ def test_a_search_with_every_new_option_is_resumed_as_if_nothing_had_happened(tm
 
 def test_sites_are_shown_only_where_decisions_are_asked_for(tmp_path: Path) -> None:
     for decisions in (True, False):
-        toy = world(budget=6, decisions=decisions)
+        toy = world(samples=6, decisions=decisions)
         play(toy, tmp_path / f"{decisions}.jsonl")
         assert isinstance(toy.proposer, ToyProposer)
         assert {bool(context.sites) for context in toy.proposer.contexts} == {decisions}
@@ -297,7 +297,7 @@ def test_of_several_draws_the_best_by_score_enters_the_tree(tmp_path: Path) -> N
 
     scores = {}
     for draws in (1, 8):
-        toy = world(budget=40, score=last, rollout_length=0, draws_per_proposal=draws, course_alteration="never")
+        toy = world(samples=40, score=last, rollout_length=0, draws_per_proposal=draws, course_alteration="never")
         play(toy, tmp_path / f"{draws}.jsonl")
         steps = [e for e in events_of(tmp_path / f"{draws}.jsonl") if isinstance(e, Stepped)]
         scores[draws] = np.mean([s.child.score for s in steps if s.child])
@@ -307,7 +307,7 @@ def test_of_several_draws_the_best_by_score_enters_the_tree(tmp_path: Path) -> N
 
 
 def test_first_children_at_random_cost_no_call_and_are_nobodys(tmp_path: Path) -> None:
-    toy = world(budget=30, first_children="random")
+    toy = world(samples=30, first_children="random")
     state = play(toy, tmp_path / "events.jsonl")
     steps = [e for e in events_of(tmp_path / "events.jsonl") if isinstance(e, Stepped)]
     for step in steps:
@@ -316,7 +316,7 @@ def test_first_children_at_random_cost_no_call_and_are_nobodys(tmp_path: Path) -
         assert (step.made_by is None) == first
     assert sum(not s.calls for s in steps) == 2 * toy.settings.branching
     # A step that finds nothing new leaves the node with its model.
-    stuck = play(world(budget=30, first_children="random", space=ToySpace(1), branching=4), tmp_path / "stuck.jsonl")
+    stuck = play(world(samples=30, first_children="random", space=ToySpace(1), branching=4), tmp_path / "stuck.jsonl")
     steps = [e for e in events_of(tmp_path / "stuck.jsonl") if isinstance(e, Stepped) and not e.calls and not e.child]
     assert stuck.finished == "exhausted" and steps
     assert all(s.retry_model == stuck.tree.nodes[s.parent].model for s in steps)
@@ -326,7 +326,7 @@ def test_first_children_at_random_cost_no_call_and_are_nobodys(tmp_path: Path) -
 def test_widening_plants_the_best_of_new_programs_as_the_search_goes_on(
     tmp_path: Path, widening: float, samples: int
 ) -> None:
-    toy = world(budget=samples, widening=widening, batch_size=2)
+    toy = world(samples=samples, widening=widening, batch_size=2)
     state = play(toy, tmp_path / "events.jsonl")
     measured, planted = 0, 0
     for event in events_of(tmp_path / "events.jsonl"):
@@ -353,6 +353,6 @@ def test_a_later_planting_keeps_the_program_of_the_highest_score(tmp_path: Path)
 
 
 def test_widening_ends_where_the_design_spaces_give_no_new_program(tmp_path: Path) -> None:
-    state = play(world(budget=20, widening=5.0, space=ToySpace(1)), tmp_path / "events.jsonl")
+    state = play(world(samples=20, widening=5.0, space=ToySpace(1)), tmp_path / "events.jsonl")
     assert state.finished == "budget"
     assert state.plantings > 10 and len(state.tree.root.children) == 2

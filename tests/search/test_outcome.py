@@ -21,7 +21,7 @@ def folded(events: list[Event]) -> State:
 def test_a_regular_call_has_the_program_that_was_pruned_and_no_other() -> None:
     stats = folded(events_by_hand("TileSize")).stats
     assert (stats["small"].children, stats["small"].regressions) == (2, 2), "one was pruned; a failed call has none"
-    assert (stats["large"].children, stats["large"].regressions) == (0, 0), "an alteration is no regular call"
+    assert (stats["large"].children, stats["large"].regressions) == (0, 0), "an alteration is not a regular call"
 
 
 def test_tokens_cost_what_the_model_is_listed_for_and_nothing_is_known_without_a_price() -> None:

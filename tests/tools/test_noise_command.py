@@ -20,12 +20,12 @@ SMALL = ("workload=deepseek_r1_moe", "workload.shape.inner=128", "workload.shape
 
 def test_one_schedule_is_measured_again_and_again(composed: Compose) -> None:
     config = composed(*SMALL)
-    recordings = observe([config], minutes=0.05)
-    (noise,) = read_noise(recordings).to_dict("records")
+    directory = observe([config], minutes=0.05)
+    (noise,) = read_noise(directory).to_dict("records")
     assert noise["workload"] == "deepseek_r1_moe" and noise["errors"] == 0
     assert noise["measurements"] >= 3
     assert 0 < noise["median_secs"] < 0.1
-    (path,) = recordings.glob("*/noise/deepseek_r1_moe.jsonl")
+    (path,) = directory.glob("*/deepseek_r1_moe.jsonl")
     header, *lines = read_lines(path)
     assert header["measurement"] == "measured" and header["device"]["tvm"]
     assert len({line["program"] for line in lines}) == 1
@@ -37,8 +37,8 @@ def test_the_best_recorded_schedule_is_the_one_to_observe(composed: Compose) -> 
 
     write_outputs(job)
     assert job.state.best is not None
-    recordings = observe([composed(*SMALL)], minutes=0.01)
-    (path,) = recordings.glob("*/noise/*.jsonl")
+    directory = observe([composed(*SMALL)], minutes=0.01)
+    (path,) = directory.glob("*/*.jsonl")
     assert read_lines(path)[1]["program"] == job.state.best.program
 
 

@@ -55,7 +55,7 @@ def write_findings(findings: Findings, directory: Path) -> None:
 
 
 def read_findings(directory: Path, command: str) -> Findings:
-    """What `write_findings` wrote; `command` makes it anew.
+    """What `write_findings` wrote; `command` makes it again.
 
     Raises:
         ConfigError: It is missing or broken.
@@ -63,7 +63,9 @@ def read_findings(directory: Path, command: str) -> Findings:
     try:
         return Findings(**read_json(directory / FINDINGS, command))
     except TypeError as error:
-        raise ConfigError(f"{directory / FINDINGS} holds no findings ({error}); make it with: {command}") from error
+        raise ConfigError(
+            f"{directory / FINDINGS} does not hold findings ({error}); make it with: {command}"
+        ) from error
 
 
 def search_findings(statistics: pd.DataFrame) -> list[str]:

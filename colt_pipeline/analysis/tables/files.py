@@ -36,10 +36,10 @@ def write_table(frame: pd.DataFrame, caption: str, directory: Path, name: str) -
 
 
 def read_table(path: Path, command: str) -> Cells:
-    """What readers see of a table, from the Markdown file that `write_table` wrote; `command` makes it anew.
+    """What readers see of a table, from the Markdown file that `write_table` wrote; `command` makes it again.
 
     Raises:
-        ConfigError: The file is missing, or holds no table.
+        ConfigError: The file is missing, or does not hold a table.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -47,7 +47,7 @@ def read_table(path: Path, command: str) -> Cells:
         raise ConfigError(f"cannot read {path}: {error.strerror}; make it with: {command}") from error
     table = [_split(line) for line in lines if line.startswith("| ")]
     if len(table) < 2:
-        raise ConfigError(f"{path} holds no table; make it with: {command}")
+        raise ConfigError(f"{path} does not hold a table; make it with: {command}")
     header, rule, *rows = table
     return Cells(header, rows, [mark == _RIGHT for mark in rule])
 
