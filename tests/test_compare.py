@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +23,7 @@ from colt_pipeline.analysis.tidy import aggregate
 from colt_pipeline.compare import compare, groups, main, rounds
 from colt_pipeline.config.compose import runs
 from colt_pipeline.config.schema import Config
-from colt_pipeline.errors import ConfigError, UnfinishedError
+from colt_pipeline.errors import ConfigError
 from colt_pipeline.job import read_summary
 from colt_pipeline.records import Measurement
 from colt_pipeline.runs.events import Measured, Sample
@@ -200,8 +202,7 @@ def test_a_failing_run_is_one_line_and_the_others_go_on(
 ) -> None:
     compare(two(tmp_path / "results", "search.branching=3")[1:], HashMeasurer)
     capsys.readouterr()
-    with pytest.raises(UnfinishedError, match="1 of 2 runs failed"):
-        compare(near_and_far, HashMeasurer)
+    assert compare(near_and_far, HashMeasurer) == [near_and_far[1].run]
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and "search.branching: 3 there, 2 now" in errors[0]
     assert list((tmp_path / "results").rglob("cpu-near-*/summary.json"))
@@ -212,18 +213,78 @@ def test_two_rows_of_one_name_are_refused(tmp_path: Path) -> None:
         compare(two(tmp_path, "search.name=same"), HashMeasurer)
 
 
-def test_the_command_replays_offline(
-    near_and_far: list[Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_command_replays_offline_side_by_side_and_lists_what_it_did(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    compare(near_and_far, HashMeasurer)
+    chosen = [*common(tmp_path / "results"), "search=random_proposer,mcts_no_llm"]
+    configs = runs(chosen)
+    assert compare(configs, HashMeasurer) == []
     offline = tmp_path / "offline"
     shutil.copytree(tmp_path / "results" / "recordings", offline / "recordings")
-    assert main([*common(offline), "search.name=near", "search.c=0.1", "record=replay"]) == 0
-    assert capsys.readouterr().out.splitlines()[1].startswith(f"{WORKLOAD}/cpu-near-4-gpt-5.2-n20-s0  20 ")
-    assert main([*common(offline), "search.name=far", "search.c=3.0", "record=replay"]) == 0
+    replay = [*chosen, f"results={offline}", "record=replay"]
+    capfd.readouterr()
+    assert main(replay) == 0
+    rows = capfd.readouterr().out.splitlines()
+    assert [row.split()[0] for row in rows[1:3]] == [config.run for config in configs]
     assert journals(tmp_path / "results") == journals(offline)
-    assert main([*common(offline), "search=nowhere"]) == 1
-    assert "Could not find 'search/nowhere'" in capsys.readouterr().err
+    (recording,) = offline.glob("recordings/*/adhoc/*/*mcts_no_llm*/measurements.jsonl")
+    recording.unlink()
+    shutil.rmtree(offline / "runs")
+    assert main(replay) == 1
+    captured = capfd.readouterr()
+    assert "random_proposer" in captured.out and "mcts_no_llm" not in captured.out, "the table has what was finished"
+    assert captured.err.splitlines()[-1] == "error: 1 of 2 runs failed; the same command tries only them again"
+
+
+def test_a_run_directory_of_another_run_is_not_listed_as_this_one(
+    near_and_far: list[Config], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    compare(near_and_far[:1], HashMeasurer)
+    other = [*common(tmp_path / "results"), "search.name=near", "search.c=0.7"]
+    capfd.readouterr()
+    assert main(other) == 1
+    captured = capfd.readouterr()
+    assert captured.out == "" and "holds a run with another config" in captured.err
+
+
+def test_a_finished_run_that_lacks_a_file_writes_it_again(near_and_far: list[Config]) -> None:
+    compare(near_and_far, HashMeasurer)
+    turns = run_directory(near_and_far[0].results, "adhoc", near_and_far[0].run) / "turns.csv"
+    before = turns.read_bytes()
+    turns.unlink()
+    assert compare(near_and_far, HashMeasurer) == []
+    assert turns.read_bytes() == before
+
+
+def test_ctrl_c_ends_a_replay_at_once(tmp_path: Path) -> None:
+    (tmp_path / "recordings").symlink_to(ROOT / "results" / "recordings")
+    chosen = ["experiment=search", "workload=flux_attention", "record=replay", f"results={tmp_path}"]
+    command = [sys.executable, "-m", "colt_pipeline.compare", *chosen]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list((tmp_path / "runs").rglob("events.jsonl")):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    said, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and said == ""
+    assert errors.splitlines()[-1] == "interrupted; the same command resumes where it stopped"
+    assert not list((tmp_path / "runs").rglob("summary.json")), "no run went on to its end"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["search=nowhere"], "Could not find 'search/nowhere'"),
+        (["--cfg", "job"], "unknown flag --cfg; this command takes overrides, --config-dir and --multirun"),
+        (["--bogus"], "unknown flag --bogus"),
+        (["seed=1,abc"], "seed=abc is not a whole number"),
+    ],
+)
+def test_a_bad_command_line_is_one_message(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.startswith("error: ") and message in captured.err
 
 
 def test_a_search_without_llm_stands_beside_one_with(tmp_path: Path) -> None:

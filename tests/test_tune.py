@@ -31,7 +31,7 @@ from colt_pipeline.errors import (
     ReplayMissError,
     RunDirError,
 )
-from colt_pipeline.job import write_outputs
+from colt_pipeline.job import write_outputs, written_since
 from colt_pipeline.measurement import backend as backends
 from colt_pipeline.measurement.devices import Device, host_cpu
 from colt_pipeline.prediction.pretrained import write_experience
@@ -516,10 +516,20 @@ def test_one_sweep_measures_a_cpu_and_estimates_a_gpu(tmp_path: Path) -> None:
     assert done.stderr.count("device=estimate: estimate-nvidia-h100") == 2
 
 
-def test_a_sweep_goes_on_after_a_bad_job_and_reports_it(tmp_path: Path) -> None:
+def test_a_sweep_goes_on_after_a_bad_job_reports_it_and_lists_the_others(tmp_path: Path) -> None:
     sweep = [*command(tmp_path, "samples=5", "model_set=3,small", "run=${model_set}"), "-m"]
     done = subprocess.run(sweep, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "model_set=3 is unknown" in done.stderr
-    assert (tmp_path / "runs" / "adhoc" / "small" / "summary.json").exists()
-    assert "small" in done.stdout
+    assert [line.split()[0] for line in done.stdout.splitlines() if line.startswith(("3", "small"))] == ["small"]
+    shown = subprocess.run([*command(tmp_path, "--cfg", "job")], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert shown.returncode == 0 and "speedup" not in shown.stdout, "what was run before is not listed"
+
+
+def test_only_runs_that_ended_since_are_listed(composed: Compose) -> None:
+    write_outputs(play(composed(*TINY)))
+    config = composed(*TINY)
+    path = Path(config.results) / "runs" / "adhoc" / config.run / "summary.json"
+    written = path.stat().st_mtime
+    assert [summary["run"] for summary in written_since([config], written)] == [config.run]
+    assert written_since([config], written + 1) == []
