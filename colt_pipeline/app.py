@@ -22,6 +22,9 @@ from colt_pipeline.records import EMBEDDED
 
 P = ParamSpec("P")
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C or SIGTERM."""
+
 
 def with_message(command: Callable[P, int]) -> Callable[P, int]:
     """Decorate a command that returns its exit status: a ColtError becomes its message on stderr, and status 1."""
@@ -57,7 +60,7 @@ def command(jobs: Callable[[], None]) -> None:
             jobs()
     except KeyboardInterrupt:
         print("interrupted; the same command resumes where it stopped", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 class _Interrupt:

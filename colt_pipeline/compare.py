@@ -20,7 +20,7 @@ from typing import TypeVar
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from colt_pipeline.app import interruptible, shown_speedup, summary_table, with_message
+from colt_pipeline.app import INTERRUPTED, interruptible, shown_speedup, summary_table, with_message
 from colt_pipeline.assemble import assemble
 from colt_pipeline.config.compose import runs, strict_overrides_of
 from colt_pipeline.config.schema import Config
@@ -192,7 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             failed = compare(configs)
     except KeyboardInterrupt:
         print("interrupted; the same command resumes where it stopped", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     finished = (read_summary(config) for config in configs if config.run not in failed)
     if summaries := [summary for summary in finished if summary is not None]:
         print(summary_table(summaries))

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
 
 import hydra
 from omegaconf import DictConfig
 
-from colt_pipeline.app import attempt, command, summary_table
+from colt_pipeline.app import INTERRUPTED, attempt, command, summary_table
 from colt_pipeline.assemble import assemble
 from colt_pipeline.config.compose import CONF, overrides_of, possible_runs
 from colt_pipeline.config.schema import Config
@@ -60,10 +61,17 @@ def main() -> None:
     announce(overrides)
     try:
         command(_job)
-    finally:
-        # From the files, for a launcher may have used other processes.
-        if summaries := written_since(possible_runs(overrides), begin):
-            print(summary_table(summaries))
+    except SystemExit as ended:
+        if ended.code != INTERRUPTED:  # whoever interrupts does not want to wait
+            _list(overrides, begin)
+        raise
+    _list(overrides, begin)
+
+
+def _list(overrides: Sequence[str], begin: float) -> None:
+    """Print the table of the runs that ended since `begin`: from the files, for a launcher may use other processes."""
+    if summaries := written_since(possible_runs(overrides), begin):
+        print(summary_table(summaries))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import numpy as np
 import tvm
 
 from colt_pipeline.analysis.noise import read_noise
-from colt_pipeline.app import with_message
+from colt_pipeline.app import INTERRUPTED, with_message
 from colt_pipeline.config.compose import composed
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import DeviceError
@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(read_noise(directory).to_string(index=False, float_format=lambda x: f"{x:.4g}"))
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     return 0
 
 

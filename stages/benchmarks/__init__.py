@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from colt_pipeline import stack
-from colt_pipeline.app import aligned, interruptible, with_message
+from colt_pipeline.app import INTERRUPTED, aligned, interruptible, with_message
 
 stack.require()  # before any of the modules here imports TVM
 
@@ -66,7 +66,7 @@ def write_rows(make: Callable[[], Sequence[Row]], path: Path) -> int:
             rows = make()
     except KeyboardInterrupt:
         print("interrupted; no table was written", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     columns = list(rows[0])
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
