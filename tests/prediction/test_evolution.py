@@ -80,7 +80,7 @@ def test_the_settings_are_the_defaults_of_tvm(composed: Compose) -> None:
 
 def test_batches_are_new_and_end_with_the_budget() -> None:
     here = space("deepseek_r1_moe")
-    evolution = TvmEvolution(here, EvolutionConfig(**QUICK), warmup_samples=8, budget=20)
+    evolution = TvmEvolution(here, EvolutionConfig(**QUICK), warmup_samples=8, samples=20)
     measured: list[tuple[Program, Sample]] = []
     sizes = []
     while batch := evolution.next_batch(measured):
@@ -94,9 +94,9 @@ def test_batches_are_new_and_end_with_the_budget() -> None:
 def test_a_fresh_strategy_goes_on_from_the_measurements_and_repeats_none() -> None:
     here = space("deepseek_r1_moe")
     settings = EvolutionConfig(**{**QUICK, "init_measured_ratio": 1.0, "init_min_unmeasured": 0})
-    measured = timed(TvmEvolution(here, EvolutionConfig(**QUICK), warmup_samples=8, budget=16).next_batch([]))
+    measured = timed(TvmEvolution(here, EvolutionConfig(**QUICK), warmup_samples=8, samples=16).next_batch([]))
     # Its whole population comes from the database, so that it breeds at all shows that it was told.
-    batch = TvmEvolution(here, settings, warmup_samples=8, budget=16).next_batch(measured)
+    batch = TvmEvolution(here, settings, warmup_samples=8, samples=16).next_batch(measured)
     assert 0 < len(batch) <= 8
     assert not {p.key for p in batch} & {p.key for p, _ in measured}
 

@@ -18,19 +18,19 @@ from colt_pipeline.runs.events import Stepped
 DATA = Path(__file__).parent.parent / "data"
 MIDDLE = ModelSpec("middle", "embedded", "middle", 32.0, False)
 RUNS: dict[str, dict[str, Any]] = {
-    "paper": {"budget": 20, "score": falling(0.5), "rollout_length": 1},
+    "paper": {"samples": 20, "score": falling(0.5), "rollout_length": 1},
     "colt": {
         **{
             **COLT,
             "draws_per_proposal": 2,
-            "budget": 14,
+            "samples": 14,
             "candidates": 7,
             "one_fails_in": 5,
             "models": (LARGE, MIDDLE, SMALL),
         },
         "score": lambda program, rng: program.steps[-1] % 1000 / 1000,
     },
-    "streak": {"budget": 20, "score": falling(0.5), "course_alteration": "streak", "lambda_": 0.0, "rollout_length": 0},
+    "streak": {"samples": 20, "score": falling(0.5), "course_alteration": "streak", "lambda_": 0.0, "rollout_length": 0},
 }
 """Name -> what `toy.world` gets."""
 

@@ -57,7 +57,7 @@ def test_the_same_seed_gives_the_same_programs_in_another_process(name: str) -> 
 
 def test_a_program_comes_back_from_its_trace() -> None:
     here, there, rng = space("flux_conv"), space("flux_conv"), np.random.default_rng(1)
-    program = here.rollout(here.initial(1, rng)[0], 6, rng, 4, exhaustive=False)
+    program = here.rollout(here.initial(1, rng)[0], 6, rng, 4, mode="fixed")
     loaded = there.load(program.key, program.trace_json)
     assert (loaded.text, loaded.history, loaded.trace_json) == (program.text, program.history, program.trace_json)
 

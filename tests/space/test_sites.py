@@ -158,9 +158,9 @@ def test_draws_are_distinct_new_and_as_many_as_wanted_where_there_are_as_many() 
 
 def test_an_exhaustive_rollout_is_a_program_of_the_space_and_repeats() -> None:
     here, [program] = some("deepseek_r1_moe")
-    ends = [here.rollout(program, 20, np.random.default_rng(3), 4, exhaustive=True) for _ in range(2)]
+    ends = [here.rollout(program, 20, np.random.default_rng(3), 4, mode="exhaustive") for _ in range(2)]
     assert ends[0].key == ends[1].key != program.key
-    assert here.rollout(program, 0, np.random.default_rng(3), 4, exhaustive=True) is program
+    assert here.rollout(program, 0, np.random.default_rng(3), 4, mode="exhaustive") is program
 
 
 def test_on_cuda_cooperative_fetch_is_no_site() -> None:
