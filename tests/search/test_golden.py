@@ -30,7 +30,13 @@ RUNS: dict[str, dict[str, Any]] = {
         },
         "score": lambda program, rng: program.steps[-1] % 1000 / 1000,
     },
-    "streak": {"samples": 20, "score": falling(0.5), "course_alteration": "streak", "lambda_": 0.0, "rollout_length": 0},
+    "streak": {
+        "samples": 20,
+        "score": falling(0.5),
+        "course_alteration": "streak",
+        "lambda_": 0.0,
+        "rollout_length": 0,
+    },
 }
 """Name -> what `toy.world` gets."""
 
