@@ -1,4 +1,4 @@
-"""All commands under one name: ``colt COMMAND ...``, which is ``python -m colt_pipeline.COMMAND ...``."""
+"""The ``colt COMMAND ...`` entry point, equivalent to ``python -m colt_pipeline.COMMAND ...``."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import sys
 from importlib import import_module
 
 COMMANDS = {
-    "tune": ("tune", "tune a workload, or many with -m"),
-    "compare": ("compare", "compare searches at equal samples"),
+    "tune": ("tune", "tune a workload, or several with -m"),
+    "compare": ("compare", "compare searches at equal sample counts"),
     "tune-model": ("tune_model", "tune a whole model"),
-    "show": ("show", "look at a run and its tree"),
-    "forecast": ("tools.forecast", "what live calls will take"),
-    "recordings": ("tools.recordings", "look after recordings of LLM answers"),
-    "noise": ("tools.noise", "how far two measurements of one schedule differ here"),
-    "serve": ("tools.serve", "serve a GGUF file to this machine"),
+    "show": ("show", "inspect a run and its tree"),
+    "forecast": ("tools.forecast", "estimate what live calls will cost"),
+    "recordings": ("tools.recordings", "manage recordings of LLM answers"),
+    "noise": ("tools.noise", "estimate the measurement noise on this machine"),
+    "serve": ("tools.serve", "serve a GGUF file on this machine"),
 }
-"""Command -> its module below colt_pipeline, which is imported when it is called, and what it does."""
+"""Command -> its module below colt_pipeline, imported only when the command runs, and its help text."""
 
 
 def main() -> None:
-    """Run a command; its exit status, or 2 with a message when there is no such command."""
+    """Run a command and exit with its status, or with 2 and a message if there is no such command."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("-h", "--help"):
         width = max(map(len, COMMANDS))  # app.aligned would import Hydra for this
         lines = [f"  {command.ljust(width)}  {words}" for command, (_, words) in COMMANDS.items()]
-        print("\n".join(["usage: colt COMMAND ...", "", *lines, "", "colt COMMAND --help says more."]))
+        print("\n".join(["usage: colt COMMAND ...", "", *lines, "", "Run colt COMMAND --help for details."]))
         return
     if name not in COMMANDS:
         print(f"error: {name} is not a command; choose one of: {', '.join(COMMANDS)}", file=sys.stderr)

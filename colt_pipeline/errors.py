@@ -1,23 +1,23 @@
-"""Everything that this package raises on purpose.
+"""The errors that this package raises deliberately.
 
 ColtError
 ├── ConfigError            a flag, key, choice or type in the configuration
-├── StackError             the installed packages do not fit together
+├── StackError             the installed packages are incompatible
 ├── DeviceError            no such device, RPC tracker or server
-├── RunDirError            a run directory that is unwritable or holds another run
-├── JournalError           a JSON Lines file that is broken or in use by another process
+├── RunDirError            a run directory that is unwritable or holds a different run
+├── JournalError           a JSON Lines file that is corrupt or in use by another process
 ├── RecordingError
 │   ├── ReplayMissError    replay asked for something that was not recorded
-│   └── DeviceMismatchError a ledger or journal of another device
-├── LLMError               a live call without an answer
-│   ├── TransientError     may succeed when tried again: rate limit, time-out, lost connection, server error
+│   └── DeviceMismatchError a ledger or journal from another device
+├── LLMError               a live call that got no answer
+│   ├── TransientError     a retry may succeed: rate limit, timeout, lost connection, server error
 │   ├── CallError          this question cannot be answered: bad request, context overflow
-│   ├── ProviderError      no question will be: bad key, no quota, no such model, server gone
-│   └── BudgetError        a limit on calls, tokens, USD or time is reached
+│   ├── ProviderError      no question can be answered: bad key, no quota, no such model, server down
+│   └── BudgetError        a limit on calls, tokens, USD or time has been reached
 ├── SpaceError             no valid program could be sampled
 └── UnfinishedError        some runs of a comparison failed
 
-Every message names the offending value and the way out. Inside the search a failure is a value (Rejection,
+Every message names the offending value and how to fix it. Within the search, a failure is a value (Rejection,
 Measurement.error), not an exception.
 """
 
@@ -25,7 +25,7 @@ from __future__ import annotations
 
 
 class ColtError(Exception):
-    """Base of all errors that are shown to the user as one message, without a traceback."""
+    """Base class of errors shown to the user as a single message, without a traceback."""
 
 
 class ConfigError(ColtError):
@@ -33,7 +33,7 @@ class ConfigError(ColtError):
 
 
 class StackError(ColtError):
-    """The installed packages do not fit together."""
+    """The installed packages are incompatible."""
 
 
 class DeviceError(ColtError):
@@ -41,11 +41,11 @@ class DeviceError(ColtError):
 
 
 class RunDirError(ColtError):
-    """A run directory that is unwritable or holds another run."""
+    """A run directory that is unwritable or holds a different run."""
 
 
 class JournalError(ColtError):
-    """A JSON Lines file that is broken or in use by another process."""
+    """A JSON Lines file that is corrupt or in use by another process."""
 
 
 class RecordingError(ColtError):
@@ -57,11 +57,11 @@ class ReplayMissError(RecordingError):
 
 
 class DeviceMismatchError(RecordingError):
-    """A ledger or journal of another device."""
+    """A ledger or journal from another device."""
 
 
 class LLMError(ColtError):
-    """A live call without an answer."""
+    """A live call that got no answer."""
 
 
 class TransientError(LLMError):
@@ -74,9 +74,13 @@ class TransientError(LLMError):
         maybe_charged: bool = False,
         unreached: bool = False,
     ) -> None:
-        """`retry_after_secs`: when the server wants to be asked again, if it said so.
+        """Describe a failed attempt.
 
-        `maybe_charged`: it may have computed an answer that did not arrive; `unreached`: nobody was there.
+        Args:
+            message: what went wrong.
+            retry_after_secs: the wait that the server asked for, if it did.
+            maybe_charged: the server may have computed (and charged for) an answer that never arrived.
+            unreached: no connection to the server could be made.
         """
         super().__init__(message)
         self.retry_after_secs = retry_after_secs
@@ -89,11 +93,11 @@ class CallError(LLMError):
 
 
 class ProviderError(LLMError):
-    """No question will be answered until a person has mended something."""
+    """No question will be answered until someone fixes the cause."""
 
 
 class BudgetError(LLMError):
-    """A limit on calls, tokens, USD or time is reached."""
+    """A limit on calls, tokens, USD or time has been reached."""
 
 
 class SpaceError(ColtError):

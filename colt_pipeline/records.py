@@ -1,7 +1,7 @@
 """Frozen records that cross packages, and canonical JSON.
 
-Everything here is plain data: no TVM, no clock, no path. Files hold canonical JSON (sorted keys, no spaces, ASCII), so
-that equal records are equal bytes.
+Everything here is plain data: no TVM, no clock, no paths. Files hold canonical JSON (sorted keys, no spaces, ASCII), so
+equal records have equal bytes.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ _BEFORE = "before"
 
 
 def added(before: Any) -> Any:
-    """A field of a record or of the configuration that is younger than some recordings.
+    """A field of a record or of the configuration that was added after some recordings were made.
 
-    A recording that lacks it means `before`, which is what held before the field existed, and that value is not
-    written. So a new setting changes neither name nor key nor byte of what was recorded without it.
+    A recording without the field means `before`, the behaviour from before the field existed, and that value is never
+    written. So a new setting changes no name, key or byte of what was recorded without it.
     """
     return field(metadata={_BEFORE: before})
 
 
 def written(record: Any) -> dict[str, Any]:
-    """The fields of a dataclass as a recording holds them, nested ones too; see `added`."""
+    """The fields of a dataclass as a recording holds them, recursively; see `added`."""
     own = {f.name: getattr(record, f.name) for f in fields(record) if not _as_before(f, getattr(record, f.name))}
     return {name: _plain(value) for name, value in own.items()}
 
 
 def as_recorded(kind: type[T], recorded: Mapping[str, Any]) -> T:
-    """The dataclass that these recorded fields mean; see `added`.
+    """The dataclass that these recorded fields represent; see `added`.
 
     Raises:
         TypeError: a field is missing or unknown.
@@ -75,32 +75,32 @@ RejectionKind = Literal[
     "transport",
 ]
 REJECTIONS: tuple[str, ...] = get_args(RejectionKind)
-"""What makes an answer unusable, counted per model. `unknown_model` costs only the advice; `duplicate` is bad luck, not
+"""Why an answer is unusable, counted per model. `unknown_model` only discards the advice; `duplicate` is bad luck, not
 an error."""
 
 Outcome = Literal["accepted", RejectionKind]
 """What became of an answer."""
 
 MeasurementKind = Literal["measured", "estimated"]
-"""Where latencies come from: a device, or a formula."""
+"""Where latencies come from: a device or a formula."""
 
 MeasurementError = Literal["build_error", "run_error", "timeout", "crash", "wrong_result"]
 """Why a program has no latency."""
 
 EndReason = Literal["budget", "exhausted", "untuned"]
-"""Why a search is finished; ``budget``: all samples are measured."""
+"""Why a search has finished; ``budget``: all samples have been measured."""
 
 StopReason = Literal["slower", "steady", "repeats", "budget"]
-"""Why timing stopped: slower than the best so far, after one run; a steady median; or a limit was reached first."""
+"""Why timing stopped: slower than the best so far, after one run; a steady median; or a limit was reached."""
 
 
 def canonical_json(value: object) -> str:
-    """Canonical JSON text: sorted keys, no spaces, ASCII (any text survives), NaN refused."""
+    """Canonical JSON text: sorted keys, no spaces, ASCII (any text survives); NaN is refused."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 KEY_WIDTH = 20
-"""Digits of a sha256 that a recording holds as a key: 80 bits, and a recording has a few hundred."""
+"""Hex digits of a sha256 that serve as a recording key: 80 bits, for a few hundred entries per recording."""
 
 
 def digest(value: object) -> str:
@@ -116,50 +116,50 @@ class ModelSpec:
     provider: str
     """Key of the client that answers: ``embedded`` for the stand-ins."""
     api_model: str
-    """The provider's own name of the model."""
+    """The provider's own name for the model."""
     parameters_b: float
     """Parameter count in billions."""
     assumed: bool
-    """True where the vendor does not publish the parameter count."""
+    """True if the vendor does not publish the parameter count."""
     context_length: int = 0
-    """Tokens that prompt and answer may have together; 0 = not stated."""
+    """Maximum tokens of prompt plus answer; 0 = unknown."""
     json_schema: bool = False
     """Whether answers can be constrained by a JSON schema."""
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """Further parameters of every request, such as a reasoning effort."""
+    """Further parameters of every request, such as the reasoning effort."""
 
 
 EMBEDDED = "embedded"
 """Provider of the stand-ins."""
 LIMIT = "limit"
-"""Why a run stopped that a limit of its budget ended: it is not finished."""
+"""Why a run stopped before it finished: it reached a limit of its budget."""
 RANDOM = "random"
-"""Provider of answers that are drawn at random in a model's place."""
+"""Provider of the random answers that replace a model's."""
 
 NO_MODEL = ModelSpec("none", "none", "none", 1.0, False)
-"""Stands in the model set of a search without models; no result lists it."""
+"""Fills the model set of a search without models; no result lists it."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """Where a program's trace holds a decision that may be set: a tile, or one number among choices."""
+    """A place in a program's trace whose decision may be set: a tile, or one number from a list of choices."""
 
     transformation: str
     """The transformation that draws here."""
     label: str
     """Unique within the program, such as ``matmul.k`` (block and loop)."""
     now: tuple[int, ...]
-    """The present decision: the tile's factors from outer to inner, or the one number."""
+    """The current decision: the tile's factors from outer to inner, or a single number."""
     extent: int = 0
     """Product of the tile's factors; 0 for a single number."""
     innermost: int = 0
     """Largest allowed innermost factor of a tile."""
     choices: tuple[int, ...] = ()
-    """What a single number may be."""
+    """Allowed values of a single number."""
 
     @property
     def bounds(self) -> str:
-        """What a decision may be, in words."""
+        """The allowed decisions, in words."""
         if self.extent:
             return f"{len(self.now)} factors with product {self.extent}, the last at most {self.innermost}"
         return f"one of {', '.join(map(str, self.choices))}"
@@ -169,7 +169,7 @@ class Site:
         return str(list(decision) if self.extent else decision[0])
 
     def violation(self, decision: tuple[int, ...]) -> str | None:
-        """How `decision` is out of bounds here; None if it is not."""
+        """How `decision` violates the bounds; None if it does not."""
         if not self.extent:
             return None if len(decision) == 1 and decision[0] in self.choices else f"must be {self.bounds}"
         if len(decision) != len(self.now):
@@ -195,12 +195,12 @@ class Edit:
 
 @dataclass(frozen=True)
 class Proposal:
-    """What a model proposes: transformations in order and, advisory, who answers next."""
+    """What a model proposes: transformations in order and, as advice, the model to answer next."""
 
     transformations: tuple[Edit, ...]
     next_model: str | None
     flaw: RejectionKind | None = None
-    """Of the half that was dropped (``unknown_model``), or None."""
+    """Why half of the answer was dropped (``unknown_model``), or None."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ class Rejection:
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer of an LLM, raw."""
+    """One raw answer of an LLM."""
 
     text: str
     finish_reason: str
@@ -228,7 +228,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One measured program: run times, or the kind of error."""
+    """One measured program: its run times, or the kind of error."""
 
     run_secs: tuple[float, ...] = ()
     error: MeasurementError | None = None
@@ -256,7 +256,7 @@ class ProgramView:
     score: float | None
     """Predicted score; None for the unoptimized program."""
     model: str | None
-    """Current program: the model that expands it. Ancestors: the model that did, towards the current program."""
+    """The model that expands the current program; for ancestors, the model whose expansion led to it."""
 
 
 @dataclass(frozen=True)
@@ -281,16 +281,16 @@ class PromptContext:
     lineage: tuple[ProgramView, ...]
     """Current program, parent, grandparent; as many as exist."""
     transformations: tuple[tuple[str, str], ...]
-    """Name and description of each transformation on offer."""
+    """Name and description of each available transformation."""
     sites: tuple[Site, ...]
-    """Where a decision may be given; empty where answers are bare names."""
+    """Where a decision may be given; empty if answers are bare names."""
     hardware: str
-    """Vector width, registers, caches in words; shown with the sites."""
+    """Vector width, registers and caches in words; shown with the sites."""
     depth: int
     samples: int
     budget: int
     models: tuple[ModelView, ...]
-    """Candidate models in the order of the model set; one alone means no choice."""
+    """Candidate models in the order of the model set; a single one means no choice."""
     largest: str
 
 

@@ -1,7 +1,7 @@
-"""What this machine offers: packages that fit together (checked before TVM is imported), and cores.
+"""What this machine offers: compatible packages (checked before TVM is imported) and usable cores.
 
-With apache-tvm 0.27.0 a tvm-ffi of 0.1.15 or later imports well and then crashes the process in MetaSchedule's
-TuneContext; a bare install of apache-tvm takes it.
+With apache-tvm 0.27.0, tvm-ffi 0.1.15 or later imports fine but then crashes the process in MetaSchedule's TuneContext;
+an unpinned install of apache-tvm pulls it in.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _WAY_OUT = "Install with the pins: pip install -c constraints.txt -e ."
 
 
 def check() -> None:
-    """Check the pairing of packages.
+    """Check that the installed packages are compatible.
 
     Raises:
-        StackError: apache-tvm, a fitting apache-tvm-ffi or xgboost is missing; the message says what to install.
+        StackError: apache-tvm, a compatible apache-tvm-ffi or xgboost is missing; the message says what to install.
     """
     found = _versions("apache-tvm", _FFI)
     if Version(found[_FFI]) >= _FFI_BELOW:
@@ -33,7 +33,7 @@ def check() -> None:
 
 
 def require() -> None:
-    """Like `check`, but end the program with the message: for the top of modules that import TVM."""
+    """Like `check`, but exit with the message; for the top of modules that import TVM."""
     try:
         check()
     except StackError as error:
@@ -41,7 +41,7 @@ def require() -> None:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 

@@ -314,7 +314,7 @@ def test_a_failed_baseline_ends_the_run_and_is_tried_again(composed: Compose) ->
             yield from (Measurement(error="timeout", detail="the run took longer than 30 s") for _ in modules)
 
     config = composed(*TINY)
-    with pytest.raises(DeviceError, match="the unoptimized deepseek_r1_moe fails here: timeout"):
+    with pytest.raises(DeviceError, match="the unoptimized deepseek_r1_moe failed: timeout"):
         play(config, Failing)
     assert play(config).state.finished == "budget"
 

@@ -157,5 +157,5 @@ def test_a_model_with_a_wrong_kernel_is_refused(tiny: Any) -> None:
 def test_too_few_samples_and_unknown_models_are_messages(tiny: Any) -> None:
     with pytest.raises(ConfigError, match="samples=3 must be at least"):
         run(tiny("few", "samples=3"), HashMeasurer, whole)
-    with pytest.raises(ConfigError, match="gpt2 is no model that can be tuned whole"):
+    with pytest.raises(ConfigError, match="gpt2 is not a model that can be tuned as a whole"):
         run(tiny("other", "workload.name=gpt2"), HashMeasurer, whole)

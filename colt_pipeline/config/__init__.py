@@ -1,1 +1,1 @@
-"""The schema of the configuration, its checks, and the runs that a command line makes."""
+"""The schema of the configuration, its checks, and the runs that a command line describes."""

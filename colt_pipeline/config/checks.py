@@ -1,4 +1,4 @@
-"""The configuration of a run, checked: whatever cannot be is refused with key, value and choices."""
+"""Checks of a run's configuration: invalid values are refused with key, value and choices."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import EMBEDDED
 
 NO_LLM = "none"
-"""Model set, and largest model, of a search without LLMs."""
+"""Name of the model set and of the largest model in a search without LLMs."""
 TARGET_KINDS = ("llvm", "cuda")
 PROMPT_CODES = ("full", "compact")
 PROMPT_ORDERS = ("listed", "seeded")
@@ -30,7 +30,7 @@ SEARCH_CHOICES = {
     "cost_model": ("xgb", "pretrained"),
     "course_alteration": ("path", "streak", "random", "never"),
 }
-"""Key of conf/search -> what it may be."""
+"""Key of conf/search -> its allowed values."""
 LEAST = {
     "samples": 1,
     "seed": 0,
@@ -57,14 +57,14 @@ LEAST = {
     "measure.builders": 0,
     "rpc.timeout_secs": 0,
 }
-"""Key -> the least that it may be; none may be infinite."""
+"""Key -> its minimum; none may be infinite."""
 
 
 def load(raw: DictConfig) -> Config:
     """The typed configuration.
 
     Raises:
-        ConfigError: unknown key, wrong type, missing value or impossible value; the message names key, value, choices.
+        ConfigError: unknown key, wrong type, missing or invalid value; the message names key, value and choices.
     """
     try:
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), raw))
@@ -88,7 +88,7 @@ def load(raw: DictConfig) -> Config:
     _llm(config)
     if not config.search.grows_tree:
         _evolution(config.search.evolution)
-    if not config.search.asks_models:  # so all model sets are one run
+    if not config.search.asks_models:  # so that all model sets give the same run
         config.model_set, config.largest, config.model_sets = NO_LLM, NO_LLM, {NO_LLM: []}
     for key, minimum in LEAST.items():
         _at_least(minimum, key, attrgetter(key)(config))
@@ -101,18 +101,18 @@ def load(raw: DictConfig) -> Config:
             raise ConfigError(f"measure.{key}={getattr(measure, key)} must be positive")
     for key in ("lambda_", "course_rate"):
         if not 0 <= getattr(search, key) <= 1:
-            raise ConfigError(f"search.{key}={getattr(search, key)} must lie between 0 and 1")
+            raise ConfigError(f"search.{key}={getattr(search, key)} must be between 0 and 1")
     for name, model in config.models.items():
         if model.parameters_b <= 0:
             raise ConfigError(f"models.{name}.parameters_b={model.parameters_b} must be positive (billions)")
     for part in (config.experiment, config.run):
         if not part or part.startswith((".", "/")) or ".." in part:
-            raise ConfigError(f"experiment and run name directories below results/; {part!r} is not such a name")
+            raise ConfigError(f"experiment and run are directories below results/; {part!r} is not a valid name")
     return config
 
 
 def _model_set(config: Config) -> None:
-    """The chosen set: known models, each once; `largest` has the most parameters if it is among them."""
+    """The chosen set holds known models, each once; if it includes `largest`, no other has more parameters."""
     names, key = config.model_sets[config.model_set], f"model_sets.{config.model_set}"
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"{key}={names} must name at least one model, and none twice (largest={config.largest})")
@@ -124,9 +124,9 @@ def _model_set(config: Config) -> None:
 
 
 def _llm(config: Config) -> None:
-    """Sampling parameters, limits, and providers that may be given a key."""
+    """Sampling parameters, limits and providers."""
     if config.llm.top_p is not None and not 0 < config.llm.top_p <= 1:
-        raise ConfigError(f"llm.top_p={config.llm.top_p} must lie above 0 and at most at 1")
+        raise ConfigError(f"llm.top_p={config.llm.top_p} must be above 0 and at most 1")
     for scope, limits in (("run", config.budget.run), ("sweep", config.budget.sweep)):
         for key, value in vars(limits).items():
             _at_least(0, f"budget.{scope}.{key}", 0 if value is None else value)
@@ -142,9 +142,9 @@ def _provider(key: str, provider: ProviderConfig) -> None:
         raise ConfigError(f"{key}.timeout_secs={provider.timeout_secs} must be positive")
     url = urlsplit(provider.base_url)
     if url.scheme not in ("http", "https") or not url.hostname:
-        raise ConfigError(f"{key}.base_url={provider.base_url} is not an address; it must look like https://HOST/v1")
+        raise ConfigError(f"{key}.base_url={provider.base_url} is not a valid URL; it must look like https://HOST/v1")
     if url.username or url.password:
-        raise ConfigError(f"{key}.base_url holds a user or password; name a variable with {key}.key_env instead")
+        raise ConfigError(f"{key}.base_url contains a user name or password; use {key}.key_env instead")
     if provider.key_env and url.scheme == "http" and url.hostname not in _LOOPBACK:
         raise ConfigError(f"{key}.base_url={provider.base_url} would send the key of {provider.key_env} unencrypted")
 
@@ -155,7 +155,7 @@ def _evolution(evolution: EvolutionConfig | None) -> None:
     for key, value in vars(evolution).items():
         _at_least(0 if isinstance(value, float) else 1, f"search.evolution.{key}", value)
         if isinstance(value, float) and value > 1:
-            raise ConfigError(f"search.evolution.{key}={value} is a share, so at most 1")
+            raise ConfigError(f"search.evolution.{key}={value} is a fraction and must be at most 1")
 
 
 def _choice(key: str, value: str, choices: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The runs that a command line makes, without starting Hydra's app: one composition for all commands."""
+"""The runs that a command line describes, composed the same way for all commands, without starting Hydra's app."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from colt_pipeline.errors import ConfigError
 
 CONF = Path(__file__).parent.parent.parent / "conf"
 _PARSER = get_args_parser()
-"""Hydra's own, which it does not export: a second one would disagree with it some day."""
+"""Hydra's own parser, which it does not export; a copy would eventually disagree with it."""
 
 
 def overrides_of(arguments: Sequence[str]) -> list[str]:
-    """The overrides of a command line of Hydra; ``--config-dir`` becomes the override that it stands for."""
+    """The overrides of a Hydra command line; ``--config-dir`` becomes the equivalent override."""
     given, _ = _PARSER.parse_known_args(list(arguments))
     return _overrides(given)
 
 
 def strict_overrides_of(arguments: Sequence[str]) -> list[str]:
-    """As `overrides_of`, for a command that has no flags but ``--config-dir`` and ``--multirun``.
+    """Like `overrides_of`, for a command whose only flags are ``--config-dir`` and ``--multirun``.
 
     Raises:
         ConfigError: there is another flag.
@@ -59,10 +59,10 @@ def _overrides(given: Namespace) -> list[str]:
 
 
 def composed(overrides: Sequence[str]) -> Config:
-    """The project's configuration with overrides.
+    """The project's configuration with these overrides.
 
     Raises:
-        ConfigError: an override names no key or choice, or gives an impossible value.
+        ConfigError: an override names an unknown key or choice, or gives an invalid value.
     """
     return load(_composed(overrides))
 
@@ -71,7 +71,7 @@ def first(overrides: Sequence[str]) -> Config:
     """The configuration before any sweep.
 
     Raises:
-        ConfigError: as `composed`.
+        ConfigError: as for `composed`.
     """
     with _loader() as parser:
         given = _parsed(parser, overrides)
@@ -79,33 +79,33 @@ def first(overrides: Sequence[str]) -> Config:
 
 
 def runs(overrides: Sequence[str]) -> list[Config]:
-    """The runs of these overrides and of the sweep of their experiment.
+    """The runs described by these overrides and by their experiment's sweep.
 
-    Seeds come cheap: they change nothing but the name, so one configuration serves all of them. So its seeds follow one
-    another, wherever Hydra's sweeper would put them.
+    A seed changes nothing but the run's name, so one configuration serves all seeds. They therefore follow one another,
+    whatever order Hydra's sweeper would use.
 
     Raises:
-        ConfigError: as `composed`.
+        ConfigError: as for `composed`.
     """
     return [config for chosen, seeds in _jobs(overrides) for config in _with_seeds(composed(chosen), seeds)]
 
 
 def possible_runs(overrides: Sequence[str]) -> list[Config]:
-    """Those of `runs` that can be; none where the command line itself is wrong."""
+    """The valid runs among `runs`; none if the command line itself is invalid."""
     found: list[Config] = []
     try:
         for chosen, seeds in _jobs(overrides):
             try:
                 found += _with_seeds(composed(chosen), seeds)
             except ConfigError:
-                continue  # its own job has said why
+                continue  # that job reports why
     except ConfigError:
         return []
     return found
 
 
 def with_seed(config: Config, seed: int) -> Config:
-    """The same run with another seed, under the default name; a name of the user's own stays."""
+    """The same run with another seed; a default name follows the seed, a user-given name stays."""
     ending = f"-s{config.seed}"
     named = config.run.endswith(ending)
     return replace(config, seed=seed, run=config.run.removesuffix(ending) + f"-s{seed}" if named else config.run)
@@ -116,12 +116,12 @@ def _with_seeds(config: Config, seeds: Sequence[int]) -> list[Config]:
 
 
 def _jobs(overrides: Sequence[str]) -> Iterator[tuple[list[str], list[int]]]:
-    """The overrides of each job of a sweep, without seeds, and the seeds that it is repeated with."""
+    """The overrides of each job of a sweep, without seeds, and the seeds it is repeated with."""
     with _loader() as parser:
         given = _parsed(parser, overrides)
         params = _composed_here(_single(given), return_hydra_config=True).hydra.sweeper.params or {}
         swept = _parsed(parser, [f"{key}={value}" for key, value in params.items()])
-        # As Hydra's sweeper has it: what the command line says of a key replaces what the experiment says.
+        # As in Hydra's sweeper, the command line's choices for a key replace the experiment's.
         choices = {override.get_key_element(): _choices(override) for override in [*swept, *given]}
     seeds = [_seed(choice.partition("=")[2]) for choice in choices.pop("seed", [])]
     for chosen in product(*choices.values()):
@@ -130,7 +130,7 @@ def _jobs(overrides: Sequence[str]) -> Iterator[tuple[list[str], list[int]]]:
 
 @contextmanager
 def _loader() -> Iterator[OverridesParser]:
-    """Inside, the project's configuration can be composed; a parser that knows its choices, for globs."""
+    """Set up Hydra to compose the project's configuration; yields a parser that knows its choices, for globs."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
 
@@ -169,5 +169,5 @@ def _composed_here(overrides: Sequence[str], **options: bool) -> DictConfig:
     try:
         return compose("config", list(overrides), **options)
     except HydraException as error:
-        problem, _, _ = str(error).partition("\nConfig search path")  # which holds paths of this machine
+        problem, _, _ = str(error).partition("\nConfig search path")  # which would show local paths
         raise ConfigError(problem) from error

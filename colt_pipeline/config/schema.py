@@ -1,7 +1,7 @@
-"""The schema of the configuration. Values and their explanations stand once, in ``conf/``.
+"""The schema of the configuration. Values and their explanations are found only in ``conf/``.
 
-Schema classes carry no defaults, so a key that is missing, unknown or of the wrong type is an error with its full name
-(checks.py). A key that is added when recordings exist says what held before it: `records.added`.
+Schema classes have no defaults, so a key that is missing, unknown or of the wrong type is an error that gives its full
+name (checks.py). A key added after recordings were made states the earlier behaviour: `records.added`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from colt_pipeline.records import EMBEDDED, NO_MODEL, RANDOM, ModelSpec, written
 
 @dataclass
 class WorkloadConfig:
-    """conf/workload: which kernel at which sizes."""
+    """conf/workload: the kernel and its sizes."""
 
     name: str
     shape: dict[str, int]
@@ -23,7 +23,7 @@ class WorkloadConfig:
 
 @dataclass
 class GpuConfig:
-    """A GPU by its data sheet: what an estimate computes with. Rates are peaks."""
+    """A GPU's data sheet, from which latencies are estimated. Rates are peak values."""
 
     name: str
     arch: str
@@ -50,25 +50,25 @@ class TargetConfig:
     kind: str
     """TVM's target kind: ``llvm`` or ``cuda``."""
     cores: int
-    """Threads of a kernel; 0 = all usable cores."""
+    """Threads per kernel; 0 = all usable cores."""
     mcpu: str
-    """LLVM CPU name; "" = as detected."""
+    """LLVM CPU name; "" = detected."""
     l2_kib: int
-    """L2 cache per core that prompts state; 0 for a GPU."""
+    """L2 cache per core as stated in prompts; 0 for a GPU."""
     arch: str
-    """CUDA architecture, such as sm_90; "" = as detected, or that of `gpu` where there is no device."""
+    """CUDA architecture, such as sm_90; "" = detected, or that of `gpu` if there is no device."""
     gpu: GpuConfig | None
-    """The GPU that is assumed where none is at hand; None for a CPU."""
+    """The GPU to assume if none is present; None for a CPU."""
 
 
 @dataclass
 class PricesConfig:
-    """What a model costs, USD per million tokens."""
+    """A model's prices in USD per million tokens."""
 
     input: float
     output: float
     date: str
-    """When that was so."""
+    """When these prices applied."""
     source: str
 
 
@@ -92,17 +92,17 @@ class ProviderConfig:
 
     base_url: str
     key_env: str
-    """Environment variable that holds the key; "" = none is needed."""
+    """Environment variable that holds the key; "" = no key needed."""
     output_limit: str
-    """What the request calls the largest number of tokens of an answer."""
+    """Request parameter that limits the tokens of an answer."""
     timeout_secs: float
     attempts: int
-    """How often a call is tried in all."""
+    """Attempts per call."""
 
 
 @dataclass
 class EvolutionConfig:
-    """conf/search/evolutionary.yaml: names follow TVM's EvolutionarySearch."""
+    """conf/search/evolutionary.yaml; names follow TVM's EvolutionarySearch."""
 
     num_trials_per_iter: int
     population_size: int
@@ -117,7 +117,7 @@ class EvolutionConfig:
 
 @dataclass
 class SearchConfig:
-    """conf/search: names follow the paper's formulas."""
+    """conf/search; names follow the paper's formulas."""
 
     name: str
     run_name: str
@@ -147,23 +147,23 @@ class SearchConfig:
 
     @property
     def grows_tree(self) -> bool:
-        """Whether this is the tree search; else it is TVM's evolutionary search, which needs `evolution`."""
+        """Whether this is the tree search rather than TVM's evolutionary search, which needs `evolution`."""
         return self.strategy == "mcts"
 
     @property
     def asks_models(self) -> bool:
-        """Whether LLMs, or random answers in their place, take part."""
+        """Whether LLMs, or random answers in their place, propose transformations."""
         return self.grows_tree and self.proposer != "none"
 
     @property
     def pool(self) -> int:
-        """``candidates``: programs that wait in the tree before a batch is chosen; 0 = all are measured in order."""
+        """``candidates``: programs that wait in the tree before a batch is chosen; 0 = all are measured, in order."""
         return self.candidates
 
 
 @dataclass
 class LLMConfig:
-    """conf/llm: sampling parameters, part of every recording key; None: not sent."""
+    """conf/llm: sampling parameters, part of every recording key; None = not sent."""
 
     temperature: float
     max_tokens: int
@@ -172,7 +172,7 @@ class LLMConfig:
 
     @property
     def sampling(self) -> dict[str, float]:
-        """What is set, by the names of the OpenAI API."""
+        """The parameters that are set, by their names in the OpenAI API."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
@@ -186,7 +186,7 @@ class PromptConfig:
 
 @dataclass
 class LimitsConfig:
-    """What may be spent; None: without limit."""
+    """Spending limits; None = no limit."""
 
     calls: int | None
     tokens: int | None
@@ -201,7 +201,7 @@ class BudgetConfig:
     run: LimitsConfig
     sweep: LimitsConfig
     warmup_samples: int
-    """`search.warmup_samples` of experiments with search=paper."""
+    """`search.warmup_samples` in experiments with search=paper."""
 
 
 @dataclass
@@ -223,7 +223,7 @@ class MeasureConfig:
 
 @dataclass
 class RpcConfig:
-    """conf/rpc: a TVM RPC tracker; `key` "" means none."""
+    """conf/rpc: a TVM RPC tracker; no `key`, no tracker."""
 
     host: str
     port: int
@@ -273,7 +273,7 @@ class Config:
         return model_specs(self.search.proposer, models, keyed if self.stand_ins else ())
 
     def identity(self) -> dict[str, Any]:
-        """What makes this run this run: without where it is stored, who records it, and unused models and sets."""
+        """What identifies this run: everything but storage, recording, budget and unused models and model sets."""
         full = written(self)
         chosen = full["model_sets"][self.model_set]
         full["model_sets"] = {self.model_set: chosen}
@@ -282,16 +282,20 @@ class Config:
 
 
 _ELSEWHERE = ("results", "pretraining", "record", "device", "rpc", "budget", "providers", "stand_ins")
-"""Keys that say where things lie, who records them, and what that may cost."""
+"""Keys about where results are stored, how they are obtained, and what that may cost."""
 
 
 def model_specs(
     proposer: str, models: Mapping[str, Mapping[str, Any]], stand_in_providers: Collection[str] = ()
 ) -> tuple[ModelSpec, ...]:
-    """The models of a run in the order of the set (name -> fields), as who answers makes them.
+    """The models of a run in the order of the set, with the provider that actually answers.
 
-    Stand-ins play the models of `stand_in_providers`. Random answers are not the model's, so its provider is
-    ``random``; a search may have no models at all.
+    Random answers are not the model's own, so its provider becomes ``random``; a search may have no models at all.
+
+    Args:
+        proposer: ``search.proposer``.
+        models: name -> configured fields.
+        stand_in_providers: providers whose models are replaced by stand-ins.
     """
     if proposer == "none":
         return (NO_MODEL,)

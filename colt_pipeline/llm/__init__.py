@@ -1,1 +1,1 @@
-"""The LLM side: prompt -> client (recorded) -> parser. Never evaluates an answer as code."""
+"""The LLM side: prompt -> client (recorded) -> parser. An answer is never evaluated as code."""

@@ -1,4 +1,4 @@
-"""Cassettes as files: find them, read them, say what is wrong with one, tell two apart, rewrite one."""
+"""Cassettes as files: find, read, check, compare and rewrite them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from colt_pipeline.runs.rundir import write_bytes
 from colt_pipeline.runs.usage import Identity
 
 Finding = tuple[int, str]
-"""Number of a line, and what is wrong there."""
+"""Line number and what is wrong there."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Entry:
 
     line: int
     size: int
-    """Bytes of the line, unpacked."""
+    """Bytes of the uncompressed line."""
     fields: dict[str, Any]
 
     @property
@@ -46,24 +46,24 @@ class Entry:
 
     @property
     def answered(self) -> bool:
-        """False where a limit of the budget kept the question from being asked."""
+        """False if a budget limit kept the question from being asked."""
         return is_answered(self.fields)
 
     @property
     def name(self) -> str:
-        """The entry as a message names it."""
+        """How messages refer to the entry."""
         key, occurrence = self.identity
         return f"{self.fields['model']!r}, question {key[:12]}, occurrence {occurrence}"
 
 
 @dataclass(frozen=True)
 class CassetteFile:
-    """The answers of one run, as they are on disk."""
+    """The answers of one run as stored on disk."""
 
     path: Path
     entries: tuple[Entry, ...]
     broken: tuple[Finding, ...]
-    """Lines that hold no entry."""
+    """Lines that are not valid entries."""
 
     @property
     def answers(self) -> list[Entry]:
@@ -71,7 +71,7 @@ class CassetteFile:
 
 
 def find(path: Path) -> list[Path]:
-    """The cassettes that `path` means: itself, or all below it; a packed one counts where it is not unpacked too.
+    """The cassette at `path`, or all cassettes below it; a compressed one is skipped if it also exists uncompressed.
 
     Raises:
         RecordingError: there are none.
@@ -88,10 +88,10 @@ def find(path: Path) -> list[Path]:
 
 
 def read(path: Path) -> CassetteFile:
-    """All lines of `path`, the broken ones apart.
+    """All lines of `path`, with invalid ones kept apart.
 
     Raises:
-        JournalError: the file cannot be read or unpacked.
+        JournalError: the file cannot be read or decompressed.
     """
     entries: list[Entry] = []
     broken: list[Finding] = []
@@ -104,11 +104,11 @@ def read(path: Path) -> CassetteFile:
 
 
 def read_intact(path: Path) -> CassetteFile:
-    """As `read`.
+    """Like `read`, but without tolerating invalid lines.
 
     Raises:
-        JournalError: the file cannot be read or unpacked.
-        RecordingError: a line is broken.
+        JournalError: the file cannot be read or decompressed.
+        RecordingError: a line is invalid.
     """
     cassette = read(path)
     for number, what in cassette.broken:
@@ -117,19 +117,19 @@ def read_intact(path: Path) -> CassetteFile:
 
 
 def _entry(line: bytes) -> dict[str, Any]:
-    """The entry that a line holds.
+    """The entry in a line.
 
     Raises:
-        ValueError: why it holds none.
+        ValueError: the line is not a valid entry; the message says why.
     """
     if not line.endswith(b"\n"):
-        raise ValueError("is cut off")
+        raise ValueError("is truncated")
     try:
         fields = json.loads(line)
     except ValueError as error:
         raise ValueError(f"is not valid JSON ({error})") from error
     if not isinstance(fields, dict):
-        raise ValueError(f"is not a JSON object but {type(fields).__name__}")
+        raise ValueError(f"is a JSON {type(fields).__name__}, not an object")
     entry = with_defaults(fields)
     check_complete(entry)
     check_types(entry)
@@ -137,7 +137,7 @@ def _entry(line: bytes) -> dict[str, Any]:
 
 
 def findings(cassette: CassetteFile) -> list[Finding]:
-    """All that is wrong with a cassette, by line."""
+    """Everything that is wrong with a cassette, sorted by line."""
     return sorted([*cassette.broken, *(found for check in _CHECKS for found in check(cassette.entries))])
 
 
@@ -155,15 +155,15 @@ def _gaps(entries: Sequence[Entry]) -> Iterator[Finding]:
     for entry in entries:
         key, occurrence = entry.identity
         if occurrence and (key, occurrence - 1) not in known:
-            yield entry.line, f"{entry.name}: occurrence {occurrence - 1} is absent"
+            yield entry.line, f"{entry.name}: occurrence {occurrence - 1} is missing"
 
 
 def _credentials(entries: Sequence[Entry]) -> Iterator[Finding]:
     for entry in entries:
-        # What is found is not shown: a finding may end in a log.
+        # Never show the match itself: a finding may end up in a log.
         for name, value in entry.fields.items():
             if isinstance(value, str) and redacted(value) != value:
-                yield entry.line, f"{name} holds what looks like a credential"
+                yield entry.line, f"{name} contains what looks like a credential"
 
 
 def _backends(entries: Sequence[Entry]) -> Iterator[Finding]:
@@ -174,7 +174,8 @@ def _backends(entries: Sequence[Entry]) -> Iterator[Finding]:
         model, backend = entry.fields["model"], entry.fields["backend"]
         before = first.setdefault(model, entry)
         if before.fields["backend"] != backend:
-            yield entry.line, f"{backend!r} answers for {model!r}, in line {before.line} {before.fields['backend']!r}"
+            other = before.fields["backend"]
+            yield entry.line, f"{backend!r} answers for {model!r}, but {other!r} does in line {before.line}"
 
 
 _CHECKS: tuple[Callable[[Sequence[Entry]], Iterator[Finding]], ...] = (
@@ -186,7 +187,7 @@ _CHECKS: tuple[Callable[[Sequence[Entry]], Iterator[Finding]], ...] = (
 
 
 def differences(a: CassetteFile, b: CassetteFile) -> list[str]:
-    """Which answers differ, one line each; then where the questions part."""
+    """Which answers differ, one line each; then where the questions diverge."""
     first, second = ({entry.identity: entry for entry in cassette.answers} for cassette in (a, b))
     lines = []
     for identity in {**first, **second}:
@@ -196,28 +197,31 @@ def differences(a: CassetteFile, b: CassetteFile) -> list[str]:
             assert entry is not None
             lines.append(f"only in {path}, line {entry.line}: {entry.name}")
         elif any(one.fields[name] != two.fields[name] for name in ("text", "finish_reason")):
-            lines.append(f"another answer in {a.path}, line {one.line}, and {b.path}, line {two.line}: {one.name}")
+            lines.append(f"different answers in {a.path}, line {one.line}, and {b.path}, line {two.line}: {one.name}")
     parting = next(((x, y) for x, y in zip(a.answers, b.answers, strict=False) if x.identity != y.identity), None)
     return lines if parting is None else [*lines, _parting(a, b, *parting)]
 
 
 def _parting(a: CassetteFile, b: CassetteFile, one: Entry, two: Entry) -> str:
-    head = f"the questions part in {a.path}, line {one.line}, and {b.path}, line {two.line}: "
+    head = f"the questions diverge in {a.path}, line {one.line}, and {b.path}, line {two.line}: "
     ours, theirs = one.fields["lines"], two.fields["lines"]
     if not ours or not theirs:
-        return head + "which line of the messages differs cannot be told, for the questions were pruned"
+        return head + "the questions were pruned, so the differing line of the messages is unknown"
     if ours == theirs:
-        return head + "the messages are the same; occurrence, model or sampling parameters differ"
-    return head + f"their messages differ from line {common_prefix(ours, theirs) + 1} on"
+        return head + "the messages are equal; occurrence, model or sampling parameters differ"
+    return head + f"the messages differ from line {common_prefix(ours, theirs) + 1} on"
 
 
 def write(path: Path, entries: Iterable[dict[str, Any]]) -> int:
-    """Write a cassette, whole or not at all, packed if `path` says so, without default fields; returns its bytes.
+    """Write a cassette atomically and without default fields, compressed if `path` ends in ``.gz``.
 
     Equal entries give equal bytes.
 
+    Returns:
+        The size of the file in bytes.
+
     Raises:
-        RunDirError: the directory is unwritable or the disk full.
+        RunDirError: the directory is unwritable or the disk is full.
     """
     short = (dict(entry.items() - default_fields(entry).items()) for entry in entries)
     data = "".join(canonical_json(entry) + "\n" for entry in short).encode()

@@ -1,8 +1,8 @@
-"""Record and replay of LLM answers: one ``llm.jsonl`` in each run's recording, a line per answer (see `entry`).
+"""Record and replay of LLM answers: one ``llm.jsonl`` in each run's recording, one line per answer (see `entry`).
 
-The key of an entry is that of its question; equal questions within a run are told apart by their occurrence. Of the
-question digests of its lines are kept, which is enough to name the first line that differs when a replay misses. A
-finished cassette may be shipped as ``llm.jsonl.gz``.
+The key of an entry is that of its question; equal questions within a run are distinguished by their occurrence. Only
+digests of the question's lines are kept, enough to name the first differing line when a replay misses. A finished
+cassette may be shipped as ``llm.jsonl.gz``.
 """
 
 from __future__ import annotations
@@ -30,22 +30,25 @@ from colt_pipeline.runs.usage import Identity
 
 
 class Cassette:
-    """Answers from the recording; where clients can be made, misses are asked live and recorded before they return."""
+    """Answers from the recording; if clients can be made, misses are asked live and recorded before they return."""
 
     def __init__(self, path: Path, make_client: Callable[[str], Client] | None, stopwatch: Stopwatch) -> None:
-        """`make_client` makes the client of a provider at its first miss; None makes this a strict replay.
+        """Open the cassette.
 
-        `stopwatch` books the time of live calls as ``llm``.
+        Args:
+            path: the run's ``llm.jsonl``.
+            make_client: provider -> client, called at the provider's first miss; None for a strict replay.
+            stopwatch: records the time of live calls as ``llm``.
 
         Raises:
-            JournalError: the cassette is broken or in use by another process.
-            RecordingError: an entry lacks fields; or the cassette is packed, but answers may have to be added.
+            JournalError: the cassette is corrupt or in use by another process.
+            RecordingError: an entry lacks fields, or the cassette is compressed although answers may have to be added.
         """
         packed = path.with_name(path.name + PACKED)
         if packed.exists() and not path.exists():
             if make_client is not None:
                 raise RecordingError(
-                    f"{packed} is packed and takes no answers; `gunzip` it first, or use record=replay"
+                    f"{packed} is compressed, so answers cannot be added; `gunzip` it first, or use record=replay"
                 )
             path = packed
         self.path = path
@@ -54,15 +57,15 @@ class Cassette:
         self._clients: dict[str, Client] = {}
         self._recorded: Recorded[Identity] = Recorded(path, "replay" if make_client is None else "append", _read)
         self.asked = 0
-        """Answers that this object did not find in the recording."""
+        """Number of answers that this object did not find in the recording."""
 
     def answer(self, question: Question, occurrence: int) -> Reply:
-        """The recorded answer, or a live one that is on disk when this returns.
+        """The recorded answer, or a live one that is on disk by the time this returns.
 
         Raises:
             ReplayMissError: strict replay, and the question was not recorded.
             RecordingError: the recorded answer came from another backend than the model's provider.
-            BudgetError: a limit is reached, or was when this was recorded.
+            BudgetError: a limit is reached, or was reached when this was recorded.
             ProviderError: no live call will succeed.
         """
         entry = self._recorded.get((question.key, occurrence))
@@ -71,13 +74,13 @@ class Cassette:
         model = question.model
         if entry["backend"] != model.provider:
             raise RecordingError(
-                f"{self.path} answers for {model.name} from {entry['backend']}, the configuration says "
-                f"provider={model.provider}; choose that provider, or record anew with another run=NAME"
+                f"{self.path} holds answers for {model.name} from {entry['backend']}, but the configuration says "
+                f"provider={model.provider}; choose that provider, or record again under another run=NAME"
             )
         return reply_of(entry)
 
     def _ask(self, question: Question, occurrence: int, unanswered: Fields | None) -> Fields:
-        """A live answer, recorded; `unanswered`: the entry that says why there was none when this was recorded."""
+        """Ask live and record the answer; `unanswered` is the entry that says why it was not asked before."""
         if self._make_client is None:
             if unanswered is not None:
                 raise BudgetError(unanswered[REFUSED])
@@ -98,7 +101,7 @@ class Cassette:
         return self._recorded.append({**asked, **asdict(reply)})
 
     def llm_secs(self, key: str, occurrence: int) -> float:
-        """How long the answer took when it was asked; 0 for what is not in the recording."""
+        """Seconds that the answer took when it was recorded; 0 if it is not in the recording."""
         return float((self._recorded.get((key, occurrence)) or {}).get("latency_secs", 0.0))
 
     def _explain(self, question: Question, occurrence: int) -> str:
@@ -111,25 +114,25 @@ class Cassette:
         if same:
             return f"{head}, occurrence {occurrence} (recorded: {len(same)}). {tail}"
         if not recorded:
-            return f"{head}, nor anything else. {tail}"
+            return f"{head}; the recording is empty. {tail}"
         if not any(entry["lines"] for entry in recorded):
-            return f"{head}. Which line differs cannot be told, for the questions were pruned. {tail}"
+            return f"{head}. The questions were pruned, so the differing line is unknown. {tail}"
         agreed = [common_prefix(question.line_digests, entry["lines"]) for entry in recorded]
         nearest = max(range(len(agreed)), key=agreed.__getitem__)
         entry, common = recorded[nearest], agreed[nearest]
-        where = f"{head}. The nearest is entry {nearest + 1}, of {entry['model']}"
+        where = f"{head}. The nearest is entry {nearest + 1}, for {entry['model']}"
         if entry["lines"] == question.line_digests:
             return f"{where}, with the same messages: model or sampling parameters differ. {tail}"
         shown = question.lines[common] if common < len(question.lines) else "(the question ends here)"
-        return f"{where}; from line {common + 1} on they differ, now: {shown!r}. {tail}"
+        return f"{where}; they differ from line {common + 1} on, which is now {shown!r}. {tail}"
 
     def unused(self, occurrences: Mapping[str, int]) -> int:
-        """How many answers of the recording a run did not use; `occurrences` counts how often it asked each key."""
+        """Number of recorded answers that a run did not use; `occurrences`: key -> how often the run asked it."""
         answers = (entry for entry in self._recorded.entries if is_answered(entry))
         return sum(answer["occurrence"] >= occurrences.get(answer["key"], 0) for answer in answers)
 
     def close(self) -> None:
-        """Let other processes record."""
+        """Release the cassette to other processes."""
         self._recorded.close()
 
 

@@ -1,4 +1,4 @@
-"""What answers: one protocol, implemented by the embedded stand-ins and by live providers."""
+"""The protocol of a source of answers, implemented by the embedded stand-ins and by live providers."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ SCHEMA = 1
 """Version of the keys."""
 DIGEST_WIDTH = 4
 TRANSPORT = "transport"
-"""Finish reason of an answer that never came: the call failed for good."""
+"""Finish reason of an answer that never arrived: the call failed for good."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of a model: all that changes the answer, no secret and no address."""
+    """A question to a model: everything that affects the answer, without secrets or addresses."""
 
     model: ModelSpec
     messages: Sequence[Message]
     sampling: Mapping[str, Any]
-    """temperature, max_tokens, and whatever else is set, by the names of the OpenAI API."""
+    """temperature, max_tokens and any other parameters, by their names in the OpenAI API."""
     answer_schema: Mapping[str, Any] | None = None
-    """JSON schema that constrains the answer; None: the answer is free."""
+    """JSON schema that constrains the answer; None = unconstrained."""
 
     @cached_property
     def key(self) -> str:
         """The first KEY_WIDTH digits of the sha256 that identifies the question in a recording."""
         identity = [SCHEMA, self.model.name, self.model.api_model, list(self.messages), dict(self.sampling)]
         constraints = {"answer_schema": self.answer_schema, "extra": dict(self.model.extra)}
-        # Only what is there, so that a question without them keeps the key it always had.
+        # Only those that are set, so that a question without them keeps its original key.
         return digest([*identity, *([name, value] for name, value in constraints.items() if value)])[:KEY_WIDTH]
 
     @cached_property
     def lines(self) -> list[str]:
-        """All messages line by line, each after its role."""
+        """All messages line by line, each preceded by its role."""
         return [line for m in self.messages for line in (f"[{m['role']}]", *m["content"].splitlines())]
 
     @cached_property
@@ -51,18 +51,22 @@ class Client(Protocol):
     """A source of answers."""
 
     def complete(self, question: Question, occurrence: int) -> Reply:
-        """One answer, by one attempt; `occurrence` counts equal questions within a run, from 0.
+        """Ask once.
+
+        Args:
+            question: what to ask.
+            occurrence: counts equal questions within a run, from 0.
 
         Raises:
-            LLMError: there is none; its class says whether another attempt, or another question, may succeed.
+            LLMError: no answer; its class says whether another attempt, or another question, may succeed.
         """
         ...
 
 
 CHARACTERS_PER_TOKEN = 4
-"""An estimate, where nobody counts."""
+"""An estimate, used where token counts are not reported."""
 
 
 def stand_in_name(model: str) -> str:
-    """What a stand-in calls itself."""
+    """The name by which a stand-in identifies itself."""
     return f"stand-in for {model}"

@@ -1,7 +1,7 @@
-"""Programs in few characters: loops with extents, annotations and block names, and the decisions of a schedule.
+"""Compact views of programs: loops with extents, annotations and block names, and the decisions of a schedule.
 
-What is left out follows from the rest or from the workload: signatures, buffers, bodies of blocks, index arithmetic,
-and the instructions of a trace that decide nothing.
+Whatever follows from the rest or from the workload is omitted: signatures, buffers, block bodies, index arithmetic, and
+trace instructions without a decision.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from colt_pipeline.records import ProgramView, PromptContext, Site
 _KEPT = ("for ", "with T.sblock(", "T.sblock_attr(")
 _PARALLEL = "meta_schedule.parallel"
 _UNROLL = "meta_schedule.unroll_"
-_FETCH = "meta_schedule.cooperative_fetch"  # no site has it, and no model is asked for it
+_FETCH = "meta_schedule.cooperative_fetch"  # not a site, so no model is asked about it
 
 _BLOCK = re.compile(r'(\w+) = sch\.get_sblock\(name="([^"]+)"')
 _LOOPS = re.compile(r"(.+) = sch\.get_loops\(block=(\w+)\)")
@@ -24,11 +24,11 @@ _DRAWN = re.compile(r"(\w+) = sch\.sample_categorical\(candidates=\[(.*?)\], .*d
 _NOTE = re.compile(r'sch\.annotate\(block_or_loop=\w+, ann_key="([^"]+)", ann_val=(\w+)\)')
 
 Decision = tuple[str, str]
-"""What is decided, such as ``matmul.1`` (block and number of the loop, 0 the outermost), and how."""
+"""What is decided, such as ``matmul.1`` (block and loop number, 0 = outermost), and the decision."""
 
 
 def outline(code: str) -> str:
-    """TVMScript -> its loops, annotations and blocks, a line each, a space of indentation per level."""
+    """TVMScript -> its loops, annotations and blocks, one per line, indented by one space per level."""
     lines: list[str] = []
     enclosing: list[int] = []
     for line in code.splitlines():
@@ -43,7 +43,7 @@ def outline(code: str) -> str:
 
 
 def decisions(history: Sequence[str]) -> list[Decision]:
-    """The decisions among the ``sch.`` lines of a trace, in their order."""
+    """The decisions among the ``sch.`` lines of a trace, in order."""
     names: dict[str, str] = {}
     found: list[Decision] = []
     keys = {value: key for key, value in _NOTE.findall("\n".join(history))}
@@ -64,9 +64,9 @@ def decisions(history: Sequence[str]) -> list[Decision]:
 
 
 def shorten(context: PromptContext) -> PromptContext:
-    """`context` with outlines for code, and decisions for histories.
+    """`context` with code replaced by outlines and histories by decisions.
 
-    Where sites are listed they show the decisions of the current program, and of an ancestor those remain that differ.
+    If sites are listed, they already show the current program's decisions, so ancestors keep only those that differ.
     """
     current = decisions(context.lineage[0].history)
     plain = [label for label, _ in current]
@@ -84,6 +84,6 @@ def shorten(context: PromptContext) -> PromptContext:
 
 
 def _site_labels(current: Sequence[Decision], sites: Sequence[Site]) -> list[str] | None:
-    """The names that sites give to the decisions of the current program; None unless all agree, in order."""
+    """The site labels of the current program's decisions; None unless sites and decisions agree in order."""
     agree = [value for _, value in current] == [site.shown(site.now) for site in sites]
     return [site.label for site in sites] if agree else None

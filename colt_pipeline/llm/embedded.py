@@ -1,14 +1,14 @@
-"""Embedded stand-ins: they play the part of LLMs offline, and say nothing about any LLM.
+"""Embedded stand-ins: they take the place of LLMs offline, and show nothing about any real LLM.
 
-A stand-in sees only the prompt text and answers with text, deterministic in (model, messages, occurrence). Two things
-follow from its parameter count n (billions):
+A stand-in sees only the prompt text and answers with text, deterministically in (model, messages, occurrence). Two
+things follow from its parameter count n (billions):
 
-- how often its answer holds no valid proposal: 0.172 (7/n)^3, at most one half. This cubic falls through the rates
-  reported for the authors' own models (17.2 % at 7B, 10.5 % at 8B, 0.17 % at 32B) and is next to nothing above;
-- its skill, ln n / ln 300 in [0, 1]: the probability that it follows a sensible rule (knowledge.py, where the prompt
-  asks for decisions) instead of drawing at random.
+- how often its answer contains no valid proposal: 0.172 (7/n)^3, at most one half. This cubic passes near the rates
+  reported for the authors' own models (17.2 % at 7B, 10.5 % at 8B, 0.17 % at 32B) and is negligible above;
+- its skill, ln n / ln 300 in [0, 1]: the probability that it follows a sensible rule (those in knowledge.py, if the
+  prompt asks for decisions) instead of drawing at random.
 
-Token counts are estimates (characters / 4), and latency is zero: no model ran.
+Token counts are estimates (characters / 4); latency is zero, because no model ran.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LARGEST_SHARE = 0.2
 _TILE_WEIGHT = 4.0
 
 Entry = str | dict[str, object]
-"""One entry of an answer's list of transformations."""
+"""An entry in an answer's list of transformations."""
 
 
 def broken_rate(parameters_b: float) -> float:
@@ -55,7 +55,7 @@ class _Candidate:
 
 
 class EmbeddedClient:
-    """All stand-ins; the model's parameter count decides how one behaves."""
+    """All stand-ins; a model's parameter count determines its behaviour."""
 
     def complete(self, question: Question, occurrence: int) -> Reply:
         model, messages = question.model, question.messages
@@ -93,7 +93,7 @@ def _answer(model: ModelSpec, prompt: str, rng: np.random.Generator) -> str:
 
 
 def _break(text: str, offered: Sequence[str], rng: np.random.Generator) -> str:
-    """One of the ways in which small models fail: cut-off JSON, an invented name, prose alone."""
+    """One of the ways in which small models fail: truncated JSON, an invented name, or only prose."""
     invented = json.dumps({"transformations": ["LoopFusion", *offered[:1]]})
     return (text[: len(text) // 2], invented, f"I suggest {offered[0]} first, then measure again.")[
         int(rng.integers(3))
@@ -101,7 +101,7 @@ def _break(text: str, offered: Sequence[str], rng: np.random.Generator) -> str:
 
 
 def _transformations(prompt: str, offered: list[str], able: float, rng: np.random.Generator) -> list[Entry]:
-    """By rule where the prompt lists sites or shows what is missing; otherwise random names."""
+    """By rule if the prompt lists sites or shows what is missing; otherwise random names."""
     if rng.random() >= able:
         return [offered[i] for i in rng.integers(len(offered), size=int(rng.integers(1, 6)))]
     scores = [float(s) for s in re.findall(r"^Predicted score: ([0-9.eE+-]+)$", prompt, re.MULTILINE)]
@@ -110,7 +110,7 @@ def _transformations(prompt: str, offered: list[str], able: float, rng: np.rando
 
 
 def _decisions(prompt: str, fell: bool, rng: np.random.Generator) -> list[Entry]:
-    """Plan a tiled block by the rules: by all of them at the start and after a fall, by a few after a rise."""
+    """Plan tiled blocks by rule: all rules at the start and after a drop in score, a few after a rise."""
     found = nests(prompt)
     fresh = "\nLeaf depth: 1\n" in prompt
     if not fresh and found:
@@ -128,7 +128,7 @@ def _decisions(prompt: str, fell: bool, rng: np.random.Generator) -> list[Entry]
 
 
 def _names(prompt: str, offered: list[str], fell: bool, rng: np.random.Generator) -> list[Entry]:
-    """Get the structure right first, then refine tiles; change much after a fall, little after a rise."""
+    """Get the structure right first, then refine tiles; change much after a drop in score, little after a rise."""
     code = prompt.split("## Current program")[1].split("## Parent")[0]
     chosen: list[Entry] = []
     if "T.parallel" not in code and "Parallel" in offered:
@@ -149,7 +149,7 @@ def _candidates(prompt: str) -> list[_Candidate]:
 
 
 def _next_model(candidates: list[_Candidate], able: float, rng: np.random.Generator) -> str:
-    """By rule: the largest a fifth of the time, else an untried model, else the smallest that hits and rarely errs."""
+    """By rule: a fifth of the time the largest, else an untried model, else the smallest good and reliable one."""
     if rng.random() >= able:
         return candidates[int(rng.integers(len(candidates)))].name
     by_size = sorted(candidates, key=lambda c: c.parameters_b)

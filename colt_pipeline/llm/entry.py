@@ -1,7 +1,7 @@
-"""One line of ``llm.jsonl``: its fields, what it means by those that it leaves out, and what may be wrong with it.
+"""One line of ``llm.jsonl``: its fields, their defaults, and its checks.
 
-A question is kept as its key and as digests of its lines, an answer raw. Instead of an answer an entry may hold the
-limit of the budget that kept the question from being asked. Fields that say what is usual may be left out.
+A question is stored as its key and digests of its lines, an answer verbatim. Instead of an answer, an entry may hold
+the budget limit that kept the question from being asked. Fields with default values may be omitted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from colt_pipeline.runs.recorded import require
 from colt_pipeline.runs.usage import Identity
 
 REFUSED = "limit"
-"""Field that says why the question was not asked: a limit of the budget, where a replay ends too."""
+"""Field with the budget limit that kept the question from being asked; a replay ends there too."""
 
 _QUESTION: dict[str, tuple[type, ...]] = {"key": (str,), "occurrence": (int,), "model": (str,), "lines": (str,)}
 _REPLY: dict[str, tuple[type, ...]] = {
@@ -29,11 +29,11 @@ _FORMS = {
     "key": (re.compile(f"[0-9a-f]{{{KEY_WIDTH}}}"), f"{KEY_WIDTH} hexadecimal digits"),
     "lines": (re.compile(f"([0-9a-f]{{{DIGEST_WIDTH}}})*"), f"digests of {DIGEST_WIDTH} hexadecimal digits each"),
 }
-"""Field -> its form, and how a message describes it."""
+"""Field -> its pattern, and how messages describe it."""
 
 
 def with_defaults(line: Mapping[str, Any]) -> dict[str, Any]:
-    """The entry with the fields that `line` leaves out; older recordings have longer keys."""
+    """The entry with the fields that `line` omits; older recordings have longer keys, which are shortened."""
     entry = {**default_fields(line), **line}
     if isinstance(key := entry.get("key"), str):
         entry["key"] = key[:KEY_WIDTH]
@@ -41,7 +41,7 @@ def with_defaults(line: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def default_fields(line: Mapping[str, Any]) -> dict[str, Any]:
-    """What an entry means by fields that it lacks; `audit.write` leaves these out."""
+    """The values of fields that an entry omits; `audit.write` leaves these out."""
     defaults: dict[str, Any] = {"occurrence": 0, "lines": "", "finish_reason": "stop", "latency_secs": 0.0}
     model, text = line.get("model"), line.get("text")
     if line.get("backend", EMBEDDED) == EMBEDDED and isinstance(model, str) and isinstance(text, str):
@@ -51,7 +51,7 @@ def default_fields(line: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_complete(entry: Mapping[str, Any]) -> None:
-    """Refuse an entry, defaults included, without which a replay cannot answer.
+    """Check that an entry, with defaults filled in, has all the fields that a replay needs.
 
     Raises:
         ValueError: fields are missing; the message names them.
@@ -60,10 +60,10 @@ def check_complete(entry: Mapping[str, Any]) -> None:
 
 
 def check_types(entry: Mapping[str, Any]) -> None:
-    """Refuse a complete entry with a field that is not what it should be.
+    """Check the types and forms of a complete entry's fields.
 
     Raises:
-        ValueError: the message names the field.
+        ValueError: a field is invalid; the message names it.
     """
     for name, types in _wanted(entry).items():
         value = entry[name]
@@ -81,12 +81,12 @@ def _wanted(entry: Mapping[str, Any]) -> dict[str, tuple[type, ...]]:
 
 
 def is_answered(entry: Mapping[str, Any]) -> bool:
-    """False where a limit of the budget kept the question from being asked."""
+    """False if a budget limit kept the question from being asked."""
     return REFUSED not in entry
 
 
 def identity_of(entry: Mapping[str, Any]) -> Identity:
-    """Which question of its run an entry is about."""
+    """Which of the run's questions an entry answers."""
     return entry["key"], entry["occurrence"]
 
 
@@ -96,7 +96,7 @@ def reply_of(entry: Mapping[str, Any]) -> Reply:
 
 
 def common_prefix(a: str, b: str) -> int:
-    """Number of leading lines of two questions whose digests agree; `a` and `b` are fields ``lines``."""
+    """Number of leading lines that two questions share, given their ``lines`` fields."""
     count = 0
     while a[count * DIGEST_WIDTH : (count + 1) * DIGEST_WIDTH] == (
         b[count * DIGEST_WIDTH : (count + 1) * DIGEST_WIDTH] or None

@@ -1,7 +1,7 @@
-"""What the stand-ins know of CPUs: a table of scheduling rules over the sites that a prompt lists.
+"""What the stand-ins know about CPUs: a table of scheduling rules over the sites that a prompt lists.
 
-Every rule is textbook matter (Goto, van de Geijn 2008; Lam, Rothberg, Wolf 1991) and leaves room: where several
-decisions are sensible it draws among them. Sites are read from the prompt's text alone.
+The rules are textbook knowledge (Goto, van de Geijn 2008; Lam, Rothberg, Wolf 1991) and draw at random where several
+decisions are sensible. Sites are read from the prompt's text alone.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Hardware:
 
     cores: int
     lanes: int
-    """float32 numbers in a vector."""
+    """float32 values per vector."""
     registers: int
     """Vector registers."""
     l2_bytes: int
@@ -51,24 +51,24 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Nest:
-    """One tiled block: spatial loops, of which the last becomes the vector, and reductions."""
+    """One tiled block: spatial loops, the last of which is vectorized, and reductions."""
 
     rows: tuple[Tile, ...]
     vector: Tile
     reductions: tuple[Tile, ...]
     choices: dict[str, tuple[int, ...]]
-    """Choices of the sites ``unroll`` and ``parallel``, where they exist."""
+    """Choices of the sites ``unroll`` and ``parallel``, if they exist."""
     hardware: Hardware
 
 
 Plan = dict[str, list[int]]
 """Site label -> decision."""
 Rule = Callable[[Nest, Plan, np.random.Generator], None]
-"""Writes its decisions into the plan, which starts with the present ones."""
+"""Writes its decisions into the plan, which starts out with the current ones."""
 
 
 def nests(messages: str) -> list[Nest]:
-    """The tiled blocks of the current program; none where the prompt lists no sites or the target is not a CPU."""
+    """The tiled blocks of the current program; none if the prompt lists no sites or the target is not a CPU."""
     known = _HARDWARE.search(messages)
     if known is None:
         return []
@@ -92,7 +92,7 @@ def nests(messages: str) -> list[Nest]:
 
 
 def plan(nest: Nest, rules: Sequence[Rule], rng: np.random.Generator) -> Plan:
-    """The decisions of `rules`, in order; only those that differ from the present ones."""
+    """The decisions of `rules`, applied in order; only those that differ from the current ones."""
     present = {t.label: list(t.factors) for t in (*nest.rows, nest.vector, *nest.reductions)}
     decided = {label: list(factors) for label, factors in present.items()}
     for rule in rules:
@@ -101,7 +101,7 @@ def plan(nest: Nest, rules: Sequence[Rule], rng: np.random.Generator) -> Plan:
 
 
 def register_tile(nest: Nest, decided: Plan, rng: np.random.Generator) -> None:
-    """Accumulators fill the vector registers, a few of which stay free for operands."""
+    """Accumulators fill the vector registers, except for a few kept free for operands."""
     lanes, free = nest.hardware.lanes, nest.hardware.registers * 3 // 4
     widths = [d for d in nest.vector.divisors(min(4 * lanes, nest.vector.innermost)) if d % lanes == 0]
     width = _one_of(widths or nest.vector.divisors(min(lanes, nest.vector.innermost))[-1:], rng)
@@ -114,7 +114,7 @@ def register_tile(nest: Nest, decided: Plan, rng: np.random.Generator) -> None:
 
 
 def cache_fit(nest: Nest, decided: Plan, rng: np.random.Generator) -> None:
-    """The output tile of the two inner levels stays in half of the L2 cache while the reduction streams by."""
+    """The output tile of the two inner levels occupies half of the L2 cache while the reduction streams through."""
     left = nest.hardware.l2_bytes // 2 // _FLOAT_BYTES
     for tile in (nest.vector, *nest.rows):
         left //= decided[tile.label][3]
@@ -135,7 +135,7 @@ def parallel_grain(nest: Nest, decided: Plan, rng: np.random.Generator) -> None:
 
 
 def balance(nest: Nest, decided: Plan, rng: np.random.Generator) -> None:
-    """The number of outermost pieces is a multiple of the cores where the loops allow it."""
+    """The number of outermost pieces is a multiple of the core count if the loops allow it."""
     tiles = [*nest.rows, nest.vector]
     for tile in tiles:
         factors = decided[tile.label]
@@ -149,7 +149,7 @@ def balance(nest: Nest, decided: Plan, rng: np.random.Generator) -> None:
 
 
 def reduction_depth(nest: Nest, decided: Plan, rng: np.random.Generator) -> None:
-    """Short reductions (of a stencil) stay whole inside, long ones give a few steps to the innermost level."""
+    """Short reductions (stencils) stay entirely at the innermost level, which gets a few steps of long ones."""
     for tile in nest.reductions:
         short = tile.extent <= min(7, tile.innermost)
         inner = tile.extent if short else _one_of(tile.divisors(min(32, tile.innermost))[-4:], rng)
@@ -157,18 +157,18 @@ def reduction_depth(nest: Nest, decided: Plan, rng: np.random.Generator) -> None
 
 
 def unrolling(nest: Nest, decided: Plan, rng: np.random.Generator) -> None:
-    """The register tile is unrolled, or its accumulators would live in memory."""
+    """The register tile is unrolled; otherwise its accumulators would live in memory."""
     if "unroll" in nest.choices:
         body = math.prod(decided[t.label][3] for t in nest.rows)
         decided["unroll"] = [_one_of([c for c in nest.choices["unroll"] if c >= body][:2] or [0], rng)]
 
 
 RULES: tuple[Rule, ...] = (register_tile, cache_fit, balance, reduction_depth, unrolling, parallel_grain)
-"""In the order in which a schedule is planned: from the registers outwards."""
+"""In planning order: from the registers outwards."""
 
 
 def _set_inner(tile: Tile, decided: Plan, level: int, factor: int) -> None:
-    """Give `level` of the tile a factor; what no longer fits moves to the outermost level."""
+    """Set the factor of one level of the tile; the outermost level absorbs what no longer fits."""
     factors = decided[tile.label]
     factors[level] = factor
     for other in range(len(factors) - 1, 0, -1):

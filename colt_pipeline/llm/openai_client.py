@@ -1,7 +1,7 @@
 """Any server that speaks the OpenAI API, through the ``openai`` package; one attempt per call.
 
-The package's own retries are off: what heals and what does not, and what it costs, is decided in retries.py. Redirects
-are not followed, and of the environment only the provider's own key is read, so that no key reaches another host.
+The package's own retries are disabled: retries.py decides what to retry and accounts for the cost. Redirects are not
+followed and only the provider's own key is read from the environment, so no key reaches another host.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _WAY_OUT: dict[int, str] = {
     HTTPStatus.NOT_FOUND: "there is no such model or address; check api_model={api_model} in "
     "conf/models/{model}.yaml and base_url in conf/providers/{provider}.yaml",
 }
-"""Status -> what a person has to mend."""
+"""Status -> what the user has to fix."""
 _GATEWAY_GAVE_UP = (HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT, 524)
-"""The model behind may have computed."""
+"""The model behind the gateway may have computed an answer."""
 _NO_QUOTA = ("insufficient_quota", "billing_hard_limit_reached")
 _OVERFLOW = ("context_length_exceeded", "exceed_context_size_error", "context size", "context length")
 _LONGEST_WAIT_SECS = 600.0
@@ -47,20 +47,20 @@ class OpenAIClient:
     """Answers of one provider."""
 
     def __init__(self, name: str, provider: ProviderConfig) -> None:
-        """Read the provider's key, if it wants one.
+        """Read the provider's key, if it needs one.
 
         Raises:
-            ProviderError: the key is missing, or could not be sent as it is.
+            ProviderError: the key is missing or malformed.
         """
-        logging.getLogger("httpx2").setLevel(logging.WARNING)  # or every request would be a line with its address
+        logging.getLogger("httpx2").setLevel(logging.WARNING)  # else it logs the address of each request
         key = os.environ.get(provider.key_env, "").strip() if provider.key_env else _NO_KEY
         if not key:
             raise ProviderError(
-                f"provider {name} wants a key in the environment variable {provider.key_env}, which is not set; set "
-                "it, or go on without it: record=replay replays what is recorded, stand_ins=true lets stand-ins answer"
+                f"provider {name} needs a key in the environment variable {provider.key_env}, which is not set; set it "
+                "or do without: record=replay replays what is recorded, stand_ins=true lets stand-ins answer"
             )
         if not (key.isascii() and key.isprintable()):
-            raise ProviderError(f"the key in {provider.key_env} holds characters that no key has; set it anew")
+            raise ProviderError(f"the key in {provider.key_env} contains invalid characters; correct it")
         if _FOREIGN_HEADERS in os.environ:
             raise ProviderError(f"unset {_FOREIGN_HEADERS}: the openai package would send them to every provider")
         self._name = name
@@ -70,7 +70,7 @@ class OpenAIClient:
             api_key=key,
             base_url=provider.base_url,
             max_retries=0,
-            # Of another provider's account, if the environment has them.
+            # Would belong to another provider's account, if set in the environment.
             default_headers={"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()},  # type: ignore[dict-item]
             http_client=httpx2.Client(
                 transport=_Deadline(provider.timeout_secs), timeout=provider.timeout_secs, follow_redirects=False
@@ -81,7 +81,7 @@ class OpenAIClient:
         """See `Client.complete`.
 
         Raises:
-            TransientError, CallError, ProviderError: see errors.py; no message holds the key.
+            TransientError, CallError, ProviderError: see errors.py; no message contains the key.
         """
         begin = time.monotonic()
         try:
@@ -106,7 +106,7 @@ class OpenAIClient:
         return {**request, **sampling, "extra_body": dict(model.extra)}
 
     def _reply(self, question: Question, text: str, latency_secs: float) -> Reply:
-        """The answer in a response's body, whatever other fields the server sends."""
+        """The answer in a response's body, ignoring any other fields."""
         try:
             body = json.loads(text)
             failed = body.get("error") if "choices" not in body else None
@@ -115,7 +115,7 @@ class OpenAIClient:
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             shown = self._clean(f"{self._name} sent no chat completion ({type(error).__name__}): {text!r}")
             raise TransientError(shown, maybe_charged=True) from None
-        # Some servers send their errors with status 200.
+        # Some servers send errors with status 200.
         code = failed.get("code") if isinstance(failed, dict) else None
         raise self._failure(question, code if isinstance(code, int) else HTTPStatus.BAD_GATEWAY, text, {})
 
@@ -140,7 +140,7 @@ class OpenAIClient:
         )
 
     def _failure(self, question: Question, status: int, text: str, headers: Mapping[str, str]) -> LLMError:
-        """The error tree's name for an HTTP status and what came with it."""
+        """The error class for an HTTP status and its response."""
         words, detail = text.lower(), self._clean(f"{self._name} answered {status}: {text}")
         wait = _retry_after_secs(headers)
         if status in _WAY_OUT or any(word in words for word in _NO_QUOTA):
@@ -153,7 +153,7 @@ class OpenAIClient:
                 f"{detail}; redirects are not followed, set base_url in conf/providers/{self._name}.yaml"
             )
         if wait is not None and wait > _LONGEST_WAIT_SECS:
-            return ProviderError(f"{detail}; it wants to be asked again in {wait:.0f} s, go on then")
+            return ProviderError(f"{detail}; the server asks to wait {wait:.0f} s, run the same command again then")
         if status in _TRANSIENT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return TransientError(detail, wait, maybe_charged=status in _GATEWAY_GAVE_UP)
         overflow = status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or any(word in words for word in _OVERFLOW)
@@ -164,7 +164,7 @@ class OpenAIClient:
 
 
 def _retry_after_secs(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a server asks to wait: ``Retry-After`` as a number or as a date."""
+    """Seconds that the server asks to wait: ``Retry-After`` as a number or a date."""
     value = headers.get("retry-after")
     if value is None:
         return None
@@ -179,7 +179,7 @@ def _retry_after_secs(headers: Mapping[str, str]) -> float | None:
 
 
 class _Deadline(httpx2.BaseTransport):
-    """Ends a body that drips: the usual time-outs begin anew with every byte."""
+    """Limits the total time of a response: the usual timeouts restart with every byte."""
 
     def __init__(self, timeout_secs: float) -> None:
         self._timeout_secs = timeout_secs

@@ -1,8 +1,8 @@
 """Untrusted text -> Proposal or typed Rejection.
 
-Reasoning blocks and fences are dropped, the first JSON object is taken, names match exactly (case aside) against what
-was offered. Nothing is guessed: ``gpt-4`` is not ``gpt-5.2``, broken JSON is not mended, and nothing is evaluated. The
-time is linear in the length of the text.
+Reasoning blocks and fences are dropped, the first JSON object is taken, and names must match what was offered exactly
+(ignoring case). Nothing is guessed: ``gpt-4`` is not ``gpt-5.2``, broken JSON is not repaired, nothing is evaluated.
+Parsing takes time linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -22,21 +22,25 @@ _ORPHAN_CLOSE = re.compile(r"\A.*</(think|thinking|reasoning|thought)>", re.DOTA
 _BRACE = re.compile(r"[{}]")
 _INVISIBLE = string.whitespace + "\ufeff\0"
 _MOST_BROKEN = 1000
-"""Broken objects after which no more are looked for: each costs a walk through the text."""
+"""Broken objects after which the search ends: each costs a pass through the text."""
 _MOST_DIGITS = 18
-"""Digits of a whole number that can be a decision; Python refuses to read thousands of them."""
+"""Most digits of an integer decision; Python refuses to parse thousands of them."""
 _SHOWN = 120
 
 MAX_TRANSFORMATIONS = 16
-"""Entries of an answer that are read."""
+"""Entries of an answer's list that are read; further ones are ignored."""
 
 
 def parse(
     reply: Reply, transformations: Sequence[str], models: Sequence[str], sites: Sequence[Site] = ()
 ) -> Proposal | Rejection:
-    """The verdict on a reply, given the names and sites on offer.
+    """The verdict on a reply.
 
-    `models` with one name means that no choice was asked for; without `sites` a transformation is a bare name.
+    Args:
+        reply: the raw answer.
+        transformations: the names on offer.
+        models: the models on offer; a single one means that no choice was asked for.
+        sites: where decisions may be given; without any, transformations are bare names.
     """
     if reply.finish_reason == TRANSPORT:
         return Rejection("transport", reply.text)
@@ -67,7 +71,7 @@ def parse(
 
 
 def _edit(item: object, transformations: Sequence[str], sites: Sequence[Site]) -> Edit | Rejection:
-    """One entry of the list: a name, or an object with name, site and decision where sites are on offer."""
+    """One entry of the list: a name or, if sites are on offer, an object with name, site and decision."""
     known = {name.lower(): name for name in transformations}
     given = item.get("name") if isinstance(item, dict) and sites else item
     name = known.get(given.strip().lower()) if isinstance(given, str) else None
@@ -89,7 +93,7 @@ def _edit(item: object, transformations: Sequence[str], sites: Sequence[Site]) -
 
 
 def _first_object(text: str) -> dict[str, Any] | None:
-    """The first JSON object in `text`, fences and prose around it aside."""
+    """The first JSON object in `text`, ignoring fences and prose around it."""
     decoder = json.JSONDecoder(parse_int=_whole)
     ends: dict[int, int] | None = None
     start = text.find("{")
@@ -99,7 +103,7 @@ def _first_object(text: str) -> dict[str, Any] | None:
         try:
             value, _ = decoder.raw_decode(text, start)
         except json.JSONDecodeError as error:
-            # On from where it broke or ends: an object inside a broken one is not the answer.
+            # Continue after the broken object: an object nested inside it is not the answer.
             ends = _ends(text) if ends is None else ends
             start = text.find("{", max(error.pos, ends.get(start, start) + 1))
             continue
@@ -110,7 +114,7 @@ def _first_object(text: str) -> dict[str, Any] | None:
 
 
 def _ends(text: str) -> dict[int, int]:
-    """Position of each opening brace that is closed -> position of the brace that closes it."""
+    """Position of each opening brace that is closed -> position of its closing brace."""
     ends = {}
     opened = []
     for brace in _BRACE.finditer(text):

@@ -1,6 +1,6 @@
 """Prompt context -> chat messages (every item of the paper's appendix B, in our own words).
 
-The fixed part comes first, so that a provider's prompt cache can serve it (not where the order is seeded).
+The fixed part comes first, so that a provider's prompt cache can serve it (unless the order is seeded).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _TEMPLATES = Environment(
 
 @dataclass(frozen=True)
 class Style:
-    """How much of the programs is shown, and by which templates."""
+    """How much of the programs is shown, and with which templates."""
 
     view: Callable[[PromptContext], PromptContext]
     suffix: str
-    """Of the names of its templates."""
+    """Suffix of its template names."""
 
 
 STYLES: dict[str, Style] = {"full": Style(lambda context: context, ""), "compact": Style(shorten, "_compact")}
@@ -33,10 +33,10 @@ STYLES: dict[str, Style] = {"full": Style(lambda context: context, ""), "compact
 
 
 def render(context: PromptContext, code: str = "full") -> list[Message]:
-    """System and user message.
+    """The system and the user message.
 
     Raises:
-        jinja2.UndefinedError: a template names something that the context does not have.
+        jinja2.UndefinedError: a template uses a name that the context lacks.
     """
     style = STYLES[code]
     shown = style.view(context)
@@ -48,7 +48,7 @@ def render(context: PromptContext, code: str = "full") -> list[Message]:
 
 
 def _seeded(context: PromptContext, seed: int) -> PromptContext:
-    """Transformations and models in an order that follows from (seed, context): a position favours no one for long."""
+    """Transformations and models shuffled by (seed, context), so that no entry keeps a favourable position."""
     rng = np.random.default_rng([seed, int(digest(asdict(context)), 16)])
     return replace(
         context,
@@ -61,4 +61,4 @@ ORDERS: dict[str, Callable[[PromptContext, int], PromptContext]] = {
     "listed": lambda context, seed: context,
     "seeded": _seeded,
 }
-"""``prompt.order`` -> (context, seed of the run) -> context in the order of the offer."""
+"""``prompt.order`` -> (context, seed of the run) -> context with its options in that order."""

@@ -19,16 +19,23 @@ class Proposer:
     """Asks a model for (transformations, next model)."""
 
     def __init__(self, cassette: Cassette, sampling: Mapping[str, Any], prompt: PromptConfig, seed: int) -> None:
-        """`sampling`: part of every recording key; `seed`: of the run, from which a seeded order follows."""
+        """Ask through `cassette`.
+
+        Args:
+            cassette: answers, recorded or live.
+            sampling: sampling parameters, part of every recording key.
+            prompt: how prompts are written.
+            seed: the run's seed, which determines a seeded order.
+        """
         self._cassette = cassette
         self._sampling = sampling
         self._prompt = prompt
         self._seed = seed
 
     def question(self, model: ModelSpec, context: PromptContext) -> Question:
-        """What `model` is asked about `context`; the order of the offer is in the messages, and so in the key.
+        """The question to `model` about `context`; the order of the options is part of the messages, hence of the key.
 
-        Whatever looks like a credential is taken out before the key is computed.
+        Anything that looks like a credential is removed before the key is computed.
         """
         offer = ORDERS[self._prompt.order](context, self._seed)
         schema = answer_schema(offer) if model.json_schema else None
@@ -36,7 +43,7 @@ class Proposer:
         return Question(model, messages, self._sampling, schema)
 
     def ask(self, model: ModelSpec, context: PromptContext, occurrences: Mapping[str, int]) -> Answer:
-        """One call; `occurrences` counts how often each key was asked in this run.
+        """Ask once; `occurrences`: key -> how often it was asked in this run.
 
         Raises:
             ReplayMissError, LLMError: see Cassette.answer.

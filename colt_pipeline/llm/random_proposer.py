@@ -1,4 +1,4 @@
-"""Random answers in the place of a model's: the control that tells what the models contribute."""
+"""Random answers in place of a model's: the control that shows what the models contribute."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import numpy as np
 from colt_pipeline.records import RANDOM, Answer, Edit, ModelSpec, PromptContext, Proposal, Rejection, Reply, digest
 
 _MOST = 5
-"""Transformations per proposal: 1 to 5, as many as an unskilled stand-in's."""
+"""Transformations per proposal: 1 to 5, as for an unskilled stand-in."""
 
-# TVM's own probabilities of its mutators on CPU; those on CUDA differ by names alone (MetaSchedule, DefaultLLVM and
+# TVM's own mutator probabilities on CPUs; those for CUDA differ only in names (MetaSchedule, DefaultLLVM and
 # DefaultCUDA in mutator.cc).
 _TVM_WEIGHTS = {"TileSize": 0.9, "ComputeLocation": 0.05, "Unroll": 0.03, "Parallel": 0.02, "ThreadBinding": 0.02}
 
 
 Weights = Literal["even", "tvm"]
-"""Every transformation as often as any other, or as often as TVM's mutators."""
+"""Equal probabilities for all transformations, or those of TVM's mutators."""
 
 
 class RandomProposer:
-    """Draws transformations from those on offer; it advises no next model, and no tokens are spent."""
+    """Draws from the transformations on offer; advises no next model and uses no tokens."""
 
     def __init__(self, weights: Weights) -> None:
         self._weights = weights
 
     def ask(self, model: ModelSpec, context: PromptContext, occurrences: Mapping[str, int]) -> Answer:
-        """A draw that follows from (model, program, state of the search)."""
+        """A draw determined by (model, program, state of the search)."""
         offered = [name for name, _ in context.transformations]
-        by_tvm = self._weights == "tvm"  # in a key as true or false
+        by_tvm = self._weights == "tvm"  # enters the key as a boolean
         key = digest([RANDOM, by_tvm, model.name, context.lineage[0].history, context.samples, offered])
         occurrence = occurrences.get(key, 0)
         reply = Reply("", "stop", 0, 0, 0.0, RANDOM, RANDOM)

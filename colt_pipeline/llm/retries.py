@@ -1,9 +1,9 @@
-"""One call to a live provider: paid from the budget, tried again while that may help, and never lost silently.
+"""One call to a live provider: charged to the budget, retried while that may help, and never lost silently.
 
-Rate limits, time-outs, lost connections and server errors are tried again with back-off, or when the server says. A
-call that fails for good is an answer of its own kind, ``transport``: it is recorded, so a replay meets it too, and the
-search goes on with another model. What will not heal (bad key, no quota, no such model, a limit reached, or many failed
-calls in a row, nobody there) ends the run instead; nothing is recorded for it, so the run goes on there.
+Rate limits, timeouts, lost connections and server errors are retried with back-off, or after the wait that the server
+asks for. A call that fails for good is an answer of its own kind, ``transport``: it is recorded, so a replay sees it
+too, and the search continues with another model. What retries cannot fix (bad key, no quota, no such model, a limit
+reached, many consecutive failures, no server) ends the run instead; nothing is recorded, so the run resumes there.
 """
 
 from __future__ import annotations
@@ -22,16 +22,24 @@ from colt_pipeline.runs.costs import Tokens
 _FAILURES_IN_A_ROW = 5
 _backoff = wait_random_exponential(multiplier=1, max=60)
 _CHARACTERS_PER_LONG_TOKEN = 8
-"""Characters; tokenizers make shorter tokens of prompts, on average."""
+"""Tokenizers produce shorter tokens from prompts, on average."""
 
 
 class Caller:
-    """Answers of one provider, as a `Client`."""
+    """A `Client` that wraps one provider's client with retries and accounting."""
 
     def __init__(
         self, client: Client, provider: str, attempts: int, budget: Budget, sleep: Callable[[float], None] = time.sleep
     ) -> None:
-        """`attempts`: tries per call in all; `sleep` takes seconds."""
+        """Wrap a client.
+
+        Args:
+            client: makes single attempts.
+            provider: name of the provider.
+            attempts: attempts per call, including the first.
+            budget: charged for every attempt.
+            sleep: waits for a number of seconds.
+        """
         self._client = client
         self._provider = provider
         self._budget = budget
@@ -45,7 +53,7 @@ class Caller:
         )
 
     def complete(self, question: Question, occurrence: int) -> Reply:
-        """The answer, or a reply whose finish reason is TRANSPORT and whose text says why there is none.
+        """The answer, or a reply with finish reason TRANSPORT whose text says why there is none.
 
         Raises:
             ProviderError: no further call will succeed either.
@@ -57,13 +65,13 @@ class Caller:
             if isinstance(error, TransientError) and error.unreached:
                 raise ProviderError(
                     f"{error}; start the server, or correct base_url in conf/providers/{self._provider}.yaml. The same "
-                    "command goes on"
+                    "command resumes the run"
                 ) from error
             self._failed_in_a_row += 1
             if self._failed_in_a_row >= _FAILURES_IN_A_ROW:
                 raise ProviderError(
-                    f"{self._failed_in_a_row} calls in a row failed, the last one: {error}. Once that is mended, the "
-                    "same command goes on"
+                    f"{self._failed_in_a_row} consecutive calls failed, the last one with: {error}. Once that is "
+                    "fixed, the same command resumes the run"
                 ) from error
             return Reply(str(error), TRANSPORT, 0, 0, 0.0, question.model.api_model, self._provider)
         self._failed_in_a_row = 0
@@ -83,14 +91,14 @@ class Caller:
 
 
 def cost_bound(question: Question) -> Tokens:
-    """The most that an attempt may cost: no token is shorter than a character, and schemas are paid for too."""
+    """The most that an attempt may cost: a token has at least one character, and schemas are charged too."""
     schema = canonical_json(question.answer_schema) if question.answer_schema else ""
     characters = sum(len(message["content"]) for message in question.messages) + len(schema)
     return Tokens(characters, int(question.sampling["max_tokens"]))
 
 
 def _wait_secs(state: RetryCallState) -> float:
-    """As long as the server asks for, else longer from try to try."""
+    """The wait that the server asks for, else exponential back-off."""
     error = state.outcome.exception() if state.outcome else None
     asked = error.retry_after_secs if isinstance(error, TransientError) else None
     return asked or _backoff(state)

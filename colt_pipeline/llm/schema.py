@@ -1,7 +1,7 @@
-"""JSON schema of an answer: what parse.py accepts, as far as a schema can say it.
+"""JSON schema of an answer: what parse.py accepts, as far as a schema can express it.
 
-It keeps to OpenAI's strict subset: every property is required, none may be added, and the root is an object. Sites of
-one shape share a branch, for providers count the schema as part of the prompt.
+It stays within OpenAI's strict subset: every property is required, none may be added, and the root is an object. Sites
+of equal shape share a branch, because providers count the schema as part of the prompt.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Schema = dict[str, Any]
 
 
 def answer_schema(context: PromptContext) -> Schema:
-    """The schema of an answer to this context; products and limits of factors remain with the parser."""
+    """The schema of an answer to this context; the parser checks products and limits of factors."""
     offered = [name for name, _ in context.transformations]
     groups: dict[tuple[str, int | tuple[int, ...]], list[str]] = {}
     for site in context.sites:
@@ -38,7 +38,7 @@ def answer_schema(context: PromptContext) -> Schema:
 
 
 def _shape(site: Site) -> int | tuple[int, ...]:
-    """Number of a tile's factors, or the choices of a number."""
+    """The number of a tile's factors, or the choices of a single number."""
     return len(site.now) if site.extent else site.choices
 
 

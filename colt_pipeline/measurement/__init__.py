@@ -1,1 +1,1 @@
-"""What a program is worth: predicted by the cost model, measured by workers, remembered by the ledger."""
+"""Latencies of programs: measured by workers or estimated, and recorded in ledgers."""

@@ -1,4 +1,4 @@
-"""Where the latencies of a run come from: this machine, an RPC server, a formula, or the run's recording alone."""
+"""Where a run's latencies come from: this machine, an RPC server, a formula, or only the run's recording."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from colt_pipeline.workloads.workload import Workload
 
 _log = logging.getLogger(__name__)
 _ESTIMATE = 1
-"""Version of the formula in estimate.py: latencies of two versions are those of two devices."""
+"""Version of the formula in estimate.py; each version counts as a device of its own."""
 _LOOK_SECS = 60.0
-"""For a look at an RPC server's facts."""
+"""Session length for querying an RPC server's properties."""
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
 class Backend:
-    """One way to a latency."""
+    """One source of latencies."""
 
     device: Device
     target: dict[str, Any]
@@ -50,7 +50,7 @@ class Backend:
     make_measurer: Callable[[Workload], Measurer]
 
     def header(self, workload: Workload, settings: MeasureConfig) -> dict[str, Any]:
-        """The first line of a ledger of this backend: everything that a latency depends on besides the program."""
+        """The first line of this backend's ledgers: everything besides the program that a latency depends on."""
         return {
             "schema": SCHEMA,
             "workload": workload.name,
@@ -64,19 +64,19 @@ class Backend:
 
 @dataclass(frozen=True)
 class Recording:
-    """The directory of what one run took from outside, and who adds to it."""
+    """The directory of one run's external inputs, and the backend that adds to it."""
 
     directory: Path
     header: dict[str, Any]
     """The first line of its ledger."""
     backend: Backend | None
-    """None: nobody, the recording is replayed."""
+    """None if the recording is only replayed."""
     description: str
-    """Where latencies come from, for people."""
+    """Where latencies come from, in words for the user."""
 
 
 class Estimator:
-    """A Measurer that computes instead of measuring."""
+    """A Measurer that computes latencies instead of measuring them."""
 
     def __init__(self, config: Config, target: dict[str, Any]) -> None:
         assert config.target.gpu is not None
@@ -98,7 +98,7 @@ def local(config: Config) -> Backend:
     """This machine's CPU or CUDA GPU.
 
     Raises:
-        DeviceError: a CUDA target without a CUDA GPU.
+        DeviceError: the target is CUDA, but there is no CUDA GPU.
         ConfigError: unknown architecture, or too many cores.
     """
     if config.target.kind == "cuda":
@@ -111,16 +111,17 @@ def local(config: Config) -> Backend:
 
 
 def rpc(config: Config) -> Backend:
-    """The servers of a tracker.
+    """The servers of an RPC tracker.
 
     Raises:
-        DeviceError: none is configured, or none answers.
+        DeviceError: no tracker is configured, or none answers.
     """
     if not config.rpc.key:
         raise DeviceError("no RPC tracker is configured (rpc.key is empty)")
     if config.rpc.host not in _LOOPBACK:
         _log.warning(
-            "rpc.host=%s: TVM's RPC has no authentication; whoever reaches it runs code there", config.rpc.host
+            "rpc.host=%s: TVM's RPC has no authentication; anyone who can reach it can run code there",
+            config.rpc.host,
         )
     device = rpc_device(config.rpc, config.target, remote.request(config.rpc, _LOOK_SECS))
     arch = device.facts["arch"]
@@ -133,14 +134,14 @@ def rpc(config: Config) -> Backend:
 
 
 def estimate(config: Config) -> Backend:
-    """A roofline over the GPU's data sheet.
+    """A roofline model based on the GPU's data sheet.
 
     Raises:
-        DeviceError: the target has no such data sheet.
+        DeviceError: the target has no data sheet.
     """
     gpu = config.target.gpu
     if gpu is None:
-        raise DeviceError(f"estimates are for GPU targets, and target={config.target.name} has no data sheet (gpu)")
+        raise DeviceError(f"estimates need a GPU's data sheet, but target={config.target.name} has none (gpu)")
     device = estimated_gpu(gpu, config.target.arch, _ESTIMATE)
     target = cuda_target(device.facts["arch"])
     return Backend(device, target, "estimated", lambda _: Estimator(config, target))
@@ -151,14 +152,17 @@ BACKENDS: dict[str, Callable[[Config], Backend]] = {"local": local, "rpc": rpc, 
 
 
 def choose(config: Config, recorded: Collection[str]) -> tuple[str, Backend, str]:
-    """The backend of a run, its name, and why none before it was taken.
+    """Choose the backend of a run.
 
-    With ``device=auto`` the first that is there, but rather one whose slug is in `recorded`; those after the choice are
-    not tried, for a tracker may keep one waiting.
+    With ``device=auto`` this is the first available one, preferably one whose slug is in `recorded`. Backends after the
+    chosen one are not tried, because waiting for a tracker takes time.
+
+    Returns:
+        The backend's name, the backend, and why the ones before it are unavailable.
 
     Raises:
-        DeviceError: none is there.
-        ConfigError: unknown device, or a target that the device refuses.
+        DeviceError: no backend is available.
+        ConfigError: unknown device, or a target that the device does not support.
     """
     if config.device != "auto":
         return config.device, _named(config), ""
@@ -174,7 +178,7 @@ def choose(config: Config, recorded: Collection[str]) -> tuple[str, Backend, str
         if not recorded or backend.device.slug in recorded:
             return found[-1]
     if not found:
-        raise DeviceError(f"nothing here gives latencies for target={config.target.name}: {'; '.join(reasons)}")
+        raise DeviceError(f"no device here provides latencies for target={config.target.name}: {'; '.join(reasons)}")
     return found[0]
 
 
@@ -189,17 +193,17 @@ def _named(config: Config) -> Backend:
 
 
 def find_recording(config: Config, workload: Workload) -> Recording:
-    """The run's recording: the one there is, or the one that the first backend at hand would make.
+    """The run's recording: the existing one, or the one that the first available backend would make.
 
     Raises:
-        RecordingError: a replay without a recording of this workload.
-        DeviceError, ConfigError: no device gives latencies for the target.
+        RecordingError: a replay without exactly one recording, or a recording of another workload.
+        DeviceError, ConfigError: no device provides latencies for the target.
     """
     recorded = _recorded(config, workload)
     if config.record.mode == "replay":
         if len(recorded) != 1:
             raise RecordingError(
-                f"replay of {config.experiment}/{config.run} needs its recording on one device below "
+                f"replay of {config.experiment}/{config.run} needs its recording from exactly one device below "
                 f"{recordings_in(config.results)}; found: {', '.join(recorded) or 'none'}. "
                 "Record it with record=missing, or remove all but one."
             )
@@ -231,7 +235,7 @@ def _recorded(config: Config, workload: Workload) -> dict[str, dict[str, Any]]:
     """Device slug -> header of each recording of this run.
 
     Raises:
-        RecordingError: one of another workload or shape, or a replay without any recordings.
+        RecordingError: a recording is of another workload or shape, or a replay finds no recordings at all.
     """
     recordings = recordings_in(config.results)
     if config.record.mode == "replay" and not recordings.is_dir():
@@ -240,11 +244,11 @@ def _recorded(config: Config, workload: Workload) -> dict[str, dict[str, Any]]:
     for path in sorted(recordings.glob(f"*/{config.experiment}/{config.run}/{MEASUREMENTS}")):
         header = read_header(path)
         if header is None:
-            continue  # killed before the first line
+            continue  # killed before it wrote the header
         if header["workload_hash"] != workload.hash:
             raise RecordingError(
-                f"{path} recorded {header['workload']} {header['workload_hash'][:12]}; this run tunes "
-                f"{workload.name} {workload.hash[:12]}. Give it another name with run=NAME."
+                f"{path} is a recording of {header['workload']} {header['workload_hash'][:12]}, but this run tunes "
+                f"{workload.name} {workload.hash[:12]}. Choose another name for it with run=NAME."
             )
         found[path.relative_to(recordings).parts[0]] = header
     return found

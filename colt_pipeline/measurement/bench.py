@@ -1,4 +1,4 @@
-"""One workload on the test bench: inputs, expected output, and what a kernel does with them on a device."""
+"""A test bench for one workload: inputs, expected output, and the timing and checking of kernels on a device."""
 
 from __future__ import annotations
 
@@ -16,29 +16,35 @@ from colt_pipeline.records import Measurement
 from colt_pipeline.workloads.workload import Workload
 
 TVM_ERRORS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError, OSError, MemoryError)
-"""What TVM, and the compilers that it calls, raise for a program that they cannot build or run."""
+"""What TVM and the compilers it calls raise for a program that they cannot build or run."""
 
 
 class Bench:
-    """Inputs and the expected output of one workload, made once."""
+    """The inputs and the expected output of one workload, created once."""
 
     def __init__(self, workload: Workload) -> None:
         inputs = workload.inputs()
         self.expected = workload.expected(inputs)
         self._rtol = workload.rtol
         self._shape = workload.parameter_shapes[-1]
-        # On the host: a kernel on the CPU reads them where they are, another device gets a copy.
+        # On the host: a kernel on the CPU reads them in place, another device gets a copy.
         self._inputs = [tvm.runtime.tensor(x, tvm.cpu()) for x in inputs]
 
     def measure(self, kernel: Any, device: Any, settings: MeasureConfig, best_secs: float | None) -> Measurement:
-        """Time and check ``main`` of a loaded module on `device`, here or remote.
+        """Time and check ``main`` of a loaded module.
+
+        Args:
+            kernel: the module.
+            device: TVM's device, local or remote.
+            settings: how to time.
+            best_secs: the best latency so far, if any.
 
         Raises:
-            TVM_ERRORS: the device refuses the kernel or the data.
+            TVM_ERRORS: the device rejects the kernel or the data.
         """
         on_host = device.dlpack_device_type() == tvm.cpu().dlpack_device_type()
         inputs = self._inputs if on_host else [tvm.runtime.tensor(x.numpy(), device) for x in self._inputs]
-        # NaN everywhere: an output that the kernel leaves unwritten shows as wrong.
+        # Filled with NaN, so that elements the kernel does not write count as wrong.
         out = tvm.runtime.tensor(np.full(self._shape, np.nan, "float32"), device)
         timer = partial(_on_host if on_host else _on_device, kernel, device, [*inputs, out], settings.cache_flush_mib)
         run_secs, stop = time_kernel(timer, settings, best_secs)
@@ -51,7 +57,7 @@ class Bench:
 
 
 def _on_host(kernel: Any, device: Any, arguments: list[Any], flush_mib: int, number: int, repeat: int) -> list[float]:
-    """Run times on this machine's CPU; TVM's time_evaluator would discard a run in each call."""
+    """Run times on this machine's CPU; TVM's time_evaluator would discard one run per call."""
     main, times = kernel.get_function("main"), []
     for _ in range(repeat):
         if flush_mib:
@@ -64,13 +70,13 @@ def _on_host(kernel: Any, device: Any, arguments: list[Any], flush_mib: int, num
 
 
 def _on_device(kernel: Any, device: Any, arguments: list[Any], flush_mib: int, number: int, repeat: int) -> list[float]:
-    """Run times by the device's own clock (CUDA events) or a server's, after a run that TVM discards."""
+    """Run times by the device's own clock (CUDA events) or the server's, after a run that TVM discards."""
     flush = flush_mib << 20
     evaluate = kernel.time_evaluator("main", device, number=number, repeat=repeat, cache_flush_bytes=flush)
     return [float(t) for t in evaluate(*arguments).results]
 
 
 def last_line(error: Exception) -> str:
-    """The message without native stack frames, which hold paths and addresses."""
+    """The message without native stack frames, which contain paths and addresses."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:300] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""What measures, by the facts that influence latency, and the targets that fit. No host name and no path in either."""
+"""Devices, described by what influences latency, and matching targets. Neither contains host names or paths."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ _CUDA_LIMITS = {
 
 @dataclass(frozen=True)
 class Device:
-    """A device that gives latencies, by what influences them."""
+    """A source of latencies, described by what influences them."""
 
     facts: dict[str, Any]
-    """``kind`` (cpu, gpu, rpc, estimate), names, cores, threads, frequency governor, TVM version."""
+    """``kind`` (cpu, gpu, rpc or estimate), names, cores, threads, frequency governor, TVM version."""
 
     @property
     def slug(self) -> str:
@@ -55,7 +55,7 @@ class Device:
 
     @property
     def lock(self) -> str:
-        """What processes of this machine share when they share this device, however it is described."""
+        """Name of the lock shared by all processes that use this device, however they describe it."""
         kind = str(self.facts.get("kind", "cpu"))
         return {"cpu": "cpu", "gpu": "cuda-0"}.get(kind) or self.slug
 
@@ -68,7 +68,7 @@ def host_cpu(cores: int = 0) -> Device:
     """
     usable = usable_cores()
     if cores > usable:
-        raise ConfigError(f"target.cores={cores}, but this machine offers {usable}; use 0 for all")
+        raise ConfigError(f"target.cores={cores}, but only {usable} cores are usable here; use 0 for all")
     return Device(
         {
             "kind": "cpu",
@@ -83,7 +83,7 @@ def host_cpu(cores: int = 0) -> Device:
 
 
 def host_gpu(arch: str) -> Device:
-    """This machine's first CUDA GPU; `arch` "" means as detected.
+    """This machine's first CUDA GPU; `arch` "" = detected.
 
     Raises:
         DeviceError: there is none.
@@ -104,10 +104,10 @@ def host_gpu(arch: str) -> Device:
 
 
 def rpc_device(settings: RpcConfig, target: TargetConfig, session: Any) -> Device:
-    """The servers behind a tracker, by one of them: those that share a key are taken for alike, as TVM's tracker does.
+    """The servers of a tracker, described by one of them; as in TVM's tracker, servers with one key count as equal.
 
     Raises:
-        DeviceError: a CUDA target, and the server has no CUDA GPU.
+        DeviceError: the target is CUDA, but the server has no CUDA GPU.
     """
     facts = {"kind": "rpc", "key": settings.key, "tvm": version("apache-tvm")}
     if target.kind == "cuda":
@@ -121,7 +121,7 @@ def rpc_device(settings: RpcConfig, target: TargetConfig, session: Any) -> Devic
 
 
 def estimated_gpu(gpu: GpuConfig, arch: str, model: int) -> Device:
-    """No device: a formula of version `model` over a GPU's data sheet."""
+    """Not a physical device: version `model` of a formula applied to a GPU's data sheet."""
     sheet = {**vars(gpu), "arch": arch or gpu.arch}
     return Device(
         {"kind": "estimate", "gpu": gpu.name, "arch": sheet["arch"], "model": model, "sheet": sheet}
@@ -155,18 +155,20 @@ def cuda_target(arch: str) -> dict[str, Any]:
 
 
 def compilable_cuda_target(arch: str) -> dict[str, Any]:
-    """As `cuda_target`, for kernels that are compiled here.
+    """Like `cuda_target`, for kernels that are compiled on this machine.
 
     Raises:
-        ConfigError: `arch` is not a CUDA architecture, or not one that the installed nvcc compiles for.
+        ConfigError: `arch` is not a CUDA architecture, or the installed nvcc cannot compile for it.
         DeviceError: there is no CUDA compiler.
     """
     target = cuda_target(arch)
     if shutil.which("nvcc") is None and find_spec("cuda") is None:
-        raise DeviceError("there is no CUDA compiler here: put nvcc on the PATH, or install cuda-bindings")
+        raise DeviceError("no CUDA compiler was found: put nvcc on the PATH, or install cuda-bindings")
     known = _nvcc_architectures()
     if known and arch.rstrip("af") not in known:
-        raise ConfigError(f"target.arch={arch} is unknown to this nvcc; it compiles for {', '.join(sorted(known))}")
+        raise ConfigError(
+            f"target.arch={arch} is unknown to the installed nvcc, which compiles for {', '.join(sorted(known))}"
+        )
     return target
 
 
@@ -182,7 +184,7 @@ def describe(target: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
 
 
 def hardware(target: Mapping[str, Any], l2_kib: int) -> str:
-    """What a model that takes decisions is told beside the target; "" for a GPU, whose limits `describe` states."""
+    """What else a model that makes decisions is told about the target; "" for a GPU, whose limits `describe` states."""
     if target["kind"] != "llvm":
         return ""
     has = partial(tvm.target.codegen.target_has_features, target=tvm.target.Target(dict(target)))
@@ -191,7 +193,7 @@ def hardware(target: Mapping[str, Any], l2_kib: int) -> str:
 
 
 def _nvcc_architectures() -> set[str]:
-    """What the installed nvcc compiles for; empty where there is none."""
+    """The architectures that the installed nvcc compiles for; empty if there is none."""
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         return set()

@@ -1,7 +1,7 @@
-"""Estimated latency of a scheduled CUDA module from a data sheet: a roofline, no hardware.
+"""Latency of a scheduled CUDA module, estimated from a data sheet with a roofline model; no hardware is needed.
 
-The lowered module is read statement by statement (lowered.py). Every outermost nest of thread bindings is one kernel;
-times add up over kernels, in seconds:
+The lowered module is read statement by statement (lowered.py). Every outermost nest of thread bindings is one kernel,
+and the latency in seconds is the sum over kernels:
 
     kernel = launch + max(flop, issue, l1, l2, device, latency)
 
@@ -12,18 +12,19 @@ times add up over kernels, in seconds:
     device  = bytes missed by L2 / bandwidth             at least every touched byte once
     latency = waves * (load rounds * 500 + dependent operations * 4 cycles) / clock
 
-B = ceil(blocks / multiprocessors) is the load of the busiest multiprocessor: a partly filled last wave costs a whole
-one. All but `device` are per block; warps count as full. waves = ceil(blocks / (multiprocessors * resident)), resident
-being what threads, blocks, shared memory and registers of a multiprocessor allow: low occupancy hides less latency.
+B = ceil(blocks / multiprocessors) is the load of the busiest multiprocessor: a partially filled last wave costs as much
+as a full one. All but `device` are per block; warps count as full. waves = ceil(blocks / (multiprocessors * resident)),
+where resident is the number of blocks that a multiprocessor's threads, block slots, shared memory and registers allow:
+low occupancy hides less latency.
 
 Repetitions: loops within the unroll limit are unrolled; an iteration that does not change an address costs no access if
-its loop is unrolled (common subexpression) or innermost (invariant code motion); neighbouring copies of a load from
-shared memory are one instruction of up to 16 bytes. What a thread's registers cannot hold is L2 traffic at every use.
-L1 keeps a sector until its last use if the sectors that all resident blocks touch in one iteration fit, else in
-proportion. What different waves share is read from the device again unless the whole buffer fits into L2 (in
-proportion); L2 is cold at every launch.
+its loop is unrolled (common subexpression) or innermost (invariant code motion); adjacent copies of a load from shared
+memory are one instruction of up to 16 bytes. What a thread's registers cannot hold is L2 traffic at every use. L1 keeps
+a sector until its last use if it can hold the sectors that all resident blocks touch in one iteration, otherwise a
+proportional share. Data shared by different waves is read from device memory again unless the whole buffer fits into L2
+(proportionally); L2 is cold at every launch.
 
-Left out: instruction caches, clock changes, overlap of kernels, division of index arithmetic, memory partitions.
+Not modelled: instruction caches, clock changes, overlap of kernels, division of index arithmetic, memory partitions.
 """
 
 from __future__ import annotations
@@ -55,34 +56,39 @@ from colt_pipeline.measurement.lowered import (
 HALF_RATE = ("sm_75",)  # L1 and shared memory of Turing: 64 bytes per cycle; Jia et al.
 SCHEDULERS = 4  # per multiprocessor, one warp instruction per cycle each; Volta to Hopper architecture whitepapers
 L2_BYTES_PER_CYCLE = 32  # per multiprocessor; order of the L2 throughput measured by Jia et al. (V100: 27, T4: 20)
-L1_BESIDES_SHARED = 28 * 1024  # bytes of L1 that cannot be shared memory: 256 - 228 KiB in the H100 whitepaper
+L1_BESIDES_SHARED = 28 * 1024  # bytes of L1 that cannot be used as shared memory: 256 - 228 KiB in the H100 whitepaper
 REGISTERS = 65536  # 32 bit, per multiprocessor; CUDA C++ Programming Guide, capability 7 to 9
 REGISTERS_PER_THREAD = 255  # ditto
 BASE_REGISTERS = 24  # addresses, loop counters, operands; assumption
 MEMORY_CYCLES = 500  # latency of device memory, rounded; Jia et al. report 400 to 600
 ARITHMETIC_CYCLES = 4  # latency of a dependent multiply-add; Jia et al.
-LOADS_IN_FLIGHT = 4  # iterations of a loop that the compiler moves ahead of their first use; assumption
-LOOP_INSTRUCTIONS = 3  # counter, comparison, branch per iteration that is not unrolled
+LOADS_IN_FLIGHT = 4  # loop iterations whose loads the compiler hoists above their first use; assumption
+LOOP_INSTRUCTIONS = 3  # counter, comparison and branch per iteration that is not unrolled
 ALLREDUCE_INSTRUCTIONS = 2 * 5 + 6  # shuffle and combine per level of a warp, then shared memory and barriers
 
 
 def estimate_secs(module: tvm.IRModule, target: tvm.target.Target, gpu: GpuConfig) -> float:
-    """Estimated latency in seconds of the PrimFunc ``main`` of `module`, bound to CUDA threads, on `gpu`.
+    """Estimated latency in seconds.
+
+    Args:
+        module: its PrimFunc ``main`` is bound to CUDA threads.
+        target: TVM's CUDA target.
+        gpu: the data sheet.
 
     Raises:
-        ValueError: a statement is bound to no thread.
+        ValueError: a statement is not bound to threads.
     """
     kernels = lowered_kernels(module, target)
     return float(sum(k.launches * (gpu.launch_us * 1e-6 + _kernel_secs(k, gpu)) for k in kernels))
 
 
 def _kernel_secs(kernel: Kernel, gpu: GpuConfig) -> float:
-    """Seconds of one launch, without the launch itself."""
+    """Seconds of one launch, excluding the launch overhead."""
     blocks, threads = kernel.extent("blockIdx"), kernel.extent("threadIdx")
     warps = math.ceil(threads / WARP)
     cap = min(REGISTERS_PER_THREAD, max(1, REGISTERS // (warps * WARP)))
     wanted = BASE_REGISTERS + kernel.local_bytes / 4
-    spilled = max(0.0, 1 - cap / wanted)  # the share of local accesses that go to memory
+    spilled = max(0.0, 1 - cap / wanted)  # share of local accesses that go to memory
     resident = min(
         gpu.blocks_per_multiprocessor,
         gpu.threads_per_multiprocessor // (warps * WARP),
@@ -167,7 +173,7 @@ def _kernel_secs(kernel: Kernel, gpu: GpuConfig) -> float:
 
 
 def _refills(kernel: Kernel) -> dict[Any, set[Loop]]:
-    """Of each shared buffer, the serial loops that fill it and use it anew in every iteration."""
+    """Shared buffer -> the serial loops that refill it and use it again in every iteration."""
     filled: dict[Any, set[Loop]] = {}
     read: dict[Any, set[Loop]] = {}
     for stmt, loops, _ in kernel.stores:
@@ -180,7 +186,7 @@ def _refills(kernel: Kernel) -> dict[Any, set[Loop]]:
 
 
 def _repeats(loops: Sequence[Loop], changing: set[Loop]) -> tuple[int, int]:
-    """How often a thread executes an access: iterations of real loops, and copies in their bodies."""
+    """How often a thread executes an access: iterations of actual loops, and unrolled copies in their bodies."""
     copied, serial, copies, invariant = unrolled(loops), 1, 1, True
     for loop in reversed(loops):
         invariant = invariant and (loop not in changing)

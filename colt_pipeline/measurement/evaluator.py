@@ -1,4 +1,4 @@
-"""Measures each program once: the run's ledger first, then the device's shared ledger, then the device."""
+"""Measures each program once, looking first in the run's ledger, then in the device's shared ledger."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ Modules = dict[str, tvm.IRModule]
 """Program key -> scheduled module."""
 
 Reuse = Literal["any_run", "this_run"]
-"""Whose measurements on this device will do: those of all runs, or what this run has measured itself."""
+"""Which measurements on this device may be reused: those of all runs, or only this run's own."""
 
 
 class Evaluator:
-    """The run's ledger in front of a measurer that is only made when something must be measured.
+    """The run's ledger in front of a measurer that is created only when something has to be measured.
 
-    Programs that another run on this device has measured under the same header are copied from the shared ledger, so
-    that equal programs have equal latencies in all runs that are compared.
+    Programs that another run has measured on this device under the same header are copied from the shared ledger, so
+    that equal programs have equal latencies in all runs being compared.
     """
 
     def __init__(
@@ -44,11 +44,20 @@ class Evaluator:
         device_directory: Path,
         reuse: Reuse,
     ) -> None:
-        """`make_measurer` is None in a replay; `device_directory`: recordings of this device."""
+        """Put a ledger in front of a measurer.
+
+        Args:
+            workload: what is tuned.
+            ledger: the run's ledger.
+            header: what latencies depend on besides the program.
+            make_measurer: None in a replay.
+            device_directory: recordings of this device.
+            reuse: which measurements may be reused.
+        """
         self._workload = workload
         self._ledger = ledger
         self.header = header
-        """What its latencies depend on besides the program."""
+        """What latencies depend on besides the program."""
         self._make_measurer = make_measurer
         self._device_directory = device_directory
         self._reuse = reuse
@@ -56,16 +65,16 @@ class Evaluator:
         self.measured = 0
         """Programs measured live by this object."""
         self.intervals: list[tuple[float, float]] = []
-        """When the device was in use by this object: begin and end, seconds since the epoch."""
+        """When this object was using the device: begin and end in seconds since the epoch."""
 
     @property
     def live(self) -> bool:
-        """Whether what is not recorded is measured."""
+        """Whether programs that are not recorded are measured."""
         return self._make_measurer is not None
 
     @property
     def timed_secs(self) -> float | None:
-        """Seconds that the timed runs of the run's samples took, shared ones too; None where none is recorded."""
+        """Total seconds of the timed runs of all samples, including shared ones; None if there are none."""
         return self._ledger.timed_secs(but=self._workload.hash)
 
     def baseline_secs(self, module: tvm.IRModule) -> float:
@@ -76,10 +85,10 @@ class Evaluator:
             DeviceError: the unoptimized program does not run here.
         """
         for key, measurement in self._lacking({self._workload.hash: module}):
-            # Not recorded, so that it is tried again, or the run could never go on.
+            # Not recorded, so that it is tried again; otherwise the run could never resume.
             if measurement.latency_secs is None:
                 raise DeviceError(
-                    f"the unoptimized {self._workload.name} fails here: {measurement.error} ({measurement.detail})"
+                    f"the unoptimized {self._workload.name} failed: {measurement.error} ({measurement.detail})"
                 )
             self._ledger.put(key, measurement)
         baseline = self._ledger.get(self._workload.hash)
@@ -87,11 +96,11 @@ class Evaluator:
         return baseline.latency_secs
 
     def measure(self, programs: Sequence[Program]) -> list[Sample]:
-        """One Sample per program, in order; what was never measured on this device is measured and recorded.
+        """One Sample per program, in order; programs not yet measured on this device are measured and recorded.
 
         Raises:
-            ReplayMissError: a replay met a program that was not recorded.
-            DeviceError: the device is gone; what it had measured is kept.
+            ReplayMissError: a replay needs a program that was not recorded.
+            DeviceError: the device was lost; the measurements so far are kept.
         """
         for key, measurement in self._lacking({p.key: p.schedule.mod for p in programs}):
             self._ledger.put(key, measurement)
@@ -99,7 +108,7 @@ class Evaluator:
         return [Sample(key, m.latency_secs, m.error) for key, m in found if m is not None]
 
     def _lacking(self, modules: Modules) -> Iterator[tuple[str, Measurement]]:
-        """What the run's ledger lacks of `modules`, each as soon as it is known."""
+        """Measurements of the `modules` missing from the run's ledger, each as soon as it is known."""
         missing = {key: module for key, module in modules.items() if self._ledger.get(key) is None}
         if not missing:
             return
@@ -114,9 +123,9 @@ class Evaluator:
     def _through_shared(
         self, missing: Modules, make_measurer: Callable[[], Measurer]
     ) -> Iterator[tuple[str, Measurement]]:
-        """From the device's shared ledger, or measured now and put there unless it failed.
+        """Take measurements from the device's shared ledger, or measure now and add the successful ones to it.
 
-        The lock covers the builds too: they would disturb what another process measures on a CPU.
+        The lock also covers builds, which would disturb another process's measurements on a CPU.
         """
         name = f"{self._workload.name}-{digest(dict(self.header))[:12]}.jsonl"
         path = self._device_directory / SHARED / name
@@ -141,13 +150,13 @@ class Evaluator:
                 self.intervals.append((begin, time.time()))
 
     def _serves(self, measurement: Measurement) -> bool:
-        """Whether another run's measurement will do: one that was cut short will not if it could be the best here."""
+        """Whether another run's measurement may be reused: not if it was cut short but could be the best here."""
         if self._reuse == "this_run":
             return False
         best, latency = self._ledger.best_secs, measurement.latency_secs
         return measurement.stop != "slower" or (best is not None and latency is not None and latency > best)
 
     def close(self) -> None:
-        """End the measurer's processes."""
+        """Stop the measurer's processes."""
         if self._measurer is not None:
             self._measurer.close()

@@ -1,7 +1,8 @@
 """The ledger: every measured latency, once per key, on disk before it is used.
 
-One ``measurements.jsonl`` serves one (workload, target, device, evaluator settings): these stand in its first line, its
-header, so a run never mixes devices. Each further line is one program's measurement by the first digits of its key.
+One ``measurements.jsonl`` serves one combination of workload, target, device and evaluator settings. These are stated
+in its first line, the header, so a run never mixes devices. Each further line is one program's measurement, identified
+by the first digits of its key.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ SCHEMA = 1
 
 
 def read_header(path: Path) -> dict[str, Any] | None:
-    """The first line of a ledger: schema, workload, workload_hash, target, device, evaluator. None if there is none."""
+    """The first line of a ledger: schema, workload, workload_hash, target, device, evaluator; None if it is empty."""
     lines = read_lines(path)
     if not lines:
         return None
@@ -35,11 +36,11 @@ class Ledger:
     """Measurements by program key."""
 
     def __init__(self, path: Path, header: Header, access: Access) -> None:
-        """Open `path`; to append, a new file gets `header`, and another one must have it.
+        """Open `path`; when appending, a new file gets `header` and an existing one must have the same.
 
         Raises:
             DeviceMismatchError: the file to append to was recorded with another header.
-            JournalError: broken or in use.
+            JournalError: the file is corrupt or in use.
             RecordingError: a line is not a measurement.
         """
         self.path = path
@@ -67,11 +68,11 @@ class Ledger:
 
     @property
     def best_secs(self) -> float | None:
-        """The best latency that is recorded here."""
+        """The best recorded latency; None if there is none."""
         return min((m.latency_secs for m in self._measured().values() if m.latency_secs is not None), default=None)
 
     def timed_secs(self, but: str) -> float | None:
-        """Seconds that the timed runs of all programs took, apart from the program `but`; None of an empty ledger."""
+        """Total seconds of the timed runs of all programs except `but`; None for an empty ledger."""
         measured = self._measured()
         timed = [sum(m.run_secs) for key, m in measured.items() if key != but[:KEY_WIDTH]]
         return float(sum(timed)) if measured else None
@@ -85,12 +86,12 @@ class Ledger:
         self._recorded.append({"program": program[:KEY_WIDTH], **_told(measurement)})
 
     def close(self) -> None:
-        """Let other processes append."""
+        """Release the file to other processes."""
         self._recorded.close()
 
 
 def _with_measurement(header: Fields) -> dict[str, Any]:
-    """The header with the field that is younger than the first recordings."""
+    """The header including ``measurement``, which the first recordings lack."""
     return {"measurement": "measured", **header}
 
 
@@ -110,7 +111,7 @@ def _read(line: Fields) -> tuple[str, Fields]:
 
 
 def _difference(name: str, there: Any, here: Any) -> str:
-    """Where two header fields differ, by their parts."""
+    """How two header fields differ, part by part."""
     if not (isinstance(there, Mapping) and isinstance(here, Mapping)):
         return f"{name}: {there!r} there, {here!r} here"
     parts = [k for k in sorted({*there, *here}) if there.get(k) != here.get(k)]
@@ -118,7 +119,7 @@ def _difference(name: str, there: Any, here: Any) -> str:
 
 
 def _told(measurement: Measurement) -> dict[str, Any]:
-    """The run times, and of the other fields those that say something."""
+    """The run times, and any other fields that differ from their defaults."""
     defaults = asdict(Measurement())
     return {k: v for k, v in asdict(measurement).items() if k == "run_secs" or v != defaults[k]}
 

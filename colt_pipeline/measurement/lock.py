@@ -1,4 +1,4 @@
-"""One measuring process per device on this machine: the others queue."""
+"""One measuring process per device on this machine; others wait in line."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 from colt_pipeline.errors import DeviceError
 
 _LOCKS = (Path("/run/lock"), Path("/tmp"))
-"""Where lock files of all users may lie, best first; not TMPDIR, which may differ between processes."""
+"""Directories that all users can share for lock files, best first; not TMPDIR, which may differ between processes."""
 _log = logging.getLogger(__name__)
 
 
 @contextmanager
 def device_lock(name: str) -> Iterator[None]:
-    """Hold the device `name` of this machine; waits until no other process does. Removes its file at a normal end.
+    """Hold this machine's device `name`, waiting until no other process does; the lock file is removed afterwards.
 
     Raises:
         DeviceError: no directory for lock files is writable, or the disk is full.
@@ -33,15 +33,15 @@ def device_lock(name: str) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _log.info("another process measures on %s; waiting", name)
+            _log.info("another process is measuring on %s; waiting", name)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if _is(path, descriptor):
             break
-        os.close(descriptor)  # the one before us removed this file while we waited for it
+        os.close(descriptor)  # the previous holder removed this file while we waited for it
     try:
         yield
     finally:
-        # Removed before the lock goes, so whoever has the file open sees that it is gone; another user's file stays.
+        # Removed before unlocking, so that waiting processes notice that it is gone; another user's file stays.
         with suppress(PermissionError):
             path.unlink(missing_ok=True)
         os.close(descriptor)
@@ -49,7 +49,7 @@ def device_lock(name: str) -> Iterator[None]:
 
 def _open(path: Path) -> int:
     try:
-        return os.open(path, os.O_RDONLY)  # another user's file may be opened in a sticky directory, not created anew
+        return os.open(path, os.O_RDONLY)  # in a sticky directory another user's file can be opened but not re-created
     except FileNotFoundError:
         return os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
 

@@ -1,7 +1,7 @@
-"""What the kernels of a scheduled CUDA module do, read off its lowered statements; for estimate.py.
+"""The work done by the kernels of a scheduled CUDA module, read from its lowered statements; for estimate.py.
 
-The module is lowered as far as TVM's per-store features lower it. Those features have one row per buffer and know
-neither scopes nor warps, so they cannot tell a coalesced load from a strided one; here each statement is read itself.
+The module is lowered as far as TVM's per-store features lower it. Those features have one row per buffer and ignore
+scopes and warps, so they cannot tell a coalesced load from a strided one; therefore each statement is read directly.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WARP = 32  # threads; CUDA C++ Programming Guide
 SECTOR = 32  # bytes, unit of global transfers; CUDA C++ Best Practices Guide, coalesced access
 BANKS = 32  # of shared memory, 4 bytes each per cycle; CUDA C++ Programming Guide
 SECTORS_PER_CYCLE = 4  # L1 delivers 128 bytes per cycle; Jia et al., Dissecting the NVIDIA Turing T4 GPU (2019)
-UNROLLED_STEPS = 32  # body copies that nvcc unrolls without a pragma; assumption
+UNROLLED_STEPS = 32  # copies of a loop body up to which nvcc unrolls without a pragma; assumption
 SPECIAL_LANES = 8  # slots of a division or exponential: 16 of 64 to 128 lanes have the unit, plus range reduction
 
 _TAGS = {tirx.ForKind.VECTORIZED: "vector", tirx.ForKind.UNROLLED: "unrolled"}
@@ -38,12 +38,12 @@ class Loop:
     tag: str
     """Thread axis, ``vector``, ``unrolled``, or "" for a serial loop."""
     unrolled_steps: int
-    """Copies of the loop's body, with all loops in it, up to which it is unrolled."""
+    """The loop is unrolled up to this many copies of its body, inner loops included."""
 
 
 @dataclass(eq=False)
 class Kernel:
-    """What one launch does, as found in the program."""
+    """The work of one launch, in program order."""
 
     launches: int
     axes: dict[str, Loop] = field(default_factory=dict)
@@ -57,10 +57,10 @@ class Kernel:
 
 
 def lowered_kernels(module: tvm.IRModule, target: tvm.target.Target) -> list[Kernel]:
-    """The launches of the PrimFunc ``main`` of `module`, in program order.
+    """The kernels that the PrimFunc ``main`` of `module` launches, in program order.
 
     Raises:
-        ValueError: a statement is bound to no thread.
+        ValueError: a statement is not bound to threads.
     """
     s = s_tir.transform
     passes: tuple[Any, ...] = (s.LowerCrossThreadReduction, s.LowerInitBlock, s.PlanAndUpdateBufferAllocationLocation)
@@ -76,7 +76,7 @@ def lowered_kernels(module: tvm.IRModule, target: tvm.target.Target) -> list[Ker
 def _collect(
     stmt: Any, loops: tuple[Loop, ...], where: tuple[Any, ...], kernel: Kernel | None, kernels: list[Kernel]
 ) -> None:
-    """Fill `kernels` in program order."""
+    """Append the kernels below `stmt` to `kernels`, in program order."""
     if isinstance(stmt, tirx.For):
         steps = loops[-1].unrolled_steps if loops else UNROLLED_STEPS
         steps = max(steps, int(stmt.annotations.get("pragma_auto_unroll_max_step", 0)))
@@ -115,7 +115,7 @@ def _collect(
 
 
 def unrolled(loops: Sequence[Loop]) -> set[Loop]:
-    """The loops whose body is copied: virtual threads, vectors, and inner loops within the limit."""
+    """The loops whose body is replicated: virtual threads, vectors, and inner loops within the unroll limit."""
     found, steps = set(), 1
     for loop in reversed(loops):
         if loop.tag:
@@ -130,10 +130,12 @@ def unrolled(loops: Sequence[Loop]) -> set[Loop]:
 def block_access(
     buffer: Any, indices: Sequence[Any], loops: Sequence[Loop], where: Sequence[Any], kernel: Kernel
 ) -> tuple[float, float, float]:
-    """One access by all threads of the first block in the first iteration, which stands for all.
+    """One access by all threads of the first block in the first iteration, representative of all.
 
-    Returns instructions per thread, sectors of the block, and cycles that L1 or shared memory is busy with them.
-    Neighbouring copies of an access to shared memory become one instruction, as with nvcc, which knows its alignment.
+    Adjacent copies of an access to shared memory become one instruction, as with nvcc, which knows its alignment.
+
+    Returns:
+        Instructions per thread, sectors per block, and the cycles for which they occupy L1 or shared memory.
     """
     thread = np.arange(kernel.extent("threadIdx"))[:, None]
     values: dict[Any, Any] = {}
@@ -158,7 +160,7 @@ def block_access(
     for condition in where:
         active &= np.asarray(_value(condition, values | of_lane), bool)
     active |= not active.any()  # true in later iterations only
-    group = thread // WARP + (0 if whole else np.arange(width) * len(thread))  # one group per warp instruction
+    group = thread // WARP + (0 if whole else np.arange(width) * len(thread))  # one group per instruction of a warp
     groups, group = np.unique(np.broadcast_to(group, flat.shape)[active], return_inverse=True)
     address = flat[active] * size
     sectors = np.unique(np.stack([group, address // SECTOR]), axis=1)[0]
@@ -173,7 +175,7 @@ def block_access(
 
 
 def _value(expr: Any, values: Mapping[Any, Any]) -> Any:
-    """`expr` where variables have `values`; other variables and unknown operations are 0."""
+    """`expr` evaluated with `values` for variables; other variables and unknown operations are 0."""
     if type(expr) in _OPERATORS:
         return _OPERATORS[type(expr)](_value(expr.a, values), _value(expr.b, values))
     if isinstance(expr, tirx.Not):
@@ -184,7 +186,7 @@ def _value(expr: Any, values: Mapping[Any, Any]) -> Any:
 
 
 def nodes_of(expr: Any) -> Iterator[Any]:
-    """`expr` and what it is computed from, without indices and conditions of loads."""
+    """`expr` and its subexpressions, except the indices and conditions of loads."""
     yield expr
     for name in ("a", "b", "value", "true_value", "false_value"):
         if isinstance(child := getattr(expr, name, None), tvm.ir.Expr):
@@ -194,7 +196,7 @@ def nodes_of(expr: Any) -> Iterator[Any]:
 
 
 def slots(nodes: Sequence[Any]) -> int:
-    """Lane slots of the floating point operations; an addition goes with a multiplication."""
+    """Lane slots of the floating-point operations; an addition and a multiplication fuse into one."""
     found = [n for n in nodes if "float" in str(n.ty)]
     sums, products = (sum(isinstance(n, kinds) for n in found) for kinds in ((tirx.Add, tirx.Sub), tirx.Mul))
     simple = sum(isinstance(n, (tirx.Max, tirx.Min, tirx.Select)) for n in found)
@@ -213,7 +215,7 @@ def used(indices: Sequence[Any], loops: Sequence[Loop]) -> set[Loop]:
 
 
 def box_of(indices: Sequence[Any], loops: Sequence[Loop], extents: Mapping[str, int]) -> Any:
-    """Per dimension (-low, high) of the index over all iterations; `extents` overrides those of thread axes."""
+    """Per dimension, (-low, high) of the index over all iterations; `extents` overrides the extents of thread axes."""
     analyzer = sym.Analyzer()
     for loop in loops:
         analyzer.bind(loop.var, tvm.ir.Range(0, extents.get(loop.tag, loop.extent)))
@@ -222,7 +224,7 @@ def box_of(indices: Sequence[Any], loops: Sequence[Loop], extents: Mapping[str, 
 
 
 def box_bytes(box: Any, buffer: Any) -> int:
-    """Bytes of the box within the buffer, where what is contiguous in memory counts in whole sectors."""
+    """Bytes of the box within the buffer, with contiguous runs rounded up to whole sectors."""
     run, rows, contiguous = int(buffer.dtype.itemsize), 1, True
     for (low, high), extent in zip(box[::-1].tolist(), reversed(buffer.shape), strict=True):
         length = max(1, min(high, int(extent) - 1) + min(low, 0) + 1)

@@ -1,4 +1,4 @@
-"""Measures programs in worker processes that live on; a crash or a hang costs one sample, never the run."""
+"""Measures programs in persistent worker processes; a crash or a hang costs one sample, never the run."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from colt_pipeline.stack import usable_cores
 from colt_pipeline.workloads.workload import Workload
 
 _GRACE_SECS = 10.0
-"""Beyond a limit that the worker keeps itself: for a worker that hangs."""
+"""Added to the limit that a worker enforces itself, to catch a worker that hangs."""
 _TRIES = 2
 
-# Ends when its parent is gone, whatever ended it, and removes what the workers left.
+# Ends when its parent does, for whatever reason, and removes the files that workers left behind.
 _JANITOR = 'read -r _; rm -rf "$1"'
 
 
@@ -36,14 +36,19 @@ class Measurer(Protocol):
     """Anything that measures scheduled modules."""
 
     def measure(self, modules: Sequence[tvm.IRModule], best_secs: float | None) -> Iterator[Measurement]:
-        """One Measurement per module, in order, as soon as it is there; failures are values.
+        """Measure modules.
 
-        `best_secs`: the best latency so far, from which clear losers are told.
+        Args:
+            modules: scheduled modules.
+            best_secs: the best latency so far, which much slower programs are judged by.
+
+        Yields:
+            One Measurement per module, in order, as soon as it is available; failures are values.
         """
         ...
 
     def close(self) -> None:
-        """End all processes."""
+        """Stop all processes."""
         ...
 
 
@@ -52,7 +57,7 @@ MakeMeasurer = Callable[[Workload], Measurer]
 
 @dataclass(frozen=True)
 class _Built:
-    """A kernel that waits in the worker that built it."""
+    """A kernel waiting in the worker that built it."""
 
     name: str
     worker: WorkerProcess
@@ -60,10 +65,10 @@ class _Built:
 
 
 class LocalMeasurer:
-    """Builds side by side and runs one at a time, on this machine or, with `rpc`, on servers of a tracker.
+    """Builds kernels in parallel and runs them one at a time, on this machine or, with `rpc`, on a tracker's servers.
 
-    On a CPU of this machine nothing is built while a kernel runs, for that would disturb the timing; elsewhere
-    building goes on.
+    On this machine's CPU nothing is built while a kernel runs, because that would disturb the timing; elsewhere builds
+    continue.
     """
 
     def __init__(
@@ -74,7 +79,14 @@ class LocalMeasurer:
         rpc: RpcConfig | None = None,
         slots: int = 1,
     ) -> None:
-        """`target` as TVM's dict; `slots`: kernels that may run at once, on as many RPC servers.
+        """Prepare the workers, which start at their first request.
+
+        Args:
+            workload: what the kernels compute.
+            target: TVM's target dict.
+            settings: how to build and time.
+            rpc: the tracker; None to run on this machine.
+            slots: kernels that may run at once, on as many RPC servers.
 
         Raises:
             DeviceError: the temporary directory is unwritable.
@@ -87,7 +99,7 @@ class LocalMeasurer:
         self._janitor = subprocess.Popen(
             ["/bin/sh", "-c", _JANITOR, "sh", self._scratch], stdin=subprocess.PIPE, start_new_session=True
         )
-        # One thread each: a worker forks, and builds fill the cores.
+        # One thread each, because workers fork and parallel builds already use all cores.
         environment = {"TMPDIR": self._scratch, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         if target["kind"] == "llvm":
             environment["TVM_NUM_THREADS"] = str(target["num-cores"])
@@ -99,14 +111,14 @@ class LocalMeasurer:
         self._device = BoundedSemaphore(slots)
         self._run_secs = remote_limit_secs(rpc, settings) if rpc else settings.run_timeout_secs
         self._names = count()
-        # Beside builds, a core stays free for whatever drives the device.
+        # When builds overlap with runs, one core stays free for the process that drives the device.
         builders = settings.builders or max(usable_cores() - int(self._overlap), 1)
         log = Path(self._scratch) / "errors"
         self._workers = [WorkerProcess(load, environment, log) for _ in range(builders)]
         self._idle: SimpleQueue[WorkerProcess] = SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
-        # Threads only wait for their worker. They live as long as the measurer: a worker dies with its parent thread.
+        # Threads only wait for workers, but must live as long as the measurer: a worker dies with its parent thread.
         self._threads = ThreadPoolExecutor(len(self._workers))
 
     def measure(self, modules: Sequence[tvm.IRModule], best_secs: float | None) -> Iterator[Measurement]:
@@ -114,7 +126,7 @@ class LocalMeasurer:
 
         Raises:
             DeviceError: the device cannot be reached.
-            StackError: the workers do not start.
+            StackError: the workers fail to start.
         """
         if self._overlap:
             yield from self._threads.map(self._build_and_run, modules, repeat(best_secs))
@@ -144,7 +156,7 @@ class LocalMeasurer:
             self._idle.put(worker)
 
     def _build(self, worker: WorkerProcess, module: tvm.IRModule) -> _Built | Measurement:
-        """A worker that dies may have been killed from outside: a second death is the program's own."""
+        """Build in a worker. Its first death may have an outside cause; a second one is blamed on the program."""
         name, limit = str(next(self._names)), self._settings.build_timeout_secs
         request = {"op": "build", "name": name, "module": tvm.ir.save_json(module)}
         request["memory_mib"] = self._settings.memory_mib
@@ -159,7 +171,7 @@ class LocalMeasurer:
         return Measurement(error="crash", detail=f"the building process ended with status {status}")
 
     def _run(self, built: _Built | Measurement, module: tvm.IRModule, best_secs: float | None) -> Measurement:
-        """A kernel whose worker is gone is built again."""
+        """Run a kernel, rebuilding it if its worker is gone."""
         losses = 0
         while isinstance(built, _Built):
             if built.worker.generation == built.generation:
@@ -174,7 +186,7 @@ class LocalMeasurer:
         return built
 
     def close(self) -> None:
-        """End all processes and remove what they left."""
+        """Stop all processes and remove what they left behind."""
         for worker in self._workers:
             worker.stop()
         self._threads.shutdown(wait=True, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""A worker process seen from outside: it lives on between requests and is replaced when it is lost."""
+"""The parent's side of a worker process, which persists between requests and is replaced when it is lost."""
 
 from __future__ import annotations
 
@@ -22,34 +22,43 @@ _CHUNK = 1 << 16
 
 @dataclass(frozen=True)
 class Lost:
-    """The worker was gone before it answered."""
+    """The worker ended before it answered."""
 
     status: int | None
-    """Exit status; None after a time-out."""
+    """Exit status; None after a timeout."""
 
 
 class WorkerProcess:
-    """One persistent worker; started on the first request, restarted after a crash or a time-out."""
+    """One persistent worker, started at the first request and restarted after a crash or a timeout."""
 
     def __init__(self, load: dict[str, Any], environment: dict[str, str], log: Path) -> None:
-        """`load`: the request that prepares a fresh worker; `environment`: added to this process's; `log`: stderr."""
+        """Describe the worker without starting it.
+
+        Args:
+            load: the request that prepares a fresh worker.
+            environment: variables in addition to this process's.
+            log: file that receives its stderr.
+        """
         self._log = log
         self._load = load
         self._environment = {**os.environ, **environment}
         self._process: subprocess.Popen[bytes] | None = None
         self.generation = 0
-        """Counts starts: what an earlier generation built is lost."""
+        """Number of starts; what an earlier generation built is lost."""
         self._stopped = False
 
     def request(
         self, message: dict[str, Any], timeout_secs: float, generation: int | None = None
     ) -> dict[str, Any] | Lost:
-        """The answer of a loaded worker; after Lost the next request starts another.
+        """Send a request and wait for the answer; after Lost, the next request starts a new worker.
 
-        `generation`: only this one knows what the message is about, so do not start another.
+        Args:
+            message: the request.
+            timeout_secs: how long to wait for the answer.
+            generation: the only generation that can serve this request; no new worker is started for it.
 
         Raises:
-            StackError: a fresh worker does not start.
+            StackError: a fresh worker fails to start.
         """
         alive = self._process is not None and self._process.poll() is None
         if generation is not None and (generation != self.generation or not alive):
@@ -59,7 +68,7 @@ class WorkerProcess:
             self._start()
             if isinstance(self._exchange(self._load, _LOAD_TIMEOUT_SECS), Lost) and not self._stopped:
                 said = self._log.read_text(errors="replace").strip().splitlines()[-1:] if self._log.exists() else []
-                raise StackError(f"the measuring process does not start: {''.join(said) or 'it said nothing'}")
+                raise StackError(f"the measuring process fails to start: {''.join(said) or 'no error output'}")
         return self._exchange(message, timeout_secs)
 
     def _start(self) -> None:
@@ -71,7 +80,7 @@ class WorkerProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=self._environment,
-                start_new_session=True,  # a group of its own, with the compilers that it calls
+                start_new_session=True,  # its own process group, with the compilers it calls
             )
         if self._stopped:
             _kill(self._process)
@@ -107,14 +116,14 @@ class WorkerProcess:
         return Lost(status)
 
     def stop(self) -> None:
-        """From any thread: kill the worker and start no other; whoever waits for an answer gets Lost."""
+        """Kill the worker for good; a pending request gets Lost. May be called from any thread."""
         self._stopped = True
-        process = self._process  # another thread may take it away
+        process = self._process  # another thread may reset it
         if process is not None:
             _kill(process)
 
     def close(self) -> None:
-        """Kill the worker, if there is one."""
+        """Kill the worker if there is one."""
         if self._process is None:
             return
         _kill(self._process)
@@ -129,6 +138,6 @@ class WorkerProcess:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a worker with everything that it started."""
+    """Kill a worker and everything it started."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

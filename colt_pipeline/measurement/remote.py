@@ -1,7 +1,7 @@
 """Runs a built kernel on a server of a TVM RPC tracker.
 
-A server that is lost (it dies, or the kernel kills it: TVM's server ends with a crashed session) costs a second try on
-whichever server the tracker gives next; a kernel that loses two of them is a ``crash``.
+If the server is lost (it dies, or the kernel kills it: TVM's server exits with a crashed session), the kernel is tried
+again on the next server that the tracker assigns; a kernel that loses two servers is a ``crash``.
 """
 
 from __future__ import annotations
@@ -29,13 +29,21 @@ _LIBRARY = "kernel.so"
 def run_remote(
     settings: RpcConfig, kind: str, library: Any, bench: Bench, timing: MeasureConfig, best_secs: float | None
 ) -> Measurement:
-    """Time and check `library` on a server with the key `settings.key`; `kind` is TVM's target kind.
+    """Time and check `library` on a server with the key `settings.key`.
+
+    Args:
+        settings: the tracker.
+        kind: TVM's target kind.
+        library: the compiled module.
+        bench: inputs and expected output.
+        timing: how to time.
+        best_secs: the best latency so far, if any.
 
     Raises:
-        DeviceError: no tracker, no free server in time, or no C compiler to link with.
+        DeviceError: no tracker, no server free in time, or no C compiler to link with.
     """
     if not cc.get_cc():
-        raise DeviceError("device=rpc links kernels with a C compiler, and none is on the PATH; install gcc or clang")
+        raise DeviceError("device=rpc links kernels with a C compiler, but none is on the PATH; install gcc or clang")
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / _LIBRARY
         try:
@@ -58,12 +66,12 @@ def run_remote(
 
 
 def remote_limit_secs(settings: RpcConfig, timing: MeasureConfig) -> float:
-    """The longest that `run_remote` may take: every try waits for a server and runs, and the kernel is linked."""
+    """Upper bound on the duration of `run_remote`: linking, then waiting for a server and running at every try."""
     return timing.build_timeout_secs + _TRIES * (settings.timeout_secs + timing.run_timeout_secs)
 
 
 def servers(settings: RpcConfig) -> int:
-    """How many servers the tracker knows under the key, busy or free.
+    """Number of servers, busy or free, that the tracker knows under the key.
 
     Raises:
         DeviceError: no tracker answers.
@@ -78,34 +86,34 @@ def request(settings: RpcConfig, session_secs: float) -> Any:
     """A session of at most `session_secs` on the next free server.
 
     Raises:
-        DeviceError: there is no tracker, or no server became free in time.
+        DeviceError: no tracker answers, or no server became free in time.
     """
     deadline = time.monotonic() + settings.timeout_secs
     while (left := deadline - time.monotonic()) > 0:
         tracker = connect(settings)
-        tracker._sock.settimeout(left)  # TVM would wait for ever
+        tracker._sock.settimeout(left)  # TVM would wait forever
         try:
             return tracker.request(settings.key, session_timeout=session_secs, max_retry=1)
-        except RuntimeError:  # none came free, or the tracker gave one that is gone; it forgets that one
+        except RuntimeError:  # none became free, or the assigned one is gone, which the tracker then forgets
             time.sleep(_RETRY_SECS)
         finally:
             tracker.close()
     raise DeviceError(
-        f"the RPC tracker {settings.host}:{settings.port} gave no server with rpc.key={settings.key} within "
+        f"the RPC tracker {settings.host}:{settings.port} assigned no server with rpc.key={settings.key} within "
         f"rpc.timeout_secs={settings.timeout_secs:g}; start one: python -m tvm.exec.rpc_server --host 127.0.0.1 "
         f"--tracker {settings.host}:{settings.port} --key {settings.key}"
     )
 
 
 def connect(settings: RpcConfig) -> Any:
-    """The tracker.
+    """Connect to the tracker.
 
     Raises:
-        DeviceError: nothing that answers like a tracker listens there.
+        DeviceError: no tracker answers at that address.
     """
     before = socket.getdefaulttimeout()
     try:
-        # TVM would try for a minute before it gives up, and wait for ever for something that listens and says nothing.
+        # TVM would try for a minute before giving up, and wait forever for a listener that never answers.
         socket.create_connection((settings.host, settings.port), _REACH_SECS).close()
         socket.setdefaulttimeout(_REACH_SECS)
         return tvm_rpc.connect_tracker(settings.host, settings.port)
@@ -119,7 +127,7 @@ def connect(settings: RpcConfig) -> Any:
 
 
 def _answers(session: Any) -> bool:
-    """Whether the server of this session is still there."""
+    """Whether the server of this session is still running."""
     try:
         session.get_function("tvm.rpc.server.workpath")("")
     except TVM_ERRORS:

@@ -1,6 +1,6 @@
-"""How long to time a kernel: enough runs for a steady median, no more than the budget, few for a clear loser.
+"""How long to time a kernel: enough runs for a steady median, within the budget, and few for a clear loser.
 
-Everything here is a function of the run times alone, no clock is read, so tests need no kernel.
+Everything here depends on the run times alone; no clock is read, so tests need no kernel.
 """
 
 from __future__ import annotations
@@ -17,20 +17,29 @@ Timer = Callable[[int, int], Sequence[float]]
 
 
 def time_kernel(timer: Timer, settings: MeasureConfig, best_secs: float | None) -> tuple[tuple[float, ...], StopReason]:
-    """Run times in seconds, and why timing stopped.
+    """Time a kernel.
 
-    ``slower``: one warm run took more than `settings.slower` times `best_secs`, and is the only one; ``steady``: the
-    spread is within `settings.max_spread`; ``repeats`` and ``budget``: a limit was reached first. Half of a run's time
-    limit ends it too, so that a slow kernel is a latency and no time-out.
+    Args:
+        timer: runs the kernel.
+        settings: see ``conf/measure``.
+        best_secs: the best latency so far, if any.
+
+    Returns:
+        Run times in seconds, and why timing stopped. ``slower``: the single warm run took more than `settings.slower`
+        times `best_secs`; ``steady``: the spread is within `settings.max_spread`; ``repeats`` and ``budget``: a limit
+        was reached first. Half of a run's time limit counts as such a limit, so that a slow kernel yields a latency
+        rather than a timeout.
 
     Raises:
-        ValueError: the timer reports what cannot be a time.
+        ValueError: the timer reports an impossible time.
     """
-    cold = _times(timer(1, 1))[0]  # starts threads, loads code, touches memory: up to 1.6 times a warm run of 10 ms
+    cold = _times(timer(1, 1))[
+        0
+    ]  # starts threads, loads code, touches memory: up to 1.6 times as long as a warm run of 10 ms
     first = _times(timer(1, 1))[0]
     if best_secs is not None and settings.slower and first > settings.slower * best_secs:
         return (first,), "slower"
-    # A flush precedes each timed run, so a run that repeats the kernel would be warm from the second on.
+    # A flush precedes each timed run, so repetitions of the kernel within a run would be warm.
     number = 1 if settings.cache_flush_mib else max(1, math.ceil(settings.min_repeat_secs / first))
     run_secs = [first] if number == 1 else []
     spent = cold + first
@@ -49,7 +58,7 @@ def spread(run_secs: Sequence[float]) -> float:
     """Interquartile range / median."""
     if len(run_secs) == 1:
         return 0.0
-    # Not by NumPy, whose first quantile imports masked arrays: 70 ms in each fork.
+    # Not with NumPy, whose first quantile imports masked arrays: 70 ms in each fork.
     low, middle, high = statistics.quantiles(run_secs, n=4, method="inclusive")
     return (high - low) / middle
 

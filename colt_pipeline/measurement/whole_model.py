@@ -1,8 +1,8 @@
-"""A whole model with tuned kernels, compiled, run and checked in a process of its own.
+"""A whole model with tuned kernels, compiled, run and checked in a separate process.
 
 ``python -m colt_pipeline.measurement.whole_model`` reads one JSON request from standard input (model, target, modules,
-settings) and answers with one JSON line, the fields of a Measurement. The process has the target's number of threads,
-and gives its gigabytes back when it ends.
+settings) and answers with one JSON line, the fields of a Measurement. The process uses the target's number of threads
+and frees its gigabytes when it exits.
 """
 
 from __future__ import annotations
@@ -31,16 +31,22 @@ from colt_pipeline.workloads.llama import Llama
 RTOL = 1e-4
 """Largest allowed max|logits - reference| / max|reference|, float32 through all layers on both sides."""
 _PREPARE_SECS = 600.0
-"""For weights, reference and compilation, beside the runs."""
+"""For weights, reference and compilation, in addition to the runs."""
 
 
 def measure_model(
     model: Llama, modules: Mapping[str, tvm.IRModule], target: dict[str, Any], settings: MeasureConfig
 ) -> Measurement:
-    """Latency of one prefill of `model` with these tasks' kernels, the others unscheduled.
+    """Latency of one prefill of `model` with tuned kernels.
+
+    Args:
+        model: the model.
+        modules: task -> scheduled module; other tasks stay unscheduled.
+        target: TVM's target dict.
+        settings: how to time.
 
     Raises:
-        DeviceError: it cannot be compiled or run, or its logits are not those of the NumPy reference.
+        DeviceError: it cannot be compiled or run, or its logits differ from the NumPy reference.
     """
     request = {"model": asdict(model), "target": target, "settings": vars(settings)}
     request["modules"] = {name: tvm.ir.save_json(module) for name, module in modules.items()}
@@ -52,14 +58,14 @@ def measure_model(
             command, input=json.dumps(request), capture_output=True, text=True, env=environment, timeout=limit
         )
     except subprocess.TimeoutExpired:
-        raise DeviceError(f"the whole model takes longer than {limit:g} s; raise measure.run_timeout_secs") from None
+        raise DeviceError(f"the whole model took longer than {limit:g} s; raise measure.run_timeout_secs") from None
     if done.returncode:
         said = done.stderr.strip().splitlines()[-1:] or [f"its process ended with status {done.returncode}"]
-        raise DeviceError(f"the whole model fails here: {said[0]}")
+        raise DeviceError(f"the whole model failed: {said[0]}")
     answer = json.loads(done.stdout.splitlines()[-1])
     measured = Measurement(**{**answer, "run_secs": tuple(answer["run_secs"])})
     if measured.latency_secs is None:
-        raise DeviceError(f"the whole model fails here: {measured.error} ({measured.detail})")
+        raise DeviceError(f"the whole model failed: {measured.error} ({measured.detail})")
     return measured
 
 
@@ -94,7 +100,7 @@ def _measured(
 
 def main() -> None:
     """Answer one request."""
-    # TVM and LLVM print to standard output now and then; the answer gets a channel of its own.
+    # TVM and LLVM occasionally print to standard output, so the answer gets its own channel.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     request = json.load(sys.stdin)

@@ -1,12 +1,12 @@
 """The process that builds and runs kernels: ``python -m colt_pipeline.measurement.worker``.
 
-It reads one JSON request per line from standard input and answers with one JSON line. It lives on from program to
-program, so TVM is imported and the inputs are made once. Kernels for this machine's CPU are linked in memory: no C
-compiler, no files.
+It reads one JSON request per line from standard input and answers each with one JSON line. It persists from program to
+program, so TVM is imported and the inputs are created only once. Kernels for this machine's CPU are linked in memory:
+no C compiler, no files.
 
-It builds itself, but runs no kernel itself: each run happens in a fork of it, which inherits the inputs and the linked
-kernel. So whatever a kernel does, loops for ever, writes out of bounds, exhausts memory, it does to its fork, within a
-limit of time (and, on this machine's CPU, of memory), and the next kernel meets a clean process.
+The worker builds kernels itself but runs each one in a fork, which inherits the inputs and the linked kernel. Whatever
+a kernel does (loop forever, write out of bounds, exhaust memory) affects only its fork, within a time limit (and a
+memory limit on this machine's CPU), and the next kernel starts in a clean process.
 
 Requests (``op``): ``load`` (workload, shape, target, rpc), ``build`` (name, module, memory_mib), ``run`` (name,
 settings, best_secs); answers: {"ok": true}, {"fatal": message} or the fields of a Measurement.
@@ -44,10 +44,10 @@ Answer = dict[str, Any]
 
 
 class Worker:
-    """Holds one workload's bench and the kernels that were built and not yet run."""
+    """Holds one workload's bench and the kernels that were built but not yet run."""
 
     def load(self, workload: str, shape: dict[str, int], target: dict[str, Any], rpc: dict[str, Any] | None) -> Answer:
-        """Make inputs and reference; `rpc`: run on a server of this tracker."""
+        """Create inputs and reference; with `rpc`, kernels run on this tracker's servers."""
         self._bench = Bench(build(workload, shape))
         self._target = tvm.target.Target(target)
         self._device = target["kind"]
@@ -56,12 +56,12 @@ class Worker:
         return {"ok": True}
 
     def build(self, name: str, module: str, memory_mib: int) -> Answer:
-        """Compile and link; a failure is a Measurement."""
+        """Compile and link; a failure is returned as a Measurement."""
         try:
             with _memory_limit(memory_mib), self._target:
                 library = tvm.compile(tvm.ir.load_json(module), target=self._target)
                 if self._device == "llvm" and self._rpc is None:
-                    library.mod.get_function("main")  # link now, while builds run side by side
+                    library.mod.get_function("main")  # link now, while builds run in parallel
         except TVM_ERRORS as error:
             return asdict(Measurement(error="build_error", detail=last_line(error)))
         self._built[name] = library
@@ -72,7 +72,7 @@ class Worker:
         library, timing = self._built.pop(name), MeasureConfig(**settings)
 
         def here() -> Measurement:
-            # CUDA's driver reserves address space far beyond what it uses, so the limit is for CPU kernels.
+            # CUDA's driver reserves far more address space than it uses, so only CPU kernels are limited.
             if self._device == "llvm":
                 _limit_memory(timing.memory_mib)
             device = tvm.cuda(0) if self._device == "cuda" else tvm.cpu()
@@ -88,9 +88,12 @@ class Worker:
 
 
 def _in_fork(work: Callable[[], Measurement], timeout_secs: float, waiting_secs: float) -> Answer:
-    """What `work` returns, computed in a fork; a death of the fork or a time-out is a Measurement.
+    """Run `work` in a fork and return its result; if the fork dies or times out, that is a Measurement too.
 
-    `waiting_secs` is added to the limit: the time that the fork may wait for its device.
+    Args:
+        work: what to compute.
+        timeout_secs: time limit of the computation.
+        waiting_secs: time that the fork may additionally wait for its device.
     """
     reader, writer = os.pipe()
     worker, child = os.getpid(), os.fork()
@@ -98,7 +101,7 @@ def _in_fork(work: Callable[[], Measurement], timeout_secs: float, waiting_secs:
         status = 1
         try:
             die_with_parent()
-            if os.getppid() != worker:  # it died before it could be followed
+            if os.getppid() != worker:  # the worker died before die_with_parent took effect
                 os._exit(status)
             try:
                 answer = asdict(work())
@@ -109,7 +112,7 @@ def _in_fork(work: Callable[[], Measurement], timeout_secs: float, waiting_secs:
             os.write(writer, json.dumps(answer).encode())
             status = 0
         finally:
-            os._exit(status)  # never back into the worker's loop, whatever happened
+            os._exit(status)  # never return to the worker's loop, whatever happened
     os.close(writer)
     text = _read_all(reader, timeout_secs + waiting_secs)
     os.close(reader)
@@ -125,7 +128,7 @@ def _in_fork(work: Callable[[], Measurement], timeout_secs: float, waiting_secs:
 
 
 def _read_all(reader: int, timeout_secs: float) -> bytes | None:
-    """Everything until the pipe closes; None after a time-out."""
+    """Everything until the pipe closes; None after a timeout."""
     text, deadline = b"", time.monotonic() + timeout_secs
     with selectors.DefaultSelector() as selector:
         selector.register(reader, selectors.EVENT_READ)
@@ -144,7 +147,7 @@ def _how_it_ended(status: int) -> str:
 
 
 def _limit_memory(mib: int) -> None:
-    """Let this process's address space grow by so much and no more."""
+    """Limit the further growth of this process's address space."""
     pages = int(Path("/proc/self/statm").read_text().split()[0]) if sys.platform == "linux" else 0
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     limit = pages * resource.getpagesize() + (mib << 20)
@@ -162,7 +165,7 @@ def _memory_limit(mib: int) -> Iterator[None]:
 
 
 def die_with_parent() -> None:
-    """On Linux, let the kernel kill this process when its parent dies, even in the middle of a measurement."""
+    """On Linux, have the kernel kill this process when its parent dies, even in the middle of a measurement."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -171,7 +174,7 @@ def main() -> None:
     """Serve requests until standard input closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     die_with_parent()
-    # TVM and LLVM print to standard output now and then; answers get a channel of their own.
+    # TVM and LLVM occasionally print to standard output, so answers get their own channel.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     worker = Worker()

@@ -1,1 +1,1 @@
-"""Run directories and the append-only JSON Lines files they are made of."""
+"""Run directories and the append-only JSON Lines files in them."""

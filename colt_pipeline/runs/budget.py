@@ -1,8 +1,9 @@
-"""What live calls cost: written to disk before they are sent, and refused beyond a limit.
+"""What live calls cost: written to disk before a call is sent, and refused beyond a limit.
 
-``spend.jsonl`` lies beside a run's recording. Each session of the run begins with the price table that it uses; each
-attempt has a line before it is sent, with the most that it can cost, and one after, with what it did cost. So a kill in
-between leaves the attempt counted at its most. Replayed calls and stand-ins cost nothing and do not appear.
+``spend.jsonl`` is stored with a run's recording. Each session of the run begins with the price table it uses; each
+attempt gets one line before it is sent, with the most it can cost, and one afterwards, with its actual cost. If the
+process is killed in between, the attempt counts at its upper bound. Replayed calls and stand-ins cost nothing and do
+not appear.
 """
 
 from __future__ import annotations
@@ -32,16 +33,16 @@ class Spent:
     calls: int = 0
     tokens: int = 0
     usd: float = 0.0
-    """Of the models that have a price."""
+    """For models that have a price."""
     hours: float = 0.0
-    """Wall-clock time of the sessions, from their first call to their last."""
+    """Wall-clock time of the sessions, each from its first call to its last."""
 
     def __add__(self, other: Spent) -> Spent:
         return Spent(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
 def spent(records: Iterable[Mapping[str, Any]]) -> Spent:
-    """The fold of a ``spend.jsonl``: the last line of each attempt counts, and the last time of each session."""
+    """The total of a ``spend.jsonl``: the last line of each attempt counts, and the last time of each session."""
     attempts: dict[tuple[int, int], Mapping[str, Any]] = {}
     clocks: dict[int, float] = {}
     session = 0
@@ -58,13 +59,13 @@ def spent(records: Iterable[Mapping[str, Any]]) -> Spent:
 
 @dataclass
 class Bill:
-    """What an attempt turned out to cost; `tokens` is set once they are known."""
+    """The actual cost of an attempt; `tokens` is set once it is known."""
 
     tokens: Tokens
 
 
 class Budget:
-    """The account of one run, and the limits of the run and of all runs of its experiment together."""
+    """The account of one run, with limits for the run and for all runs of its experiment combined."""
 
     def __init__(
         self,
@@ -74,11 +75,17 @@ class Budget:
         sweep: Path,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`path`: the run's ``spend.jsonl``; `prices` by model; `sweep`: the directory that holds the
-        accounts of all runs of the experiment, at any depth.
+        """Prepare the account; the file is opened by the first attempt.
+
+        Args:
+            path: the run's ``spend.jsonl``.
+            limits: limits of the run and of its experiment.
+            prices: model -> price, None if unknown.
+            sweep: directory that contains the accounts of all runs of the experiment, at any depth.
+            clock: monotonic time in seconds.
 
         Raises:
-            ConfigError: there is a limit in USD, and a model without a price.
+            ConfigError: there is a limit in USD but a model has no price.
         """
         unpriced = [name for name, price in prices.items() if price is None]
         for scope, limit in (("run", limits.run.usd), ("sweep", limits.sweep.usd)):
@@ -100,7 +107,7 @@ class Budget:
 
     @property
     def spent(self) -> Spent:
-        """What the run's live calls have cost, in all sessions; nothing before the first call of this one."""
+        """The cost of the run's live calls in all sessions; zero before the first call of this session."""
         if self._file is None:
             return Spent()
         now = spent(self._records)
@@ -109,12 +116,19 @@ class Budget:
 
     @contextmanager
     def attempt(self, model: str, cost_bound: Tokens) -> Iterator[Bill]:
-        """Account for one attempt: on disk before the body runs, settled after it.
+        """Account for one attempt: written to disk before the body runs, settled afterwards.
 
-        An attempt that ends in an error costs nothing, unless the server may have answered: then it costs `cost_bound`.
+        An attempt that ends in an error costs nothing unless the server may have answered; then it costs `cost_bound`.
+
+        Args:
+            model: the model that is called.
+            cost_bound: the most tokens that the attempt can take.
+
+        Yields:
+            The bill, on which the body enters the actual tokens.
 
         Raises:
-            BudgetError: it could exceed a limit; nothing was written, the body did not run.
+            BudgetError: the attempt could exceed a limit; nothing was written and the body did not run.
             JournalError: the account is in use by another process, or the disk refused it.
         """
         if self._file is None:
@@ -130,7 +144,7 @@ class Budget:
             self._write(number, model, cost_bound if error.maybe_charged else NO_TOKENS)
             raise
         except BaseException as error:
-            # An LLMError says that nothing was charged; after anything else (Ctrl-C) nobody knows what the server did.
+            # An LLMError means nothing was charged; after anything else (Ctrl-C) the server's state is unknown.
             self._write(number, model, NO_TOKENS if isinstance(error, LLMError) else bill.tokens)
             raise
         self._write(number, model, bill.tokens)
@@ -159,13 +173,13 @@ class Budget:
         next_call = Spent(1, cost_bound.prompt + cost_bound.completion, usd, 0.0)
         _refuse_beyond(self._limits.run, "run", own, next_call)
         if self._limits.sweep != _NO_LIMITS:
-            paths = [path for path in self._sweep.rglob(f"{SPENDING}*") if path != self._path]  # those set aside too
+            paths = [path for path in self._sweep.rglob(f"{SPENDING}*") if path != self._path]  # with those set aside
             others = [spent(read_growing(path)) for path in paths]
             _refuse_beyond(self._limits.sweep, "sweep", sum(others, own), next_call)
 
     @contextmanager
     def _together(self) -> Iterator[None]:
-        """One process of the sweep at a time looks at what is left and takes from it."""
+        """Let only one process of the sweep at a time check and take from what is left."""
         directory = os.open(self._sweep, os.O_RDONLY)
         try:
             fcntl.flock(directory, fcntl.LOCK_EX)

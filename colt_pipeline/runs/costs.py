@@ -1,4 +1,4 @@
-"""What the answers of a run took, per model and kind of call, at the prices of its recording; and an estimate ahead."""
+"""What a run's answers cost per model and kind of call, at the prices of its recording; and estimates in advance."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Tokens:
     completion: int
 
     def usd(self, prices: PricesConfig) -> float:
-        """What they cost."""
+        """Their cost at these prices."""
         return (self.prompt * prices.input + self.completion * prices.output) / _TOKENS_PER_PRICE
 
 
@@ -36,18 +36,18 @@ NO_TOKENS = Tokens(0, 0)
 
 @dataclass(frozen=True)
 class Cost:
-    """What a model's answers took in all, and that share of it which course alterations took."""
+    """The time and money a model's answers took in total, and the part spent on course alterations."""
 
     llm_secs: float = 0.0
     alteration_llm_secs: float = 0.0
     usd: float | None = None
-    """None: no price is known, or a stand-in answered."""
+    """None if the price is unknown or a stand-in answered."""
     alteration_usd: float | None = None
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What calls will take, all models together."""
+    """What future calls will take, summed over all models."""
 
     calls: float = 0.0
     prompt_tokens: float = 0.0
@@ -59,18 +59,18 @@ class Estimate:
 
 
 def listed_prices(config: Config) -> Prices:
-    """Model of the run -> its configured price, None for one without; whoever answers in its place."""
+    """Model of the run -> its configured price (None if it has none), even if something else answers in its place."""
     return {model.name: config.models[model.name].prices for model in config.model_specs if model != NO_MODEL}
 
 
 def configured_prices(config: Config) -> Prices:
-    """Live model -> what it costs, None for one without a price. Stand-ins and random answers are not paid for."""
+    """Live model -> its price, None if it has none. Stand-ins and random answers are free."""
     live = {model.name for model in config.model_specs if model.provider in config.providers}
     return {name: price for name, price in listed_prices(config).items() if name in live}
 
 
 def recorded_prices(recording: Path, otherwise: Prices) -> Prices:
-    """The price table that the recording in this directory was made with."""
+    """The price table under which the recording in this directory was made; `otherwise` if it has none."""
     tables = [record["prices"] for record in read_growing(recording / SPENDING) if "prices" in record]
     if not tables:
         return otherwise
@@ -78,7 +78,13 @@ def recorded_prices(recording: Path, otherwise: Prices) -> Prices:
 
 
 def costs(events: Iterable[Event], llm_secs: Callable[[str, int], float], prices: Prices) -> dict[str, Cost]:
-    """Model -> what its answers took; `llm_secs`: (recording key, occurrence) -> how long one took."""
+    """Model -> what its answers cost.
+
+    Args:
+        events: the journal of the run.
+        llm_secs: (recording key, occurrence) -> seconds the answer took.
+        prices: model -> price, None if unknown.
+    """
     calls: dict[str, list[Call]] = {name: [] for name in prices}
     for event in events:
         for call in event.calls if isinstance(event, Stepped) else ():
@@ -100,10 +106,15 @@ def _cost(calls: list[Call], llm_secs: Callable[[str, int], float], price: Price
 
 
 def estimate(calls: Mapping[str, float], tokens: Mapping[str, Sequence[Tokens]], prices: Prices) -> Estimate:
-    """What `calls` will take if they are on average like calls whose `tokens` are known or guessed; all by model.
+    """What future calls will take if on average they resemble known ones.
+
+    Args:
+        calls: model -> number of future calls.
+        tokens: model -> tokens of known (or assumed) calls.
+        prices: model -> price.
 
     Raises:
-        ConfigError: a model that will be called has no price, or no call of it is known.
+        ConfigError: a model that will be called has no price, or none of its calls is known.
     """
     total = Estimate()
     for name, number in calls.items():
@@ -113,7 +124,7 @@ def estimate(calls: Mapping[str, float], tokens: Mapping[str, Sequence[Tokens]],
         if price is None:
             raise ConfigError(f"an estimate in USD needs the prices of {name}; give models.{name}.prices")
         if not seen:
-            raise ConfigError(f"an estimate of {number:g} calls of {name} needs the tokens of at least one")
+            raise ConfigError(f"an estimate of {number:g} calls to {name} needs the tokens of at least one call")
         share = number / len(seen)
         total += Estimate(
             calls=number,
@@ -127,8 +138,14 @@ def estimate(calls: Mapping[str, float], tokens: Mapping[str, Sequence[Tokens]],
 def scaled(
     tokens: Mapping[str, Sequence[Tokens]], samples: float, to_samples: int, prices: Prices, longest_tokens: int
 ) -> tuple[Estimate, Estimate]:
-    """What a run of `to_samples` will take if it is like one of `samples` whose calls took `tokens`, by model; and what
-    if each of its answers has `longest_tokens`.
+    """What a run will take if it resembles a known one, and what if all its answers have the maximum length.
+
+    Args:
+        tokens: model -> tokens of the known run's calls.
+        samples: samples of the known run.
+        to_samples: samples of the future run.
+        prices: model -> price.
+        longest_tokens: the maximum length of an answer.
 
     Raises:
         ConfigError: a model that was called has no price.

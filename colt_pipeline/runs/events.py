@@ -1,4 +1,4 @@
-"""What a journal holds: the events of a run, and their JSON form."""
+"""The events of a run, as its journal records them, and their JSON form."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from colt_pipeline.records import EndReason, MeasurementError, MeasurementKind, 
 
 @dataclass(frozen=True)
 class Call:
-    """One LLM call inside a step, as the search saw it."""
+    """One LLM call within a step, as the search saw it."""
 
     model: str
     role: Role
@@ -22,7 +22,7 @@ class Call:
     transformations: tuple[str, ...]
     next_model: str | None
     flaw: RejectionKind | None
-    """Of a usable answer, such as a next model that does not exist."""
+    """What is wrong with an answer that is usable all the same, such as an unknown next model."""
     prompt_tokens: int
     completion_tokens: int
     hit: bool
@@ -47,7 +47,7 @@ class Child(Candidate):
     score: float
     """Predicted score."""
     parent_score: float
-    """Score of the parent under the same cost model (it changes as the model trains); own score without a parent."""
+    """Score of the parent under the same cost model (scores change as it trains); own score if there is no parent."""
     reward: float
     """Predicted score of the rollout's terminal program."""
 
@@ -73,7 +73,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Started(Event):
-    """The run's fixed facts."""
+    """The facts that stay fixed during the run."""
 
     kind: ClassVar[str] = "started"
     schema: int
@@ -96,7 +96,7 @@ class Planted(Event):
 
 @dataclass(frozen=True)
 class Bred(Event):
-    """A batch of programs from a search without a tree; they only wait for measurement."""
+    """A batch of programs to measure, from a search without a tree."""
 
     kind: ClassVar[str] = "bred"
     candidates: tuple[Candidate, ...]
@@ -112,13 +112,13 @@ class Stepped(Event):
     """Node that was selected and expanded."""
     calls: tuple[Call, ...]
     child: Child | None
-    """What enters the tree and is backed up; None when nothing could be applied."""
+    """The node that enters the tree and is backed up; None if nothing could be applied."""
     made_by: str | None
     """The model whose proposal made `child`."""
     pruned: Child | None
     """The small model's child that a course alteration removed."""
     retry_model: str | None
-    """After a failed step: the model that gets this node next."""
+    """After a failed step: the model that expands this node next."""
 
 
 @dataclass(frozen=True)

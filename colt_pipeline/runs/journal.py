@@ -1,6 +1,6 @@
 """The journal of a run: one append-only ``events.jsonl`` whose fold is the state of the search.
 
-It holds no clock, host name or path: run == rerun == kill + resume == replay, byte for byte.
+It contains no times, host names or paths: run == rerun == kill + resume == replay, byte for byte.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from colt_pipeline.runs.jsonl import JsonLines, read_growing
 
 
 def read_events(path: Path) -> list[Event]:
-    """The events of a journal, without a lock: another process may be writing it, so a torn last line is left out.
+    """The events of a journal, read without a lock: if another process is writing it, a partial last line is ignored.
 
     Raises:
-        JournalError: broken before its last line, or written by an incompatible version.
+        JournalError: corrupt before its last line, or written by an incompatible version.
     """
     return _events(path, read_growing(path))
 
@@ -31,13 +31,13 @@ def _events(path: Path, records: Iterable[Mapping[str, Any]]) -> list[Event]:
 
 
 class Journal:
-    """Events of one run, on disk before they are applied."""
+    """Events of one run, written to disk before they are applied."""
 
     def __init__(self, path: Path) -> None:
-        """Open `path` for this process alone.
+        """Open `path` for this process exclusively.
 
         Raises:
-            JournalError: in use, unwritable, broken, or written by an incompatible version.
+            JournalError: in use, unwritable, corrupt, or written by an incompatible version.
         """
         self.path = path
         self._lines = JsonLines(path)
@@ -51,7 +51,7 @@ class Journal:
         """Write `event` and force it to disk.
 
         Raises:
-            JournalError: the disk refused it.
+            JournalError: it could not be written.
         """
         self._lines.append(event.to_json())
         self.events.append(event)

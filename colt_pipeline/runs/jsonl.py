@@ -1,8 +1,8 @@
-"""Append-only JSON Lines: the one file format behind journals and recordings.
+"""Append-only JSON Lines: the file format of journals and recordings.
 
-Append means write, flush, fsync, return; so whatever a caller applies afterwards is on disk. A line that a kill cut
-off (no newline at the end of the file) is dropped when the file is opened for writing; anything else that does not
-parse is an error, and nothing is ever rewritten. A file that nobody appends to any more may be packed with gzip
+Append means write, flush, fsync, return, so whatever a caller applies afterwards is on disk. A last line truncated by a
+kill (no newline at the end of the file) is dropped when the file is opened for writing; anything else that does not
+parse is an error, and nothing is ever rewritten. A file that is no longer appended to may be compressed with gzip
 (``.gz``).
 """
 
@@ -25,11 +25,11 @@ from colt_pipeline.errors import JournalError
 from colt_pipeline.records import canonical_json
 
 PACKED = ".gz"
-"""Suffix of a packed file."""
+"""Suffix of a compressed file."""
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """All records of `path`; an absent file holds none.
+    """All records of `path`; none if the file does not exist.
 
     Raises:
         JournalError: a line is not a JSON object; the message names file and line.
@@ -38,16 +38,16 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def read_growing(path: Path) -> list[dict[str, Any]]:
-    """As `read_lines`, of a file that somebody may be writing: a last line without its newline is left out."""
+    """Like `read_lines`, for a file that may be being written: a last line without its newline is ignored."""
     data = unpacked(path) if path.exists() else b""
     return _parse(path, data[: data.rfind(b"\n") + 1])
 
 
 def unpacked(path: Path) -> bytes:
-    """What `path` holds; a packed one (``.gz``) is unpacked.
+    """The contents of `path`, decompressed if it is a ``.gz`` file.
 
     Raises:
-        JournalError: it cannot be read, or the packed file is damaged.
+        JournalError: the file cannot be read or decompressed.
     """
     try:
         data = path.read_bytes()
@@ -60,7 +60,7 @@ def unpacked(path: Path) -> bytes:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Inside, nobody appends to the existing file `path`.
+    """Keep other processes from appending to the existing file `path`.
 
     Raises:
         JournalError: it cannot be opened, or is in use by another process.
@@ -84,7 +84,7 @@ def _parse(path: Path, data: bytes) -> list[dict[str, Any]]:
             record = json.loads(line)
         except ValueError as error:
             raise JournalError(
-                f"{path}, line {number}: not valid JSON ({error}). Restore the file, or move it away to start anew."
+                f"{path}, line {number}: not valid JSON ({error}). Restore the file, or move it away to start over."
             ) from error
         if not isinstance(record, dict):
             raise JournalError(f"{path}, line {number}: expected a JSON object, got {type(record).__name__}.")
@@ -103,7 +103,7 @@ _log = logging.getLogger(__name__)
 
 
 class JsonLines:
-    """A JSON Lines file, open for appending by this process alone.
+    """A JSON Lines file, open for appending by this process exclusively.
 
     Attributes:
         records: what the file held when it was opened.
@@ -113,7 +113,7 @@ class JsonLines:
         """Open (and create) `path`, lock it, read it.
 
         Raises:
-            JournalError: in use by another process, unwritable, or broken before its last line.
+            JournalError: in use by another process, unwritable, or corrupt before its last line.
         """
         self.path = path
         try:
@@ -124,14 +124,14 @@ class JsonLines:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.path.samestat(os.fstat(self._file.fileno()), path.stat()):
-                raise BlockingIOError  # whoever held the lock has put another file in its place
+                raise BlockingIOError  # the process that held the lock has replaced the file
             self.records = self._recover()
         except BlockingIOError as error:
             self._file.close()
-            raise JournalError(f"{path} is in use by another process; wait for it, or give this run a name.") from error
+            raise JournalError(f"{path} is in use by another process; wait for it, or rename this run.") from error
         except OSError as error:
             self._file.close()
-            raise JournalError(f"cannot mend {path}: {error.strerror}. Make room and try again.") from error
+            raise JournalError(f"cannot repair {path}: {error.strerror}. Free disk space and try again.") from error
         except JournalError:
             self._file.close()
             raise
@@ -146,7 +146,7 @@ class JsonLines:
         records = _parse(self.path, whole)
         if len(whole) < len(data):
             lost = len(data) - len(whole)
-            _log.warning("%s: dropped the last line, which a kill had cut off (%d bytes)", self.path, lost)
+            _log.warning("%s: dropped the last line, which a kill had truncated (%d bytes)", self.path, lost)
             self._file.truncate(len(whole))
         return records
 
@@ -154,7 +154,7 @@ class JsonLines:
         """Write one record and force it to disk.
 
         Raises:
-            JournalError: the disk refused it; what was written before is intact.
+            JournalError: it could not be written; everything written before is intact.
         """
         line = (canonical_json(record) + "\n").encode()
         end = self._file.seek(0, os.SEEK_END)
@@ -165,8 +165,8 @@ class JsonLines:
         except OSError as error:
             os.ftruncate(self._file.fileno(), end)
             raise JournalError(
-                f"cannot append to {self.path}: {error.strerror}. Nothing written before is damaged; "
-                "make room and run the same command again."
+                f"cannot append to {self.path}: {error.strerror}. Everything written before is intact; "
+                "free disk space and run the same command again."
             ) from error
 
     def close(self) -> None:

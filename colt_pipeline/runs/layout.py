@@ -1,9 +1,9 @@
-"""Where the files of runs and recordings lie, and what they are called.
+"""Where the files of runs and recordings are stored, and what they are called.
 
 ``RESULTS/runs/EXPERIMENT/RUN``                  a run directory, see `rundir`
-``RESULTS/recordings/DEVICE/EXPERIMENT/RUN``     what a run took from outside: answers, TVM's batches, latencies
-``RESULTS/recordings/DEVICE/shared``             what this machine has measured, whatever the run
-``RESULTS/noise/DEVICE``                         one schedule per workload, measured again and again
+``RESULTS/recordings/DEVICE/EXPERIMENT/RUN``     a run's external inputs: answers, TVM's batches, latencies
+``RESULTS/recordings/DEVICE/shared``             measurements on this device shared by all runs
+``RESULTS/noise/DEVICE``                         one schedule per workload, measured repeatedly
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ BEST_TEXT = "best.txt"
 BEST = "best.json"
 TIMING = "timing.json"
 SUMMARY = "summary.json"
-"""Written last: a run directory that holds it is finished."""
+"""Written last: its presence marks a finished run."""
 WHOLE_MODEL_MEASUREMENTS = "model.jsonl"
 WHOLE_MODEL = "model.json"
-"""The same of a whole model's run, which holds the runs of its kernels."""
+"""The same for the run of a whole model, which contains the runs of its kernels."""
 
 ANSWERS = "llm.jsonl"
 CANDIDATES = "candidates.jsonl"
@@ -34,7 +34,7 @@ SHARED = "shared"
 
 
 def runs_in(results: Path | str) -> Path:
-    """Where all run directories lie, by experiment."""
+    """The directory of all runs, by experiment."""
     return Path(results) / "runs"
 
 
@@ -44,17 +44,17 @@ def run_directory(results: Path | str, experiment: str, run: str) -> Path:
 
 
 def recordings_in(results: Path | str) -> Path:
-    """Where all recordings lie, by device."""
+    """The directory of all recordings, by device."""
     return Path(results) / "recordings"
 
 
 def noise_in(results: Path | str) -> Path:
-    """Where the noise of all devices lies, by device."""
+    """The directory of noise measurements, by device."""
     return Path(results) / "noise"
 
 
 def set_aside(recording: Path) -> None:
-    """Keep what was recorded before under other names, so that everything is asked and measured again."""
+    """Rename the files of an earlier recording, so that everything is asked and measured again."""
     for name in (ANSWERS, CANDIDATES, MEASUREMENTS, SPENDING):
         path = recording / name
         if path.exists():

@@ -1,4 +1,4 @@
-"""A recording file before a live source: what it holds is looked up, what it lacks is obtained and written first."""
+"""A recording file in front of a live source: known entries are looked up, missing ones obtained and recorded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from colt_pipeline.errors import RecordingError
 from colt_pipeline.runs.jsonl import JsonLines, read_lines
 
 Access = Literal["append", "replay"]
-"""``append``: for this process alone, misses can be recorded; ``replay``: look-ups only, the file stays as it is."""
+"""``append``: exclusive to this process, misses can be recorded; ``replay``: look-ups only, the file never changes."""
 
 Fields = Mapping[str, Any]
 
@@ -18,18 +18,23 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Recorded(Generic[K]):
-    """The entries of one file, by key; of entries with the same key the last one counts.
+    """The entries of one file, by key; the last of several entries with the same key counts.
 
     Attributes:
         entries: all entries, in the order of their lines.
     """
 
     def __init__(self, path: Path, access: Access, read: Callable[[Fields], tuple[K, Fields]]) -> None:
-        """`read`: a line -> its key and the entry that it means; it raises a ValueError that says what is wrong.
+        """Open and read the file.
+
+        Args:
+            path: the recording file.
+            access: whether entries may be added.
+            read: line -> its key and entry; raises a ValueError that says what is wrong.
 
         Raises:
-            JournalError: the file is broken or, to append, unwritable or in use by another process.
-            RecordingError: `read` refuses a line; the message names file and line.
+            JournalError: the file is corrupt or, for ``append``, unwritable or in use by another process.
+            RecordingError: `read` rejects a line; the message names file and line.
         """
         self.path = path
         self._read = read
@@ -48,10 +53,10 @@ class Recorded(Generic[K]):
         return self._index.get(key)
 
     def append(self, line: Fields) -> Fields:
-        """Write a line; returns the entry that it means, once it is on disk.
+        """Write a line and, once it is on disk, return its entry.
 
         Raises:
-            JournalError: the disk refused it.
+            JournalError: it could not be written.
         """
         assert self._file is not None, "a replay records nothing"
         self._file.append(dict(line))
@@ -64,16 +69,16 @@ class Recorded(Generic[K]):
         return entry
 
     def close(self) -> None:
-        """Let other processes append."""
+        """Release the file to other processes."""
         if self._file is not None:
             self._file.close()
 
 
 def require(fields: Fields, names: Iterable[str]) -> None:
-    """Refuse `fields` that lack one of `names`.
+    """Check that `fields` has all of `names`.
 
     Raises:
-        ValueError: the message lists those that are missing.
+        ValueError: some are missing; the message lists them.
     """
     if missing := [name for name in names if name not in fields]:
         raise ValueError(f"lacks {', '.join(missing)}")

@@ -1,14 +1,14 @@
-"""A run directory: resolved config, journal, and the outputs that are derived from them.
+"""A run directory: resolved config, journal, and the outputs derived from them.
 
-``config.yaml``  what was run
+``config.yaml``  the resolved configuration
 ``events.jsonl`` the journal
 ``curve.csv``    best latency and speedup by sample
-``calls.csv``    calls, hits, errors by kind, tokens and programs made per model
+``calls.csv``    calls, hits, errors by kind, tokens and programs per model
 ``turns.csv``    calls per model by number of measured samples
 ``best.txt``     the best schedule: its trace as ``sch.`` lines and its TVMScript
-``best.json``    the same for machines
+``best.json``    the same, machine-readable
 ``summary.json`` the run in numbers
-``timing.json``  seconds by kind of work; only of live runs, as a replay's clock means nothing
+``timing.json``  seconds by kind of work; only for live runs, because a replay's timing is meaningless
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class RunDir:
         """Claim `path` for the run with this resolved config; an existing directory must hold the same run.
 
         Raises:
-            RunDirError: unwritable, or it holds a run with another config or without any.
+            RunDirError: it is unwritable, or holds a run with another config or none.
         """
         self.path = path
         text = yaml.safe_dump(dict(identity), sort_keys=False, allow_unicode=True)
         config = path / CONFIG
         if self.journal.exists() and not config.exists():
-            raise RunDirError(f"{path} holds a journal without its {CONFIG}; restore it or remove the directory")
+            raise RunDirError(f"{path} holds a journal but no {CONFIG}; restore it or remove the directory")
         if not config.exists():
             try:
                 path.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ class RunDir:
             shown = "; ".join(f"{k}: {recorded.get(k)} there, {wanted.get(k)} now" for k in differing[:3])
             raise RunDirError(
                 f"{path} holds a run with another config ({shown}). "
-                "Give this one a name with run=NAME, or remove that directory."
+                "Choose another name for this run with run=NAME, or remove that directory."
             )
 
     @property
@@ -61,7 +61,7 @@ class RunDir:
         return self.path / JOURNAL
 
     def reopen(self) -> None:
-        """The run goes on: what it wrote when a limit ended it is out of date."""
+        """Resume the run: the summary written when it reached a limit is out of date."""
         (self.path / SUMMARY).unlink(missing_ok=True)
 
     def write_json(self, name: str, value: object) -> None:
@@ -82,15 +82,15 @@ class RunDir:
 
 
 def write_text(path: Path, text: str) -> None:
-    """As `write_bytes`, in UTF-8."""
+    """Like `write_bytes`, in UTF-8."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file of a run or a recording, whole or not at all, and its directory where it is missing.
+    """Write a file of a run or a recording atomically, creating its directory if needed.
 
     Raises:
-        RunDirError: the directory is unwritable or the disk full.
+        RunDirError: the directory is unwritable or the disk is full.
     """
     partial = path.with_name(f".{path.name}.part")
     try:
@@ -99,7 +99,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         partial.replace(path)
     except OSError as error:
         raise RunDirError(
-            f"cannot write {path}: {error.strerror}; what was there is intact, run the same command again"
+            f"cannot write {path}: {error.strerror}; existing files are intact, run the same command again"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Where the time of a run goes: seconds by kind of work. Kept out of the journal, which holds no clock."""
+"""Where a run's time goes: seconds by kind of work. Kept out of the journal, which contains no times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs asked of their models, by their journals: which answers of their recordings they used."""
+"""Which recorded answers runs used, according to their journals."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class Usage:
 
     journal: Path
     recording: tuple[str, ...]
-    """Where its recording lies below ``recordings``: device, experiment and run as parts of a path."""
+    """Path of its recording below ``recordings``: device, experiment and run."""
     calls: Mapping[Identity, int]
-    """Question -> line of the journal; empty where no model was asked."""
+    """Question -> line of the journal; empty if no model was asked."""
     finished: bool
 
     def owns(self, cassette: Path) -> bool:
-        """Whether the file `cassette` is that of this run."""
+        """Whether the file `cassette` belongs to this run."""
         return cassette.resolve().parent.parts[-len(self.recording) :] == self.recording
 
 
 def journals(directory: Path) -> list[Path]:
-    """All journals below.
+    """All journals below `directory`.
 
     Raises:
         RunDirError: there are none.
@@ -46,11 +46,11 @@ def journals(directory: Path) -> list[Path]:
 
 
 def read_usage(journal: Path) -> Usage | None:
-    """The questions of one run; None before it began.
+    """The questions of one run; None if it has not begun.
 
     Raises:
-        RunDirError: its configuration is absent or broken.
-        JournalError: the journal is broken or of another version.
+        RunDirError: its configuration is missing or invalid.
+        JournalError: the journal is corrupt or was written by another version.
     """
     events = read_events(journal)
     started = next((event for event in events if isinstance(event, Started)), None)
@@ -64,7 +64,8 @@ def read_usage(journal: Path) -> Usage | None:
     except OSError as error:
         raise RunDirError(f"cannot read {path}: {error.strerror}; restore it") from error
     except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise RunDirError(f"{path} is not that of a run ({' '.join(str(error).split())}); restore it") from error
+        problem = " ".join(str(error).split())
+        raise RunDirError(f"{path} is not the configuration of a run ({problem}); restore it") from error
     calls = {
         (call.key, call.occurrence): line
         for line, event in enumerate(events, start=1)

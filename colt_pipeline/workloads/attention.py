@@ -1,8 +1,8 @@
 """Attention cores: scores, scale (and causal mask), softmax, context.
 
-FLUX: 24 heads of 128 (hidden 3072, FLUX.1 public config), full attention; the paper does not print the sequence length,
-so the default of 512 tokens is an assumption that keeps the unoptimized program within seconds. Llama-3-8B: 32 query
-heads over 8 key/value heads of 128 (public config), the last `tokens` positions of `context` attend causally.
+FLUX: 24 heads of 128 (hidden 3072, FLUX.1 public config), full attention. The paper does not state the sequence length;
+the default of 512 tokens is an assumption that keeps the unoptimized program within seconds. Llama-3-8B: 32 query heads
+over 8 key/value heads of 128 (public config); the last `tokens` positions of `context` attend causally.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tvm import te
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.workloads.workload import Workload
 
-# Numbers of FLOP per element of the score matrix for scale, max, subtract, exp, sum, divide.
+# FLOP per element of the score matrix: scale, max, subtract, exp, sum, divide.
 _SOFTMAX_FLOP = 6
 
 
@@ -26,16 +26,16 @@ def attention_core(
 ) -> Workload:
     """softmax(Q K^T / sqrt(head_dim) [+ mask]) V; Q (heads, tokens, dim); K, V (kv_heads, context, dim).
 
-    Query head h reads key/value head h // (heads / kv_heads). With `causal`, query i is position
-    context - tokens + i and sees keys up to itself.
+    Query head h reads key/value head h // (heads / kv_heads). If `causal`, query i is position context - tokens + i and
+    sees keys up to itself.
 
     Raises:
-        ConfigError: heads that kv_heads does not divide, or a causal context shorter than the tokens.
+        ConfigError: heads is not a multiple of kv_heads, or a causal context is shorter than tokens.
     """
     if heads % kv_heads:
         raise ConfigError(f"workload.shape of {name}: heads={heads} must be a multiple of kv_heads={kv_heads}")
     if causal and context < tokens:
-        raise ConfigError(f"workload.shape of {name}: context={context} must hold at least the tokens={tokens}")
+        raise ConfigError(f"workload.shape of {name}: context={context} must be at least tokens={tokens}")
     group = heads // kv_heads
     q = te.placeholder((heads, tokens, head_dim), name="Q")
     key = te.placeholder((kv_heads, context, head_dim), name="K")

@@ -1,4 +1,4 @@
-"""Batched matrix products whose second operand is transposed. An extra, not in the paper.
+"""Batched matrix products with a transposed second operand. Not in the paper.
 
 The default shape is that of the attention scores Q K^T of BERT-base: 12 heads of 64, 128 tokens (public config).
 """

@@ -15,8 +15,8 @@ from colt_pipeline.workloads.llama import model_of
 from colt_pipeline.workloads.projection import projection
 from colt_pipeline.workloads.workload import Workload
 
-# The five kernels of the paper, then extras: the attention core of Llama-3-8B, and two kernels of other
-# kinds, to see whether anything here fits the paper's alone.
+# The five kernels of the paper, then Llama-3-8B's attention core and two kernels of other kinds, which check that
+# nothing here is tailored to the paper's.
 WORKLOADS: dict[str, Callable[..., Workload]] = {
     "llama3_8b_attention": projection,
     "deepseek_r1_moe": projection,
@@ -30,7 +30,7 @@ WORKLOADS: dict[str, Callable[..., Workload]] = {
 
 
 def build(name: str, shape: dict[str, int]) -> Workload:
-    """The workload `name` at `shape`; MODEL.TASK is one kernel of a whole model, see `extracted`.
+    """The workload `name` at `shape`; a name MODEL.TASK means one kernel of a whole model, see `extracted`.
 
     Raises:
         ConfigError: unknown name, missing or unknown size, size below one.

@@ -1,8 +1,8 @@
 """Convolutions: 3x3, stride 1, padding 1, NCHW.
 
-The VAE of FLUX.1 convolves 128 to 512 channels (public config); the paper prints neither channels nor image size, so
-128 channels on 64x64 are an assumption that keeps the unoptimized program within seconds. The depthwise convolution is
-an extra, not in the paper: 56x56 is a stage of image networks with inputs of 224x224, such as MobileNet.
+The VAE of FLUX.1 convolves 128 to 512 channels (public config). The paper states neither channels nor image size; 128
+channels at 64x64 are an assumption that keeps the unoptimized program within seconds. The depthwise convolution is not
+in the paper; 56x56 is a stage of image networks with 224x224 inputs, such as MobileNet.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def depthwise_convolution(name: str, batch: int, channels: int, height: int, wid
 
 
 def _padded(x: te.Tensor) -> te.Tensor:
-    """`x` (batch, channels, height, width) within a border of zeros one wide."""
+    """`x` (batch, channels, height, width) with a border of zeros of width one."""
     batch, channels, height, width = (int(n) for n in x.shape)
     return te.compute(
         (batch, channels, height + 2, width + 2),
@@ -80,6 +80,6 @@ def _padded(x: te.Tensor) -> te.Tensor:
 
 
 def _windows(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The 3x3 surroundings of each pixel of `x`, zeros beyond its border: (batch, channels, height, width, 3, 3)."""
+    """The 3x3 neighbourhood of each pixel of `x`, zero-padded: (batch, channels, height, width, 3, 3)."""
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
     return np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))

@@ -1,4 +1,4 @@
-"""The kernels of a whole model: what TVM fuses it into, how often each is called, and the model with some replaced.
+"""The kernels into which TVM fuses a whole model, how often each is called, and the model with some replaced.
 
 The passes are those of TVM's own tuning of Relax programs: LegalizeOps, AnnotateTIROpPattern, FoldConstant, FuseOps,
 FuseTIR; then ``meta_schedule.relax_integration.extract_tasks``. A task's name is that of its fused function.
@@ -43,33 +43,33 @@ class Task:
 
     @cached_property
     def flop(self) -> int:
-        """Of one call, as TVM counts."""
+        """FLOP of one call, as counted by TVM."""
         return int(estimate_tir_flops(tvm.IRModule({"main": self.main})))
 
     @property
     def shape(self) -> str:
-        """Shapes of its inputs, then the output's."""
+        """Shapes of the inputs and of the output."""
         shapes = ["x".join(str(int(n)) for n in p.ty.shape) for p in self.main.params]
         return f"{', '.join(shapes[:-1])} -> {shapes[-1]}"
 
 
 class ExtractedModel:
-    """A model as Relax calls of fused functions."""
+    """A model as a Relax module that calls fused functions."""
 
     def __init__(self, model: Llama) -> None:
         target = tvm.target.Target({"kind": "llvm"})
         with target:
             self._fused = tvm.transform.Sequential([make() for make in _PASSES])(model.module())
         tasks = [Task(t.task_name, self._fused[t.task_name], int(t.weight)) for t in extract_tasks(self._fused, target)]
-        # TVM's order is that of a hash map.
+        # TVM returns them in hash map order.
         self.tasks = tuple(sorted(tasks, key=lambda t: (-t.weight * t.flop, t.name)))
-        """Those with most work in the model first."""
+        """Sorted by their share of the model's work, largest first."""
 
     def workload(self, name: str, task: str, shape: dict[str, int]) -> Workload:
-        """The task as a workload `name`.
+        """The task as a workload called `name`.
 
-        Its reference is the unscheduled function, built by TVM, with nothing but the two inner loops of its products
-        exchanged: as it is it would walk matrices by columns, which takes minutes.
+        Its reference is the unscheduled function built by TVM, except that the two inner loops of matrix products are
+        interchanged: otherwise it would traverse matrices by columns, which takes minutes.
 
         Raises:
             ConfigError: the model has no such task.
@@ -85,7 +85,7 @@ class ExtractedModel:
         return Workload(name, shape, found.main, reference, found.flop, _RTOL)
 
     def replaced(self, modules: Mapping[str, tvm.IRModule]) -> tvm.IRModule:
-        """The model with these tasks' functions in the place of its own; the others stay unscheduled."""
+        """The model with the functions of these tasks replaced; the others stay unscheduled."""
         changed = self._fused.clone()
         for name, module in modules.items():
             scheduled = module["main"].with_attr("global_symbol", name).with_attr("tirx.is_scheduled", True)
@@ -95,7 +95,7 @@ class ExtractedModel:
 
 @lru_cache(maxsize=4)
 def extracted(model: Llama) -> ExtractedModel:
-    """The tasks of `model`; made once per process, which takes some seconds."""
+    """`model` split into tasks; cached, because it takes some seconds."""
     return ExtractedModel(model)
 
 

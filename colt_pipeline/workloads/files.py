@@ -1,4 +1,4 @@
-"""Workloads read from their configuration, and written as files that need none of this project's code."""
+"""Workloads read from their configuration, and written as files that can be used without this project's code."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from colt_pipeline.workloads.workload import Workload
 
 
 def read_workloads(conf: Path) -> Iterator[Workload]:
-    """The workload of each YAML file in `conf`, which gives its name and shape.
+    """The workload that each YAML file in `conf` describes by name and shape.
 
     Raises:
-        ConfigError: A name or a shape is not one that can be built.
+        ConfigError: a name or shape is invalid.
     """
     for path in sorted(conf.glob("*.yaml")):
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -26,7 +26,7 @@ def read_workloads(conf: Path) -> Iterator[Workload]:
 
 
 def facts(workload: Workload) -> dict[str, Any]:
-    """What is known of a workload before tuning."""
+    """What is known about a workload before tuning."""
     return {
         "name": workload.name,
         "shape": workload.shape,
@@ -39,7 +39,7 @@ def facts(workload: Workload) -> dict[str, Any]:
 
 
 def write_workload(workload: Workload, directory: Path) -> None:
-    """Write NAME.json (module), NAME.txt (TVMScript) and NAME.facts.json; creates the directory."""
+    """Write NAME.json (module), NAME.txt (TVMScript) and NAME.facts.json, creating the directory if needed."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / f"{workload.name}.json").write_text(tvm.ir.save_json(workload.module) + "\n")
     (directory / f"{workload.name}.txt").write_text(workload.text + "\n")

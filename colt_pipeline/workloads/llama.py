@@ -3,10 +3,9 @@
 The architecture is that of the public config of Llama-3-8B: RMSNorm, grouped-query attention with rotary positions (the
 two halves of a head rotate against each other), a causal mask, SwiGLU. float32, a prefill of `tokens` positions.
 
-Three things differ from a checkpoint. Weights are random. All layers share one set of weights, which is passed once and
-read by each layer, for 32 sets would be 26 GiB; one layer's 872 MB are still far beyond any cache, so each layer reads
-them from memory. The input is hidden states, as an embedding lookup would give them: the lookup copies `tokens` rows.
-Matrices are stored (inner, outer).
+Three things differ from a real checkpoint. Weights are random. All layers share one set of weights, because 32 sets
+would take 26 GiB; one layer's 872 MB still exceed any cache, so each layer reads them from memory. The input is hidden
+states, as returned by an embedding lookup, which merely copies `tokens` rows. Matrices are stored (inner, outer).
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class Llama:
     tokens: int
     rope_theta: int
     epsilon: float = 1e-5
-    """Of RMSNorm."""
+    """Epsilon of RMSNorm."""
 
     @property
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -64,7 +63,7 @@ class Llama:
         }
 
     def parameters(self, seed: int = 0) -> dict[str, Array]:
-        """Seeded random weights that keep activations near one, hidden states, and the tables of positions and mask."""
+        """Seeded random weights that keep activations near one, hidden states, position tables and mask."""
         angles = np.outer(np.arange(self.tokens), self.rope_theta ** (-np.arange(0, 1, 2 / self.head_dim)))
         angles = np.concatenate([angles, angles], axis=1)
         visible = np.tri(self.tokens, dtype=bool)
@@ -116,7 +115,7 @@ class Llama:
         return builder.get()
 
     def reference(self, given: dict[str, Array]) -> Array:
-        """Logits by NumPy, in the precision of `given`."""
+        """Logits computed by NumPy in the precision of `given`."""
         group = self.heads // self.kv_heads
 
         def norm(x: Array, weight: str) -> Array:
@@ -148,10 +147,10 @@ def model_of(name: str, shape: dict[str, int]) -> Llama:
     """The model `name` at `shape`.
 
     Raises:
-        ConfigError: unknown name, missing, unknown or impossible size.
+        ConfigError: unknown name, or a missing, unknown or invalid size.
     """
     if name not in MODELS:
-        raise ConfigError(f"{name} is no model that can be tuned whole; choose one of {', '.join(MODELS)}")
+        raise ConfigError(f"{name} is not a model that can be tuned as a whole; choose one of {', '.join(MODELS)}")
     wanted = [f.name for f in fields(Llama) if f.name != "epsilon"]
     if sorted(shape) != sorted(wanted):
         raise ConfigError(f"workload.shape of {name} needs the sizes {', '.join(wanted)}; got {', '.join(shape)}")
@@ -162,18 +161,18 @@ def model_of(name: str, shape: dict[str, int]) -> Llama:
     if model.heads % model.kv_heads or model.head_dim % 2:
         raise ConfigError(
             f"workload.shape of {name}: heads={model.heads} must be a multiple of kv_heads={model.kv_heads}, and "
-            f"head_dim={model.head_dim} even"
+            f"head_dim={model.head_dim} must be even"
         )
     return model
 
 
 MODELS = ("llama3_8b",)
-"""What can be tuned whole: one architecture, at the sizes of ``conf/workload/models``."""
+"""Models that can be tuned as a whole; their sizes are in ``conf/workload/models``."""
 
 
 def _drawn(name: str, shape: tuple[int, ...], seed: int, number: int) -> Array:
     drawn = np.random.default_rng([seed, number]).standard_normal(shape, dtype=np.float32)
-    if len(shape) == 1:  # the weight of a norm
+    if len(shape) == 1:  # weights of a norm
         return 1 + np.float32(0.1) * drawn
     if name != "hidden":
         drawn *= np.float32(shape[0] ** -0.5)
@@ -181,7 +180,7 @@ def _drawn(name: str, shape: tuple[int, ...], seed: int, number: int) -> Array:
 
 
 def _rope(x: te.Tensor, cos: te.Tensor, sin: te.Tensor) -> te.Tensor:
-    """Rotary positions of `x` (kv_heads, heads of a group, tokens, dim) by tables (tokens, dim)."""
+    """Apply rotary positions to `x` (kv_heads, heads per group, tokens, dim), given tables (tokens, dim)."""
     half = int(x.shape[-1]) // 2
 
     def turned(kv: tvm.tirx.Var, g: tvm.tirx.Var, i: tvm.tirx.Var, d: tvm.tirx.Var) -> tvm.tirx.PrimExpr:

@@ -1,9 +1,9 @@
 """Dense projections: activations (batch, tokens, inner) times weights (inner, outer).
 
-Llama-3-8B attention: hidden size 4096 (Llama-3-8B public config); the projection that the paper's prompt shows
-(Appendix B). DeepSeek-R1 MoE: hidden 7168, expert intermediate 2048 (DeepSeek-V3 technical report). Llama-4-Scout MLP:
-hidden 5120, expert intermediate 8192 (Llama 4 public config). The paper does not print the last two; taking the
-up-projection of one expert as "the layer" is an assumption.
+Llama-3-8B attention: hidden size 4096 (Llama-3-8B public config), the projection shown in the paper's prompt (appendix
+B). DeepSeek-R1 MoE: hidden 7168, expert intermediate 2048 (DeepSeek-V3 technical report). Llama-4-Scout MLP: hidden
+5120, expert intermediate 8192 (Llama 4 public config). The paper does not state the last two shapes; that "the layer"
+is the up-projection of one expert is an assumption.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A workload: one kernel to tune, with everything needed to time it and to check it.
+"""A workload: one kernel to tune, with everything needed to time and check it.
 
 A workload carries its IRModule (one PrimFunc ``main``, float32; the last parameter is the output), a reference, its
 FLOP count and a tolerance.
@@ -32,7 +32,7 @@ class Workload:
     reference: Reference
     """Inputs in parameter order (float64) -> expected output (float64)."""
     flop: int
-    """Floating point operations of the unoptimized program; a multiply-add counts two."""
+    """Floating-point operations of the unoptimized program; a multiply-add counts as two."""
     rtol: float
     """Largest allowed max|out - reference| / max|reference|."""
 
@@ -48,7 +48,7 @@ class Workload:
 
     @cached_property
     def hash(self) -> str:
-        """sha256 of the program text: the same for the same program on every machine and Python."""
+        """sha256 of the program text: independent of machine and Python version."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     @property
@@ -58,7 +58,7 @@ class Workload:
 
     @property
     def compulsory_bytes(self) -> int:
-        """What any program must move: every input and the output, once."""
+        """Bytes that any program must move: every input and the output, once."""
         return np.dtype(np.float32).itemsize * sum(math.prod(shape) for shape in self.parameter_shapes)
 
     def inputs(self) -> list[Array]:

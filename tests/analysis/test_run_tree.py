@@ -110,7 +110,7 @@ def test_what_is_no_run_is_one_message_with_the_way_out(tmp_path: Path) -> None:
         read_run(tmp_path / "runs")
     with pytest.raises(RunDirError, match="nothing has happened yet"):
         read_run(write_run(tmp_path / "empty", []))
-    with pytest.raises(RunDirError, match="not that of a run"):
+    with pytest.raises(RunDirError, match="not the configuration of a run"):
         read_run(write_run(tmp_path / "other", events_by_hand(), models={}))
     (directory / "config.yaml").write_text("[1, 2")
     with pytest.raises(RunDirError, match=r"config\.yaml is broken"):

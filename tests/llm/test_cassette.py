@@ -79,13 +79,13 @@ def test_a_miss_names_the_nearest_entry_and_the_first_differing_line(tmp_path: P
     live.close()
     replay = Cassette(tmp_path / "llm.jsonl", None, Stopwatch())
     # Lines: [system], fixed, [user], one, two, three
-    with pytest.raises(ReplayMissError, match=r"nearest is entry 2, of small; from line 5 .* now: 'TWO'"):
+    with pytest.raises(ReplayMissError, match=r"nearest is entry 2, for small; they differ from line 5 .* now 'TWO'"):
         ask(replay, question("one", "TWO", "three"))
     with pytest.raises(ReplayMissError, match=r"occurrence 1 \(recorded: 1\)"):
         ask(replay, question("x", "y"), 1)
-    with pytest.raises(ReplayMissError, match="entry 1, of small, with the same messages"):
+    with pytest.raises(ReplayMissError, match="entry 1, for small, with the same messages"):
         ask(replay, question("x", "y"), model=LARGE)
-    with pytest.raises(ReplayMissError, match="nor anything else"):
+    with pytest.raises(ReplayMissError, match="the recording is empty"):
         ask(Cassette(tmp_path / "none.jsonl", None, Stopwatch()), question("x"))
 
 
@@ -94,7 +94,7 @@ def test_answers_of_another_backend_are_not_passed_off_as_the_models(tmp_path: P
     ask(live, question("a"))
     live.close()
     real = dataclasses.replace(SMALL, provider="openai")
-    with pytest.raises(RecordingError, match="from embedded, the configuration says provider=openai"):
+    with pytest.raises(RecordingError, match="from embedded, but the configuration says provider=openai"):
         ask(Cassette(tmp_path / "llm.jsonl", None, Stopwatch()), question("a"), model=real)
 
 
@@ -168,9 +168,9 @@ def test_a_packed_recording_replays_the_same_and_takes_no_answers(tmp_path: Path
     assert replayed(path) == texts
     path.unlink()
     assert replayed(path) == texts
-    with pytest.raises(ReplayMissError, match=r"llm\.jsonl\.gz: no answer .* line 4 on they differ"):
+    with pytest.raises(ReplayMissError, match=r"llm\.jsonl\.gz: no answer .* they differ from line 4 on"):
         ask(Cassette(path, None, Stopwatch()), question("b"))
-    with pytest.raises(RecordingError, match=r"llm\.jsonl\.gz is packed .*`gunzip` it first"):
+    with pytest.raises(RecordingError, match=r"llm\.jsonl\.gz is compressed.*`gunzip` it first"):
         Cassette(path, never, Stopwatch())
     assert not path.exists()
     packed.write_bytes(packed.read_bytes()[:-9])
@@ -195,12 +195,12 @@ def test_without_its_questions_a_recording_replays_the_same_and_a_miss_says_why_
     write(path, (fields | {"lines": ""} for fields in entries))
     assert replayed(path) == texts
     replay = Cassette(path, None, Stopwatch())
-    with pytest.raises(ReplayMissError, match="Which line differs cannot be told, for the questions were pruned"):
+    with pytest.raises(ReplayMissError, match="The questions were pruned, so the differing line is unknown"):
         ask(replay, question("b"))
     with pytest.raises(ReplayMissError, match=r"occurrence 2 \(recorded: 2\)"):
         ask(replay, question("a"), 2)
     write(path, [*(fields | {"lines": ""} for fields in entries[:2]), entries[2]])
-    with pytest.raises(ReplayMissError, match="nearest is entry 3, of large; from line 4 on"):
+    with pytest.raises(ReplayMissError, match="nearest is entry 3, for large; they differ from line 4 on"):
         ask(Cassette(path, None, Stopwatch()), question("b"))
 
 

@@ -122,7 +122,7 @@ FATAL = {
     "quota in words": "no credit",
     "error with status 200": "no credit",
     "redirect": "redirects are not followed",
-    "429 tomorrow": "asked again in 86400 s",
+    "429 tomorrow": "asks to wait 86400 s",
 }
 
 
@@ -153,7 +153,7 @@ def test_a_call_that_fails_for_good_is_an_answer_and_many_in_a_row_end_the_run(t
         replies = [setting.ask(n) for n in range(4)]
         assert {r.finish_reason for r in replies} == {"transport"}
         assert len(server.requests) == 12
-        with pytest.raises(ProviderError, match="5 calls in a row failed, the last one: served answered 500"):
+        with pytest.raises(ProviderError, match="5 consecutive calls failed, the last one with: served answered 500"):
             setting.ask(4)
 
 
@@ -199,7 +199,7 @@ def test_only_the_providers_own_key_leaves_the_machine(tmp_path: Path, monkeypat
     with misbehaving() as server:
         Setting(server, tmp_path).ask()
         monkeypatch.delenv("TEST_KEY")
-        with pytest.raises(ProviderError, match=r"wants a key in the environment variable TEST_KEY.*record=replay"):
+        with pytest.raises(ProviderError, match=r"needs a key in the environment variable TEST_KEY.*record=replay"):
             Setting(server, tmp_path)
         OpenAIClient("served", provider(server, key_env="")).complete(question(), 0)
         monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "Authorization: Bearer other")
@@ -227,7 +227,7 @@ def test_a_key_with_a_line_end_is_mended_and_one_that_cannot_be_sent_is_named_wi
             Setting(server, tmp_path).ask()
             assert server.headers[0]["authorization"] == f"Bearer {KEY}"
         else:
-            with pytest.raises(ProviderError, match="the key in TEST_KEY holds characters") as caught:
+            with pytest.raises(ProviderError, match="the key in TEST_KEY contains invalid characters") as caught:
                 Setting(server, tmp_path)
             assert key not in str(caught.value)
 

@@ -77,7 +77,7 @@ def test_named_gpus_have_their_architecture(composed: Compose, target: str, arch
     ("overrides", "message"),
     [
         (("target=gpu", "device=local"), "device=local: this machine has no CUDA GPU .* Other devices: auto, rpc, est"),
-        (("target=cpu", "device=estimate"), "estimates are for GPU targets, and target=cpu has no data sheet"),
+        (("target=cpu", "device=estimate"), "estimates need a GPU's data sheet, but target=cpu has none"),
         (("target=gpu", "device=rpc"), "no RPC tracker is configured"),
         (("target=gpu", "device=rpc", "rpc.key=k", "rpc.port=1"), "no RPC tracker answers at rpc.host=127.0.0.1 rpc.p"),
     ],
@@ -94,7 +94,7 @@ def test_a_device_that_is_not_there_is_named_with_the_way_out(
     [
         (("device=fpga",), "device=fpga is unknown; choose one of: auto, local, rpc, estimate"),
         (("target.mcpu=z80",), "target.mcpu=z80 is unknown to LLVM"),
-        (("target.cores=9999",), "target.cores=9999, but this machine offers"),
+        (("target.cores=9999",), "target.cores=9999, but only"),
         (("target=gpu", "device=estimate", "target.arch=turing"), "target.arch=turing is not a CUDA architecture"),
     ],
 )
@@ -105,7 +105,7 @@ def test_a_target_that_cannot_be_is_named(composed: Compose, overrides: tuple[st
 
 def test_an_architecture_that_nvcc_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "_nvcc_architectures", lambda: {"sm_80", "sm_90"})
-    with pytest.raises(ConfigError, match="target.arch=sm_75 is unknown to this nvcc; it compiles for sm_80, sm_90"):
+    with pytest.raises(ConfigError, match="sm_75 is unknown to the installed nvcc, which compiles for sm_80, sm_90"):
         compilable_cuda_target("sm_75")
     assert compilable_cuda_target("sm_90a")["arch"] == "sm_90a"
     assert cuda_target("sm_75")["arch"] == "sm_75"

@@ -161,7 +161,7 @@ def test_an_endless_kernel_is_a_timeout(measurer: LocalMeasurer, start: Start) -
 
 def test_no_free_server_is_one_message(port: int) -> None:
     local = LocalMeasurer(workload(), target(), SETTINGS, RpcConfig("127.0.0.1", port, KEY, 1.0))
-    with pytest.raises(DeviceError, match=r"gave no server with rpc.key=bench .* tvm.exec.rpc_server"):
+    with pytest.raises(DeviceError, match=r"assigned no server with rpc.key=bench .* tvm.exec.rpc_server"):
         next(local.measure([scaled(1.0)], None))
     local.close()
 

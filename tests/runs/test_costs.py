@@ -33,7 +33,7 @@ def test_estimates_add_up() -> None:
     ("calls", "message"),
     [
         ({"free": 1}, "needs the prices of free; give models.free.prices"),
-        ({"big": 5}, "5 calls of big needs the tokens of at least one"),
+        ({"big": 5}, "5 calls to big needs the tokens of at least one call"),
     ],
 )
 def test_no_estimate_without_a_price_or_a_known_call(calls: dict[str, float], message: str) -> None:

@@ -44,6 +44,6 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     write_bytes(path, b"\x00\xff")
     assert path.read_bytes() == b"\x00\xff" and list(path.parent.iterdir()) == [path]
     (path.parent / ".file.part").mkdir()  # in the way
-    with pytest.raises(RunDirError, match=f"cannot write {path}: .*; what was there is intact"):
+    with pytest.raises(RunDirError, match=f"cannot write {path}: .*; existing files are intact"):
         write_bytes(path, b"other")
     assert path.read_bytes() == b"\x00\xff"

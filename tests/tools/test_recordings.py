@@ -120,9 +120,9 @@ def test_nothing_is_wrong_with_what_was_recorded(toy: Path, tmp_path: Path, caps
         (3, {"prompt_tokens": "many"}, "prompt_tokens is of type str"),
         (3, {"latency_secs": None}, "latency_secs is of type NoneType"),
         (2, {"occurrence": 0}, "is already answered in line 1"),
-        (2, {"occurrence": 2}, "occurrence 1 is absent"),
-        (3, {"text": f"use {CREDENTIAL}"}, "text holds what looks like a credential"),
-        (4, {"backend": "openai"}, "'openai' answers for 'small', in line 1 'embedded'"),
+        (2, {"occurrence": 2}, "occurrence 1 is missing"),
+        (3, {"text": f"use {CREDENTIAL}"}, "text contains what looks like a credential"),
+        (4, {"backend": "openai"}, "'openai' answers for 'small', but 'embedded' does in line 1"),
     ],
 )
 def test_a_finding_names_file_and_line(
@@ -147,8 +147,8 @@ def test_what_is_broken_is_found_and_the_rest_is_still_read(toy: Path, capsys: P
     assert [line.removeprefix(f"{toy}, line ").split(" (")[0] for line in captured.out.splitlines()] == [
         "2: is not valid JSON",
         f"3: lacks {field}",
-        "4: is not a JSON object but list",
-        "6: is cut off",
+        "4: is a JSON list, not an object",
+        "6: is truncated",
     ]
     assert captured.err == "1 recordings, 2 answers: 4 findings\n"
     for command in (["stats", str(toy)], ["diff", str(toy), str(toy)], ["prune", "--gzip", "--in-place", str(toy)]):
@@ -203,7 +203,7 @@ def test_random_answers_are_in_no_recording(toy: Path, tmp_path: Path, capsys: P
 def test_damaged_runs_are_findings(toy: Path, tmp_path: Path, capsys: Printed) -> None:
     directory = run_of(tmp_path, used=4)
     for damage, finding in (
-        (lambda: (directory / "config.yaml").write_text("run: [\n"), f"{directory / 'config.yaml'} is not that of a"),
+        (lambda: (directory / "config.yaml").write_text("run: [\n"), f"{directory / 'config.yaml'} is not the config"),
         (lambda: (directory / "config.yaml").unlink(), f"cannot read {directory / 'config.yaml'}"),
         (lambda: (directory / "events.jsonl").write_text("x\n"), f"{directory / 'events.jsonl'}, line 1: not valid"),
     ):
@@ -254,7 +254,7 @@ def test_a_pruned_recording_replays_the_same(
     (file,) = written.parent.iterdir()
     assert capsys.readouterr().out == f"{file}: 4 of 4 entries, {len(before)} -> {file.stat().st_size} bytes\n"
     assert file.stat().st_size < len(before)
-    with pytest.raises(ReplayMissError, match="the questions were pruned"):
+    with pytest.raises(ReplayMissError, match="The questions were pruned"):
         Cassette(written, None, Stopwatch()).answer(question(SMALL, "new"), 0)
     assert main(["check", str(file)]) == 0
     if not in_place:
@@ -365,19 +365,19 @@ def test_diff_names_answers_and_the_line_where_questions_part(toy: Path, tmp_pat
     ids = {word: question(model, word).key[:12] for model, word in ((SMALL, "a"), (LARGE, "b"), (LARGE, "B"))}
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == [
-        f"another answer in {toy}, line 2, and {other}, line 2: 'small', question {ids['a']}, occurrence 1",
+        f"different answers in {toy}, line 2, and {other}, line 2: 'small', question {ids['a']}, occurrence 1",
         f"only in {toy}, line 3: 'large', question {ids['b']}, occurrence 0",
     ]
     assert f"only in {other}, line 3: 'large', question {ids['B']}, occurrence 0" in lines
     # Lines of the messages: [user], fixed, b, end
-    parting = f"the questions part in {toy}, line 3, and {other}, line 3: "
-    assert len(lines) == 6 and lines[-1] == parting + "their messages differ from line 3 on"
+    parting = f"the questions diverge in {toy}, line 3, and {other}, line 3: "
+    assert len(lines) == 6 and lines[-1] == parting + "the messages differ from line 3 on"
     change(other, 3, lines="")
     assert main(["diff", str(toy), str(other)]) == 1
-    assert capsys.readouterr().out.splitlines()[-1].endswith("cannot be told, for the questions were pruned")
+    assert capsys.readouterr().out.splitlines()[-1].endswith("pruned, so the differing line of the messages is unknown")
     third = record(tmp_path / "third" / "llm.jsonl", [*ASKED[:2], (SMALL, "b", 0)])
     assert main(["diff", str(toy), str(third)]) == 1
-    assert "the messages are the same; occurrence, model or" in capsys.readouterr().out.splitlines()[-1]
+    assert "the messages are equal; occurrence, model or" in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_it_works_without_tvm(toy: Path) -> None:

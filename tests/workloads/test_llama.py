@@ -95,7 +95,7 @@ def test_a_task_is_a_workload_with_a_reference() -> None:
     ("name", "changes", "message"),
     [
         ("llama3_8b.nothing", {}, "the model has no task nothing; choose one of"),
-        ("gpt2.matmul", {}, "gpt2 is no model that can be tuned whole; choose one of llama3_8b"),
+        ("gpt2.matmul", {}, "gpt2 is not a model that can be tuned as a whole; choose one of llama3_8b"),
         ("llama3_8b.matmul", {"kv_heads": 3}, "heads=4 must be a multiple of kv_heads=3"),
         ("llama3_8b.matmul", {"tokens": 0}, "at least 1"),
     ],

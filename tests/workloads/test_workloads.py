@@ -81,7 +81,7 @@ def test_inputs_are_seeded_and_not_zeros() -> None:
         ("flux_conv", {"batch": 1}, "needs the sizes batch, channels, filters, height, width"),
         ("flux_conv", {**SMALL["flux_conv"], "width": 0}, "at least 1"),
         ("flux_attention", {**SMALL["flux_attention"], "kv_heads": 2}, "heads=3 must be a multiple of kv_heads=2"),
-        ("llama3_8b_attention_core", {**SMALL["llama3_8b_attention_core"], "context": 2}, "at least the tokens=3"),
+        ("llama3_8b_attention_core", {**SMALL["llama3_8b_attention_core"], "context": 2}, "at least tokens=3"),
     ],
 )
 def test_bad_workloads_are_named(name: str, shape: dict[str, int], message: str) -> None:

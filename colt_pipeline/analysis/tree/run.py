@@ -109,7 +109,7 @@ def read_run(path: Path) -> Run:
         state = State(models, as_recorded(SearchConfig, config["search"]))
         summary = _read(path / SUMMARY, json.loads) if (path / SUMMARY).exists() else {}
     except (KeyError, TypeError) as error:
-        raise RunDirError(f"{path / CONFIG} is not that of a run ({error}); restore it") from error
+        raise RunDirError(f"{path / CONFIG} is not the configuration of a run ({error}); restore it") from error
     events = tuple(read_events(path / JOURNAL))
     for event in events:
         state.apply(event)
