@@ -1,4 +1,4 @@
-"""The steps of the pipelines: each loads and makes one call."""
+"""The steps of the pipelines: each loads its input and makes one call."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from colt_pipeline.app import with_message
 
 
 def command(stage: Callable[..., None]) -> Callable[..., int]:
-    """The command line of `stage`: a path for each of its parameters, optional where it has a default.
+    """The command line of `stage`: a path per parameter, optional if it has a default.
 
     Returns:
-        A function of the command line without the program (None: this process's) that returns the exit status: 1, with
-        the message on stderr, when the input is not usable.
+        A function of the arguments (None = this process's) that returns the exit status: 0, or 1 with a message on
+        stderr if the input is unusable.
     """
 
     @with_message

@@ -1,4 +1,4 @@
-"""Collect finished runs and the noise of their devices into five tidy CSV files.
+"""Collect finished runs and their devices' measurement noise into five tidy CSV files.
 
 ``python -m stages.aggregate --runs results/runs/cpu --noise results/noise --out results/data/cpu``
 """
@@ -13,7 +13,7 @@ from stages import command
 
 
 def collect(runs: Path, out: Path, noise: Path | None = None) -> None:
-    """Run directories below RUNS -> CSV files in OUT; without NOISE no difference is called an improvement."""
+    """Run directories below RUNS -> CSV files in OUT; without NOISE, no difference counts as an improvement."""
     write_tidy(aggregate(runs, noise), out)
 
 

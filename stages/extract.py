@@ -1,4 +1,4 @@
-"""Write every workload of conf/workload: its module, its text and its facts.
+"""Write every workload of conf/workload: its module, TVMScript and facts.
 
 ``python -m stages.extract --conf conf/workload --out results/workloads``
 """
@@ -17,7 +17,7 @@ from colt_pipeline.workloads.files import read_workloads, write_workload  # noqa
 
 
 def extract(conf: Path, out: Path) -> None:
-    """Workloads that the files in CONF describe -> three files each in OUT."""
+    """Workloads described by the files in CONF -> three files each in OUT."""
     for workload in read_workloads(conf):
         write_workload(workload, out)
 

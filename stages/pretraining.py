@@ -1,4 +1,4 @@
-"""Collect features and latencies of the programs that runs have measured, one file per workload.
+"""Collect features and latencies of the programs measured by runs, one file per workload.
 
 ``python -m stages.pretraining --runs results/runs/cpu --out results/pretraining``
 """

@@ -1,4 +1,4 @@
-"""Write the report: one page with the figures, the tables, a tree, and where the numbers come from.
+"""Write the report: one page with the figures, the tables, a search tree, and where the numbers come from.
 
 ``python -m stages.report --results results --run results/runs/EXPERIMENT/... --out results/report.html``
 """
@@ -17,7 +17,7 @@ CONSTRAINTS = Path("constraints.txt")
 def report(
     results: Path, out: Path, run: Path | None = None, pipeline: Path | None = None, constraints: Path = CONSTRAINTS
 ) -> None:
-    """What the stages of PIPELINE (default: dvc.yaml) wrote below RESULTS, and the tree of RUN -> the page OUT."""
+    """The results of PIPELINE (default: dvc.yaml) below RESULTS, and the tree of RUN -> the page OUT."""
     write_report(results, out, run, pipeline, constraints)
 
 

@@ -1,4 +1,4 @@
-"""Write the tables of an experiment as CSV, Markdown and LaTeX, and what they show.
+"""Write the tables of an experiment as CSV, Markdown and LaTeX, and the findings they support.
 
 ``python -m stages.tables --data results/data/cpu --out results/tables/cpu``
 """
@@ -15,7 +15,7 @@ from stages import command
 
 
 def tabulate(data: Path, out: Path) -> None:
-    """Tidy CSV files in DATA -> tables, and findings made from them, in OUT."""
+    """Tidy CSV files in DATA -> tables and the findings drawn from them in OUT."""
     tidy = read_tidy(data)
     write_findings(findings_of(tidy, write_tables(tidy, out)), out)
 

@@ -1,1 +1,1 @@
-"""What predicts scores, and TVM's own search, which predicts for itself."""
+"""Cost models that predict scores, and TVM's own search, which has its own."""

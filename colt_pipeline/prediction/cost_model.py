@@ -1,8 +1,8 @@
 """TVM's XGBoost cost model, unmodified, with a seeded stand-in for its warm-up noise (paper section 3.1).
 
 TVM's XGBModel predicts uniform random numbers from NumPy's global generator until it has `num_warmup_samples` samples.
-Here the same noise comes from the run's own generator, so that a run repeats; and features are extracted once per
-program.
+Here the same noise comes from the run's own generator, so that runs are repeatable, and features are extracted once
+per program.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from xgboost import config_context
 from colt_pipeline.runs.events import Sample
 from colt_pipeline.space import Program, Space
 
-# One: predictions, and so journals, must not depend on the number of cores. TVM passes it on for training alone; what
-# XGBoost does besides takes a thread per core, which wait in busy loops for one whose core another process has.
+# One, because predictions, and hence journals, must not depend on the number of cores. TVM applies it only to training;
+# everything else in XGBoost uses a thread per core, and these busy-wait for any whose core another process occupies.
 _THREADS = 1
 
 
@@ -38,7 +38,7 @@ class _FeatureCache(PyFeatureExtractor):  # type: ignore[misc]
         self._by_hash: dict[int, Any] = {}
 
     def extract_from(self, context: Any, candidates: Sequence[MeasureCandidate]) -> list[Any]:
-        """One tensor (stores, 164) per candidate."""
+        """One tensor of shape (stores, 164) per candidate."""
         hashes = [structural_hash(c.sch.mod) for c in candidates]
         new = {h: c for h, c in zip(hashes, candidates, strict=True) if h not in self._by_hash}
         if new:
@@ -46,7 +46,7 @@ class _FeatureCache(PyFeatureExtractor):  # type: ignore[misc]
         return [self._by_hash[h] for h in hashes]
 
 
-# Ctrl-C inside a callback from C++ must stay Ctrl-C.
+# Lets a KeyboardInterrupt pass through callbacks from C++ unchanged.
 register_error("KeyboardInterrupt", KeyboardInterrupt)
 
 
@@ -54,7 +54,12 @@ class CostModel:
     """Scores programs: higher is faster, 1 is the fastest measured so far."""
 
     def __init__(self, space: Space, warmup_samples: int) -> None:
-        """`warmup_samples`: measured programs before predictions mean anything."""
+        """Create an untrained model.
+
+        Args:
+            space: the programs to score.
+            warmup_samples: programs measured before predictions are meaningful.
+        """
         self._space = space
         self._model = XGBModel(
             extractor=_FeatureCache(), config=XGBConfig(nthread=_THREADS), num_warmup_samples=warmup_samples
@@ -66,25 +71,25 @@ class CostModel:
         return self._model.data_size >= self._model.num_warmup_samples and self._model.booster is not None
 
     def score(self, programs: Sequence[Program], rng: np.random.Generator) -> list[float]:
-        """Predicted scores in the order of `programs`; uniform noise from `rng` until warm."""
+        """Predicted scores, in order; uniform noise from `rng` until the model is warm."""
         if not self.warm:
             return [float(x) for x in rng.uniform(size=len(programs))]
         with config_context(nthread=_THREADS):
             return [float(x) for x in self._model.predict(self._space.context, measure_candidates(programs))]
 
     def update(self, programs: Sequence[Program], samples: Sequence[Sample]) -> None:
-        """Learn from measured programs; TVM trains on min(cost)/cost, again when a fifth of the data is new."""
+        """Learn from measured programs; TVM trains on min(cost)/cost, and retrains when a fifth of the data is new."""
         with config_context(nthread=_THREADS):
             self._model.update(self._space.context, measure_candidates(programs), runner_results(samples))
 
 
 def measure_candidates(programs: Sequence[Program]) -> list[MeasureCandidate]:
-    """Programs as TVM's strategies and cost models take them."""
+    """Programs in the form that TVM's strategies and cost models expect."""
     return [MeasureCandidate(p.schedule, []) for p in programs]
 
 
 def runner_results(samples: Sequence[Sample]) -> list[RunnerResult]:
-    """Samples as TVM's strategies and cost models take them."""
+    """Samples in the form that TVM's strategies and cost models expect."""
     return [
         RunnerResult([tvm.tirx.FloatImm("float64", s.latency_secs)], None)
         if s.latency_secs is not None

@@ -1,13 +1,14 @@
 """TVM's own evolutionary search behind a recording: one ``candidates.jsonl`` per run.
 
-What TVM's strategy proposes cannot be repeated, not even with a seed: MutateTileSize draws by an order of memory
-addresses, and the warm-up noise of XGBModel comes from NumPy's global generator. So it is treated as an LLM's answer
-is: an outside source, whose batches are on disk before they are used. A replay reads them and makes no strategy.
+What TVM's strategy proposes is not repeatable, even with a seed: MutateTileSize depends on the order of memory
+addresses, and the warm-up noise of XGBModel comes from NumPy's global generator. It is therefore treated like an LLM's
+answers: as an external source, whose batches are written to disk before they are used. A replay reads them and creates
+no strategy.
 
-A run that was killed uses the batches it has, then goes on with a fresh strategy that is told all measurements. The
-fresh one starts from the same database; but its cost model is trained at another moment, and it does not know what the
-killed one proposed, so its proposals that were measured already are dropped and its first batch may be short. A resumed
-run is thus a valid run, not the one that it would have been.
+A killed run first uses the batches it has, then continues with a fresh strategy that is given all measurements. That
+strategy starts from the same database, but trains its cost model at a different time and does not know what the killed
+one proposed; proposals that were already measured are dropped, so its first batch may be short. A resumed run is thus a
+valid run, but not the one it would have been.
 """
 
 from __future__ import annotations
@@ -31,23 +32,30 @@ from colt_pipeline.space.traces import pack, unpack
 from colt_pipeline.stack import usable_cores
 
 _log = logging.getLogger(__name__)
-_log.setLevel(logging.WARNING)  # TVM reports on every generation
+_log.setLevel(logging.WARNING)  # TVM reports every generation
 
 SCHEMA = 1
 
 Experience = Sequence[tuple[Program, Sample]]
-"""Programs and what was measured of them, in the order of the search."""
+"""Programs and their measurements, in the order of the search."""
 
 
 class TvmEvolution:
-    """TVM's EvolutionarySearch, XGBModel and MemoryDatabase, unmodified, driven as TVM's task scheduler drives them."""
+    """TVM's EvolutionarySearch, XGBModel and MemoryDatabase, unmodified and driven as by TVM's task scheduler."""
 
     def __init__(self, space: Space, settings: EvolutionConfig, warmup_samples: int, samples: int) -> None:
-        """`warmup_samples`: measured programs before predictions mean anything; `samples`: programs to measure."""
+        """Prepare the search.
+
+        Args:
+            space: the programs to search.
+            settings: options of EvolutionarySearch.
+            warmup_samples: programs measured before predictions are meaningful.
+            samples: programs to measure.
+        """
         options = dict(vars(settings))
         batch = options.pop("num_trials_per_iter")
         threads = usable_cores()
-        # Without a random state, as TVM is used: no state would make it repeat.
+        # No random state, as usual with TVM: none would make it repeatable.
         self._context = ms.TuneContext(
             mod=space.module,
             target=space.context.target,
@@ -65,13 +73,14 @@ class TvmEvolution:
         self._learned = 0
 
     def next_batch(self, measured: Experience) -> list[Program]:
-        """The next batch: programs that are not in `measured`, each once; empty when TVM has no more.
+        """The next batch of distinct programs that are not in `measured`; empty if TVM has no more.
 
-        `measured` is all that was measured in the run; what came since the last call is learned first.
+        Args:
+            measured: everything measured in the run; what is new since the last call is learned first.
         """
         self._learn(measured[self._learned :])
         known = {program.key for program, _ in measured}
-        # Ends: TVM proposes nothing twice, and gives up after five empty batches.
+        # Terminates: TVM proposes nothing twice and gives up after five empty batches.
         while (candidates := self._context.generate_measure_candidates()) is not None:
             programs = [Program(c.sch, c.sch.trace.simplified(True)) for c in candidates]
             new = {p.key: p for p in programs if p.key not in known}
@@ -92,7 +101,7 @@ class TvmEvolution:
 
 
 class Evolution:
-    """Batches from the recording; where a strategy can be made, misses come from it and are recorded first."""
+    """Batches from the recording; if a strategy can be made, missing batches come from it and are recorded first."""
 
     def __init__(
         self,
@@ -102,11 +111,17 @@ class Evolution:
         make_strategy: Callable[[], TvmEvolution] | None,
         stopwatch: Stopwatch,
     ) -> None:
-        """`settings`: all that changes a batch besides the measurements; `make_strategy` is called at the first miss,
-        None makes this a strict replay; `stopwatch` books the time of the strategy as ``breed``.
+        """Open the recording.
+
+        Args:
+            path: the run's ``candidates.jsonl``.
+            space: rebuilds recorded programs.
+            settings: everything besides the measurements that affects a batch.
+            make_strategy: called at the first miss; None for a strict replay.
+            stopwatch: records the time of the strategy as ``breed``.
 
         Raises:
-            JournalError: the recording is broken or in use by another process.
+            JournalError: the recording is corrupt or in use by another process.
             RecordingError: a line of it is not a batch.
         """
         self.path = path
@@ -117,14 +132,14 @@ class Evolution:
         self._strategy: TvmEvolution | None = None
         self._recorded: Recorded[str] = Recorded(path, "replay" if make_strategy is None else "append", _read)
         self.asked = 0
-        """Batches that this object did not find in the recording."""
+        """Number of batches that this object did not find in the recording."""
 
     def next_batch(self, measured: Experience) -> list[Program]:
-        """New programs after all that was `measured`, at most as many as are left to measure; empty: there are no more.
+        """New programs given all measurements, at most as many as are left to measure; empty if there are no more.
 
         Raises:
             ReplayMissError: strict replay, and the batch was not recorded.
-            SpaceError: a recorded trace does not fit this workload, target or TVM.
+            SpaceError: a recorded trace does not match this workload, target or TVM.
         """
         key = digest([SCHEMA, self._settings, [[s.program, s.latency_secs, s.error] for _, s in measured]])
         batch = self._recorded.get(key)
@@ -151,16 +166,16 @@ class Evolution:
     def _explain(self, measured: int) -> str:
         """Why a replay missed."""
         batches = self._recorded.entries
-        recorded = f"the {len(batches)} batches of the recording were made at other times"
+        recorded = f"the {len(batches)} batches of the recording follow other numbers of programs"
         if measured in [batch["measured"] for batch in batches]:
-            recorded = "the recorded one came of other settings or latencies"
+            recorded = "the recorded one was made with other settings or latencies"
         return (
             f"replay miss in {self.path}: TVM's batch after {measured} measured programs is not recorded; {recorded}. "
             "Use record=missing device=local to make it live."
         )
 
     def close(self) -> None:
-        """Let other processes record."""
+        """Release the recording to other processes."""
         self._recorded.close()
 
 

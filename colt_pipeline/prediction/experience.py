@@ -1,4 +1,4 @@
-"""What finished runs have measured, as experience for the pretrained cost model: one file per workload."""
+"""Measurements of finished runs as training data for the pretrained cost model: one file per workload."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from colt_pipeline.space import Space
 from colt_pipeline.workloads.catalogue import build
 
 Programs = dict[str, tuple[str, float | None]]
-"""Program key -> trace and latency in seconds, None for one that failed."""
+"""Program key -> trace and latency in seconds (None if it failed)."""
 
 
 def collect_experience(runs: Path, out: Path) -> None:
-    """Run directories ``runs/*/*`` -> ``<workload hash>.csv`` in `out`; a program of several runs counts once.
+    """Run directories ``runs/*/*`` -> ``<workload hash>.csv`` in `out`; a program found in several runs counts once.
 
     Raises:
-        JournalError: A journal is broken or of another version.
+        JournalError: a journal is corrupt or was written by another version.
     """
     spaces: dict[str, Space] = {}
     programs: dict[str, Programs] = {}

@@ -1,8 +1,8 @@
-"""A cost model that is useful from the first sample: trained on other workloads' recordings, then on the run's own.
+"""A cost model that is useful from the first sample: trained on other workloads' recordings, then on the run's as well.
 
-TVM's features describe single stores; a program is the sum and the maximum of each over its stores, and their number.
-The label is ln(best latency / latency) within a workload, so what is learned is what makes a program of any workload
-fast. Recordings of the workload being tuned are left out, whatever run they come from.
+TVM's features describe single stores; a program is represented by the sum and the maximum of each feature over its
+stores, and by their number. The label is ln(best latency / latency) within a workload, so the model learns what makes
+programs fast regardless of the workload. Recordings of the workload being tuned are always excluded.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from colt_pipeline.runs.events import Sample
 from colt_pipeline.space import Program, Space
 
 _SLOWEST = -6.0
-"""Label of the slowest programs and of those that failed."""
+"""Label of the slowest programs and of failed ones."""
 _OWN_WEIGHT = 4.0
-"""Weight of a sample of the run over one of another workload."""
+"""Weight of the run's own samples relative to those of other workloads."""
 _ROUNDS = 150
-# One thread: predictions, and so journals, must not depend on the number of cores.
+# One thread: predictions, and hence journals, must not depend on the number of cores.
 _PARAMETERS = {
     "objective": "reg:squarederror",
     "max_depth": 4,
@@ -46,7 +46,7 @@ Rows = npt.NDArray[np.float32]
 
 @dataclass
 class Experience:
-    """Programs of one workload: features (n, 329) and latencies in seconds (n,), infinite for those that failed."""
+    """Programs of one workload: features (n, 329) and latencies in seconds (n,), infinite for failures."""
 
     features: list[Rows] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
@@ -58,10 +58,16 @@ class Experience:
 
 
 class PretrainedModel:
-    """Scores programs: the predicted best latency / latency of the program, about 1 for the fastest."""
+    """Scores programs by predicted best latency / latency, about 1 for the fastest."""
 
     def __init__(self, space: Space, warmup_samples: int, others: Sequence[Experience]) -> None:
-        """`others`: experience with other workloads; without any, scores are noise for `warmup_samples` programs."""
+        """Train on other workloads.
+
+        Args:
+            space: the programs to score.
+            warmup_samples: if `others` is empty, programs measured before the first training; until then, noise.
+            others: measurements of other workloads.
+        """
         self._space = space
         self._extractor = PerStoreFeature()
         self._features: dict[str, Rows] = {}
@@ -73,7 +79,7 @@ class PretrainedModel:
             self._train()
 
     def score(self, programs: Sequence[Program], rng: np.random.Generator) -> list[float]:
-        """Predicted scores in the order of `programs`; uniform noise from `rng` until something is known."""
+        """Predicted scores, in order; uniform noise from `rng` until the model is trained."""
         if self._booster is None:
             return [float(x) for x in rng.uniform(size=len(programs))]
         predicted = self._booster.inplace_predict(np.stack([self._of(p) for p in programs]))
@@ -108,7 +114,7 @@ class PretrainedModel:
 def features(space: Space, extractor: PerStoreFeature, program: Program) -> Rows:
     """Sum and maximum of TVM's 164 features over the program's stores, and the number of stores: (329,).
 
-    Rounded as the files of recorded features are, so that a program is the same in both.
+    Rounded like the recorded feature files, so that a program has equal features in both.
     """
     stores = extractor.extract_from(space.context, measure_candidates([program]))[0].numpy()
     row = np.concatenate([stores.sum(0), stores.max(0), [len(stores)]])
@@ -116,7 +122,7 @@ def features(space: Space, extractor: PerStoreFeature, program: Program) -> Rows
 
 
 def write_experience(path: Path, rows: Iterable[tuple[float | None, Rows]]) -> None:
-    """One line per program: latency in seconds ("" for one that failed), then its features."""
+    """Write one line per program: latency in seconds ("" if it failed), then its features."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         for latency_secs, row in rows:
@@ -124,10 +130,10 @@ def write_experience(path: Path, rows: Iterable[tuple[float | None, Rows]]) -> N
 
 
 def read_experience(directory: Path, workload_hash: str) -> list[Experience]:
-    """Experience with the workloads that have a file ``<workload hash>.csv`` in `directory`, but for the one given.
+    """Experience from the files ``<workload hash>.csv`` in `directory`, except for that of the given workload.
 
     Raises:
-        RecordingError: a file is not what `write_experience` writes.
+        RecordingError: a file was not written by `write_experience`.
     """
     found = []
     for path in sorted(directory.glob("*.csv")):
@@ -142,7 +148,7 @@ def read_experience(directory: Path, workload_hash: str) -> list[Experience]:
                     experience.latencies.append(float(latency) if latency else np.inf)
                     experience.features.append(np.array(row, np.float32))
         except ValueError as error:
-            raise RecordingError(f"{path} holds a line that is not the features of a program ({error})") from error
+            raise RecordingError(f"{path} contains a line that is not a program's features ({error})") from error
         if experience.latencies:
             found.append(experience)
     return found

@@ -165,8 +165,8 @@ class JsonLines:
         except OSError as error:
             os.ftruncate(self._file.fileno(), end)
             raise JournalError(
-                f"cannot append to {self.path}: {error.strerror}. Everything written before is intact; "
-                "free disk space and run the same command again."
+                f"cannot append to {self.path}: {error.strerror}. Nothing written before is damaged; "
+                "make room and run the same command again."
             ) from error
 
     def close(self) -> None:

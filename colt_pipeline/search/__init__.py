@@ -1,1 +1,1 @@
-"""The shared tree search (paper section 3). Knows nothing of TVM, providers or files: collaborators are protocols."""
+"""The shared tree search (paper section 3). Independent of TVM, providers and files: collaborators are protocols."""

@@ -1,8 +1,8 @@
 """Which kernel of a model gets the next batch of samples.
 
 In the spirit of the gradient-based task scheduler of Ansor (Zheng et al., OSDI 2020, section 6) and TVM: the kernel
-whose next batch promises to save the model most time. What a kernel's batch promises is a share of its latency: a blend
-of the share that its last batch saved and the share 1 / batches, by which one may hope that it falls.
+whose next batch is expected to save the model the most time. The expected saving is a fraction of the kernel's latency:
+a blend of the fraction that its last batch saved and the optimistic guess 1 / batches.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from colt_pipeline.search.state import State
 
 _PAST = 0.2
-"""Weight of the last batch against hope; TVM's alpha."""
+"""Weight of the last batch's saving against the optimistic guess; TVM's alpha."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Share:
 
 
 def next_task(shares: Sequence[Share], batch_size: int) -> int | None:
-    """Index of the kernel that is searched next; None when all searches are at their end.
+    """Index of the kernel to search next; None if all searches have finished.
 
-    Each gets one batch first, in order. A function of what was measured alone: in the middle of a batch nothing of it
-    changes, so a resumed run goes on where it stopped.
+    Each kernel first gets one batch, in order. The choice depends only on what was measured, which does not change
+    within a batch, so a resumed run continues where it stopped.
     """
     open_ = [i for i, share in enumerate(shares) if share.state.finished is None]
     if not open_:
@@ -40,7 +40,7 @@ def next_task(shares: Sequence[Share], batch_size: int) -> int | None:
 
 
 def promise(share: Share, batch_size: int) -> float:
-    """Seconds of the whole model that the next batch may save; infinite before the first."""
+    """Seconds that the next batch may save in one run of the whole model; infinite before the first batch."""
     state = share.state
     if not state.samples or state.started is None:
         return math.inf
@@ -51,6 +51,6 @@ def promise(share: Share, batch_size: int) -> float:
 
 
 def _best(state: State, samples: int) -> float:
-    """Least latency after so many samples, the unoptimized program's included."""
+    """Lowest latency after this many samples, including the unoptimized program's."""
     assert state.started is not None
     return min([state.started.baseline_secs, *(s.latency_secs for s in state.samples[:samples] if s.latency_secs)])

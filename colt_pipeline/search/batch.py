@@ -1,4 +1,4 @@
-"""Which of the waiting programs are measured next: by score and diversity, or in order of birth."""
+"""Which of the waiting programs are measured next: by score and diversity, or in order of creation."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from colt_pipeline.search.state import State
 from colt_pipeline.search.world import P, Purpose, World
 
 _SIBLING_DISCOUNT = 0.8
-"""On a program's score, for each program of the batch that has the same parent."""
+"""Factor on a program's score for each program in the batch with the same parent."""
 
 
 def choose_batch(world: World[P], state: State, size: int) -> Sequence[Candidate]:
-    """The next `size` of the waiting programs, as many as there are; they stay in order of choice.
+    """Up to `size` of the waiting programs, in the order in which they are chosen.
 
-    With ``search.candidates`` the best by present score, those of one parent ever less: siblings differ in little, so
-    one measurement says much of the others.
+    With ``search.candidates``, the best by current score, discounted for siblings already chosen: siblings differ
+    little, so measuring one reveals much about the others.
     """
     if not world.settings.pool or len(state.pending) <= size:
         return state.pending[:size]
@@ -36,6 +36,6 @@ def choose_batch(world: World[P], state: State, size: int) -> Sequence[Candidate
 
 
 def _discounted(score: float, siblings: int) -> float:
-    """Less for each sibling, also where a cost model predicts a negative score."""
+    """`score` lowered for each sibling, even if it is negative."""
     discount = _SIBLING_DISCOUNT**siblings
     return score * discount if score >= 0 else score / discount

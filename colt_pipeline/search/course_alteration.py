@@ -1,4 +1,4 @@
-"""Course alteration: when to take the pen from the small models (paper section 3.4), and what it is compared with."""
+"""Course alteration: when the largest model takes over (paper section 3.4), and rules to compare with."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from colt_pipeline.search.tree import Node
 
 @dataclass(frozen=True)
 class NewChild:
-    """A child that a small model just made."""
+    """A child that a small model has just made."""
 
     regressed: bool
-    """Its predicted score is below its parent's."""
+    """Whether its predicted score is below its parent's."""
     ancestors: Iterable[Node]
-    """The parent and its ancestors, from below."""
+    """The parent and its ancestors, bottom up."""
     largest: str
     streak: int
-    """Regressions in a row before it, in order of calls, wherever in the tree."""
+    """Consecutive regressions before it, in call order, anywhere in the tree."""
     rate: float
     rng: np.random.Generator
 
 
 @dataclass(frozen=True)
 class CourseRule:
-    """When the largest model answers in the place of a small one, and whose child stays."""
+    """When the largest model answers in place of a small one, and whose child is kept."""
 
     triggers: Callable[[NewChild], bool]
     keeps_better: bool = False
-    """The small model's child stays if the largest model's scores lower; otherwise it is pruned whatever comes."""
+    """Keep the small model's child if the largest model's scores lower; if False, it is always pruned."""
 
 
 def regresses_persistently(child: NewChild) -> bool:
-    """Whether the child is the second regression in a row by small models on its path.
+    """Whether the child is the second consecutive regression by small models on its path (paper section 3.4).
 
-    Edges made by the largest model, and those made by none (the initial programs), are skipped, so two regressions are
-    in a row whether or not they are adjacent in the tree.
+    Edges made by the largest model or by no model (the initial programs) are skipped, so consecutive regressions need
+    not be adjacent in the tree.
     """
     if not child.regressed:
         return False

@@ -1,6 +1,6 @@
-"""The baseline without LLM and tree: TVM's evolution makes batches of programs, and all of them are measured.
+"""The baseline without LLMs and tree: TVM's evolution breeds batches of programs, and all of them are measured.
 
-It shares journal, ledger and measurement with the tree search, so the two differ in nothing but what they measure.
+It shares journal, ledger and measurement with the tree search, so the two differ only in what they measure.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from colt_pipeline.search.world import EvolutionLike, P, World
 
 
 def next_event(world: World[P], evolution: EvolutionLike[P], state: State) -> Event:
-    """What happens next: measure what was bred, breed a batch from what was measured, or finish."""
+    """What happens next: measure bred programs, breed a batch from the measurements, or finish."""
     if len(state.samples) >= world.samples:
         return Finished("budget")
     if state.pending:

@@ -1,4 +1,4 @@
-"""One step of the search: ask the node's model, apply, roll out, score, alter the course if need be."""
+"""One step of the search: ask the node's model, apply, roll out, score, and alter the course if necessary."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _LINEAGE = 3  # current program, parent, grandparent (paper appendix B)
 
 
 def plant(world: World[P], state: State) -> Planted:
-    """Sample the initial programs, later one more: the best by predicted score of as many new ones.
+    """Sample the initial programs; on later calls, one more: the best by predicted score of as many new samples.
 
-    Each gets a model by a uniform draw, for nothing is known of any yet.
+    Each gets a uniformly drawn model, because nothing is known about any model yet.
     """
     rng = world.rng(state.plantings, Purpose.PLANT)
     programs = [p for p in world.space.initial(world.settings.initial_programs, rng) if p.key not in state.known]
@@ -39,7 +39,7 @@ def plant(world: World[P], state: State) -> Planted:
 
 
 def expand(world: World[P], state: State, node: Node) -> Stepped:
-    """Expand `node` by its model; where the course is altered, the largest model answers in its place."""
+    """Expand `node` with its model; if the course is altered, the largest model answers in its place."""
     expansion = Expansion(world, state, node, *_context(world, state, node))
     if world.settings.first_children == "random" and node.depth == 1:
         return _mutated(expansion)
@@ -73,7 +73,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Expansion(Generic[P]):
-    """A node that is being expanded: one question, put to one model or, after a course alteration, to two."""
+    """A node being expanded: one question, put to one model or, after a course alteration, to two."""
 
     world: World[P]
     state: State
@@ -81,19 +81,22 @@ class Expansion(Generic[P]):
     context: PromptContext
     """What every model is told."""
     parent_score: float
-    """Of the node's program, under the cost model of the moment."""
+    """Score of the node's program under the current cost model."""
 
     def ask(self, model: ModelSpec, role: Role = "regular", taken: Set[str] = frozenset()) -> Attempt:
-        """One call: answer -> child program -> rollout -> scores; `taken`: see `grow`."""
+        """Make one call: answer -> child program -> rollout -> scores; for `taken` see `grow`."""
         answer = self.world.proposer.ask(model, self.context, self.state.occurrences)
         verdict = answer.verdict
         grown = verdict if isinstance(verdict, Rejection) else self.grow(verdict, role, taken)
         return Attempt(self._call(model, role, answer, grown), grown if isinstance(grown, Child) else None)
 
     def grow(self, proposal: Proposal, role: Role = "regular", taken: Set[str] = frozenset()) -> Child | Rejection:
-        """Apply `proposal`, keep the best of the draws by score, roll it out, and give it a model.
+        """Apply `proposal`, keep the best-scoring draw, roll it out, and assign it a model.
 
-        `taken`: keys of programs that count as duplicates besides those that the search knows.
+        Args:
+            proposal: what to apply.
+            role: what the call is for.
+            taken: keys of programs that count as duplicates in addition to those the search knows.
         """
         assert self.node.record is not None
         world, settings = self.world, self.world.settings
@@ -168,13 +171,13 @@ def _mutated(expansion: Expansion[P]) -> Stepped:
 
 
 def _another(world: World[P], state: State, acting: ModelSpec) -> str:
-    """After a failed expansion another model gets the node: a uniform draw, the same model if it is the only one."""
+    """The model to expand a node after a failure: a uniform draw from the others, or the same if it is the only one."""
     others = [m.name for m in world.models if m.name != acting.name] or [acting.name]
     return others[int(world.rng(state.steps, Purpose.RETRY).integers(len(others)))]
 
 
 def _context(world: World[P], state: State, node: Node) -> tuple[PromptContext, float]:
-    """What any model is told about `node`, and the node's score under the present cost model."""
+    """What any model is told about `node`, and the node's score under the current cost model."""
     assert node.record is not None and state.started is not None
     nodes = list(islice(state.tree.path(node.id), _LINEAGE))
     programs = [world.program(n.record) for n in nodes if n.record is not None]

@@ -1,7 +1,7 @@
-"""The search loop: decide the next event, put it on disk, apply it.
+"""The search loop: decide the next event, write it to disk, apply it.
 
-`next_event` is a function of the state alone (the world gives equal answers to equal questions), so a search that was
-killed after any event goes on from the journal as if nothing had happened.
+`next_event` depends on the state alone (the world gives equal answers to equal questions), so a search killed after any
+event resumes from the journal as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from colt_pipeline.search.world import P, World
 
 
 def search(world: World[P], journal: Journal, state: State) -> Iterator[Event]:
-    """Fold the journal's events, then search until all samples are measured; yields each new event once it is applied.
+    """Fold the journal's events, then search until all samples are measured, yielding each new event after applying it.
 
     Raises:
-        ColtError: recording, device or disk failed for good; the journal stays resumable.
+        ColtError: recording, device or disk failed permanently; the search can be resumed from the journal.
     """
     fold(world, journal, state)
     yield from advance(world, journal, state)
 
 
 def fold(world: World[P], journal: Journal, state: State) -> None:
-    """Bring a fresh `state` to where its journal ends."""
+    """Bring a fresh `state` to the end of its journal."""
     for event in journal.events:
         apply(world, state, event)
 
 
 def advance(world: World[P], journal: Journal, state: State) -> Iterator[Event]:
-    """Search on from a folded state; see `search`."""
+    """Continue the search from a folded state; see `search`."""
     while state.finished is None:
         event = next_event(world, state)
         journal.append(event)
@@ -47,7 +47,7 @@ def advance(world: World[P], journal: Journal, state: State) -> Iterator[Event]:
 
 
 def next_event(world: World[P], state: State) -> Event:
-    """What happens next: start, plant, one search step, measure a batch, or finish."""
+    """What happens next: start, plant, take one search step, measure a batch, or finish."""
     if state.started is None:
         return world.start()
     if world.evolution is not None:
@@ -69,7 +69,7 @@ def next_event(world: World[P], state: State) -> Event:
 
 
 def wants_roots(settings: SearchConfig, state: State) -> bool:
-    """Whether programs are to be sampled from the design spaces: at the start, and as the search widens."""
+    """Whether to sample programs from the design spaces: at the start, and as the search widens."""
     wanted = settings.widening * math.sqrt(len(state.samples))
     return not state.plantings or settings.initial_programs + state.plantings - 1 < wanted
 
@@ -86,7 +86,7 @@ def tree_policy(world: World[P], state: State) -> Callable[[Node, Node], float]:
 
 
 def apply(world: World[P], state: State, event: Event) -> None:
-    """Fold one event into the state and, if it brings measurements, into the cost model (an evolution has its own)."""
+    """Fold one event into the state and any measurements into the cost model (an evolution has its own)."""
     state.apply(event)
     if isinstance(event, Measured) and world.evolution is None:
         with world.stopwatch.lap("train"):

@@ -1,4 +1,4 @@
-"""What a run shows at its end, derived from its state: curve, calls per model, summary."""
+"""The results of a run, derived from its state: curve, calls per model, summary."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ CALL_TAIL = (
 )
 CALL_COLUMNS = (*CALL_HEAD, *REJECTIONS, *CALL_TAIL)
 ALTERATIONS = "course alterations"
-"""The column of `turns` for calls that are nobody's turn."""
+"""The column of `turns` for course alterations, whichever model they replace."""
 
 
 def curve(state: State) -> list[dict[str, Any]]:
@@ -61,11 +61,11 @@ def calls(
     """One row of CALL_COLUMNS per model: calls, hits, errors by kind, tokens, seconds, USD.
 
     Args:
-        state: A search that is at its end.
-        models: The model set, in order.
-        largest: The name of the largest model.
-        costs: What the answers of each model took.
-        prices: Model -> its configured price, whoever answers; estimated_usd is what the tokens cost at these.
+        state: a finished search.
+        models: the model set, in order.
+        largest: name of the largest model.
+        costs: model -> what its answers cost.
+        prices: model -> its configured price, even if something else answers; estimated_usd is based on these.
     """
     rows = []
     for model in models:
@@ -99,11 +99,11 @@ def calls(
 
 
 def turns(events: Iterable[Event]) -> list[dict[str, int]]:
-    """Who was called while how many programs were measured.
+    """Which models were called, by number of programs measured so far.
 
     Returns:
-        One row per number of measured samples at which there were calls: sample, the regular calls of every model that
-        was called in the run, and ALTERATIONS.
+        One row per number of measured samples at which calls were made: sample, the regular calls of every model
+        called in the run, and ALTERATIONS.
     """
     samples, counts = 0, dict[int, Counter[str]]()
     for event in events:
@@ -119,14 +119,14 @@ def turns(events: Iterable[Event]) -> list[dict[str, int]]:
 
 
 def turn_columns(rows: Sequence[Mapping[str, int]]) -> list[str]:
-    """The columns of what `turns` returned; those that are always there where nobody was called."""
+    """The columns of the rows that `turns` returned; without rows, those that always exist."""
     return list(rows[0]) if rows else ["sample", ALTERATIONS]
 
 
 def summary(
     state: State, models: Sequence[ModelSpec], largest: str, flop: int, costs: Mapping[str, Cost]
 ) -> dict[str, Any]:
-    """The run in numbers; seconds, GFLOP/s, counts, USD."""
+    """The run in numbers: seconds, GFLOP/s, counts, USD."""
     assert state.started is not None
     best = state.best
     best_secs = None if best is None else best.latency_secs
@@ -160,6 +160,6 @@ def summary(
 
 
 def _total(usd: Iterable[float | None]) -> float | None:
-    """The sum; None where a price is missing, or there is nothing to pay for."""
+    """The sum; None if a price is missing or there are none."""
     values = list(usd)
     return None if not values or None in values else sum(v for v in values if v is not None)

@@ -15,7 +15,7 @@ _EPS = 1e-9
 
 
 def phi_small(parameters: float, smallest: float, largest: float) -> float:
-    """Preference for small models in [0, 1]: 1 for the smallest, 0 for the largest (any unit of count)."""
+    """Preference for small models in [0, 1]: 1 for the smallest, 0 for the largest (parameter counts in any unit)."""
     return (math.log(largest) - math.log(parameters)) / (math.log(largest) - math.log(smallest) + _EPS)
 
 

@@ -1,4 +1,4 @@
-"""Who answers next: the paper's endogenous choice, and the rules it is compared with."""
+"""Which model answers next: the paper's endogenous choice, and rules to compare it with."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from colt_pipeline.records import ModelSpec
 from colt_pipeline.search.state import State
 
 Router = Callable[[Sequence[ModelSpec], State, str | None, np.random.Generator], str]
-"""(model set, state, what the acting model advises, generator) -> name of the model that will expand the new node."""
+"""(model set, state, model advised by the acting one, generator) -> name of the model to expand the new node."""
 
 
 def _endogenous(models: Sequence[ModelSpec], state: State, advised: str | None, rng: np.random.Generator) -> str:
-    """As the acting model advises; a uniform draw where it names no model of the set (paper section 3.3)."""
+    """As the acting model advises; a uniform draw if it names no model of the set (paper section 3.3)."""
     return advised or _uniform(models, state, advised, rng)
 
 
@@ -28,7 +28,7 @@ def _round_robin(models: Sequence[ModelSpec], state: State, advised: str | None,
 
 
 def _cheapest(models: Sequence[ModelSpec], state: State, advised: str | None, rng: np.random.Generator) -> str:
-    """The smallest, the first of equals."""
+    """The smallest model; the first one if several are equal."""
     return min(models, key=lambda m: m.parameters_b).name
 
 

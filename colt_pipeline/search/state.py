@@ -24,18 +24,21 @@ from colt_pipeline.search.tree import ROOT, Tree
 
 
 def largest(models: Sequence[ModelSpec]) -> ModelSpec:
-    """The model with the most parameters; the first of equals."""
+    """The model with the most parameters; the first one if several are equal."""
     return max(models, key=lambda m: m.parameters_b)
 
 
 class State:
-    """Tree, per-model statistics, samples and what is still to be measured."""
+    """Tree, per-model statistics, samples and programs still to be measured."""
 
     def __init__(self, models: Sequence[ModelSpec], settings: SearchConfig, peers: Sequence[State] = ()) -> None:
-        """`models`: the model set, in order.
+        """Create the state before the first event.
 
-        `peers`: searches of other kernels by the same models, whose statistics count as this one's; this one may be
-        among them, and more may join later.
+        Args:
+            models: the model set, in order.
+            settings: how to search.
+            peers: searches of other kernels by the same models, whose statistics are shared; may include this search,
+                and more may be added later.
         """
         self.tree = Tree(settings.branching, settings.max_failures)
         self._measured_rewards = settings.rewards == "measured"
@@ -48,18 +51,18 @@ class State:
         self.finished: str | None = None
         self.steps = 0
         self.streak = 0
-        """Regressions in a row by small models, in order of calls."""
+        """Consecutive regressions by small models, in call order."""
         self.samples: list[Sample] = []
         self.pending: list[Candidate] = []
-        """Programs that wait for measurement, in order of birth."""
+        """Programs waiting for measurement, in order of creation."""
         self.fresh = 0
         """Programs that entered the tree since the last measurement."""
         self.programs: dict[str, Candidate] = {}
-        """Every program by key, apart from those that were pruned."""
+        """Every program by key, except for pruned ones."""
         self.nodes: dict[str, int] = {}
-        """The node of every program of the tree, by key."""
+        """Key of every program in the tree -> its node."""
         self.known: set[str] = set()
-        """Keys of all programs, those that were pruned too: none of them is made again."""
+        """Keys of all programs, including pruned ones: none of them is made again."""
         self.occurrences: Counter[str] = Counter()
         """How often each recording key was asked in this run."""
 
@@ -88,7 +91,7 @@ class State:
             self.stats[call.model].count(call)
             self.occurrences[call.key] += 1
         first = event.pruned or event.child
-        if first is not None and event.calls:  # without a pruned one the child, if any, is the regular call's
+        if first is not None and event.calls:  # if nothing was pruned, any child is the regular call's
             maker = event.calls[0].model
             self.stats[maker].made(first)
             if maker != self._largest:
@@ -121,19 +124,19 @@ class State:
 
     @property
     def known_stats(self) -> dict[str, ModelStats]:
-        """What is known of each model: its statistics here and in the searches that share theirs."""
+        """What is known about each model: its statistics here and in the peers."""
         others = [peer for peer in self._peers if peer is not self]
         return {name: sum((other.stats[name] for other in others), start=stats) for name, stats in self.stats.items()}
 
     @property
     def best(self) -> Sample | None:
-        """The fastest valid sample; the earlier one of equals."""
+        """The fastest valid sample; the earliest if several are equal."""
         valid = [s for s in self.samples if s.latency_secs is not None]
         return min(valid, key=lambda s: s.latency_secs or 0.0) if valid else None
 
     @property
     def best_secs(self) -> float:
-        """The best latency; 0 before there is one."""
+        """The best latency; 0 if there is none yet."""
         best = self.best
         return 0.0 if best is None else best.latency_secs or 0.0
 

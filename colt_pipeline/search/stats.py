@@ -8,20 +8,20 @@ from dataclasses import dataclass, field, fields
 from colt_pipeline.records import ModelView
 from colt_pipeline.runs.events import Call, Child
 
-# A duplicate is bad luck of the draw, a failed transport the network's fault: neither is the model's error.
+# A duplicate is bad luck and a failed transport is the network's fault: neither is the model's error.
 _NOT_THE_MODELS_FAULT = ("duplicate", "transport")
 
 
 @dataclass
 class ModelStats:
-    """Counts of one model."""
+    """Counts for one model."""
 
     regular_calls: int = 0
     course_alterations: int = 0
     hits: int = 0
     """Regular calls with score(child) > score(parent)."""
     children: int = 0
-    """Programs that its regular calls led to, those that a course alteration pruned too."""
+    """Programs that its regular calls led to, including those that a course alteration pruned."""
     regressions: int = 0
     """Children with score(child) < score(parent)."""
     rejections: Counter[str] = field(default_factory=Counter)
@@ -29,7 +29,7 @@ class ModelStats:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     alteration_prompt_tokens: int = 0
-    """Those of them that course alterations took."""
+    """Prompt tokens spent on course alterations."""
     alteration_completion_tokens: int = 0
 
     @property
@@ -38,7 +38,7 @@ class ModelStats:
 
     @property
     def errors(self) -> int:
-        """Rejections that are the model's own."""
+        """Rejections that are the model's own fault."""
         return sum(n for kind, n in self.rejections.items() if kind not in _NOT_THE_MODELS_FAULT)
 
     def count(self, call: Call) -> None:

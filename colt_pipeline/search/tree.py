@@ -1,4 +1,4 @@
-"""The shared tree: every node is (program, model), the model being the one that will expand it (paper section 3.1)."""
+"""The shared tree: every node is a pair of a program and the model that will expand it (paper section 3.1)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Node:
     parent: int | None
     depth: int
     record: Child | None
-    """The program, its trace and its scores at birth; None for the root."""
+    """The program, its trace and its scores when it was created; None for the root."""
     model: str | None
-    """Who expands this node next."""
+    """The model that expands this node next."""
     made_by: str | None
-    """Whose proposal led here; None for the root and the initial programs."""
+    """The model whose proposal led here; None for the root and the initial programs."""
     children: list[int] = field(default_factory=list)
     visits: int = 0
     value: float = 0.0
@@ -31,25 +31,30 @@ class Node:
     rate: float = 0.0
     """Cumulative 1 / latency (1/s) of the programs whose reward is measured, relative to the best latency."""
     failures: int = 0
-    """Expansions of this node that gave no child."""
+    """Expansions of this node that yielded no child."""
     open_below: int = 0
-    """Expandable nodes in this subtree, itself included; 0 means dead for good."""
+    """Expandable nodes in this subtree, including this one; 0 means it is exhausted."""
 
     def total(self, best_secs: float) -> float:
-        """W: cumulative reward; `best_secs`: the best latency so far, 0 before there is one."""
+        """W, the cumulative reward, given the best latency so far (0 if there is none)."""
         return self.value + best_secs * self.rate
 
     @property
     def regressed(self) -> bool:
-        """The predicted score fell below the parent's (paper section 3.4)."""
+        """Whether the predicted score is below the parent's (paper section 3.4)."""
         return self.record is not None and self.record.score < self.record.parent_score
 
 
 class Tree:
-    """Grows by `grow`; ids count up in order of birth."""
+    """The nodes, whose ids follow the order of creation."""
 
     def __init__(self, branching: int, max_failures: int) -> None:
-        """`branching`: children per node (paper: B = 2); `max_failures`: failed expansions before a node is closed."""
+        """Create the root.
+
+        Args:
+            branching: children per node (paper: B = 2).
+            max_failures: failed expansions before a node is closed.
+        """
         self._branching = branching
         self._max_failures = max_failures
         self.nodes = [Node(ROOT, None, 0, None, None, None)]
@@ -78,7 +83,7 @@ class Tree:
         return node
 
     def measured(self, id: int, latency_secs: float | None) -> None:
-        """From now on the reward of this node is best latency / latency, or 0 for an error (None)."""
+        """Make the reward of this node best latency / latency, or 0 after an error (None)."""
         record = self.nodes[id].record
         assert record is not None
         for ancestor in self.path(id):
@@ -86,7 +91,7 @@ class Tree:
             ancestor.rate += 1 / latency_secs if latency_secs else 0.0
 
     def fail(self, id: int, retry_model: str | None) -> None:
-        """Count a failed expansion of a node; the next try is `retry_model`'s."""
+        """Count a failed expansion of a node, which `retry_model` will expand next."""
         node = self.nodes[id]
         was_open = self.expandable(node)
         node.failures += 1
@@ -102,7 +107,7 @@ class Tree:
             current = self.nodes[current].parent
 
     def select(self, policy: Callable[[Node, Node], float]) -> Node | None:
-        """Descend from the root by the largest `policy(child, parent)` to an expandable node; None if there is none.
+        """Descend from the root along the largest `policy(child, parent)` to an expandable node; None if there is none.
 
         Ties go to the older child.
         """

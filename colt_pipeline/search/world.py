@@ -1,4 +1,4 @@
-"""What a search needs from outside, as protocols; tests pass scripted ones, `assemble` the real ones."""
+"""The collaborators of a search, as protocols; `assemble` passes the real ones, tests scripted ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ProgramLike(Protocol):
 
 
 class TransformationLike(Protocol):
-    """A row of the table of transformations."""
+    """A row in the table of transformations."""
 
     @property
     def name(self) -> str: ...
@@ -83,15 +83,15 @@ class ProposerLike(Protocol):
 
 
 class EvolutionLike(Protocol[P]):
-    """Makes programs by the batch, from what was measured so far."""
+    """Breeds batches of programs from the measurements so far."""
 
     def next_batch(self, measured: Sequence[tuple[P, Sample]]) -> Sequence[P]:
-        """New programs, each once, at most as many as are left to measure; none means that there are no more."""
+        """Distinct new programs, at most as many as are left to measure; empty if there are no more."""
         ...
 
 
 class Purpose(IntEnum):
-    """What a random generator is for; part of its seed, so that streams never mix."""
+    """The purpose of a random generator; part of its seed, so that streams never mix."""
 
     PLANT = 0
     SCORE_LINEAGE = 1
@@ -114,11 +114,11 @@ class World(Generic[P]):
     """The model set."""
     seed: int
     samples: int
-    """How many programs to measure."""
+    """Number of programs to measure."""
     target: str
     """The target in words, for prompts."""
     hardware: str
-    """What prompts add for a model that takes decisions, see `PromptContext.hardware`."""
+    """What prompts add for models that make decisions, see `PromptContext.hardware`."""
     start: Callable[[], Started]
     space: SpaceLike[P]
     cost_model: CostModelLike[P]
@@ -126,19 +126,19 @@ class World(Generic[P]):
     proposer: ProposerLike
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     evolution: EvolutionLike[P] | None = None
-    """Who makes the programs of a search without a tree."""
+    """Source of programs in a search without a tree."""
 
     @property
     def largest(self) -> ModelSpec:
-        """The model with the most parameters; the first of equals."""
+        """The model with the most parameters; the first one if several are equal."""
         return largest(self.models)
 
     def rng(self, step: int, purpose: Purpose, attempt: int = 0) -> np.random.Generator:
-        """The generator of one purpose in one step (and, after a course alteration, of its second attempt)."""
+        """The generator for one purpose in one step (and, after a course alteration, for its second attempt)."""
         return np.random.default_rng([self.seed, step, purpose, attempt])
 
     def program(self, candidate: Candidate) -> P:
-        """The program of a record."""
+        """The program that a record describes."""
         return self.space.load(candidate.program, candidate.trace)
 
     def measure(self, candidates: Sequence[Candidate]) -> Measured:

@@ -14,14 +14,17 @@ from colt_pipeline.errors import SpaceError
 from colt_pipeline.space import intrinsics
 
 _log = logging.getLogger(__name__)
-_log.setLevel(logging.WARNING)  # TVM reports each rule that does not apply
+_log.setLevel(logging.WARNING)  # TVM reports every rule that does not apply
 
 TVM_ERRORS = (RuntimeError, ValueError, IndexError)
-"""What TVM raises for a schedule that cannot be."""
+"""What TVM raises for an invalid schedule."""
 
 
 def generate(module: tvm.IRModule, target: dict[str, Any]) -> tuple[ms.TuneContext, list[Trace]]:
-    """A context with TVM's default rules, postprocessors and mutators for `target`, and one sample per design space.
+    """Generate the design spaces of a module.
+
+    Returns:
+        A context with TVM's default rules, postprocessors and mutators for `target`, and one sample per design space.
 
     Raises:
         SpaceError: TVM generates no design space.
@@ -37,10 +40,10 @@ def generate(module: tvm.IRModule, target: dict[str, Any]) -> tuple[ms.TuneConte
 
 
 def _cuda_spaces() -> Iterator[Any]:
-    """TVM's rules for CUDA cores; then without the one that fails in TVM 0.27 on several reductions (attention).
+    """TVM's rules for CUDA cores; then without the rule that fails in TVM 0.27 on several reductions (attention).
 
-    From sm_80 on TVM itself would add the rules of tensor cores, which match no float32 kernel and cost half a minute
-    of parsing their intrinsics.
+    From sm_80 on, TVM itself would add the tensor core rules, which match no float32 kernel and cost half a minute of
+    parsing intrinsics.
     """
     rules = list(ms.ScheduleRule.create("cuda"))
     yield ms.space_generator.PostOrderApply(sch_rules=rules, postprocs="cuda", mutator_probs="cuda")

@@ -1,8 +1,8 @@
 """Programs and the space they live in.
 
 A program is the base IRModule plus a schedule trace. Everything here is deterministic: TVM's mutators get explicit
-seeds (``Mutator.apply`` would draw its own), and a program's key is the sha256 of its text, so two traces that give the
-same program are one program.
+seeds (``Mutator.apply`` would draw its own). A program's key is the sha256 of its text, so two traces that yield the
+same text are the same program.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Program:
 
     schedule: Schedule
     trace: Trace
-    """Without the postprocessors' instructions: what mutators edit."""
+    """What mutators edit: the trace without the postprocessors' instructions."""
 
     @cached_property
     def text(self) -> str:
@@ -56,7 +56,7 @@ class Program:
 
     @property
     def code(self) -> str:
-        """The text for prompts: without import comments and the module frame."""
+        """The text for prompts, without import comments and the module frame."""
         return program_code(self.text)
 
     @property
@@ -70,14 +70,16 @@ class Space:
     """All schedules of one workload on one target."""
 
     def __init__(self, module: tvm.IRModule, target: dict[str, Any]) -> None:
-        """Generate the design spaces of `module` (one PrimFunc ``main``) with MetaSchedule's default rules.
+        """Generate the design spaces with MetaSchedule's default rules.
 
-        `target` is TVM's dict form, for example {"kind": "llvm", "num-cores": 2, "mcpu": "znver4"}.
+        Args:
+            module: one PrimFunc ``main``.
+            target: TVM's target dict, for example {"kind": "llvm", "num-cores": 2, "mcpu": "znver4"}.
         """
         self.module = module
         self._on_gpu = target["kind"] != "llvm"
         self.context, designs = generate(module, target)
-        # On a GPU the decisions stay, for the extents of the tiles follow from them.
+        # On a GPU the decisions are kept, because they determine the extents of the tiles.
         self._designs = designs if self._on_gpu else [Trace(d.insts, {}) for d in designs]
         self._postprocs = list(self.context.space_generator.postprocs)
         mutators = {type(m).__name__: m for m in self.context.space_generator.mutator_probs}
@@ -93,7 +95,7 @@ class Space:
 
     @cached_property
     def baseline(self) -> tvm.IRModule:
-        """The unoptimized program as it can run: on a GPU with TVM's fallback binding to threads and nothing else."""
+        """The unoptimized program in runnable form: on a GPU, with only TVM's fallback binding to threads."""
         if not self._on_gpu:
             return self.module
         schedule = Schedule(self.module, debug_mask="none")
@@ -107,7 +109,7 @@ class Space:
         """Up to `count` distinct programs, each a fresh sample of a uniformly drawn design space.
 
         Raises:
-            SpaceError: not one valid program in 256 tries per program.
+            SpaceError: no valid program in 256 attempts per program.
         """
         found: dict[str, Program] = {}
         for _ in range(_SAMPLING_ATTEMPTS * count):
@@ -130,17 +132,17 @@ class Space:
         """The program with this key, rebuilt from its trace if this process has not seen it.
 
         Raises:
-            SpaceError: the trace gives another program, so the recording does not fit this workload, target or TVM.
+            SpaceError: the trace yields another program: it was recorded for another workload, target or TVM.
         """
         if key not in self._programs and self.rebuild(trace_json).key != key:
-            raise SpaceError(f"the recorded trace of program {key[:12]} gives another program with this TVM")
+            raise SpaceError(f"the recorded trace of program {key[:12]} yields another program with this TVM")
         return self._programs[key]
 
     def rebuild(self, trace_json: str) -> Program:
         """The program of a trace.
 
         Raises:
-            SpaceError: the trace does not apply, so it is not one of this workload, target or TVM.
+            SpaceError: the trace does not apply: it was made for another workload, target or TVM.
         """
         schedule = Schedule(self.module, debug_mask="none")
         refused = SpaceError(f"a recorded trace does not apply with this TVM: {trace_json[:80]}...")
@@ -164,7 +166,7 @@ class Space:
         return self._applicable[program.key]
 
     def sites(self, program: Program) -> tuple[Site, ...]:
-        """Where `program` holds a decision that an edit may set, in the order of its trace."""
+        """The places in `program` whose decision an edit may set, in the order of its trace."""
         return tuple(site for _, site in self._find_sites(program).values())
 
     def apply(
@@ -176,14 +178,23 @@ class Space:
         known: Callable[[str], bool],
         draws: int = 1,
     ) -> list[Program] | Rejection:
-        """Apply the edits in order; decisions that they leave open are drawn from `rng`.
+        """Apply edits in order; decisions that they leave open are drawn from `rng`.
 
-        Tries `attempts` times per draw until there are `draws` distinct valid programs that are not yet `known` (by
-        key). Without any, the last try's Rejection, of kind ``inapplicable`` or ``duplicate``.
+        Args:
+            program: what to edit.
+            edits: the edits, in order.
+            rng: source of open decisions.
+            attempts: attempts per draw.
+            known: whether a key belongs to a known program.
+            draws: how many programs to return at most.
+
+        Returns:
+            Up to `draws` distinct, valid programs that are not yet known; or, if there is none, the last attempt's
+            Rejection, of kind ``inapplicable`` or ``duplicate``.
         """
         failure = Rejection("inapplicable", "no attempt was made")
         found: dict[str, Program] = {}
-        open_ended = any(edit.site is None for edit in edits)  # else every try gives the same program
+        open_ended = any(edit.site is None for edit in edits)  # otherwise every attempt gives the same program
         for _ in range(attempts * draws if open_ended else 1):
             result = self._apply_once(program, edits, rng)
             if isinstance(result, Rejection):
@@ -197,9 +208,14 @@ class Space:
         return list(found.values()) or failure
 
     def rollout(self, program: Program, length: int, rng: np.random.Generator, attempts: int, mode: str) -> Program:
-        """`program` after `length` uniformly random transformations; itself where no draw is valid.
+        """`program` after uniformly random transformations; `program` itself if no draw is valid.
 
-        `mode`: ``fixed``, or ``exhaustive``, which ends at the first transformation that finds nothing to change.
+        Args:
+            program: where to start.
+            length: number of transformations.
+            rng: source of the draws.
+            attempts: how often to draw before giving up.
+            mode: ``fixed``, or ``exhaustive`` to stop at the first transformation that finds nothing to change.
         """
         offered = [Edit(t.name) for t in self.applicable(program)]
         if not offered or not length:
@@ -255,9 +271,9 @@ class Space:
 
 
 def program_code(text: str) -> str:
-    """TVMScript for prompts: dedented, without the module frame, comments, and what the statements imply anyway.
+    """TVMScript for prompts: dedented, without the module frame, comments, and what the statements imply.
 
-    Access regions (``T.reads``, ``T.writes``) and MetaSchedule's notes to itself are a quarter of the text.
+    Access regions (``T.reads``, ``T.writes``) and MetaSchedule's internal annotations make up a quarter of the text.
     """
     noise = ("@I.ir_module", "class Module:", "#", "T.reads(", "T.writes(", "T.func_attr(", 'T.sblock_attr({"meta_sch')
     lines = [line for line in text.splitlines() if line and not line.lstrip().startswith(noise)]
@@ -268,7 +284,7 @@ def _ordered(trace: Trace) -> Trace:
     """`trace` with its decisions in the order of its instructions.
 
     MutateTileSize draws by position in the map of decisions, and TVM's operations leave that map in an order that
-    depends on memory addresses; without this, the same seed gives another program in another process.
+    depends on memory addresses; otherwise the same seed would give different programs in different processes.
     """
     decided = ((inst, trace.get_decision(inst)) for inst in trace.insts)
     return Trace(trace.insts, {inst: decision for inst, decision in decided if decision is not None})

@@ -1,8 +1,8 @@
-"""Sampling sites: where a program's trace holds a decision, under names that a model can read.
+"""Sampling sites: the decisions in a program's trace, under names that a model can read.
 
-A site is found by replaying the trace and looking at the loops and blocks that stand before each sampling instruction,
-so a label such as ``conv2d.dx`` (block and loop) follows the workload's source. TVM itself moves a compute location
-that is impossible to the nearest possible one.
+Sites are found by replaying the trace and inspecting the loops and blocks at each sampling instruction, so a label such
+as ``conv2d.dx`` (block and loop) matches the workload's source. TVM itself moves an impossible compute location to the
+nearest possible one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FETCH = "meta_schedule.cooperative_fetch"  # no mutator changes it
 
 
 def find_sites(module: Any, trace: Trace) -> dict[str, tuple[int, Site]]:
-    """The sites of a valid `trace` over `module` by label, in its order, each with the index of its instruction."""
+    """Label -> (index of the instruction, site) for a valid `trace` of `module`, in trace order."""
     index = {inst: number for number, inst in enumerate(trace.insts)}
     annotated = {str(i.inputs[1]): str(i.attrs[0]) for i in trace.insts if i.kind.name == "Annotate"}
     found: dict[str, tuple[int, Site]] = {}
@@ -43,7 +43,7 @@ def find_sites(module: Any, trace: Trace) -> dict[str, tuple[int, Site]]:
 
 
 def decide(trace: Trace, index: int, site: Site, decision: tuple[int, ...]) -> Trace:
-    """`trace` with another decision at the instruction with this index; the decision is within the site's bounds."""
+    """`trace` with another decision, which must be within the site's bounds, at the instruction with this index."""
     insts = list(trace.insts)
     old = insts[index]
     if old.kind.name == "Annotate":
@@ -85,5 +85,5 @@ def _site(
 
 
 def _jobs(now: int) -> tuple[int, ...]:
-    """Limits for the extent of the parallel loop: the powers of two up to 1024, and the present one."""
+    """Limits for the extent of the parallel loop: the powers of two up to 1024, and the current limit."""
     return tuple(sorted({now, *(2**n for n in range(11))}))

@@ -1,9 +1,10 @@
 """Tile factors that give a GPU block a permitted number of threads, drawn without replaying the schedule.
 
 On CUDA nine samples in ten fail TVM's verification, most of them because a block has fewer than 32 or more than 1024
-threads. That follows from the tile factors alone, through the trace's Split, Fuse and Bind instructions, so factors are
-drawn until it holds, in microseconds instead of the milliseconds of a replay. Apart from that condition the draw is
-TVM's: for each prime of the extent, all ways to spread its powers over the tiles are equally likely.
+threads. The number of threads follows from the tile factors alone, through the trace's Split, Fuse and Bind
+instructions, so factors are redrawn until it is valid, in microseconds instead of the milliseconds of a replay.
+Otherwise the draw is TVM's: for each prime factor of the extent, all ways to distribute its powers over the tiles are
+equally likely.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _LOW, _HIGH = "meta_schedule.thread_extent_low_inclusive", "meta_schedule.thread
 def draw_tiles(design: Trace, rng: np.random.Generator) -> Trace:
     """`design` with tile factors that keep every ``threadIdx.x`` within its bounds; other decisions are left open.
 
-    `design` carries the decisions of one sample, from which the extents follow. If no draw fits, the last is returned.
+    The decisions in `design`, those of one sample, determine the extents. If no draw fits, the last one is returned.
     """
     tiles = [inst for inst in design.insts if inst.kind.name == "SamplePerfectTile"]
     extents = [math.prod(int(f) for f in design.get_decision(inst)) for inst in tiles]
@@ -61,8 +62,8 @@ def _primes(number: int) -> Mapping[int, int]:
 
 
 def _threads_fit(design: Trace, factors: Mapping[Any, list[int]]) -> bool:
-    """Whether every ``threadIdx.x`` that is bound by tile factors lies within the bounds that the trace states."""
-    known: dict[Any, int] = {}  # extents of loops and values of factors, where they follow from tiles
+    """Whether every ``threadIdx.x`` bound through tile factors is within the bounds that the trace states."""
+    known: dict[Any, int] = {}  # extents of loops and values of factors that follow from the tiles
     low, high, bound = 0, math.inf, []
     for inst in design.insts:
         kind = inst.kind.name

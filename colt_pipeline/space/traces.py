@@ -1,4 +1,4 @@
-"""Traces of one batch in few bytes: each instruction is written once, a trace is a list of numbers.
+"""Compact storage for the traces of a batch: each instruction is written once, a trace is a list of indices.
 
 TVM's JSON of a trace repeats the instructions of its design space, which most programs of a batch share.
 """
@@ -28,7 +28,7 @@ class Packed:
 
 
 def pack(traces: Sequence[str]) -> Packed:
-    """Traces in TVM's JSON, as `Program.trace_json` gives them; `unpack` is the inverse, byte for byte."""
+    """Pack traces in TVM's JSON, as in `Program.trace_json`; `unpack` restores them byte for byte."""
     numbers: dict[str, int] = {}
     packed: list[list[Any]] = []
     for instructions, decisions in map(json.loads, traces):
@@ -40,9 +40,9 @@ def unpack(instructions: Any, traces: Any) -> list[str]:
     """The traces of `Packed.to_json`.
 
     Raises:
-        SpaceError: these are no packed traces.
+        SpaceError: these are not packed traces.
     """
     try:
         return [canonical_json([[instructions[i] for i in used], decisions]) for used, decisions in traces]
     except (TypeError, ValueError, IndexError, KeyError) as error:
-        raise SpaceError(f"what was recorded are no packed traces ({error}): {str(traces)[:80]}") from error
+        raise SpaceError(f"the recording contains invalid packed traces ({error}): {str(traces)[:80]}") from error

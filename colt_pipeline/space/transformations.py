@@ -1,7 +1,7 @@
 """The table of transformations: the paper's names, bound to TVM MetaSchedule's mutators.
 
-A row is offered on a target when MetaSchedule's default mutators for that target contain its mutator, and for a
-program when the mutator finds something to change in the program's trace.
+A row is offered on a target if MetaSchedule's default mutators for that target include its mutator, and for a program
+if the mutator finds something to change in the program's trace.
 """
 
 from __future__ import annotations

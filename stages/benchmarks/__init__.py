@@ -1,17 +1,17 @@
-"""Measure the pipeline itself: ``python -m stages.benchmarks.NAME --out results/benchmark`` writes NAME.csv.
+"""Benchmarks of the pipeline itself: ``python -m stages.benchmarks.NAME --out results/benchmark`` writes NAME.csv.
 
 overhead     the search's own time per step and sample, from replays of recorded runs
-measurement  the same candidates through this project's measurement and through TVM's
-faults       kernels and machines that misbehave, what was recorded, and that the search went on
-queue        two searches at once: their uses of the device do not overlap
-growth       does a long search slow down, and how much memory it takes
-limits       what the best recorded schedules reach of this machine's peak and bandwidth
-torch        the best recorded schedules beside PyTorch
-answers      a live model asked the prompts of a recorded run: valid answers, with and without a schema, and their order
-cost         what 1000 samples would take of the models themselves: tokens and USD, estimated from recorded runs
+measurement  the same candidates measured by this project and by TVM
+faults       kernels and machines that misbehave, what is recorded, and whether the search continues
+queue        two concurrent searches, whose uses of the device must not overlap
+growth       whether a long search slows down, and how much memory it takes
+limits       how close the best recorded schedules come to this machine's peak and bandwidth
+torch        the best recorded schedules compared with PyTorch
+answers      a live model asked the prompts of a recorded run: validity and order of answers, with and without a schema
+cost         tokens and USD that 1000 samples would cost with live models, estimated from recorded runs
 
-Beside them: replays and recorded, what was recorded made ready to be run again; rounds, what is timed in turn;
-micro and kernels, kernels that reach a limit of the CPU and kernels that misbehave.
+Helpers: replays and recorded rerun what was recorded; rounds times subjects in turn; micro and kernels contain kernels
+that reach a limit of the CPU and kernels that misbehave.
 """
 
 from __future__ import annotations
@@ -25,41 +25,41 @@ from pathlib import Path
 from colt_pipeline import stack
 from colt_pipeline.app import INTERRUPTED, aligned, interruptible, with_message
 
-stack.require()  # before any of the modules here imports TVM
+stack.require()  # before any benchmark imports TVM
 
 Row = dict[str, object]
-"""Column -> value. A row may lack columns of the first one, and has no others."""
+"""Column -> value. A row may lack columns of the first row, but has no others."""
 
 
 def command_line(description: str | None) -> argparse.ArgumentParser:
-    """A parser with the flag that all benchmarks take."""
+    """A parser with the flag common to all benchmarks."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="directory to write")
     return parser
 
 
 def names(text: str) -> tuple[str, ...]:
-    """The value of a flag that takes names with commas."""
+    """Parse a flag that takes comma-separated names."""
     return tuple(text.split(","))
 
 
 def positive(text: str) -> int:
-    """The value of a flag that takes a number of at least 1.
+    """Parse a flag that takes a positive integer.
 
     Raises:
-        ArgumentTypeError: it is not one.
+        ArgumentTypeError: `text` is not a positive integer.
     """
     if not (text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
+        raise argparse.ArgumentTypeError(f"{text} is not a positive integer")
     return int(text)
 
 
 @with_message
 def write_rows(make: Callable[[], Sequence[Row]], path: Path) -> int:
-    """Make the rows of a benchmark, write them to `path` as CSV, and print them.
+    """Compute the rows of a benchmark, write them to `path` as CSV, and print them.
 
     Returns:
-        The exit status: 1, with the message on stderr, when they cannot be made; 130 after Ctrl-C.
+        The exit status: 0, 1 with a message on stderr if the benchmark failed, or 130 after Ctrl-C.
     """
     try:
         with interruptible():

@@ -1,6 +1,6 @@
-"""What a live model answers to the prompts of a recorded run: how often validly, and how far it follows their order.
+"""A live model's answers to the prompts of a recorded run: how many are valid, and how far they follow their order.
 
-The contexts come from a replay of the run; each is asked anew, with and without a JSON schema that constrains the
+The contexts come from a replay of the run. Each is asked again, with and without a JSON schema that constrains the
 answer, and with transformations and models offered in two other orders. Nothing is recorded.
 """
 
@@ -40,7 +40,7 @@ class Condition:
     """How the contexts are asked."""
 
     constrained: bool
-    """By a JSON schema."""
+    """Whether a JSON schema constrains the answer."""
     order_seed: int
 
 
@@ -53,11 +53,11 @@ CONDITIONS: dict[str, Condition] = {
 
 @dataclass(frozen=True)
 class Heard:
-    """One answer, beside what was on offer."""
+    """One answer, and what was on offer."""
 
     offered: tuple[str, ...]
     names: tuple[str, ...]
-    """Of the proposed transformations; empty if the answer was no proposal."""
+    """Names of the proposed transformations; empty if the answer was not a valid proposal."""
     kind: str
     """``valid`` or the kind of the rejection."""
     secs: float
@@ -69,13 +69,13 @@ def rows(results: Path, experiment: str, workload: str, prompts: int, overrides:
 
     Raises:
         ConfigError: the run's model is a stand-in.
-        ColtError: there is no such recording, or no such server.
+        ColtError: the recording does not exist, or the server cannot be reached.
     """
     chosen = [f"results={results}", f"experiment={experiment}", f"workload={workload}"]
     config = composed([*chosen, *overrides, "record=replay"])
     model = config.model_specs[0]
     if model.provider not in config.providers:
-        raise ConfigError(f"{model.name} is answered by {model.provider}; this asks live models, see conf/providers")
+        raise ConfigError(f"{model.name} is answered by {model.provider}; this needs a live model, see conf/providers")
     contexts = _contexts(config)[:prompts]
     provider = config.providers[model.provider]
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as cleanup:
@@ -91,7 +91,7 @@ def rows(results: Path, experiment: str, workload: str, prompts: int, overrides:
 
 
 def _row(condition: str, model: ModelSpec, answers: Sequence[Heard]) -> Row:
-    """Shares of all answers, and of the valid ones."""
+    """Fractions of all answers and of the valid ones."""
     valid = [a for a in answers if a.names]
     return {
         "model": model.name,
@@ -107,7 +107,7 @@ def _row(condition: str, model: ModelSpec, answers: Sequence[Heard]) -> Row:
 
 
 def _agreement(first: Sequence[Heard], second: Sequence[Heard]) -> float | None:
-    """Share of contexts, of those with two proposals, where both have the same set of names."""
+    """Fraction of contexts whose two answers propose the same set of names, among those with two valid answers."""
     both = [(a, b) for a, b in zip(first, second, strict=True) if a.names and b.names]
     return round(fmean(set(a.names) == set(b.names) for a, b in both), 3) if both else None
 
@@ -130,7 +130,7 @@ def _heard(client: Client, config: Config, model: ModelSpec, offer: PromptContex
 
 
 def _contexts(config: Config) -> list[PromptContext]:
-    """What the model of a recorded run was told, call by call."""
+    """The contexts of all calls in a recorded run."""
     with in_scratch(config) as copy, assemble(copy) as job:
         listening = _Listening(job.world.proposer)
         for _ in search(replace(job.world, proposer=listening), job.journal, job.state):
@@ -139,7 +139,7 @@ def _contexts(config: Config) -> list[PromptContext]:
 
 
 class _Listening:
-    """Passes questions on, and keeps their contexts."""
+    """Forwards questions and keeps their contexts."""
 
     def __init__(self, proposer: ProposerLike) -> None:
         self._proposer = proposer
@@ -151,13 +151,13 @@ class _Listening:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """``python -m stages.benchmarks.answers --out results/benchmark``, with a server that answers."""
+    """``python -m stages.benchmarks.answers --out results/benchmark``, with the model's server running."""
     parser = command_line(__doc__)
-    parser.add_argument("--results", type=Path, default=Path("results"), help="where recordings are")
-    parser.add_argument("--experiment", default="local", help="a group of recorded runs")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="directory of the recordings")
+    parser.add_argument("--experiment", default="local", help="group of recorded runs")
     parser.add_argument("--workload", default="llama3_8b_attention")
-    parser.add_argument("--prompts", type=positive, default=12, help="how many of the run to ask")
-    parser.add_argument("overrides", nargs="*", help="for Hydra: what the run was recorded with")
+    parser.add_argument("--prompts", type=positive, default=12, help="number of the run's prompts to ask")
+    parser.add_argument("overrides", nargs="*", help="Hydra overrides that the run was recorded with")
     given = parser.parse_intermixed_args(argv)
     return write_rows(
         lambda: rows(given.results, given.experiment, given.workload, given.prompts, given.overrides),

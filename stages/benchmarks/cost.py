@@ -1,17 +1,17 @@
-"""What the paper's protocol would take of real models: an estimate of tokens and USD, from recorded runs.
+"""What the paper's protocol would cost with real models: tokens and USD, estimated from recorded runs.
 
-The runs of an experiment are replayed; each call is counted as its model would be asked, with the full and with the
+The runs of an experiment are replayed, and each call is counted as if its model were asked, with the full and with the
 compact prompt. Nothing is asked live. Every number is an estimate, for these reasons:
 
-- A token is taken as 4 characters. Where a model's answers can be constrained by a JSON schema, the schema counts as
-  part of the prompt, as providers count it; stand-ins are asked without one.
-- 48 recorded samples are scaled linearly to 1000, though prompts grow a little with the depth of the tree, the first
-  programs come without a call, and which model is called how often may shift.
-- Stand-ins answered. Their answers are a bare JSON object; models that reason write far more. So there is also the cost
-  if each answer were as long as llm.max_tokens allows, an upper bound for the answers.
-- The compact prompt is taken to get the calls and answers that the full one got.
+- A token is assumed to be 4 characters. If a model's answers can be constrained by a JSON schema, the schema counts as
+  part of the prompt, as it does for providers; stand-ins are asked without one.
+- 48 recorded samples are scaled linearly to 1000, although prompts grow a little with the depth of the tree, the first
+  programs need no call, and the distribution of calls over models may shift.
+- Stand-ins answered. Their answers are a bare JSON object; reasoning models write far more. The cost of answers as long
+  as llm.max_tokens allows is therefore given too, as an upper bound.
+- The compact prompt is assumed to lead to the same calls and answers as the full one.
 
-Failed calls that are tried again, and discounts for cached prompts, are left out.
+Retries of failed calls and discounts for cached prompts are not included.
 """
 
 from __future__ import annotations
@@ -49,18 +49,24 @@ Calls = Mapping[str, Sequence[Tokens]]
 
 @dataclass(frozen=True)
 class Replayed:
-    """What the calls of one recorded run would take of the models themselves."""
+    """What the calls of one recorded run would cost with live models."""
 
     samples: int
     calls: Mapping[str, Calls]
-    """By the form of the prompt."""
+    """Form of the prompt -> calls."""
 
 
 class CountingProposer:
-    """A proposer that notes the tokens of each call, in every form of the prompt."""
+    """A proposer that counts the tokens of each call in every form of the prompt."""
 
     def __init__(self, inner: ProposerLike, forms: Mapping[str, Proposer], models: Mapping[str, ModelSpec]) -> None:
-        """`inner` answers; `forms`: form -> who words the question; `models`: name -> the model itself."""
+        """Wrap a proposer.
+
+        Args:
+            inner: answers the questions.
+            forms: form of the prompt -> proposer that words the question.
+            models: name -> the live model.
+        """
         self._inner = inner
         self._forms = forms
         self._models = models
@@ -75,7 +81,7 @@ class CountingProposer:
 
 
 def prompt_tokens(question: Question) -> int:
-    """Messages and schema of a question, estimated from their characters."""
+    """Tokens of a question's messages and schema, estimated from their characters."""
     characters = sum(len(message["content"]) for message in question.messages)
     if question.answer_schema is not None:
         characters += len(canonical_json(question.answer_schema))
@@ -96,7 +102,7 @@ def rows(results: Path, experiment: str, workloads: Sequence[str], samples: int,
     }
     for config in configs.values():  # before any is replayed
         find_recording(config, build(config.workload.name, config.workload.shape))
-    # Not by fork: TVM has threads.
+    # Spawn rather than fork: TVM has threads.
     with ProcessPoolExecutor(usable_cores(), get_context("spawn")) as processes:
         runs = dict(zip(configs, processes.map(replayed, configs.values()), strict=True))
     prices = {name: price for config in configs.values() for name, price in configured_prices(_real(config)).items()}
@@ -105,10 +111,10 @@ def rows(results: Path, experiment: str, workloads: Sequence[str], samples: int,
 
 
 def replayed(config: Config) -> Replayed:
-    """Replay a run in a directory of its own, and count.
+    """Replay a run in its own directory and count its calls.
 
     Raises:
-        RecordingError: the recording does not answer what the run asks.
+        RecordingError: the recording lacks something the run asks for.
     """
     with in_scratch(config) as copy, assemble(copy) as job:
         sampling, order = config.llm.sampling, config.prompt.order
@@ -121,7 +127,13 @@ def replayed(config: Config) -> Replayed:
 
 
 def table(runs: Mapping[tuple[str, str], Replayed], samples: int, prices: Prices, longest_tokens: int) -> list[Row]:
-    """Rows from the runs by (workload, model set), scaled to `samples`; `longest_tokens`: of the longest answer.
+    """The rows of the benchmark.
+
+    Args:
+        runs: (workload, model set) -> run.
+        samples: samples to scale to.
+        prices: model -> price.
+        longest_tokens: tokens of the longest possible answer.
 
     Raises:
         ConfigError: a model has no price.
@@ -156,24 +168,24 @@ def table(runs: Mapping[tuple[str, str], Replayed], samples: int, prices: Prices
 
 
 def _basis(recorded: set[int], samples: int) -> str:
-    """Why a row is no measured number, in words that go with it."""
+    """What a row is based on, in words."""
     numbers = " or ".join(map(str, sorted(recorded)))
     return f"estimate: stand-in LLMs, {numbers} samples scaled to {samples}, {CHARACTERS_PER_TOKEN} characters a token"
 
 
 def _real(config: Config) -> Config:
-    """The same run with the models themselves."""
+    """The same run with live models."""
     return replace(config, stand_ins=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m stages.benchmarks.cost --out results/benchmark``."""
     parser = command_line(__doc__)
-    parser.add_argument("--results", type=Path, default=Path("results"), help="where recordings are")
-    parser.add_argument("--experiment", default="cpu", help="a group of recorded runs")
-    parser.add_argument("--workloads", type=names, default=PAPER, help="with commas; default: the five of the paper")
-    parser.add_argument("--samples", type=positive, default=1000, help="to scale to")
-    parser.add_argument("overrides", nargs="*", help="for Hydra: what the runs were recorded with")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="directory of the recordings")
+    parser.add_argument("--experiment", default="cpu", help="group of recorded runs")
+    parser.add_argument("--workloads", type=names, default=PAPER, help="comma-separated; default: the paper's five")
+    parser.add_argument("--samples", type=positive, default=1000, help="number of samples to scale to")
+    parser.add_argument("overrides", nargs="*", help="Hydra overrides that the runs were recorded with")
     given = parser.parse_intermixed_args(argv)
     return write_rows(
         lambda: rows(given.results, given.experiment, given.workloads, given.samples, given.overrides),

@@ -1,4 +1,4 @@
-"""Every kind of fault provoked for real inside a search, what was recorded, and that the search went on."""
+"""Provokes every kind of fault inside a real search, and shows what is recorded and that the search continues."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _DISK_KIB = 64
 
 _KILLED = 20
 
-# Sample number -> (what is done to it, the kernel that takes its place; None: it is the machine that misbehaves)
+# Sample number -> (what happens, the kernel that replaces it; None if the machine misbehaves instead)
 PROVOKED: dict[int, tuple[str, Callable[[], tvm.IRModule] | None]] = {
     6: ("an endless loop", endless),
     9: ("writes 6 GB out of bounds", out_of_bounds),
@@ -46,7 +46,7 @@ PROVOKED: dict[int, tuple[str, Callable[[], tvm.IRModule] | None]] = {
 
 
 class Saboteur:
-    """A measurer that replaces some kernels by faulty ones and kills a worker."""
+    """A measurer that replaces some kernels with faulty ones and kills a worker."""
 
     def __init__(self, inner: LocalMeasurer) -> None:
         self._inner = inner
@@ -76,14 +76,14 @@ class Saboteur:
 
 
 def rows(samples: int) -> list[Row]:
-    """One row per fault: what was provoked, what was recorded, and how the search went on.
+    """One row per fault: what was provoked, what was recorded, and how the search continued.
 
     Raises:
         ConfigError: the search would end before the last fault.
-        DeviceError: the disk cannot be made full, because this user may not mount a small one.
+        DeviceError: a full disk cannot be simulated, because this user may not mount a small one.
     """
     if samples < _KILLED:
-        raise ConfigError(f"the last fault comes at sample {_KILLED}, so --samples must be at least {_KILLED}")
+        raise ConfigError(f"the last fault occurs at sample {_KILLED}, so --samples must be at least {_KILLED}")
     with tempfile.TemporaryDirectory() as scratch:
         config = composed([f"results={scratch}", "run=faults", *_tiny(samples)])
         config = replace(config, measure=replace(config.measure, run_timeout_secs=_RUN_TIMEOUT_SECS))
@@ -126,12 +126,12 @@ def _in_a_search(config: Config) -> list[Row]:
 
 
 def _full_disk(samples: int) -> Row:
-    """A search on a small disk that fills up, goes on after room was made, and has lost nothing."""
+    """A search on a small disk that fills up; with more room it resumes and has lost nothing."""
     with tempfile.TemporaryDirectory() as mount:
         size = f"size={_DISK_KIB}k"
         done = subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", mount], capture_output=True, check=False)
         if done.returncode:
-            raise DeviceError("the full disk needs a small tmpfs, and only root may mount one")
+            raise DeviceError("simulating a full disk needs a small tmpfs, which only root may mount")
         try:
             first = _run(mount, samples)
             before = _lines(Path(mount))
@@ -152,7 +152,7 @@ def _full_disk(samples: int) -> Row:
 
 
 def _run(results: str, samples: int) -> subprocess.CompletedProcess[str]:
-    with tempfile.TemporaryDirectory() as logs:  # Hydra's own, off the small disk
+    with tempfile.TemporaryDirectory() as logs:  # Hydra's own logs, kept off the small disk
         flags = [f"results={results}", "run=disk", f"hydra.run.dir={logs}", *_tiny(samples)]
         command = [sys.executable, "-m", "colt_pipeline.tune", "hydra.output_subdir=null", *flags]
         return subprocess.run(command, capture_output=True, text=True, check=False)

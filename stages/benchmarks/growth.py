@@ -1,8 +1,8 @@
-"""Does a long search slow down? Its own processor time per sample, and its memory, tenth by tenth.
+"""Whether a long search slows down: its CPU time per sample and its memory, tenth by tenth.
 
-Nothing is measured: latencies follow from a hash of the program, a stand-in that takes no time and knows nothing of
-speed. Everything else is the real search: tree, prompts, the stand-in LLMs, transformations, rollouts, features, cost
-model, journal and ledgers. It is processor time, so waiting for the disk or for other processes does not count.
+Nothing is measured: latencies are derived from a hash of the program, which takes no time and is unrelated to speed.
+Everything else is the real search: tree, prompts, stand-in LLMs, transformations, rollouts, features, cost model,
+journal and ledgers. Because it is CPU time, waiting for the disk or for other processes does not count.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _PARTS = 10
 
 
 class HashMeasurer:
-    """Latencies between 1 and 10 ms from the program's text alone."""
+    """Derives latencies between 1 and 10 ms from the program's text alone."""
 
     def __init__(self) -> None:
         self.secs = 0.0
-        """Processor time that this took, which is none of the search's."""
+        """CPU time spent here, which is not the search's own."""
 
     def measure(self, modules: Sequence[tvm.IRModule], best_secs: float | None) -> Iterator[Measurement]:
         for module in modules:
@@ -57,7 +57,7 @@ class TimedCostModel:
     def __init__(self, inner: CostModelLike[Program]) -> None:
         self._inner = inner
         self.secs = 0.0
-        """Processor time of the training."""
+        """CPU time of the training."""
 
     def score(self, programs: Sequence[Program], rng: np.random.Generator) -> list[float]:
         return self._inner.score(programs, rng)
@@ -73,19 +73,19 @@ class Lap:
     """One event of a search."""
 
     samples: int
-    """How many were there before it."""
+    """Number of samples before it."""
     search_secs: float
-    """Processor time without training."""
+    """CPU time without training."""
     training_secs: float
     memory_bytes: int
     """Resident memory after it."""
 
 
 def rows(workloads: Sequence[str], model_set: str, samples: int, overrides: Sequence[str]) -> list[Row]:
-    """One row per tenth of the samples of each search, and last how the last tenth compares with the first.
+    """One row per tenth of each search's samples, and a final one comparing the last tenth with the first.
 
     Raises:
-        ConfigError: too few samples to have tenths.
+        ConfigError: too few samples to divide into tenths.
     """
     if samples < 10 * _PARTS:
         raise ConfigError(f"growth compares parts of a search: it needs --samples of at least {10 * _PARTS}")
@@ -99,7 +99,7 @@ def rows(workloads: Sequence[str], model_set: str, samples: int, overrides: Sequ
 
 
 def _laps(config: Config) -> Iterator[Lap]:
-    """The events of a fresh search, after a first lap for the start."""
+    """The events of a fresh search, preceded by a lap for the start."""
     process, measurer = psutil.Process(), HashMeasurer()
     with assemble(config, lambda _: measurer) as job:
         cost_model = TimedCostModel(job.world.cost_model)
@@ -114,7 +114,7 @@ def _laps(config: Config) -> Iterator[Lap]:
 
 
 def table(laps: Sequence[Lap], samples: int) -> list[Row]:
-    """Milliseconds per sample, without and with training, and resident MiB at the end and since the start."""
+    """Milliseconds per sample without and with training, and resident MiB in total and since the start."""
     found: list[Row] = []
     costs = []
     for part in range(_PARTS):
@@ -141,10 +141,10 @@ def table(laps: Sequence[Lap], samples: int) -> list[Row]:
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m stages.benchmarks.growth --out results/benchmark``."""
     parser = command_line(__doc__)
-    parser.add_argument("--workloads", type=names, default=("llama3_8b_attention",), help="with commas")
+    parser.add_argument("--workloads", type=names, default=("llama3_8b_attention",), help="comma-separated")
     parser.add_argument("--model-set", default="8")
-    parser.add_argument("--samples", type=positive, default=1000, help="samples of each search")
-    parser.add_argument("overrides", nargs="*", help="for Hydra, such as search=paper")
+    parser.add_argument("--samples", type=positive, default=1000, help="samples per search")
+    parser.add_argument("overrides", nargs="*", help="Hydra overrides, such as search=paper")
     given = parser.parse_intermixed_args(argv)
     return write_rows(
         lambda: rows(given.workloads, given.model_set, given.samples, given.overrides), given.out / "growth.csv"

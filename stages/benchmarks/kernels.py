@@ -1,4 +1,4 @@
-"""Kernels that misbehave for real, for tests and for the fault table: all have the parameters of `workload()`."""
+"""Kernels that really misbehave, for tests and the fault table; all have the parameters of `workload()`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHAPE = {"batch": 1, "tokens": 4, "inner": 32, "outer": 16}
 
 
 def workload() -> Workload:
-    """A matrix product (1, 4, 32) x (32, 16), whose place a faulty kernel can take."""
+    """A matrix product (1, 4, 32) x (32, 16), which faulty kernels can replace."""
     return build("deepseek_r1_moe", SHAPE)
 
 
@@ -52,7 +52,7 @@ def endless() -> tvm.IRModule:
 
 
 def hungry(buffers: int = 13) -> tvm.IRModule:
-    """Allocates and fills 8 GB per buffer: 104 GB unless told otherwise."""
+    """Allocates and fills 8 GB per buffer, 104 GB by default."""
 
     def compute(a: te.Tensor, b: te.Tensor) -> te.Tensor:
         big = [

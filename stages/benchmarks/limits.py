@@ -1,9 +1,9 @@
-"""What the best recorded schedules reach of this machine's limits: a roofline per workload.
+"""How close the best recorded schedules come to this machine's limits: a roofline per workload.
 
-Limits and schedules are measured side by side in one run, in turn; nothing is taken from the recording but the
-schedules. A kernel that moves its inputs and its output once, and computes at the peak meanwhile, takes the longer of
-the two times, and none that does this work takes less. A timed kernel runs again and again on the same data, so data
-that fit into the last-level cache are read from there, and for them the limit is the bandwidth of that cache.
+Limits and schedules are measured in turn within one run; only the schedules come from the recording. A kernel that
+moves its inputs and its output once while computing at the peak takes the longer of the two times, and no kernel doing
+this work takes less. A timed kernel runs repeatedly on the same data, so data that fit into the last-level cache are
+read from there, and for them the limit is that cache's bandwidth.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _MEMORY_MIB = 512
 
 @dataclass(frozen=True)
 class Limits:
-    """What a machine can do at most."""
+    """The peak performance of a machine."""
 
     flop_per_sec: float
     memory_bytes_per_sec: float
     cache_bytes_per_sec: float
-    """From the last-level cache."""
+    """Bandwidth of the last-level cache."""
     cache_bytes: int
     """Size of the last-level cache."""
 
     def roofline(self, flop: int, data_bytes: int) -> tuple[float, str]:
-        """The least seconds for so much work on so much data, and what they are due to: compute, memory or cache."""
+        """The minimum seconds for this much work and data, and the bottleneck: compute, memory or cache."""
         place, speed = ("memory", self.memory_bytes_per_sec)
         if data_bytes <= self.cache_bytes:
             place, speed = ("cache", self.cache_bytes_per_sec)
@@ -42,11 +42,11 @@ class Limits:
 
 
 def rows(runs: Path, workloads: Sequence[str], rounds: int) -> list[Row]:
-    """One row per workload: latency, GFLOP/s, its roofline, the share reached, and the limits that these follow from.
+    """One row per workload: latency, GFLOP/s, roofline, fraction of it reached, and the underlying limits.
 
     Raises:
-        ConfigError: no finished runs.
-        DeviceError: a recorded schedule fails here.
+        ConfigError: there are no finished runs.
+        DeviceError: a recorded schedule does not run here.
     """
     settings = composed([]).measure
     cache_mib = micro.last_level_cache_mib()
@@ -58,7 +58,7 @@ def rows(runs: Path, workloads: Sequence[str], rounds: int) -> list[Row]:
         subjects = {
             "peak": remote(micro.flop_per_sec),
             "memory": remote(micro.bytes_per_sec, _MEMORY_MIB),
-            # Half of it: the rest of the process and other cores live there too.
+            # Half of it, because the rest of the process and other cores use it too.
             "cache": remote(micro.bytes_per_sec, max(cache_mib // 2, 1)),
             **{s.workload.name: s.secs for s in schedules},
         }
@@ -71,7 +71,7 @@ def rows(runs: Path, workloads: Sequence[str], rounds: int) -> list[Row]:
 
 
 def row(limits: Limits, workload: str, flop: int, data_bytes: int, secs: float) -> Row:
-    """What a workload that takes `secs` reaches of `limits`."""
+    """How close a workload that takes `secs` comes to `limits`."""
     roofline_secs, bound = limits.roofline(flop, data_bytes)
     return {
         "workload": workload,
@@ -90,9 +90,9 @@ def row(limits: Limits, workload: str, flop: int, data_bytes: int, secs: float) 
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m stages.benchmarks.limits --out results/benchmark``."""
     parser = command_line(__doc__)
-    parser.add_argument("--runs", type=Path, default=Path("results/runs"), help="where finished runs are, at any depth")
-    parser.add_argument("--workloads", type=names, default=(), help="with commas; default: all with a finished run")
-    parser.add_argument("--rounds", type=positive, default=7, help="how often each takes its turn")
+    parser.add_argument("--runs", type=Path, default=Path("results/runs"), help="directory with finished runs below")
+    parser.add_argument("--workloads", type=names, default=(), help="comma-separated; default: all with a finished run")
+    parser.add_argument("--rounds", type=positive, default=7, help="measurements of each")
     given = parser.parse_args(argv)
     return write_rows(lambda: rows(given.runs, given.workloads, given.rounds), given.out / "limits.csv")
 

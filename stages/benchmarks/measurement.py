@@ -1,10 +1,10 @@
-"""The same candidates through this project's measurement and through TVM's, side by side.
+"""The same candidates measured by this project and by TVM.
 
-The candidates are those that the recorded searches measured. Each is timed five times after one warm-up run by every
-method; this project also checks each result against the reference, TVM does not. `own f_build` spares TVM's builder the
-import of all tensor intrinsics. This project gets its candidates in batches, as a search has them; TVM in such batches
-or all at once, which is kinder to it, for its builder starts new processes for each batch. One row is this project's
-default setting, which stops when the spread is small or a candidate is clearly slower than the best.
+The candidates are those that the recorded searches measured. Every method times each one five times after a warm-up
+run; this project also checks the results against the reference, TVM does not. `own f_build` spares TVM's builder the
+import of all tensor intrinsics. This project gets its candidates in batches, as in a search; TVM gets them in such
+batches or all at once, which favours it, because its builder starts new processes for each batch. One row shows this
+project's default settings, which stop once the spread is small or a candidate is clearly slower than the best.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ from stages.benchmarks import Row, command_line, names, positive, write_rows
 
 _REPEATS = 5
 _FEW = 16
-"""Candidates for TVM as it comes, which takes 15 s and more for each."""
+"""Candidates for unmodified TVM, which takes 15 s or more for each."""
 Trials = list[Sequence[float] | None]
-"""Run times in seconds per candidate; None: lost."""
+"""Run times in seconds per candidate; None if it was lost."""
 
 
 def rows(runs: Path, experiment: str, workloads: Sequence[str], candidates: int) -> list[Row]:
     """One row per method: candidates lost, seconds, trials per second and their ratios to TVM's, median spread.
 
     Raises:
-        ConfigError: too few programs were measured.
+        ConfigError: the runs measured too few programs.
     """
     configs = [composed([f"workload={name}", f"experiment={experiment}"]) for name in workloads]
     return [row for config in configs for row in _of_workload(config, runs, candidates)]
@@ -58,7 +58,7 @@ def _of_workload(config: Config, runs: Path, candidates: int) -> list[Row]:
     modules = _candidates(runs / config.experiment / workload.name, Space(workload.module, backend.target), candidates)
     batch = config.search.batch_size
     same = replace(config.measure, min_repeats=_REPEATS, max_repeats=_REPEATS, min_repeat_secs=0.0, slower=0.0)
-    # The slowest last: whatever it does to the machine, it does to nobody else.
+    # The slowest comes last, so that its effects on the machine do not disturb the others.
     methods: dict[str, Callable[[], Trials]] = {
         "this project": lambda: _ours(workload, replace(config, measure=same), modules, batch),
         "TVM, own f_build, one batch": lambda: _tvm(backend.target, modules, len(modules), _build),
@@ -67,7 +67,7 @@ def _of_workload(config: Config, runs: Path, candidates: int) -> list[Row]:
         f"TVM as it comes, first {_FEW}, one batch": lambda: _tvm(backend.target, modules[:_FEW], _FEW, None),
     }
     found = []
-    # Left alone, TVM takes one thread per physical core, whatever the target says; its workers inherit this.
+    # By default TVM uses one thread per physical core, whatever the target says; its workers inherit this variable.
     os.environ["TVM_NUM_THREADS"] = str(backend.target["num-cores"])
     with device_lock(backend.device.lock):
         for method, measure in methods.items():
@@ -92,10 +92,10 @@ def _of_workload(config: Config, runs: Path, candidates: int) -> list[Row]:
 
 
 def _candidates(runs: Path, space: Space, number: int) -> list[tvm.IRModule]:
-    """The first distinct programs that the runs below `runs` measured, in the order of the runs' names.
+    """The first distinct programs measured by the runs below `runs`, in the order of their names.
 
     Raises:
-        ConfigError: there are too few, because `dvc repro` has not replayed them here.
+        ConfigError: there are too few, because `dvc repro` has not replayed the runs here.
     """
     found: dict[str, tvm.IRModule] = {}
     for journal in sorted(runs.glob("*/events.jsonl")):
@@ -109,7 +109,7 @@ def _candidates(runs: Path, space: Space, number: int) -> list[tvm.IRModule]:
                 if len(found) < number and sample.error is None:
                     found[sample.program] = space.load(sample.program, traces[sample.program]).schedule.mod
     if len(found) < number:
-        raise ConfigError(f"{runs} holds {len(found)} measured programs of {number}; run `dvc repro` first")
+        raise ConfigError(f"{runs} holds only {len(found)} of {number} measured programs; run `dvc repro` first")
     return list(found.values())
 
 
@@ -135,7 +135,7 @@ def _build(module: tvm.IRModule, target: tvm.target.Target, _: object) -> tvm.ru
 def _tvm(
     target: dict[str, object], modules: list[tvm.IRModule], batch: int, f_build: Callable[..., object] | None
 ) -> Trials:
-    """TVM's LocalBuilder and LocalRunner with their defaults."""
+    """Measure with TVM's LocalBuilder and LocalRunner and their defaults."""
     arguments = ms.arg_info.ArgInfo.from_entry_func(modules[0], remove_preproc=True)
     builder = ms.builder.LocalBuilder(f_build=f_build)
     settings = ms.runner.EvaluatorConfig(number=1, repeat=_REPEATS, min_repeat_ms=0)
@@ -145,7 +145,7 @@ def _tvm(
         inputs = [ms.builder.BuilderInput(m, tvm.target.Target(target)) for m in modules[start : start + batch]]
         for built in builder.build(inputs):
             if built.error_msg is not None:
-                trials.append(None)  # what it left in the temporary directory, only its dead worker knew
+                trials.append(None)  # only its dead worker knew what it left in the temporary directory
                 continue
             (future,) = runner.run([ms.runner.RunnerInput(built.artifact_path, "cpu", arguments)])
             result = future.result()
@@ -157,10 +157,10 @@ def _tvm(
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m stages.benchmarks.measurement --out results/benchmark``."""
     parser = command_line(__doc__)
-    parser.add_argument("--runs", type=Path, default=Path("results/runs"), help="where finished runs are")
-    parser.add_argument("--experiment", default="cpu", help="a group of runs")
-    parser.add_argument("--workloads", type=names, default=("llama3_8b_attention",), help="with commas")
-    parser.add_argument("--candidates", type=positive, default=64, help="programs to measure")
+    parser.add_argument("--runs", type=Path, default=Path("results/runs"), help="directory of finished runs")
+    parser.add_argument("--experiment", default="cpu", help="group of runs")
+    parser.add_argument("--workloads", type=names, default=("llama3_8b_attention",), help="comma-separated")
+    parser.add_argument("--candidates", type=positive, default=64, help="number of programs to measure")
     given = parser.parse_args(argv)
     return write_rows(
         lambda: rows(given.runs, given.experiment, given.workloads, given.candidates), given.out / "measurement.csv"

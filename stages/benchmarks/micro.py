@@ -1,7 +1,7 @@
-"""Kernels that reach one limit of a CPU each: float32 multiply-adds, and reads.
+"""Kernels that each reach one limit of a CPU: float32 multiply-adds, and reads.
 
-Both are compiled by TVM for the target of the schedules beside them, and want a process of their own
-(``rounds.own_process``): TVM's threads start in it.
+Both are compiled by TVM for the same target as the schedules, and need a process of their own (``rounds.own_process``),
+in which TVM starts its threads.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from stages.benchmarks.rounds import median_secs
 
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 _VECTORS = 12
-"""Independent accumulators: more than two units times four cycles need, and AVX2 has registers for 16."""
+"""Independent accumulators: more than two units with a latency of four cycles need; AVX2 has 16 registers."""
 _LANES = (4, 8, 16)
-"""float32 in a vector register: SSE and NEON, AVX2, AVX-512. What the target lacks is slower, no more."""
+"""float32 values per vector register: SSE and NEON, AVX2, AVX-512. A width that the target lacks is merely slower."""
 _FMA_STEPS = 1_000_000
 
-# Per thread: `steps` updates of some accumulators, which stay in registers. Their values differ at the beginning, or
-# LLVM would see that one is enough.
+# Per thread: `steps` updates of accumulators that stay in registers. Their initial values differ; otherwise LLVM would
+# merge them into one.
 _KERNEL = """
 @I.ir_module
 class Module:
@@ -49,7 +49,7 @@ _READ = "acc[T.Ramp(v * {lanes}, 1, {lanes})] + X[T.Ramp(((t * {steps} + step) *
 
 
 def flop_per_sec(target: Mapping[str, Any], settings: MeasureConfig) -> float:
-    """float32 FLOP per second of multiply-adds, which count two, with the target's threads."""
+    """float32 FLOP per second of multiply-adds, which count as two, with the target's threads."""
     return max(_flop_per_sec(target, lanes, settings) for lanes in _LANES)
 
 
@@ -61,7 +61,7 @@ def _flop_per_sec(target: Mapping[str, Any], lanes: int, settings: MeasureConfig
 
 
 def bytes_per_sec(target: Mapping[str, Any], mib: int, settings: MeasureConfig) -> float:
-    """Bytes per second that the target's threads read, each its part of `mib` MiB again and again."""
+    """Bytes per second that the target's threads read, each repeatedly reading its part of `mib` MiB."""
     lanes = _LANES[1]
     steps = (mib << 18) // (int(target["num-cores"]) * _VECTORS * lanes)
     x = np.ones(steps * int(target["num-cores"]) * _VECTORS * lanes, np.float32)  # zeros would all be one page
@@ -71,7 +71,7 @@ def bytes_per_sec(target: Mapping[str, Any], mib: int, settings: MeasureConfig) 
 
 
 def last_level_cache_mib() -> int:
-    """Size of the largest cache of the first core, in MiB; 0 where Linux does not say."""
+    """Size in MiB of the first core's largest cache; 0 if Linux does not report it."""
     sizes = [re.fullmatch(r"(\d+)K\s*", path.read_text()) for path in _CACHES.glob("index*/size")]
     return max((int(size[1]) >> 10 for size in sizes if size), default=0)
 
@@ -79,7 +79,7 @@ def last_level_cache_mib() -> int:
 def _run(
     update: str, target: Mapping[str, Any], x: NDArray[np.float32], lanes: int, steps: int, settings: MeasureConfig
 ) -> tuple[float, NDArray[np.float32]]:
-    """Median seconds of a kernel, and its accumulators in the end."""
+    """Median seconds of a kernel, and the final values of its accumulators."""
     threads = int(target["num-cores"])
     os.environ["TVM_NUM_THREADS"] = str(threads)  # TVM reads it at its first parallel loop
     numbers = {"threads": threads, "vectors": _VECTORS, "lanes": lanes, "steps": steps}

@@ -1,7 +1,7 @@
-"""The search's own time: recorded runs are replayed, and everything but LLM, build and run is timed.
+"""The search's own time: recorded runs are replayed, and everything except LLM calls, builds and kernel runs is timed.
 
-Per search step, per training of the cost model, per sample (all of it over the number of samples), and as a whole.
-Fresh run directories are used and removed again; no LLM is asked and nothing is measured.
+Times are given per search step, per training of the cost model, per sample (the total over the number of samples), and
+for the whole replay. Temporary run directories are used; no LLM is asked and nothing is measured.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from stages.benchmarks.replays import in_scratch
 
 
 def rows(results: Path, experiment: str, workloads: Sequence[str], model_set: str) -> list[Row]:
-    """One row of milliseconds per workload and kind of work: count, median and sum over the replayed run.
+    """One row per workload and kind of work: count, and median and total milliseconds in the replayed run.
 
     Raises:
-        ColtError: there is no such recording.
+        ColtError: the recording does not exist.
     """
     chosen = [f"results={results}", f"experiment={experiment}", f"model_set={model_set}", "record=replay"]
     return [row for workload in workloads for row in _of_run(composed([f"workload={workload}", *chosen]))]
@@ -54,7 +54,7 @@ def _of_run(config: Config) -> list[Row]:
 
 
 def _replay(config: Config) -> dict[str, list[float]]:
-    """Seconds by kind of event, less what the stopwatch booked as LLM and measurement."""
+    """Seconds by kind of event, excluding what the stopwatch recorded as LLM calls and measurement."""
     seconds: dict[str, list[float]] = {"search step": [], "cost model training": []}
     with assemble(config) as job:
         laps = job.world.stopwatch.seconds
@@ -75,9 +75,9 @@ def _replay(config: Config) -> dict[str, list[float]]:
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m stages.benchmarks.overhead --out results/benchmark``."""
     parser = command_line(__doc__)
-    parser.add_argument("--results", type=Path, default=Path("results"), help="where recordings are")
-    parser.add_argument("--experiment", default="cpu", help="a group of recorded runs")
-    parser.add_argument("--workloads", type=names, default=PAPER, help="with commas; default: the five of the paper")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="directory of the recordings")
+    parser.add_argument("--experiment", default="cpu", help="group of recorded runs")
+    parser.add_argument("--workloads", type=names, default=PAPER, help="comma-separated; default: the paper's five")
     parser.add_argument("--model-set", default="8")
     given = parser.parse_args(argv)
     return write_rows(

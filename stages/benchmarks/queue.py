@@ -1,4 +1,4 @@
-"""Two searches at once on one machine: when each of them had the device, from their own clocks."""
+"""Two concurrent searches on one machine: when each of them held the device, by their own clocks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stages.benchmarks import Row, command_line, positive, write_rows
 
 
 def rows(workload: str, model_set: str, samples: int) -> list[Row]:
-    """One row per use of the device, in order of time: run, begin and end in seconds, and seconds since the last end.
+    """One row per use of the device, in chronological order: run, begin and end in seconds, seconds since the last end.
 
     Raises:
         DeviceError: a search failed, or two uses overlap.
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command_line(__doc__)
     parser.add_argument("--workload", default="llama3_8b_attention")
     parser.add_argument("--model-set", default="8")
-    parser.add_argument("--samples", type=positive, default=24, help="programs that each search measures")
+    parser.add_argument("--samples", type=positive, default=24, help="programs measured per search")
     given = parser.parse_args(argv)
     return write_rows(lambda: rows(given.workload, given.model_set, given.samples), given.out / "queue.csv")
 

@@ -1,4 +1,4 @@
-"""The best recorded schedules, ready to be measured again on this machine."""
+"""The best recorded schedules, ready to be remeasured on this machine."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ class Recorded:
         """Its latency, built and measured as a search would; the result is checked against the reference.
 
         Raises:
-            DeviceError: it does not run here, or computes something else.
+            DeviceError: it does not run here, or its result is wrong.
         """
         (measured,) = self.measurer.measure([self.module], None)
         if measured.latency_secs is None:
             name, why = self.workload.name, f"{measured.error} ({measured.detail})"
-            raise DeviceError(f"the best recorded schedule of {name} fails here: {why}")
+            raise DeviceError(f"the best recorded schedule of {name} failed: {why}")
         return measured.latency_secs
 
 
 @contextmanager
 def best_schedules(runs: Path, workloads: Sequence[str]) -> Iterator[tuple[Backend, list[Recorded]]]:
-    """This machine's CPU, and the best schedule below `runs` of each of `workloads` (if empty: of all that have one).
+    """This machine's CPU, and the best schedule below `runs` of each of `workloads` (if empty, of all that have one).
 
     Raises:
-        ConfigError: no finished run of a workload that was asked for, or of none at all, for this CPU.
+        ConfigError: no finished run on this CPU of a requested workload, or of any workload.
     """
     found, missing = [], []
     with ExitStack() as cleanup:

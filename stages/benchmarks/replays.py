@@ -1,4 +1,4 @@
-"""Recorded runs, replayed where they leave nothing behind."""
+"""Recorded runs, replayed without leaving anything behind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from colt_pipeline.runs.layout import recordings_in
 
 @contextmanager
 def in_scratch(config: Config) -> Iterator[Config]:
-    """The same run in a results directory of its own, which is removed at the end; the recordings are shared."""
+    """The same run in a temporary results directory that shares the recordings."""
     with tempfile.TemporaryDirectory() as scratch:
         recordings_in(scratch).symlink_to(recordings_in(config.results).resolve())
         yield replace(config, results=scratch)

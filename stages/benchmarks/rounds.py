@@ -1,4 +1,4 @@
-"""Things that are measured side by side: in turn, round by round, so that a drift of the machine meets all of them."""
+"""Measures several subjects in turn, round by round, so that drift of the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,16 @@ from colt_pipeline.measurement.timing import time_kernel
 
 
 def medians(subjects: Mapping[str, Callable[[], float]], rounds: int, lock: str) -> dict[str, float]:
-    """Each subject's median over `rounds` rounds; `lock`: the device that nobody else may use meanwhile."""
+    """Measure each subject once per round.
+
+    Args:
+        subjects: name -> function that returns one measurement.
+        rounds: number of rounds.
+        lock: device to hold during each measurement.
+
+    Returns:
+        Name -> median.
+    """
     found: dict[str, list[float]] = {name: [] for name in subjects}
     for number in range(1, rounds + 1):
         for name, measure in subjects.items():
@@ -26,7 +35,7 @@ def medians(subjects: Mapping[str, Callable[[], float]], rounds: int, lock: str)
 
 
 def median_secs(run: Callable[[], object], settings: MeasureConfig) -> float:
-    """Median seconds of `run`, timed by the rules that kernels of searches are timed by."""
+    """Median seconds of `run`, timed by the same rules as the kernels of a search."""
 
     def timer(number: int, repeat: int) -> list[float]:
         times = []
@@ -41,5 +50,5 @@ def median_secs(run: Callable[[], object], settings: MeasureConfig) -> float:
 
 
 def own_process() -> Executor:
-    """A fresh process for whatever keeps threads or memory of its own; lives until the executor is closed."""
+    """A fresh process, for work that keeps its own threads or memory; ends when the executor is closed."""
     return ProcessPoolExecutor(1, mp_context=get_context("spawn"))

@@ -1,8 +1,8 @@
-"""The same workloads in PyTorch on this machine's CPU, side by side with the best recorded schedules.
+"""The best recorded schedules compared with PyTorch on this machine's CPU.
 
-Both get the same inputs and the same number of threads, are timed by the same rules in turn, and are checked against
-the NumPy reference. PyTorch runs eagerly, in a process of its own that lives on, so it starts its threads once; a
-schedule starts its own for each measurement. No first run counts.
+Both get the same inputs and number of threads, are timed in turn by the same rules, and are checked against the NumPy
+reference. PyTorch runs eagerly in one persistent process, so it starts its threads only once; a schedule starts its
+threads for each measurement. First runs do not count.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ TORCH: dict[str, Callable[..., Any]] = {
     "batched_matmul_nt": lambda torch, a, b: torch.bmm(a, b.transpose(1, 2)),
     "depthwise_conv": lambda torch, x, w: _convolution(torch, x, w[:, None], groups=w.shape[0]),
 }
-"""Workload -> what computes it, from the module torch and the inputs as tensors."""
+"""Workload -> function of the module torch and the input tensors that computes it."""
 
 
 def rows(runs: Path, workloads: Sequence[str], rounds: int) -> list[Row]:
-    """One row per workload: latency here and in PyTorch, and their ratio; last the geometric mean of the ratios.
+    """One row per workload: our latency, PyTorch's and their ratio; then the geometric mean of the ratios.
 
     Raises:
         ConfigError: PyTorch is not installed, or there are no finished runs.
-        DeviceError: a recorded schedule fails here, or PyTorch computes something else.
+        DeviceError: a recorded schedule does not run here, or PyTorch's result is wrong.
     """
     if find_spec("torch") is None:
         raise ConfigError("PyTorch is not installed; pip install -c constraints.txt -e '.[torch]'")
@@ -81,7 +81,7 @@ def rows(runs: Path, workloads: Sequence[str], rounds: int) -> list[Row]:
 
 
 def table(workloads: list[str], secs: Mapping[str, float], threads: int) -> list[Row]:
-    """The rows from the medians of `NAME` and `NAME in PyTorch`, seconds."""
+    """The rows, from the median seconds of `NAME` and `NAME in PyTorch`."""
     found: list[Row] = []
     ratios = []
     for name in workloads:
@@ -94,10 +94,10 @@ def table(workloads: list[str], secs: Mapping[str, float], threads: int) -> list
 
 
 def torch_secs(name: str, shape: tuple[tuple[str, int], ...], threads: int, settings: MeasureConfig) -> float:
-    """Median seconds of a workload in PyTorch with so many threads, in this process.
+    """Median seconds of a workload in PyTorch with this many threads, run in this process.
 
     Raises:
-        DeviceError: it computes something else.
+        DeviceError: the result is wrong.
     """
     import torch
 
@@ -109,7 +109,7 @@ def torch_secs(name: str, shape: tuple[tuple[str, int], ...], threads: int, sett
 
 @cache
 def _checked_inputs(name: str, shape: tuple[tuple[str, int], ...]) -> tuple[Any, ...]:
-    """The workload's inputs as tensors, once PyTorch has computed the right result from them."""
+    """The workload's inputs as tensors, after checking PyTorch's result for them."""
     import torch
 
     workload = build(name, dict(shape))
@@ -125,9 +125,9 @@ def _checked_inputs(name: str, shape: tuple[tuple[str, int], ...]) -> tuple[Any,
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m stages.benchmarks.torch --out results/benchmark``."""
     parser = command_line(__doc__)
-    parser.add_argument("--runs", type=Path, default=Path("results/runs"), help="where finished runs are, at any depth")
-    parser.add_argument("--workloads", type=names, default=(), help="with commas; default: all with a finished run")
-    parser.add_argument("--rounds", type=positive, default=7, help="how often each takes its turn")
+    parser.add_argument("--runs", type=Path, default=Path("results/runs"), help="directory with finished runs below")
+    parser.add_argument("--workloads", type=names, default=(), help="comma-separated; default: all with a finished run")
+    parser.add_argument("--rounds", type=positive, default=7, help="measurements of each")
     given = parser.parse_args(argv)
     return write_rows(lambda: rows(given.runs, given.workloads, given.rounds), given.out / "torch.csv")
 

@@ -81,7 +81,7 @@ def test_a_number_below_one_is_not_accepted(number: str, tmp_path: Path, capsys:
     with pytest.raises(SystemExit) as ended:
         faults.main([f"--samples={number}", "--out", str(tmp_path)])
     assert ended.value.code == 2
-    assert f"argument --samples: {number} is not a positive whole number" in capsys.readouterr().err
+    assert f"argument --samples: {number} is not a positive integer" in capsys.readouterr().err
 
 
 def test_rows_are_written_and_shown_and_may_lack_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,7 +118,7 @@ def test_missing_recordings_are_a_message(tmp_path: Path, capsys: pytest.Capture
 
 def test_too_few_measured_programs_are_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert measurement.main(["--runs", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
-    expected = f"{tmp_path / 'cpu' / 'llama3_8b_attention'} holds 0 measured programs of 64; run `dvc repro` first"
+    expected = f"{tmp_path / 'cpu' / 'llama3_8b_attention'} holds only 0 of 64 measured programs; run `dvc repro` first"
     assert expected in capsys.readouterr().err
 
 
@@ -126,7 +126,7 @@ def test_a_search_that_ends_before_the_last_fault_is_a_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert faults.main(["--samples", "19", "--out", str(tmp_path / "out")]) == 1
-    assert "the last fault comes at sample 20" in capsys.readouterr().err
+    assert "the last fault occurs at sample 20" in capsys.readouterr().err
 
 
 def test_a_search_too_short_to_have_parts_is_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,4 +141,4 @@ def test_a_failed_search_is_a_message(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_stand_ins_are_not_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert answers.main(["--experiment", "cpu", "--out", str(tmp_path / "out")]) == 1
-    assert "is answered by embedded; this asks live models" in capsys.readouterr().err
+    assert "is answered by embedded; this needs a live model" in capsys.readouterr().err

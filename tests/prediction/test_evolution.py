@@ -141,7 +141,7 @@ def test_the_recording_serves_what_was_asked_and_nothing_else(tmp_path: Path) ->
     [
         ({"key": "0", "measured": 0}, RecordingError, "line 1: lacks instructions, traces"),
         ({"key": None, "measured": 0, "instructions": [["X"]], "traces": [[[0], []]]}, SpaceError, "does not apply"),
-        ({"key": None, "measured": 0, "instructions": [], "traces": [[[0], []]]}, SpaceError, "no packed traces"),
+        ({"key": None, "measured": 0, "instructions": [], "traces": [[[0], []]]}, SpaceError, "invalid packed traces"),
         ({"key": None, "measured": 0, "instructions": [], "traces": [[[], []]]}, None, ""),
     ],
 )

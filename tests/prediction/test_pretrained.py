@@ -163,7 +163,7 @@ def test_the_workload_itself_is_left_out(tmp_path: Path) -> None:
 def test_a_broken_file_is_named(tmp_path: Path, line: str) -> None:
     good = "0.1" + ",1" * 329
     (tmp_path / "aa.csv").write_text(f"{good}\n{line}\n")
-    with pytest.raises(RecordingError, match=r"aa\.csv holds a line that is not the features"):
+    with pytest.raises(RecordingError, match=r"aa\.csv contains a line that is not a program's features"):
         read_experience(tmp_path, "bb")
 
 

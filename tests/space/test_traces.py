@@ -26,5 +26,5 @@ def test_an_instruction_is_written_once() -> None:
 
 @pytest.mark.parametrize("traces", [None, ["[]"], [[[7], []]], [[["x"], []]], [[]]])
 def test_anything_else_is_an_error_that_shows_it(traces: object) -> None:
-    with pytest.raises(SpaceError, match="no packed traces"):
+    with pytest.raises(SpaceError, match="invalid packed traces"):
         unpack([["A"]], traces)
