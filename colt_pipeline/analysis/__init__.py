@@ -1,1 +1,1 @@
-"""From finished runs to tidy CSV files, tables and figures; every caption says where its numbers come from."""
+"""From finished runs to tidy CSV files, tables and figures; every caption states where its numbers come from."""

@@ -1,4 +1,4 @@
-"""Means over workloads and seeds, and how far they could lie elsewhere with other seeds."""
+"""Means over workloads and seeds, and how much they might differ with other seeds."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ _QUANTILES = (0.025, 0.975)
 
 
 class Estimate(NamedTuple):
-    """A mean, of either kind, and its 95 % interval, all of shape (points,)."""
+    """A mean of either kind and its 95 % interval, all of shape (points,)."""
 
     mean: Array
     low: Array
     high: Array
 
     def exp(self) -> Estimate:
-        """Of logarithms: the geometric mean and its interval."""
+        """From estimates of logarithms, the geometric mean and its interval."""
         return Estimate(*map(np.exp, self))
 
 
 def stratified_mean(strata: Sequence[Array]) -> Estimate:
-    """The mean over strata of their means, with the percentile interval of a bootstrap that resamples in each stratum.
+    """The mean of the strata's means, with the percentile interval of a bootstrap that resamples within each stratum.
 
-    Rows of a stratum are resampled whole, so what stands in one row stays together: pairs, and the points of a curve.
-    With n rows the interval is too narrow by about sqrt((n - 1) / n), as bootstrap intervals are.
+    Rows of a stratum are resampled as a whole, which keeps pairs and the points of a curve together. With n rows the
+    interval is too narrow by a factor of about sqrt((n - 1) / n), as is usual for bootstrap intervals.
 
     Args:
-        strata: Per stratum (a workload) an array (rows, points); a row is a seed.
+        strata: per stratum (a workload) an array of shape (rows, points); a row is a seed.
 
     Returns:
-        NaN at points where a value is NaN or a stratum is empty. The interval is NaN (unknown) also where a stratum
-        has a single row, for one seed does not say how far seeds differ.
+        NaN at points where a value is NaN or a stratum is empty. The interval is also NaN (unknown) if a stratum has a
+        single row, because one seed does not show how much seeds differ.
     """
     mean = np.mean([rows.mean(axis=0) for rows in strata], axis=0) if _complete(strata) else _unknown(strata)
     if not _repeated(strata):
@@ -46,7 +46,7 @@ def stratified_mean(strata: Sequence[Array]) -> Estimate:
 
 
 def stratified_interquartile_mean(strata: Sequence[Array]) -> Estimate:
-    """The same of the interquartile mean over all rows of all strata, see `interquartile_mean`."""
+    """Like `stratified_mean`, but for the interquartile mean over all rows of all strata; see `interquartile_mean`."""
     mean = interquartile_mean(np.concatenate(strata)) if _complete(strata) else _unknown(strata)
     if not _repeated(strata):
         return Estimate(mean, _unknown(strata), _unknown(strata))
@@ -55,9 +55,9 @@ def stratified_interquartile_mean(strata: Sequence[Array]) -> Estimate:
 
 
 def interquartile_mean(rows: Array) -> Array:
-    """The mean of the middle half along the last axis but one; a row that straddles a quartile counts in part.
+    """The mean of the middle half along the second to last axis; a row that straddles a quartile counts partially.
 
-    NaN where a value is NaN.
+    NaN if a value is NaN.
     """
     count = rows.shape[-2]
     ranks = np.arange(count)
@@ -80,7 +80,7 @@ def _unknown(strata: Sequence[Array]) -> Array:
 
 
 def _resampled(strata: Sequence[Array]) -> Iterator[Array]:
-    """Per stratum its rows drawn anew: (RESAMPLES, rows, points)."""
+    """Per stratum, its rows resampled: (RESAMPLES, rows, points)."""
     rng = np.random.default_rng(0)
     for rows in strata:
         yield rows[rng.integers(len(rows), size=(RESAMPLES, len(rows)))]

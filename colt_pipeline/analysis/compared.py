@@ -1,4 +1,4 @@
-"""What an experiment compares, which follows from its runs: searches, or model sets under one search."""
+"""What an experiment compares, as determined by its runs: searches, or model sets under one search."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ SEARCHES: Compared = "searches"
 
 
 def compared(tidy: Tidy) -> Compared:
-    """SEARCHES where there are several."""
+    """SEARCHES if there are several, else MODEL_SETS."""
     return SEARCHES if tidy.runs["search"].nunique() > 1 else MODEL_SETS
 
 
 def common_caption(tidy: Tidy) -> str:
-    """What is said of all runs of an experiment."""
+    """The caption common to all runs of an experiment."""
     return search_caption(tidy) if compared(tidy) == SEARCHES else caption(tidy)

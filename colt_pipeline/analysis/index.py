@@ -1,4 +1,4 @@
-"""What a stage wrote into a directory, with its words and in the order of the report: ``index.json``."""
+"""``index.json``: what a stage wrote into a directory, with captions and in the order of the report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Entry:
     """A table or a figure."""
 
     name: str
-    """Of its files, without their suffixes."""
+    """Name of its files, without suffixes."""
     caption: str
 
     @property
@@ -28,20 +28,20 @@ class Entry:
 
 
 def title(name: str) -> str:
-    """A file's name as a heading."""
+    """A file name as a heading."""
     return name.replace("_", " ").capitalize()
 
 
 def write_index(entries: Iterable[Entry], directory: Path) -> None:
-    """Write the index; creates the directory."""
+    """Write the index, creating the directory if needed."""
     write_json([asdict(entry) for entry in entries], directory / INDEX)
 
 
 def read_index(directory: Path, command: str) -> list[Entry]:
-    """What `write_index` wrote; `command` makes it again.
+    """Read what `write_index` wrote; errors name `command` as the way to remake it.
 
     Raises:
-        ConfigError: It is missing or broken.
+        ConfigError: it is missing or invalid.
     """
     try:
         return [Entry(**entry) for entry in read_json(directory / INDEX, command)]
@@ -50,16 +50,16 @@ def read_index(directory: Path, command: str) -> list[Entry]:
 
 
 def write_json(value: object, path: Path) -> None:
-    """Write indented JSON; creates the directory."""
+    """Write indented JSON, creating the directory if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
 
 
 def read_json(path: Path, command: str) -> Any:
-    """The value in a JSON file that `command` makes.
+    """The value in a JSON file; errors name `command` as the way to remake it.
 
     Raises:
-        ConfigError: The file is missing or not JSON.
+        ConfigError: the file is missing or not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Names as readers see them, and the sentence that says where the numbers come from."""
+"""Names as shown to readers, and the sentence that states where the numbers come from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from colt_pipeline.analysis.tidy import Tidy
 from colt_pipeline.records import EMBEDDED, RANDOM
 
 CONFIGURATION = ["target", "search", "model_set", "largest"]
-"""The columns that make one configuration; its runs differ in workload and seed only."""
+"""The columns that identify a configuration; its runs differ only in workload and seed."""
 
 WORKLOAD_TITLES = {
     "llama3_8b_attention": "Llama-3-8B attention",
@@ -40,12 +40,12 @@ def display_order(names: Iterable[str], known: Iterable[str]) -> list[str]:
 
 
 def model_label(model: str, backend: str) -> str:
-    """The model's name; one that a stand-in played, or a random draw, is never shown as the model itself."""
+    """The model's name; a stand-in or a random draw is never shown as the model itself."""
     return model + _MARKS.get(backend, "")
 
 
 def backend_label(backend: str) -> str:
-    """Who answered, in words; stand-ins are called so."""
+    """What answered, in words; stand-ins are identified as such."""
     return _BACKENDS.get(backend, f"LLMs via {backend}")
 
 
@@ -53,9 +53,9 @@ def configurations(tidy: Tidy) -> pd.DataFrame:
     """One row per configuration, in display order.
 
     Returns:
-        CONFIGURATION, models (how many LLMs took part), label ("COLT (8 models)", "gpt-5-mini (stand-in)"),
-        short_label ("COLT(8)") and family (the model set, or the search if it has no LLM: it picks the colour).
-        What tells configurations of one name apart stands behind both labels.
+        CONFIGURATION, models (number of LLMs used), label ("COLT (8 models)", "gpt-5-mini (stand-in)"), short_label
+        ("COLT(8)") and family (the model set, or the search if it has no LLM), which determines the colour. Both
+        labels end with whatever distinguishes configurations of the same name.
     """
     frame = tidy.runs[CONFIGURATION].drop_duplicates()
     rank = {name: index for index, name in enumerate(display_order(frame["model_set"], MODEL_SETS))}
@@ -75,13 +75,13 @@ def configurations(tidy: Tidy) -> pd.DataFrame:
 
 
 def caption(tidy: Tidy) -> str:
-    """Backend, measurement, search, seeds, samples and device of all runs; different values are shown as mixed."""
+    """Backend, measurement, search, seeds, samples and device of all runs; differing values are shown as mixed."""
     names = one_or_mixed("searches", [f"search={name}" for name in tidy.runs["search"]])
     return _caption(tidy, f"{names} with ")
 
 
 def caption_beside_searches(tidy: Tidy) -> str:
-    """As `caption`, without the searches, which stand beside the numbers."""
+    """Like `caption`, without the searches, which are shown next to the numbers."""
     return _caption(tidy, "")
 
 
@@ -101,7 +101,7 @@ def _caption(tidy: Tidy, named: str) -> str:
 
 
 def _names(row: dict[Any, Any], calls: pd.DataFrame) -> tuple[str, str]:
-    """Label and short label, before what tells the configuration from its siblings."""
+    """Label and short label, without what distinguishes the configuration from others of the same name."""
     models = calls["model"].unique()
     if len(models) == 0:
         return row["search"], row["search"]
@@ -119,7 +119,7 @@ def _calls_of(tidy: Tidy, row: dict[Any, Any]) -> pd.DataFrame:
 
 
 def _differences(row: dict[Any, Any], frame: pd.DataFrame, calls: pd.DataFrame) -> str:
-    """Target and search if the comparison mixes them; model set and largest model if the name leaves them open."""
+    """Target and search if the comparison mixes them; model set and largest model if the name is ambiguous."""
     twins = frame[frame["label"] == row["label"]]
     parts = []
     if frame["target"].nunique() > 1:
@@ -134,13 +134,13 @@ def _differences(row: dict[Any, Any], frame: pd.DataFrame, calls: pd.DataFrame) 
 
 
 def _label_of(calls: pd.DataFrame) -> str:
-    """The label of the one model in `calls`, which may have answered through several backends."""
+    """The label of the only model in `calls`, which may have answered through several backends."""
     pairs = calls[["model", "backend"]].drop_duplicates().sort_values("backend")
     return " / ".join(model_label(model, backend) for model, backend in pairs.itertuples(index=False))
 
 
 def one_or_mixed(plural: str, values: Iterable[str]) -> str:
-    """The one value there is; several are shown as mixed."""
+    """The value if there is only one; several are shown as mixed."""
     distinct = sorted(set(values))
     return distinct[0] if len(distinct) == 1 else f"mixed {plural} ({', '.join(distinct)})"
 

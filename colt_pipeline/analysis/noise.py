@@ -1,7 +1,7 @@
-"""How much repeated measurements of one program differ on a device: no smaller difference is an improvement.
+"""How much repeated measurements of one program differ on a device; a smaller difference is not an improvement.
 
-Recorded are, per device and workload, measurements of one and the same program, minutes apart, in
-``results/noise/<device>/<workload>.jsonl``: a header, then one measurement per line.
+``results/noise/<device>/<workload>.jsonl`` records measurements of one program, minutes apart: a header, then one
+measurement per line.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from colt_pipeline.runs.jsonl import read_lines
 
 SCHEMA = 1
 MIN_MEASUREMENTS = 8
-"""With fewer, the 95th percentile over pairs (28 of them) would rest on a single pair."""
+"""With fewer measurements, the 95th percentile over pairs (28 of them) would depend on a single pair."""
 
 _STATISTICS = ("median_secs", "spread_within", "spread_between", "floor")
 NOISE_COLUMNS = ("device", "workload", "program", "measurements", "errors", "minutes", *_STATISTICS)
@@ -35,15 +35,15 @@ class _Repeat:
 
 
 def read_noise(directory: Path) -> pd.DataFrame:
-    """What the noise recordings of all devices say.
+    """Read the noise recordings of all devices.
 
     Returns:
-        One row per device and workload: device, workload, program (its key), measurements (the good ones), errors
-        (the failed ones), minutes (from the first good one to the last), and the columns of `noise_statistics`.
+        One row per device and workload: device, workload, program (its key), measurements (successful ones), errors
+        (failed ones), minutes (from the first successful one to the last), and the columns of `noise_statistics`.
 
     Raises:
-        ConfigError: `directory` is not a directory, or a file is not what it should be.
-        JournalError: A line is not a JSON object.
+        ConfigError: `directory` is not a directory, or a file is invalid.
+        JournalError: a line is not a JSON object.
     """
     if not directory.is_dir():
         raise ConfigError(f"{directory} is not a directory; name the one that holds the noise of the devices")
@@ -59,7 +59,7 @@ def noise_statistics(run_secs: Sequence[Sequence[float]]) -> dict[str, float]:
         spread_within: median over measurements of (interquartile range of the runs / latency);
         spread_between: (95th - 5th percentile of the latencies) / their median;
         floor: see `noise_floor`.
-        All are NaN where there is no measurement.
+        All are NaN if there is no measurement.
     """
     if not run_secs:
         return dict.fromkeys(_STATISTICS, math.nan)
@@ -74,8 +74,8 @@ def noise_statistics(run_secs: Sequence[Sequence[float]]) -> dict[str, float]:
 def noise_floor(latencies: Sequence[float] | np.ndarray[Any, Any]) -> float:
     """The ratio (at least 1) below which 95 % of all pairs of `latencies` of one program lie.
 
-    "A is faster than B" means latency of B / latency of A > floor. This is the noise of two single measurements, so
-    for means over several seeds it is on the safe side. NaN (unknown) below MIN_MEASUREMENTS.
+    "A is faster than B" means latency of B / latency of A > floor. This is the noise of two single measurements, so it
+    is conservative for means over several seeds. NaN (unknown) below MIN_MEASUREMENTS.
     """
     values = np.asarray(latencies, dtype=float)
     if len(values) < MIN_MEASUREMENTS:
@@ -88,12 +88,12 @@ def comparison_floor(runs: pd.DataFrame, noise: pd.DataFrame) -> float:
     """The ratio that the latencies of `runs`, all of one workload, must exceed to count as different.
 
     Args:
-        runs: Rows of `Tidy.runs`.
+        runs: rows of `Tidy.runs`.
         noise: `Tidy.noise`.
 
     Returns:
-        1 for estimates, which have no noise. NaN (unknown) if none was recorded, too little was, or the latencies
-        come from several devices or are part estimated, part measured.
+        1 for estimates, which have no noise. NaN (unknown) if no or too little noise was recorded, or if the latencies
+        come from several devices or are partly estimated, partly measured.
     """
     kinds = runs[["device", "workload", "measurement"]].drop_duplicates()
     if len(kinds) != 1:
@@ -126,7 +126,7 @@ def _row(path: Path) -> dict[str, Any]:
 
 def _check_header(path: Path, lines: list[dict[str, Any]]) -> None:
     header = lines[0] if lines else {}
-    # The name of the file is what the runs are matched with; an estimate repeats exactly and would give a floor of 1.
+    # Runs are matched by file name. An estimate repeats exactly, which would give a floor of 1.
     for name, expected in (("schema", SCHEMA), ("workload", path.stem), ("measurement", "measured")):
         if header.get(name) != expected:
             raise _broken(path, 1, f"the header's {name} is {header.get(name)!r}, not {expected!r}")

@@ -1,8 +1,8 @@
-"""Searches against each other at equal samples, over workloads and seeds.
+"""Searches compared at equal sample counts, over workloads and seeds.
 
-Means over seeds and workloads are geometric. Searches are compared in pairs of runs of one workload and seed; those
-that grow a tree start from the same initial programs. Where a workload or a seed is missing, so are all numbers, for
-they could not be compared.
+Means over seeds and workloads are geometric. Searches are compared in pairs of runs with the same workload and seed;
+tree searches start from the same initial programs. If a workload or seed is missing, so are all numbers, because they
+could not be compared.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from colt_pipeline.errors import ConfigError
 
 CHECKPOINTS = (16, 32, 64, 128)
 REFERENCES = ("colt", "paper")
-"""The search that others are compared with: the first of these that is there."""
+"""The search to compare others with: the first of these that is present."""
 MEAN = "Geometric mean"
 
 _CONDITIONS = ["target", "device", "measurement"]
-"""Runs that differ in one of them are not compared."""
+"""Runs that differ in any of these are not compared."""
 _KEY = ["name", "workload", "seed"]
 
 
@@ -44,22 +44,22 @@ class Searches:
     """All runs of a comparison, by search."""
 
     names: list[str]
-    """The reference first."""
+    """The reference comes first."""
     families: dict[str, str]
-    """Name -> what picks the colour."""
+    """Name -> family, which determines the colour."""
     workloads: list[str]
     log_speedups: pd.DataFrame
-    """Index name, workload, seed; a column per sample. A search that was exhausted keeps its last value; NaN where
-    there is no valid program yet, or the run is over."""
+    """Index name, workload, seed; one column per sample. A search that was exhausted keeps its last value; NaN if
+    there is no valid program yet or the run has ended."""
     runs: pd.DataFrame
-    """The same index; their rows in `Tidy.runs`."""
+    """The rows of `Tidy.runs`, with the same index."""
 
     def curves(self) -> pd.DataFrame:
-        """The numbers of a figure: the geometric mean over seeds per workload, and over workloads (MEAN).
+        """The numbers for a figure: the geometric mean over seeds for each workload and over workloads (MEAN).
 
         Returns:
             Columns workload, configuration (name of the search), family, sample, speedup, low, high (its 95 %
-            interval), seeds. Samples at which the mean is missing are left out.
+            interval), seeds. Samples without a mean are omitted.
         """
         parts = []
         for workload in (MEAN, *self.workloads):
@@ -73,17 +73,17 @@ class Searches:
         return pd.concat(parts).dropna(subset="speedup").reset_index(drop=True)
 
     def members(self, ending: str) -> pd.DataFrame:
-        """Which run belongs to which search: IDS, configuration (name and `ending`), family; the reference first."""
+        """The search of each run: IDS, configuration (name and `ending`), family; the reference comes first."""
         runs = self.runs.reset_index()
         runs = runs.sort_values("name", key=lambda names: names.map(self.names.index), kind="stable")
         return runs[list(IDS)].assign(configuration=runs["name"] + ending, family=runs["name"].map(self.families))
 
     def strata(self, name: str) -> list[Array]:
-        """Logarithms of speedups per workload: (seeds, samples)."""
+        """Per workload, the logarithms of speedups: (seeds, samples)."""
         return [self._of(name, workload).to_numpy() for workload in self.workloads]
 
     def pairs(self, name: str, other: str) -> list[tuple[Array, Array]]:
-        """The same of two searches, with the seeds that both have."""
+        """Like `strata` for two searches, restricted to the seeds that both have."""
         found = []
         for workload in self.workloads:
             one, two = self._of(name, workload), self._of(other, workload)
@@ -98,7 +98,7 @@ class Searches:
 
     @property
     def checkpoints(self) -> list[int]:
-        """Numbers of samples to compare at: CHECKPOINTS, and the last."""
+        """Sample counts at which to compare: CHECKPOINTS, and the last."""
         last = int(self.log_speedups.columns.max())
         return [samples for samples in CHECKPOINTS if samples < last] + [last]
 
@@ -107,7 +107,7 @@ def searches(tidy: Tidy) -> Searches:
     """The runs of `tidy` by search; a search with several model sets counts once for each.
 
     Raises:
-        ConfigError: The runs are of several targets or devices, or part estimated.
+        ConfigError: the runs come from several targets or devices, or are partly estimated.
     """
     for column in _CONDITIONS:
         if len(values := sorted(set(tidy.runs[column]))) > 1:
@@ -126,7 +126,7 @@ def searches(tidy: Tidy) -> Searches:
 
 
 def comparable(tidy: Tidy) -> Iterator[tuple[Tidy, str]]:
-    """The runs by target, device and measurement, with what tells them apart: "" if nothing does."""
+    """The runs grouped by target, device and measurement, each with what distinguishes it; "" if nothing does."""
     several = [name for name in _CONDITIONS if tidy.runs[name].nunique() > 1]
     for _, runs in tidy.runs.groupby(_CONDITIONS, sort=False):
         ending = "".join(f", {name}={runs[name].iloc[0]}" for name in several)
@@ -136,7 +136,7 @@ def comparable(tidy: Tidy) -> Iterator[tuple[Tidy, str]]:
 
 
 def _named(labels: pd.DataFrame) -> pd.DataFrame:
-    """`labels` with a name each, the reference first: that of the search, or the label if the search has several."""
+    """`labels` with names, reference first: the name of the search, or the label if a search has several."""
     several = labels["search"].duplicated(keep=False)
     labels = labels.assign(
         name=labels["search"].mask(several, labels["label"]), family=labels["search"].mask(several, labels["family"])
@@ -148,7 +148,7 @@ def _named(labels: pd.DataFrame) -> pd.DataFrame:
 
 
 def search_caption(tidy: Tidy) -> str:
-    """`caption` without the searches, but with what their comparison needs: the model set and the noise."""
+    """`caption` without the searches, but with what a comparison needs: the model set and the noise."""
     with_llm = configurations(tidy).query("models > 0")
     sets = (
         [one_or_mixed("model sets", [f"model_set={name}" for name in with_llm["model_set"]])] if len(with_llm) else []
@@ -165,7 +165,8 @@ def search_speedups(tidy: Tidy) -> pd.DataFrame:
     """Best speedup so far at the checkpoints.
 
     Returns:
-        Columns workload, samples, and one per search: the geometric mean over seeds. Last that over workloads.
+        Columns workload, samples, and one per search with the geometric mean over seeds. The last rows are the means
+        over workloads.
     """
     data = searches(tidy)
     rows = []
@@ -181,13 +182,13 @@ def search_speedups(tidy: Tidy) -> pd.DataFrame:
 
 
 def search_ratios(tidy: Tidy) -> pd.DataFrame:
-    """Every search at the checkpoints, and the reference against it.
+    """Every search at the checkpoints, compared with the reference.
 
     Returns:
         Columns samples, search; speedup (geometric mean over workloads and seeds); reference; ratio (the reference's
-        speedup / this one's, geometric mean over pairs); better (share of the pairs in which the reference is better,
-        workloads with equal weight; equal counts half); each of the three with low and high, its 95 % interval; pairs
-        (runs of equal workload and seed). The reference itself has a speedup only.
+        speedup / this one's, geometric mean over pairs); better (fraction of pairs in which the reference is better,
+        with workloads weighted equally and ties counting half); low and high (95 % interval) for each of the three;
+        pairs (runs of equal workload and seed). The reference itself has only a speedup.
     """
     data = searches(tidy)
     reference = data.names[0]
@@ -217,5 +218,5 @@ def _geometric(strata: Sequence[Array]) -> Estimate:
 
 
 def wins(one: Array, two: Array) -> Array:
-    """1 where `one` is better, 0 where `two` is, 1/2 where they are equal, NaN where one of them is missing."""
+    """1 if `one` is better, 0 if `two` is, 1/2 if they are equal, NaN if either is missing; elementwise."""
     return np.sign(one - two) / 2 + 0.5

@@ -1,7 +1,7 @@
 """Run directories and the noise of their devices -> five tidy frames (runs, curves, calls, turns, noise), as CSV files.
 
-A run directory is finished when it holds ``summary.json``; ``curve.csv``, ``calls.csv`` and ``turns.csv`` lie next to
-it. One that holds only its journal is still running or was interrupted, and is an error: figures never leave a run out
+A run directory is finished if it contains ``summary.json``; ``curve.csv``, ``calls.csv`` and ``turns.csv`` are next to
+it. One that contains only a journal is still running or was interrupted, which is an error: figures never omit a run
 silently.
 """
 
@@ -23,9 +23,9 @@ from colt_pipeline.runs.layout import CALLS, CURVE, JOURNAL, SUMMARY, TURNS
 from colt_pipeline.search.outcome import ALTERATIONS, CALL_HEAD, CALL_TAIL
 
 IDS = ("workload", "target", "search", "model_set", "largest", "seed")
-"""What tells one run from another; in front of every row of curves.csv, calls.csv and turns.csv."""
+"""The columns that identify a run, at the start of every row of curves.csv, calls.csv and turns.csv."""
 
-# Named, because a type guessed from the values would turn the model set "2" into a number.
+# Listed, because inferred types would turn the model set "2" into a number.
 _TEXT = (
     *(name for name in IDS if name != "seed"),
     "experiment",
@@ -91,11 +91,11 @@ class Tidy:
     """One row per run and sample: IDS, sample (from 1), latency_secs, best_secs, speedup."""
     calls: pd.DataFrame
     """One row per run and model: IDS, the model, its counts, one column per kind of rejection, its tokens, children
-    and regressions (see `ModelStats`), and estimated_usd, what the tokens cost at the configured prices."""
+    and regressions (see `ModelStats`), and estimated_usd, the cost of the tokens at the configured prices."""
     turns: pd.DataFrame
     """One row per run and number of measured samples: IDS and the columns of `outcome.turns`."""
     noise: pd.DataFrame
-    """One row per device and workload of the runs whose noise was recorded, see `noise.read_noise`."""
+    """One row per device and workload of the runs with recorded noise, see `noise.read_noise`."""
 
 
 _NAMES = tuple(field.name for field in fields(Tidy))
@@ -105,13 +105,13 @@ def aggregate(runs_dir: Path, noise_dir: Path | None = None) -> Tidy:
     """Read every run directory below `runs_dir`, in the order of their names.
 
     Args:
-        runs_dir: Holds run directories, at any depth.
-        noise_dir: Holds the noise of the devices, see `read_noise`; None: no noise is known.
+        runs_dir: contains run directories, at any depth.
+        noise_dir: contains the noise of the devices, see `read_noise`; None if unknown.
 
     Raises:
-        ConfigError: There is no run, a run is unfinished, lacks a file or a field, contradicts itself, or two
-            directories hold the same run; or a noise recording is broken.
-        JournalError: A noise recording is broken.
+        ConfigError: there is no run; a run is unfinished, inconsistent, or lacks a file or field; two directories hold
+            the same run; or a noise recording is invalid.
+        JournalError: a noise recording is corrupt.
     """
     runs, curves, calls, turns = [], [], [], []
     seen: dict[tuple[Any, ...], Path] = {}
@@ -144,13 +144,13 @@ def read_tidy(data_dir: Path) -> Tidy:
     """Read what `write_tidy` wrote.
 
     Raises:
-        ConfigError: A file is missing or unreadable.
+        ConfigError: a file is missing or unreadable.
     """
     return Tidy(*(_read_csv(data_dir / f"{name}.csv") for name in _NAMES))
 
 
 def write_csv(frame: pd.DataFrame, path: Path, digits: int = 9) -> None:
-    """Write `frame` without its index; the bytes depend on the values only. Creates the directory."""
+    """Write `frame` without its index, creating the directory if needed; the bytes depend only on the values."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(_csv_text(frame, digits).encode())
 
@@ -160,7 +160,7 @@ def _csv_text(frame: pd.DataFrame, digits: int = 9) -> str:
 
 
 def _parse(source: Path | io.StringIO) -> pd.DataFrame:
-    """Read CSV with the column types named above; only an empty cell is a missing value, and an empty text is ""."""
+    """Read CSV with the column types listed above; only empty cells are missing values, or "" in text columns."""
     frame = pd.read_csv(source, dtype=_DTYPES, keep_default_na=False, na_values=[""], encoding="utf-8")
     text = [name for name in frame.columns if name in _TEXT]
     frame[text] = frame[text].fillna("")
@@ -168,7 +168,7 @@ def _parse(source: Path | io.StringIO) -> pd.DataFrame:
 
 
 def _settle(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame as its CSV file will give it back, so that a table does not depend on which of the two it was given."""
+    """The frame as it will be read back from its CSV file, so that tables are the same from either."""
     return _parse(io.StringIO(_csv_text(frame)))
 
 
@@ -193,7 +193,7 @@ def _run_dirs(runs_dir: Path) -> list[Path]:
 
 
 def _read_summary(run_dir: Path) -> dict[str, Any]:
-    """The scalar fields of the summary; the counts by kind are in calls.csv, per model."""
+    """The scalar fields of the summary; counts by kind are in calls.csv, per model."""
     path = run_dir / SUMMARY
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
@@ -220,7 +220,7 @@ def _require(names: Iterable[str], required: tuple[str, ...], path: Path) -> Non
 
 
 def _check_counts(summary: dict[str, Any], calls: pd.DataFrame, run_dir: Path) -> None:
-    """Every rate is computed from these counts, so the two files of a run must agree on them."""
+    """Check that a run's two files agree on the counts from which all rates are computed."""
     small = calls.loc[~calls["is_largest"], "regular_calls"].sum()
     counted = (calls["regular_calls"].sum(), calls["course_alterations"].sum(), small)
     for name, count in zip(_COUNTS, counted, strict=True):
@@ -229,7 +229,7 @@ def _check_counts(summary: dict[str, Any], calls: pd.DataFrame, run_dir: Path) -
 
 
 def _noise_of(runs: pd.DataFrame, noise_dir: Path | None) -> pd.DataFrame:
-    """The noise of the devices and workloads of `runs`."""
+    """The noise for the devices and workloads of `runs`."""
     if noise_dir is None:
         return pd.DataFrame(columns=list(NOISE_COLUMNS))
     return read_noise(noise_dir).merge(runs[["device", "workload"]].drop_duplicates(), on=["device", "workload"])
@@ -241,7 +241,7 @@ def _with_ids(frame: pd.DataFrame, ids: dict[str, Any]) -> pd.DataFrame:
 
 
 def _complete_calls(calls: pd.DataFrame) -> pd.DataFrame:
-    """A kind of rejection that a run does not list happened there 0 times; kinds stand between the fixed columns."""
+    """Fill in 0 for kinds of rejections that a run does not list, and place kinds between the fixed columns."""
     fixed = {*IDS, *CALL_HEAD, *CALL_TAIL}
     kinds = [name for name in calls.columns if name not in fixed]
     calls = calls[[*IDS, *CALL_HEAD, *kinds, *CALL_TAIL]]
@@ -249,7 +249,7 @@ def _complete_calls(calls: pd.DataFrame) -> pd.DataFrame:
 
 
 def _complete_turns(turns: pd.DataFrame) -> pd.DataFrame:
-    """A model that has no column in a run was not called there."""
+    """Fill in 0 for models that were not called in a run."""
     models = sorted({*turns.columns} - {*IDS, "sample", ALTERATIONS})
     counts = turns[[*models, ALTERATIONS]].astype("float64").fillna(0).astype("int64")
     return pd.concat([turns[[*IDS, "sample"]], counts], axis="columns")

@@ -1,1 +1,1 @@
-"""The figures: numbers first (``*_data``), then the drawing (``*_plot``)."""
+"""The figures: first their numbers (``*_data``), then the drawing (``*_plot``)."""

@@ -1,4 +1,4 @@
-"""Which figures there are of an experiment, what they say, and in which order."""
+"""The figures of an experiment, their captions and their order."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from colt_pipeline.analysis.tidy import Tidy
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure that can be drawn of an experiment."""
+    """A figure that can be drawn for an experiment."""
 
     data: Callable[[Tidy], pd.DataFrame]
     """Its numbers."""
     what: str
-    """What they are; begins its caption."""
+    """What the numbers are; the beginning of the caption."""
     plot: Callable[[pd.DataFrame, str, Path], None]
     """Draws numbers and caption to a path without suffix."""
     compared: tuple[Compared, ...] = (MODEL_SETS, SEARCHES)
-    """The experiments that it is about."""
+    """The kinds of experiments it applies to."""
 
 
 FIGURES = {
@@ -79,7 +79,7 @@ FIGURES = {
 
 
 def draw_figures(tidy: Tidy, out: Path) -> None:
-    """Draw the figures about what `tidy` compares, with their index; those without numbers are left out."""
+    """Draw the figures that apply to `tidy`, except those without numbers, and write their index."""
     kind, common = compared(tidy), common_caption(tidy)
     entries = []
     for name, figure in FIGURES.items():

@@ -1,8 +1,8 @@
-"""How often the course was altered, beside what chance alone gives.
+"""How often the course was altered, compared with what chance alone would give.
 
-A rule that fires at the second regression in a row and then starts anew fires, if a child is a regression with
-probability p independently of all others, at a share r of the children with r = p (p - r): a regression is preceded by
-one that did not fire. So r = p^2 / (1 + p).
+Consider a rule that fires at the second consecutive regression and then starts over. If each child is a regression with
+probability p, independently of all others, it fires for a fraction r of the children with r = p (p - r), since it needs
+a regression preceded by one that did not fire. Hence r = p^2 / (1 + p).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from colt_pipeline.analysis.figures.drawing import WIDTH, draw_caption, draw_leg
 from colt_pipeline.analysis.searches import comparable, searches
 from colt_pipeline.analysis.tidy import IDS, Tidy
 
-_Z = 1.959963984540054  # of the normal distribution at 97.5 %
+_Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
 _COUNTS = ["children", "regressions", "alterations"]
 _COLUMNS = (
     "configuration",
@@ -34,7 +34,7 @@ _COLUMNS = (
 
 
 def wilson(hits: int, trials: int) -> tuple[float, float]:
-    """The 95 % interval of a share after Wilson (1927); NaN without trials."""
+    """The 95 % interval of a proportion after Wilson (1927); NaN without trials."""
     if not trials:
         return math.nan, math.nan
     share, weight = hits / trials, _Z**2 / trials
@@ -44,18 +44,18 @@ def wilson(hits: int, trials: int) -> tuple[float, float]:
 
 
 def coin_rate(regression: float) -> float:
-    """How often a rule fires at the second regression in a row if regressions are independent, see above."""
+    """How often a rule fires at the second consecutive regression if regressions are independent, see above."""
     return regression**2 / (1 + regression)
 
 
 def course_data(tidy: Tidy) -> pd.DataFrame:
-    """Course alterations of every configuration in which small models made programs; pooled over workloads and seeds.
+    """Course alterations of every configuration with programs by small models, pooled over workloads and seeds.
 
     Returns:
-        Columns configuration, family, children (programs that small models made), regressions (those predicted to be
-        slower than their parent), alterations, rate (alterations / children), low, high (its 95 % interval, as if
-        children were independent), regression (regressions / children), coin (`coin_rate` of it), coin low, coin high
-        (from the 95 % interval of the regression probability).
+        Columns configuration, family, children (programs made by small models), regressions (those predicted to be
+        slower than their parent), alterations, rate (alterations / children), low, high (its 95 % interval, assuming
+        independent children), regression (regressions / children), coin (the corresponding `coin_rate`), coin low,
+        coin high (from the 95 % interval of the regression probability).
     """
     rows = []
     for part, ending in comparable(tidy):
@@ -79,12 +79,12 @@ def course_data(tidy: Tidy) -> pd.DataFrame:
 
 
 def course_table(tidy: Tidy) -> pd.DataFrame:
-    """`course_data` without what only a figure needs."""
+    """`course_data` without the column that only the figure needs."""
     return course_data(tidy).drop(columns="family")
 
 
 def course_plot(data: pd.DataFrame, caption: str, path_stem: Path) -> None:
-    """Draw what `course_data` returned, a line of the page per configuration; see `drawing.save`."""
+    """Draw what `course_data` returned, one row per configuration; see `drawing.save`."""
     save(_draw, data, caption, path_stem)
 
 

@@ -1,8 +1,8 @@
 """Speedup over the unoptimized program against measured samples.
 
-Of model sets as in the paper's figures 2 to 4, one panel per workload; of searches with the geometric mean over
-workloads in a large panel beside those of the workloads. The numbers are computed apart from the drawing. Files are
-byte-identical whenever the numbers are.
+For model sets, as in the paper's figures 2 to 4, with one panel per workload; for searches, with an additional large
+panel for the geometric mean over workloads. Numbers are computed separately from the drawing. Files are byte-identical
+if the numbers are.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from colt_pipeline.analysis.tidy import Tidy
 _TITLE_LINE = 36  # characters of a title that fit over one panel
 _NOISE_CAPTION = "; noise: 95 % of pairs of measurements of one program differ by less"
 _LARGE = 2
-"""Rows and columns of the panel of the mean over workloads."""
+"""Rows and columns spanned by the panel of the mean over workloads."""
 
 
 def speedup_curves_data(tidy: Tidy) -> pd.DataFrame:
@@ -50,9 +50,9 @@ def speedup_curves_data(tidy: Tidy) -> pd.DataFrame:
 
     Returns:
         Columns workload, configuration (its label), family, sample, speedup (mean over seeds), low, high (its 95 %
-        interval by a bootstrap over seeds; missing with one seed), seeds, noise_floor (of the workload, see
-        `comparison_floor`). Samples at which not every seed has a valid program, or after one has stopped, are left
-        out: a mean over fewer seeds would make the curve jump.
+        interval from a bootstrap over seeds; missing with one seed), seeds, noise_floor (of the workload, see
+        `comparison_floor`). Samples at which some seed has no valid program yet or has already stopped are omitted,
+        because a mean over fewer seeds would make the curve jump.
     """
     labels = configurations(tidy)
     names = ["workload", "label", "family"]
@@ -80,9 +80,9 @@ def speedup_curves_plot(data: pd.DataFrame, caption: str, path_stem: Path) -> No
     """Draw what `speedup_curves_data` returned.
 
     Args:
-        data: One line per configuration, one panel per workload; with several seeds a band from low to high.
-        caption: Backend, measurement and search; drawn above the panels.
-        path_stem: Written are this path with .png, .svg and .csv (the numbers) appended.
+        data: one line per configuration, one panel per workload; with several seeds, a band from low to high.
+        caption: backend, measurement and search; drawn above the panels.
+        path_stem: path of the files to write, without .png, .svg and .csv (the numbers).
     """
     save(_draw_workloads, data, caption, path_stem)
 
@@ -96,9 +96,9 @@ def search_curves_plot(data: pd.DataFrame, caption: str, path_stem: Path) -> Non
     """Draw what `search_curves_data` returned.
 
     Args:
-        data: One line per search; with several seeds a band of its 95 % interval.
-        caption: Backend, measurement and so on; drawn above the panels.
-        path_stem: Written are this path with .png, .svg and .csv (the numbers) appended.
+        data: one line per search; with several seeds, a band with its 95 % interval.
+        caption: backend, measurement and so on; drawn above the panels.
+        path_stem: path of the files to write, without .png, .svg and .csv (the numbers).
     """
     save(_draw_searches, data, caption, path_stem)
 
@@ -137,7 +137,7 @@ def _panel_title(workload: str, floor: float) -> str:
 
 
 def _is_noise(floor: float) -> bool:
-    """Not for an unknown floor (NaN), nor for that of estimates (1), which have no noise."""
+    """False for an unknown floor (NaN) and for that of estimates (1), which have no noise."""
     return floor > 1
 
 
@@ -163,7 +163,7 @@ def _draw_searches(data: pd.DataFrame, caption: str) -> Figure:
 
 
 def _small_panels(figure: Figure, grid: GridSpec) -> Iterator[Axes]:
-    """The places beside and below the large panel, row by row."""
+    """The panels to the right of and below the large panel, row by row."""
     for row, column in product(range(grid.nrows), range(grid.ncols)):
         if row >= _LARGE or column >= _LARGE:
             yield figure.add_subplot(grid[row, column])

@@ -1,4 +1,4 @@
-"""What the figures share: style, colours, axes, legend, and files that are byte-identical when drawn again."""
+"""What the figures share: style, colours, axes, legend, and files that are byte-identical when redrawn."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ _OWN_STYLES = (
     ("#56b4e9", (4, 1.2, 1, 1.2), "s"),
     ("#ca9161", (3, 1, 1, 1), "+"),
 )
-"""For other model sets and searches, in the order of their names."""
+"""Styles for other model sets and searches, in alphabetical order."""
 
 WIDTH = 7.0  # inches: both columns of a two-column page
 PANEL_HEIGHT = 1.75
 COLUMNS = 3
 _DPI, _PALETTE = 110, 128
-_DIGITS = 4  # significant ones of what is drawn and of its numbers in CSV; a page is a few hundred points wide
+_DIGITS = 4  # significant digits in drawings and their CSV files; a page is a few hundred points wide
 _FONT = " font-family=\"'DejaVu Sans', sans-serif\""
 _SCOUR = scour.parse_args(
     [
@@ -75,8 +75,8 @@ _SCOUR = scour.parse_args(
 )
 _CAPTION_LINE = 92  # characters that fit into the width of the figure
 _SHORT_LABEL = 26  # characters of a legend entry that fit into the width of one panel
-# The font ships with matplotlib; any other would make the files depend on the machine. An SVG holds text as text, a
-# third of the bytes of its outlines; a reader without that font sees it in another.
+# The font ships with matplotlib; any other would make the files depend on the machine. SVGs store text as text, a third
+# of the size of its outlines; viewers without that font substitute another.
 _RC = {
     "font.family": ["DejaVu Sans", "sans-serif"],
     "font.sans-serif": ["DejaVu Sans"],
@@ -90,18 +90,18 @@ _THIN = {"grid.linewidth": 0.5, "axes.linewidth": 0.8, "axes.titlepad": 4}
 def save(draw: Callable[[pd.DataFrame, str], Figure], data: pd.DataFrame, caption: str, path_stem: Path) -> None:
     """Write `data` as `path_stem`.csv, and what `draw` makes of it and the caption as .png and .svg.
 
-    The files are kept small, for they are committed: a palette in the PNG, relative coordinates in the SVG.
+    The files are kept small because they are committed: the PNG has a palette, the SVG relative coordinates.
     """
     write_csv(data, path_stem.with_name(path_stem.name + ".csv"), _DIGITS)
     look: dict[str, Any] = sns.axes_style("whitegrid") | sns.plotting_context("paper", font_scale=0.85) | _THIN | _RC
-    with style.context(["default", look]):  # "default" first: a matplotlibrc of the user's must not show
+    with style.context(["default", look]):  # "default" first, to override the user's matplotlibrc
         figure = draw(data, caption)
         png, svg = io.BytesIO(), io.StringIO()
         figure.savefig(png, format="png", dpi=_DPI, metadata={"Software": None})
-        figure.set_layout_engine("none")  # it stays as laid out
+        figure.set_layout_engine("none")  # keep the layout
         figure.savefig(svg, format="svg", metadata={"Date": None})
     with Image.open(png) as image:
-        # Not by median cut, which gives colours of few pixels away: those of markers.
+        # Not by median cut, which drops colours of few pixels, such as those of markers.
         small = image.convert("RGB").quantize(_PALETTE, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
         small.save(path_stem.with_name(path_stem.name + ".png"), optimize=True)
     text = scour.scourString(svg.getvalue(), _SCOUR)
@@ -110,18 +110,18 @@ def save(draw: Callable[[pd.DataFrame, str], Figure], data: pd.DataFrame, captio
 
 
 def seeds_title(data: pd.DataFrame, mean: str) -> str:
-    """What a line and its band are, for the legend."""
+    """What a line and its band represent, for the legend."""
     several = data["seeds"].max() > 1
     return f"{mean} over seeds, band: 95 % interval of a bootstrap" if several else "one seed: no band"
 
 
 def draw_caption(figure: Figure, caption: str) -> None:
-    """The caption above the panels, in lines that fit."""
+    """Draw the caption above the panels, wrapped to the width."""
     figure.suptitle("\n".join(textwrap.wrap(caption, _CAPTION_LINE, break_on_hyphens=False)), fontsize="medium")
 
 
 def draw_panel(panel: Axes, data: pd.DataFrame, styles: dict[str, dict[str, Any]], band: tuple[str, str]) -> None:
-    """A line per configuration over its samples and, with several seeds, a band between the two columns of `band`."""
+    """Draw one line per configuration and, with several seeds, a band between the two columns of `band`."""
     for configuration, line in data.groupby("configuration", sort=False):
         properties = styles[str(configuration)]
         at_powers = [index for index, sample in enumerate(line["sample"]) if sample & (sample - 1) == 0]
@@ -129,7 +129,7 @@ def draw_panel(panel: Axes, data: pd.DataFrame, styles: dict[str, dict[str, Any]
             line["sample"],
             line["speedup"],
             label=str(configuration),
-            drawstyle="steps-post",  # the best so far changes at a sample, not between two
+            drawstyle="steps-post",  # the best so far changes at samples, not between them
             markevery=at_powers,
             **properties,
         )
@@ -144,7 +144,7 @@ def draw_panel(panel: Axes, data: pd.DataFrame, styles: dict[str, dict[str, Any]
 
 
 def scale_samples(panel: Axes, last: int) -> None:
-    """A log2 axis from the first sample, with at most eight plain numbers under it."""
+    """Make a log2 axis from the first sample, with at most eight plain numbers as labels."""
     powers = [2**exponent for exponent in range(last.bit_length())]
     panel.set_xscale("log", base=2)
     panel.set_xlim(0.9, max(last, 2) / 0.9)  # room for the first and last marker
@@ -154,7 +154,7 @@ def scale_samples(panel: Axes, last: int) -> None:
 
 
 def draw_point(panel: Axes, at: tuple[float, float], interval: tuple[float, float], upright: bool, **look: Any) -> None:
-    """A marker and, unless it is unknown (NaN), its interval, upright or level."""
+    """Draw a marker and, unless it is unknown (NaN), its interval, vertical if `upright`, else horizontal."""
     x, y = at
     low, high = interval
     if low == low:  # not NaN
@@ -163,7 +163,7 @@ def draw_point(panel: Axes, at: tuple[float, float], interval: tuple[float, floa
 
 
 def point_styles(data: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """`line_styles` without what is the line's."""
+    """`line_styles` without the properties of lines."""
     return {
         name: {key: value for key, value in style.items() if key != "dashes"}
         for name, style in line_styles(data).items()
@@ -171,7 +171,7 @@ def point_styles(data: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def draw_legend(figure: Figure, free: Sequence[Axes], used: Sequence[Axes], title: str | None) -> None:
-    """One legend for all panels: in a free place of the grid if it fits there, else below it."""
+    """Draw one legend for all panels: in a free panel if it fits there, else below the grid."""
     entries: dict[str, Any] = {}
     for panel in used:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
@@ -188,7 +188,7 @@ def draw_legend(figure: Figure, free: Sequence[Axes], used: Sequence[Axes], titl
 
 
 def line_styles(data: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Configuration -> Line2D properties; a second configuration of a family keeps its colour, with hollow markers."""
+    """Configuration -> Line2D properties; further configurations of a family keep its colour but get hollow markers."""
     families = dict(zip(data["configuration"], data["family"], strict=True))
     own = {name: _OWN_STYLES[i % len(_OWN_STYLES)] for i, name in enumerate(sorted({*families.values()} - {*STYLES}))}
     drawn: dict[str, int] = {}
@@ -201,7 +201,7 @@ def line_styles(data: pd.DataFrame) -> dict[str, dict[str, Any]]:
             "dashes": dashes if variant == 0 else (1 + 2 * variant, 1),
             "marker": marker,
             "markersize": 3.5,
-            "markeredgewidth": 0.8,  # seaborn's 0 would hide markers that are lines only
+            "markeredgewidth": 0.8,  # seaborn's 0 would hide markers that consist of lines
             "markeredgecolor": colour,
             "markerfacecolor": colour if variant == 0 else "white",
             "linewidth": 1.2,

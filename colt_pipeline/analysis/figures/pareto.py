@@ -1,4 +1,4 @@
-"""What a configuration spends on LLMs against what it finds, and which ones nobody beats in both."""
+"""What a configuration spends on LLMs versus what it finds, and the Pareto front of both."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from colt_pipeline.analysis.tidy import IDS, Tidy
 from colt_pipeline.records import RANDOM
 
 CALLS, PAID, ESTIMATED = "LLM calls", "USD (paid)", "USD (estimated)"
-"""Costs: calls with course alterations; at recorded prices; tokens at the configured prices, where none was paid."""
+"""Kinds of cost: calls including course alterations; USD at recorded prices; or, if unpaid, at configured prices."""
 
 _COLUMNS = ("configuration", "family", "cost", "amount", "speedup", "low", "high", "seeds", "front")
 
@@ -37,9 +37,8 @@ def pareto_data(tidy: Tidy) -> pd.DataFrame:
     Returns:
         Columns configuration, family, cost (CALLS, and PAID or ESTIMATED), amount (sum over workloads of the mean over
         seeds), speedup (geometric mean over workloads and seeds), low, high (its 95 % interval; missing with one seed),
-        seeds, front (no other has at most its cost and at least its speedup, and one of them better). Random answers
-        and searches without LLM cost nothing. Empty if no LLM is called, or there is one configuration only; an
-        amount in USD is left out if a model has no price.
+        seeds, front (see `on_front`). Random answers and searches without LLM cost nothing. Empty if no LLM is called
+        or there is only one configuration; amounts in USD are omitted if a model has no price.
     """
     rows = []
     for part, ending in comparable(tidy):
@@ -68,7 +67,7 @@ def pareto_data(tidy: Tidy) -> pd.DataFrame:
 
 
 def on_front(costs: Sequence[float], qualities: Sequence[float]) -> list[bool]:
-    """Whether no other point is at least as good in both, and better in one."""
+    """For each point, whether no other is at least as good in both respects and better in one."""
     points = np.array([costs, [-quality for quality in qualities]]).T
     return [
         not ((points <= point).all(axis=1) & (points < point).any(axis=1)).any()  # lower is better in both columns
@@ -77,7 +76,7 @@ def on_front(costs: Sequence[float], qualities: Sequence[float]) -> list[bool]:
 
 
 def pareto_plot(data: pd.DataFrame, caption: str, path_stem: Path) -> None:
-    """Draw what `pareto_data` returned: a panel per cost, rings and a line mark the front; see `drawing.save`."""
+    """Draw what `pareto_data` returned: one panel per kind of cost, the front ringed and joined; see `drawing.save`."""
     save(_draw, data, caption, path_stem)
 
 

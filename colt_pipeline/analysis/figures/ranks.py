@@ -1,4 +1,4 @@
-"""Which place a configuration takes among the others, per workload, over seeds."""
+"""How configurations rank, per workload, over seeds."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _COLUMNS = ("workload", "configuration", "family", "rank", "low", "high", "seeds
 
 
 def rank_data(tidy: Tidy) -> pd.DataFrame:
-    """Mean rank by final speedup: 1 is the fastest, equal ones share the mean of their places.
+    """Mean rank by final speedup: 1 is the fastest; ties share the mean of their ranks.
 
     Returns:
         Columns workload (its title, or ALL), configuration, family, rank (mean over the seeds that all configurations
-        have), low, high (its 95 % interval; missing with one seed), seeds. Ranks say nothing of how far two are apart.
-        Empty with a single configuration.
+        have), low, high (its 95 % interval; missing with one seed), seeds. Ranks do not show how far apart two
+        configurations are. Empty with a single configuration.
     """
     rows = []
     for part, ending in comparable(tidy):
@@ -46,7 +46,7 @@ def rank_data(tidy: Tidy) -> pd.DataFrame:
 
 
 def rank_plot(data: pd.DataFrame, caption: str, path_stem: Path) -> None:
-    """Draw what `rank_data` returned, a band per workload; see `drawing.save`."""
+    """Draw what `rank_data` returned, one band per workload; see `drawing.save`."""
     save(_draw, data, caption, path_stem)
 
 

@@ -1,4 +1,4 @@
-"""Which model is called when: the share of calls over the samples of a run."""
+"""Which model is called when: shares of calls over the samples of a run."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _OTHER = ("#bbbbbb", "oo")
 
 
 def share_data(tidy: Tidy) -> pd.DataFrame:
-    """Who was called between two measured batches; pooled over workloads and seeds.
+    """Which models were called between two measured batches, pooled over workloads and seeds.
 
     Returns:
-        Columns configuration, sample and until (measured samples when the calls began and ended), model (its shown
-        name, the largest first, last ALTERATIONS), calls, percent (of the calls of the configuration in that span).
-        Configurations of a single model are left out.
+        Columns configuration, sample and until (measured samples when the calls began and ended), model (its displayed
+        name; the largest first, ALTERATIONS last), calls, percent (of the configuration's calls in that span).
+        Configurations with a single model are omitted.
     """
     parts = [_of_part(part, ending) for part, ending in comparable(tidy)]
     return pd.concat(parts, ignore_index=True)
@@ -69,7 +69,7 @@ def _of_part(part: Tidy, ending: str) -> pd.DataFrame:
 
 
 def share_plot(data: pd.DataFrame, caption: str, path_stem: Path) -> None:
-    """Draw what `share_data` returned, stacked, a panel per configuration; see `drawing.save`."""
+    """Draw what `share_data` returned, stacked, one panel per configuration; see `drawing.save`."""
     save(_draw, data, caption, path_stem)
 
 

@@ -1,4 +1,4 @@
-"""Where the recorded time of a run went: answers of LLMs and timed runs of kernels. Nothing else is recorded."""
+"""Where a run's recorded time went: LLM answers and timed kernel runs. Nothing else is recorded."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def recorded_times(tidy: Tidy) -> pd.DataFrame:
     """Seconds per run, mean over workloads and seeds.
 
     Returns:
-        Columns configuration, runs, LLM (wall-clock of all its answers; 0 for stand-ins, which answer at once) and
-        RUNS (of its samples on the device, those among them that it took from another run's measurements too). Empty
-        where neither is recorded. Estimated latencies have no timed runs.
+        Columns configuration, runs, LLM (wall-clock time of all answers; 0 for stand-ins, which answer instantly) and
+        RUNS (of all samples on the device, including those reused from another run's measurements). Empty if neither
+        is recorded. Estimated latencies have no timed runs.
     """
     rows = []
     for part, ending in comparable(tidy):
@@ -35,13 +35,13 @@ def recorded_times(tidy: Tidy) -> pd.DataFrame:
 
 
 def time_data(tidy: Tidy) -> pd.DataFrame:
-    """`recorded_times` where LLMs took time: beside stand-ins nothing is to be compared."""
+    """`recorded_times` if LLMs took time; with stand-ins there is nothing to compare."""
     table = recorded_times(tidy)
     return table if table[LLM].max() > 0 else table.head(0)
 
 
 def time_plot(data: pd.DataFrame, caption: str, path_stem: Path) -> None:
-    """Draw what `time_data` returned, a bar per configuration; see `drawing.save`."""
+    """Draw what `time_data` returned, one bar per configuration; see `drawing.save`."""
     save(_draw, data, caption, path_stem)
 
 

@@ -1,4 +1,4 @@
-"""What the numbers show and what they do not, in sentences that are made from the numbers."""
+"""What the numbers show and do not show, in sentences generated from the numbers."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from colt_pipeline.records import EMBEDDED, RANDOM
 FINDINGS = "findings.json"
 
 PAPER_SAMPLES, PAPER_SEEDS = 1000, 10
-"""What the paper spends on a run, and how often it repeats one."""
+"""Samples per run and repetitions per configuration in the paper."""
 
 REASONING_B = 3.0
-"""Billions of parameters below which nobody expects a model to reason about a program."""
+"""Billions of parameters below which a model cannot be expected to reason about programs."""
 
 _FEW_SEEDS = 5
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What is said of an experiment."""
+    """The findings of an experiment."""
 
     caption: str
     """What all its runs have in common."""
@@ -40,7 +40,7 @@ class Findings:
 
 
 def findings_of(tidy: Tidy, tables: Mapping[str, pd.DataFrame]) -> Findings:
-    """What `tidy` shows, by the `tables` that `write_tables` made of it, and what it does not."""
+    """What `tidy` shows, according to the `tables` that `write_tables` made from it, and what it does not show."""
     if compared(tidy) == SEARCHES:
         found = search_findings(tables["statistics"])
     else:
@@ -50,15 +50,15 @@ def findings_of(tidy: Tidy, tables: Mapping[str, pd.DataFrame]) -> Findings:
 
 
 def write_findings(findings: Findings, directory: Path) -> None:
-    """Write FINDINGS; creates the directory."""
+    """Write FINDINGS, creating the directory if needed."""
     write_json(asdict(findings), directory / FINDINGS)
 
 
 def read_findings(directory: Path, command: str) -> Findings:
-    """What `write_findings` wrote; `command` makes it again.
+    """Read what `write_findings` wrote; errors name `command` as the way to remake it.
 
     Raises:
-        ConfigError: It is missing or broken.
+        ConfigError: it is missing or invalid.
     """
     try:
         return Findings(**read_json(directory / FINDINGS, command))
@@ -69,7 +69,7 @@ def read_findings(directory: Path, command: str) -> Findings:
 
 
 def search_findings(statistics: pd.DataFrame) -> list[str]:
-    """How often the reference, which stands first, ends ahead of each other search."""
+    """How often the reference, which comes first, beats each other search."""
     pairs = statistics[statistics["quantity"] == IMPROVEMENT]
     of_reference = pairs["configuration"].isin(pairs["configuration"].head(1))
     return [_improvement(row) for _, row in pairs[of_reference].iterrows()]
@@ -94,7 +94,7 @@ def model_set_findings(comparisons: pd.DataFrame) -> list[str]:
 
 
 def course_findings(course: pd.DataFrame) -> list[str]:
-    """Whether course alterations are more or fewer than chance gives, by configuration; `course`: see `course_data`."""
+    """Whether course alterations are more or less frequent than by chance, per configuration, given `course_data`."""
     return [_course(row) for _, row in course.query("alterations > 0").iterrows()]
 
 
@@ -144,7 +144,7 @@ def limits(tidy: Tidy) -> list[str]:
 
 
 def backends(tidy: Tidy) -> list[str]:
-    """Who answered, in words."""
+    """What answered, in words."""
     return sorted(map(backend_label, {*tidy.runs["llm_backend"], *tidy.calls["backend"]}))
 
 

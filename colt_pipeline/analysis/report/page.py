@@ -1,6 +1,6 @@
-"""One page with everything that was found: figures, tables, a tree, where the numbers come from, what they show.
+"""One page with all results: figures, tables, a search tree, where the numbers come from and what they show.
 
-The page needs no network and no script, and its bytes depend on what it is made from only.
+The page needs no network and no scripts, and its bytes depend only on its inputs.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from colt_pipeline.analysis.tree.words import caption as tree_caption
 from colt_pipeline.errors import ConfigError
 
 PACKAGES = ("apache-tvm", "apache-tvm-ffi", "xgboost-cpu", "numpy", "pandas", "matplotlib", "seaborn", "scour")
-"""What numbers and pictures depend on."""
+"""Packages that numbers and figures depend on."""
 
 
 def write_report(results: Path, out: Path, run: Path | None, pipeline: Path | None, constraints: Path) -> None:
-    """What the stages wrote below `results` -> the page `out`.
+    """Write the report.
 
     Args:
-        results: Holds data/, tables/ and figures/ of the experiments.
-        out: The file to write.
-        run: The run directory whose tree is drawn; None: no tree.
-        pipeline: Where the stages that wrote `results` are defined, relative to the project; None: in its dvc.yaml.
-        constraints: The file that pins the versions of packages.
+        results: contains data/, tables/ and figures/ of the experiments.
+        out: the file to write.
+        run: the run directory whose tree is drawn; None for no tree.
+        pipeline: the file that defines the stages that wrote `results`, relative to the project; None = dvc.yaml.
+        constraints: the file that pins package versions.
 
     Raises:
-        ConfigError: Something is missing or broken, or `out` cannot be written.
+        ConfigError: something is missing or invalid, or `out` cannot be written.
         RunDirError: `run` is not a run directory.
-        JournalError: Its journal is broken.
+        JournalError: its journal is corrupt.
     """
     made_by = Pipeline(pipeline)
     sections, whole_models = read_sections(results, made_by), read_whole_models(results, made_by)
@@ -53,13 +53,13 @@ def write_report(results: Path, out: Path, run: Path | None, pipeline: Path | No
 def report_html(
     sections: Sequence[Section], whole_models: Sequence[Table], versions: dict[str, str], run: Run | None
 ) -> str:
-    """The page.
+    """The page as HTML.
 
     Args:
-        sections: In the order of the page.
-        whole_models: Tables of whole models, after the sections.
-        versions: Package -> version, see `pinned`.
-        run: Whose tree is drawn; None: there is no section with a tree.
+        sections: in the order of the page.
+        whole_models: tables of whole models, shown after the sections.
+        versions: package -> version, see `pinned`.
+        run: the run whose tree is drawn; None for no tree.
     """
     return PAGES.get_template("report.html.j2").render(
         sections=sections,
@@ -80,7 +80,7 @@ def report_html(
 
 
 def _tree(run: Run) -> dict[str, Any]:
-    """What the page says of the run whose tree is drawn."""
+    """What the page shows about the run whose tree is drawn."""
     return {
         "run": run.config["run"],
         "title": workload_title(run.started.workload),
@@ -91,7 +91,7 @@ def _tree(run: Run) -> dict[str, Any]:
 
 
 def shared_limits(sections: Sequence[Section]) -> list[str]:
-    """What the sections say of their limits, each once; what not all of them say names whose it is."""
+    """The limits stated by the sections, each once; those not common to all name their sections."""
     said: dict[str, list[str]] = {}
     for section in sections:
         for text in section.said.limits:
@@ -102,7 +102,7 @@ def shared_limits(sections: Sequence[Section]) -> list[str]:
 
 
 def environment(sections: Sequence[Section]) -> pd.DataFrame:
-    """What was run where: one row per experiment, device, target and kind of latency."""
+    """What was run where: one row per experiment, device, target and source of latencies."""
     rows = []
     for section in sections:
         for (device, target, measurement), runs in section.tidy.runs.groupby(["device", "target", "measurement"]):
@@ -116,7 +116,7 @@ def environment(sections: Sequence[Section]) -> pd.DataFrame:
 
 
 def noise(sections: Sequence[Section]) -> pd.DataFrame:
-    """How far repeated measurements of one program differ: one row per device and workload."""
+    """How much repeated measurements of one program differ: one row per device and workload."""
     table = pd.concat([section.tidy.noise for section in sections]).drop_duplicates(["device", "workload"])
     order = {name: rank for rank, name in enumerate(display_order(table["workload"], WORKLOAD_TITLES))}
     table = table.sort_values(["device", "workload"], key=lambda c: c.map(order) if c.name == "workload" else c)
@@ -126,10 +126,10 @@ def noise(sections: Sequence[Section]) -> pd.DataFrame:
 
 
 def pinned(constraints: Path) -> dict[str, str]:
-    """Package -> version that `constraints` pins, of PACKAGES; several, for several Pythons, with "or" between them.
+    """Package -> version pinned by `constraints`, for PACKAGES; versions for different Pythons are joined by "or".
 
     Raises:
-        ConfigError: The file is missing, or one of them is not pinned in it.
+        ConfigError: the file is missing or does not pin one of them.
     """
     try:
         text = constraints.read_text(encoding="utf-8")

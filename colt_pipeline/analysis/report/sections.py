@@ -1,4 +1,4 @@
-"""What the report says of each experiment, read from the files that the stages wrote."""
+"""The report's sections, one per experiment, read from the files that the stages wrote."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ TITLES = {
     "gpu": "The paper's experiment on a GPU, in small",
     "local": "A real model, far too small",
 }
-"""Experiment -> title, in the order of the page; others follow under their names."""
+"""Experiment -> title, in the order of the page; others follow, titled by name."""
 
 WHOLE_MODELS = "end_to_end"
-"""The experiment that tunes whole models; its tables are of another kind."""
+"""The experiment that tunes whole models; its tables are different."""
 
 _SAFE = ' !"$()*+,-./:;<=>?@[]^_`{|}~'
-"""What the address of a picture may hold as it is, between single quotes; all else is escaped."""
+"""Characters that need no escaping in an image's URI between single quotes."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture with its words."""
+    """An image with its title, caption and command."""
 
     title: str
     caption: str
@@ -46,13 +46,13 @@ class Figure:
 
     @property
     def uri(self) -> str:
-        """The picture as an address that holds it, for an attribute in single quotes: a quarter shorter than base64."""
+        """The image as a data URI for an attribute in single quotes: a quarter shorter than base64."""
         return "data:image/svg+xml," + quote(self.svg.decode().replace("\n", " "), safe=_SAFE)
 
 
 @dataclass(frozen=True)
 class Table:
-    """Numbers with their words."""
+    """Numbers with their title, caption and command."""
 
     title: str
     caption: str
@@ -68,7 +68,7 @@ class Section:
     title: str
     tidy: Tidy
     commands: tuple[str, ...]
-    """What made its data, in order."""
+    """The commands that made its data, in order."""
     said: Findings
     figures: tuple[Figure, ...]
     tables: tuple[Table, ...]
@@ -76,13 +76,13 @@ class Section:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Where the stages are defined that wrote the results."""
+    """The definition of the stages that wrote the results."""
 
     path: Path | None = None
-    """A file of DVC's, relative to the project; None: its dvc.yaml."""
+    """A DVC file, relative to the project; None = dvc.yaml."""
 
     def command(self, stage: str) -> str:
-        """What a user types to run a stage."""
+        """The command that runs a stage."""
         return f"dvc repro {stage}" if self.path is None else f"dvc repro {self.path.as_posix()}:{stage}"
 
 
@@ -90,11 +90,11 @@ def read_sections(results: Path, pipeline: Pipeline) -> list[Section]:
     """A section for each experiment with tables below `results`, in the order of TITLES.
 
     Args:
-        results: Holds data/NAME, tables/NAME and figures/NAME of each experiment.
-        pipeline: What made them.
+        results: contains data/NAME, tables/NAME and figures/NAME of each experiment.
+        pipeline: what made them.
 
     Raises:
-        ConfigError: There is no experiment, or one lacks a file.
+        ConfigError: there is no experiment, or one lacks a file.
     """
     names = {index.parent.name for index in (results / "tables").glob(f"*/{INDEX}")} - {WHOLE_MODELS}
     if not names:
@@ -106,10 +106,10 @@ def read_sections(results: Path, pipeline: Pipeline) -> list[Section]:
 
 
 def read_whole_models(results: Path, pipeline: Pipeline) -> list[Table]:
-    """The tables of whole models; none where none was tuned.
+    """The tables of whole models; empty if none was tuned.
 
     Raises:
-        ConfigError: A file is missing or broken.
+        ConfigError: a file is missing or invalid.
     """
     directory = results / "tables" / WHOLE_MODELS
     return _tables(directory, pipeline.command("end_to_end_tables")) if directory.exists() else []

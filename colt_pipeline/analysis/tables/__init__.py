@@ -1,1 +1,1 @@
-"""The tables, ours and the paper's beside them."""
+"""The tables, with the paper's beside ours."""

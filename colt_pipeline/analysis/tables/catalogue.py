@@ -1,4 +1,4 @@
-"""Which tables there are of an experiment, what they say, and in which order."""
+"""The tables of an experiment, their captions and their order."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _SEE_NOISE = "(which differences exceed the noise: see comparisons)"
 
 @dataclass(frozen=True)
 class Table:
-    """A table that can be made of an experiment."""
+    """A table that can be made for an experiment."""
 
     make: Callable[[Tidy], pd.DataFrame]
     what: str
-    """What its numbers are; begins its caption."""
+    """What its numbers are; the beginning of the caption."""
     compared: tuple[Compared, ...] = (MODEL_SETS, SEARCHES)
-    """The experiments that it is about."""
+    """The kinds of experiments it applies to."""
 
 
 TABLES = {
@@ -108,10 +108,10 @@ TABLES = {
 
 
 def write_tables(tidy: Tidy, out: Path) -> dict[str, pd.DataFrame]:
-    """Write the tables about what `tidy` compares, with their index; those without a row are left out.
+    """Write the tables that apply to `tidy`, except empty ones, and their index.
 
     Returns:
-        File name -> table, those without a row too.
+        File name -> table, including empty ones.
     """
     kind, common = compared(tidy), common_caption(tidy)
     made = {name: table.make(tidy) for name, table in TABLES.items() if kind in table.compared}

@@ -1,4 +1,4 @@
-"""Which configuration found faster programs than the single large model, by more than the machine's noise."""
+"""Which configurations found faster programs than the single large model, by more than the machine's noise."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _COLUMNS = (
 
 
 def comparisons(tidy: Tidy) -> pd.DataFrame:
-    """The best latency of every configuration against its reference: the single large model, see `_references`.
+    """The best latency of every configuration compared with its reference, the single large model; see `_references`.
 
     Returns:
-        One row per workload and configuration that has runs of it: workload, configuration, measurement,
-        latency (ms) (mean over seeds), reference (a configuration), ratio (the reference's latency / this one, means
-        over the seeds that both have), noise floor (see `comparison_floor`) and verdict (see `verdict`; "reference"
-        for the reference itself). A missing ratio has no verdict.
+        One row per workload and configuration with runs: workload, configuration, measurement, latency (ms) (mean over
+        seeds), reference (a configuration), ratio (the reference's latency / this one's, means over the seeds that both
+        have), noise floor (see `comparison_floor`) and verdict (see `verdict`; "reference" for the reference itself).
+        Without a ratio there is no verdict.
     """
     labels = configurations(tidy)
     references = _references(labels)
@@ -51,11 +51,11 @@ def comparisons(tidy: Tidy) -> pd.DataFrame:
 
 
 def verdict(ratio: float, floor: float) -> str | None:
-    """What may be said of a latency that is 1 / `ratio` of the reference's.
+    """What can be concluded from a latency that is 1 / `ratio` of the reference's.
 
     Returns:
-        "faster" or "slower" beyond the floor; else "within noise", or "equal" at a floor of 1, where there is no
-        noise; "noise unknown" without a floor, and None without a ratio (both NaN).
+        "faster" or "slower" beyond the floor; otherwise "within noise", or "equal" if the floor is 1 (no noise);
+        "noise unknown" without a floor (NaN), and None without a ratio (NaN).
     """
     if math.isnan(ratio):
         return None
@@ -69,7 +69,7 @@ def verdict(ratio: float, floor: float) -> str | None:
 
 
 def _row(own: pd.DataFrame, base: pd.DataFrame, noise: pd.DataFrame) -> dict[str, Any]:
-    seeds = set(own["seed"]) & set(base["seed"])  # other seeds start from other programs
+    seeds = set(own["seed"]) & set(base["seed"])  # different seeds start from different programs
     pair = [runs[runs["seed"].isin(seeds)] for runs in (own, base)]
     mine, theirs = (_mean_secs(runs) for runs in pair)
     ratio, floor = theirs / mine, comparison_floor(pd.concat(pair), noise)
@@ -83,15 +83,15 @@ def _row(own: pd.DataFrame, base: pd.DataFrame, noise: pd.DataFrame) -> dict[str
 
 
 def _mean_secs(runs: pd.DataFrame) -> float:
-    """NaN if there are no runs or one of them found nothing: a mean over fewer seeds cannot be compared."""
+    """NaN if there are no runs or one of them found nothing, because a mean over fewer seeds is not comparable."""
     return float(runs["best_secs"].mean(skipna=False))
 
 
 def _references(labels: pd.DataFrame) -> dict[str, str]:
-    """Label of a configuration -> label of the one it is compared with, which is always of the same target.
+    """Label of a configuration -> label of its reference, which always has the same target.
 
-    It is the single large model, if possible under the same search and the same as the set's largest; a search
-    without LLM is compared with it too. Without a large model it is the target's first configuration.
+    The reference, also of searches without LLM, is the single large model, preferably under the same search and with
+    the same largest model. If there is no large model, it is the target's first configuration.
     """
     references = {}
     for row in labels.to_dict("records"):

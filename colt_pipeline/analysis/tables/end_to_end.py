@@ -1,6 +1,6 @@
-"""A whole model tuned with several model sets: table 2 of the paper with ours beside, and the kernels of the model.
+"""A whole model tuned with several model sets: the paper's table 2 beside ours, and the kernels of the model.
 
-Sample efficiency: speedup / samples; its gain is over the single small model.
+Sample efficiency is speedup / samples; its gain is relative to the single small model.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def read_models(runs_dir: Path) -> list[dict[str, Any]]:
     """The finished runs of whole models below `runs_dir`, the small model first.
 
     Raises:
-        ConfigError: there is none, one is not readable, or two have one model set, largest model, search and seed.
+        ConfigError: there is none, one is unreadable, or two have the same model set, largest model, search and seed.
     """
     models: dict[tuple[str, ...], dict[str, Any]] = {}
     for path in sorted(runs_dir.rglob(WHOLE_MODEL)):
@@ -52,9 +52,9 @@ def model_table(models: Models) -> pd.DataFrame:
     """Table 2: one row per configuration.
 
     Returns:
-        configuration, samples, unoptimized s, tuned s (whole model), how of both, speedup, sample efficiency, gain,
-        and the paper's samples, speedup and gain of the same model set and largest model. The gain is missing without a
-        run of the small model.
+        configuration, samples, unoptimized s, tuned s (whole model), how both were obtained, speedup, sample
+        efficiency, gain, and the paper's samples, speedup and gain for the same model set and largest model. Without a
+        run of the small model there is no gain.
     """
     efficiency = {model["model_set"]: model["speedup"] / model["samples"] for model in models}
     rows = []
@@ -85,8 +85,8 @@ def task_table(models: Models) -> pd.DataFrame:
     """One row per configuration and kernel.
 
     Returns:
-        configuration, kernel (TVM's name), shapes, calls, GFLOP (of one call), samples (0: untuned, counted as it is),
-        unoptimized ms, tuned ms (of one call), share percent (of the sum over kernels, tuned).
+        configuration, kernel (TVM's name), shapes, calls, GFLOP (of one call), samples (0 = untuned), unoptimized ms,
+        tuned ms (of one call), share percent (of the sum over tuned kernels).
     """
     rows = [
         {
@@ -107,7 +107,7 @@ def task_table(models: Models) -> pd.DataFrame:
 
 
 def label(model: dict[str, Any]) -> str:
-    """A configuration as readers see it; one that a stand-in played is called so."""
+    """A configuration as shown to readers; stand-ins are identified as such."""
     if len(model["models"]) == 1:
         return model_label(model["models"][0], model["llm_backend"])
     return f"COLT ({len(model['models'])} models)"
@@ -146,7 +146,7 @@ TABLES = {
 
 
 def write_model_tables(models: Models, out: Path) -> None:
-    """Write MODELS and one table per entry of TABLES, with their index; creates the directory."""
+    """Write MODELS, one table per entry of TABLES, and their index, creating the directory if needed."""
     out.mkdir(parents=True, exist_ok=True)
     (out / MODELS).write_text("".join(canonical_json(model) + "\n" for model in models))
     common = model_caption(models)

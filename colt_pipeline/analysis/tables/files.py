@@ -1,4 +1,4 @@
-"""A table as files, CSV, Markdown and LaTeX, and its cells as readers see them."""
+"""A table as CSV, Markdown and LaTeX files, and its cells as shown to readers."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _LEFT, _RIGHT = ":---", "---:"
 
 
 class Cells(NamedTuple):
-    """What readers see of a table."""
+    """A table as shown to readers."""
 
     header: list[str]
     rows: list[list[str]]
     numeric: list[bool]
-    """Which columns are numbers."""
+    """Which columns are numeric."""
 
 
 def write_table(frame: pd.DataFrame, caption: str, directory: Path, name: str) -> None:
@@ -36,10 +36,14 @@ def write_table(frame: pd.DataFrame, caption: str, directory: Path, name: str) -
 
 
 def read_table(path: Path, command: str) -> Cells:
-    """What readers see of a table, from the Markdown file that `write_table` wrote; `command` makes it again.
+    """A table as shown to readers, from the Markdown file that `write_table` wrote.
+
+    Args:
+        path: the file.
+        command: named by errors as the way to remake it.
 
     Raises:
-        ConfigError: The file is missing, or does not hold a table.
+        ConfigError: the file is missing or does not contain a table.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -53,7 +57,7 @@ def read_table(path: Path, command: str) -> Cells:
 
 
 def shown(frame: pd.DataFrame) -> Cells:
-    """What readers see of `frame`."""
+    """`frame` as shown to readers."""
     header = [str(column) for column in frame.columns]
     rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
     return Cells(header, rows, [pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes])
@@ -66,7 +70,7 @@ def _markdown(cells: Cells) -> str:
 
 
 def _split(line: str) -> list[str]:
-    """The cells of a line that `_markdown` wrote; a bar inside a cell has a backslash before it."""
+    """The cells of a line that `_markdown` wrote; bars inside cells are escaped with a backslash."""
     return [cell.replace("\\|", "|") for cell in line.removeprefix("| ").removesuffix(" |").split(" | ")]
 
 

@@ -23,11 +23,11 @@ from colt_pipeline.analysis.tidy import Tidy
 
 
 def invocation_rates(tidy: Tidy) -> pd.DataFrame:
-    """Table 1: who was called how often, in percent, pooled over workloads and seeds.
+    """Table 1: how often each model was called, in percent, pooled over workloads and seeds.
 
     Returns:
         Column `model` (the models, then "Course alteration rate", then the totals of the largest models), and one
-        column per model set with more than one model. A model outside a set has no value there.
+        column per model set with more than one model; models outside a set have no value there.
     """
     calls = _labelled_calls(tidy)
     calls = calls[calls["models"] > 1]
@@ -50,7 +50,7 @@ def call_counts(tidy: Tidy) -> pd.DataFrame:
     """Table 3: LLM calls per workload and model set, summed over seeds.
 
     Returns:
-        Columns workload, model set, one per model (regular calls; empty outside its set), course alterations.
+        Columns workload, model set, one per model (regular calls; empty outside its sets), course alterations.
     """
     calls = _labelled_calls(tidy)
     rows = []
@@ -70,8 +70,8 @@ def speedups(tidy: Tidy) -> pd.DataFrame:
     """Final speedup over the unoptimized program (mean over seeds), and the geometric mean over workloads.
 
     Returns:
-        Column `workload` and one column per configuration. A cell is empty when a run is missing or found nothing
-        valid, and so is the geometric mean below it: one over fewer workloads could not be compared with the others.
+        Column `workload` and one column per configuration. A cell is empty if a run is missing or found nothing valid,
+        and so is the geometric mean below it, because a mean over fewer workloads would not be comparable.
     """
     table = _per_workload(tidy, "speedup")
     means = {
@@ -98,13 +98,13 @@ def _percent(part: int, whole: int) -> float:
 
 
 def _labelled_calls(tidy: Tidy) -> pd.DataFrame:
-    """Calls in display order of their configurations, with `configurations` and the model's shown `name`."""
+    """Calls in display order of their configurations, with `configurations` and the model's displayed `name`."""
     calls = configurations(tidy).merge(tidy.calls, on=CONFIGURATION, how="inner")
     return calls.assign(name=[model_label(*pair) for pair in zip(calls["model"], calls["backend"], strict=True)])
 
 
 def _models(calls: pd.DataFrame) -> list[str]:
-    """Shown names, the model with the most parameters first."""
+    """Displayed names, the model with the most parameters first."""
     return list(calls.sort_values(["parameters_b", "name"], ascending=[False, True])["name"].unique())
 
 

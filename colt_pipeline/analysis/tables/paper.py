@@ -1,7 +1,8 @@
-"""The paper's tables as data, and ours beside them.
+"""The paper's tables as data, beside ours.
 
-``reference/tableN.csv`` holds the numbers of table N of COLT, arXiv 2602.01935v1, under this project's names of models
-and workloads, ``reference/figures.csv`` those of its figures that its text names; the first line names the source.
+``reference/tableN.csv`` holds the numbers of table N of COLT, arXiv 2602.01935v1, with this project's names of models
+and workloads; ``reference/figures.csv`` holds those numbers of its figures that its text states. The first line of each
+file names the source.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ TABLES = (1, 2, 3, 4, 5)
 """1: invocation rates; 2: sample efficiency of all of Llama-3-8B; 3 to 5: call counts (CPU, Llama-3.3-70B, GPU)."""
 
 COMPARED = {1: "invocation rates in percent", **dict.fromkeys((3, 4, 5), "calls per 1000 regular ones")}
-"""Table -> what its numbers are; those that runs of single layers are held against."""
+"""Table -> what its numbers are, for the tables that runs of single layers are compared with."""
 
 RATE, COUNT = "percent", "calls per 1000 regular ones"
 _COUNT_TABLES = (3, 4, 5)
@@ -41,7 +42,7 @@ def paper_table(number: int) -> pd.DataFrame:
         3 to 5: largest, target, workload, model_set, quantity (a model, or "course alterations"), calls.
 
     Raises:
-        ConfigError: There is no such table.
+        ConfigError: there is no such table.
     """
     if number not in TABLES:
         raise ConfigError(f"the paper has no table {number}; choose one of {', '.join(map(str, TABLES))}")
@@ -49,15 +50,15 @@ def paper_table(number: int) -> pd.DataFrame:
 
 
 def paper_comparison(tidy: Tidy) -> pd.DataFrame:
-    """Tables 1 and 3 to 5 of the paper beside our numbers, for the settings that `tidy` has runs of.
+    """Tables 1 and 3 to 5 of the paper beside our numbers, for the settings for which `tidy` has runs.
 
-    Ours are pooled over seeds. Table 1 pools the five workloads of the paper, so it is compared only if all of them
-    are there. Numbers of calls are scaled to the paper's 1000 regular calls, for budgets differ.
+    Ours are pooled over seeds. Table 1 pools the paper's five workloads, so it is compared only if all of them are
+    present. Because budgets differ, numbers of calls are scaled to the paper's 1000 regular calls.
 
     Returns:
         Columns table (its number), row, column (our short label of the model set), unit (RATE or COUNT), paper, ours,
-        difference (ours - paper), ours by (who answered in our runs: the rows are named as in the paper, but a
-        stand-in is not the model whose name it bears).
+        difference (ours - paper), ours by (what answered in our runs: rows are named as in the paper, but a stand-in is
+        not the model it is named after).
     """
     rows = []
     for configuration in configurations(tidy).query("models > 1").to_dict("records"):
@@ -74,10 +75,10 @@ def paper_comparison(tidy: Tidy) -> pd.DataFrame:
 
 
 def paper_layout(tidy: Tidy, number: int) -> pd.DataFrame:
-    """Table `number` of the paper laid out as there, with its values and the differences beside ours.
+    """Table `number` in the paper's layout, with its values and the differences beside ours.
 
     Returns:
-        Column `row`, then for each of our configurations that the paper has its short label with "ours",
+        Column `row`, then three columns for each of our configurations that the paper has: its short label with "ours",
         "paper" and "difference"; see `paper_comparison`. Empty if the paper has none of them.
     """
     long = paper_comparison(tidy).query(f"table == {number}")
@@ -92,11 +93,11 @@ def paper_layout(tidy: Tidy, number: int) -> pd.DataFrame:
 
 
 def paper_speedups(tidy: Tidy) -> pd.DataFrame:
-    """The speedups that the paper's text names, beside ours.
+    """The speedups that the paper's text states, beside ours.
 
     Returns:
         Columns figure, workload, configuration (our label), paper samples, paper, our samples (the same number, or the
-        last that all runs have), ours (mean over seeds), difference. Empty if the paper names none of `tidy`.
+        last that all runs have), ours (mean over seeds), difference. Empty if the paper states none for `tidy`.
     """
     rows = []
     for configuration in configurations(tidy).to_dict("records"):
@@ -143,7 +144,7 @@ def _counts(own: Tidy, configuration: dict[Any, Any], number: int) -> list[dict[
 
 
 def _setting(paper: pd.DataFrame, configuration: dict[Any, Any]) -> pd.DataFrame:
-    """The rows that are about a configuration's setting."""
+    """The rows for a configuration's setting."""
     return _matching(paper, configuration, ["largest", "target", "model_set"])
 
 
@@ -156,7 +157,7 @@ def _only(tidy: Tidy, configuration: dict[Any, Any]) -> Tidy:
 
 
 def _matching(frame: pd.DataFrame, facts: dict[Any, Any], columns: list[str]) -> pd.DataFrame:
-    """The rows that hold these facts."""
+    """The rows whose `columns` equal `facts`."""
     return frame[(frame[columns] == pd.Series(facts)[columns]).all(axis="columns")]
 
 

@@ -1,4 +1,4 @@
-"""How many samples a search needs to come close to the best program known; a run that never does is censored."""
+"""How many samples a search needs to come close to the best known program; a run that never does is censored."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from colt_pipeline.analysis.searches import MEAN, searches
 from colt_pipeline.analysis.tidy import IDS, Tidy
 
 BASELINE = "evolutionary"
-"""The search that the others' numbers of samples are held against."""
+"""The search with which the others' sample counts are compared."""
 REACHED = 0.9
-"""Share of the best speed known."""
+"""Fraction of the best known speed."""
 
 _TURNED = {"": "", "<": ">", ">": "<"}
 
 
 @dataclass(frozen=True)
 class Bound:
-    """A positive number, or what it lies above or below."""
+    """A positive number, or a bound that it lies above or below."""
 
     value: float
     side: str = ""
     """``>``, ``<``, or "" for the number itself."""
 
     def over(self, other: Bound) -> Bound | None:
-        """This number / `other`; None if the bounds leave it open."""
+        """This number / `other`; None if the bounds do not determine it."""
         side = _common([self.side, _TURNED[other.side]])
         return None if side is None else Bound(self.value / other.value, side)
 
@@ -39,9 +39,9 @@ class Bound:
 
 
 def median(numbers: Sequence[Bound]) -> Bound | None:
-    """The middle one of numbers and lower bounds, the upper one of two; None of none.
+    """The (upper) median of numbers and lower bounds; None if there are none.
 
-    A lower bound counts as more than any number. If it is in the middle, the median lies above the least of them.
+    A lower bound counts as larger than any number. If the median is one, it is only known to exceed the lowest of them.
     """
     if not numbers:
         return None
@@ -50,7 +50,7 @@ def median(numbers: Sequence[Bound]) -> Bound | None:
 
 
 def geometric_mean(numbers: Sequence[Bound | None]) -> Bound | None:
-    """None if one is missing, or if lower and upper bounds among them leave it open."""
+    """The geometric mean; None if a number is missing, or if lower and upper bounds leave it undetermined."""
     known = [number for number in numbers if number is not None]
     side = _common([number.side for number in known])
     if side is None or not known or len(known) < len(numbers):
@@ -59,12 +59,12 @@ def geometric_mean(numbers: Sequence[Bound | None]) -> Bound | None:
 
 
 def samples_to_reach(tidy: Tidy) -> pd.DataFrame:
-    """Measured samples until a search has a program of at least REACHED times the best speed known for the workload.
+    """Measured samples until a search has a program of at least REACHED times the workload's best known speed.
 
     Returns:
-        Columns workload, best (ms) (the lowest latency of any run of any search), search, reached (in how many runs,
-        "2/3"), samples (see `median`, over seeds), and ratio (BASELINE's samples / these; above 1 this search needs
-        fewer). At the end, per search, the geometric mean of the ratio over workloads.
+        Columns workload, best (ms) (the lowest latency in any run of any search), search, reached (in how many runs,
+        such as "2/3"), samples (`median` over seeds), and ratio (BASELINE's samples / these; above 1 if this search
+        needs fewer). The last rows give each search's geometric mean of the ratio over workloads.
     """
     data = searches(tidy)
     curves = tidy.curves.merge(data.runs.reset_index()[[*IDS, "name"]], on=list(IDS))
@@ -89,7 +89,7 @@ def samples_to_reach(tidy: Tidy) -> pd.DataFrame:
 
 
 def _needed(curves: pd.DataFrame, latency_secs: float) -> list[Bound]:
-    """Per seed the first sample of at most this latency, or that it takes more samples than the run has."""
+    """Per seed, the first sample with at most this latency, or the length of the run as a lower bound."""
     found = []
     for _, run in curves.groupby("seed"):
         reached = run.loc[run["best_secs"] <= latency_secs, "sample"]
@@ -98,6 +98,6 @@ def _needed(curves: pd.DataFrame, latency_secs: float) -> list[Bound]:
 
 
 def _common(sides: Sequence[str]) -> str | None:
-    """The side on which a value lies that rises with every one of its factors, given theirs; None: on either."""
+    """The side of a value that increases with all of its factors, given their sides; None if undetermined."""
     distinct = {*sides} - {""}
     return None if len(distinct) > 1 else "".join(distinct)

@@ -1,21 +1,21 @@
-"""Every configuration (a search, or a model set) by numbers that a single lucky run cannot decide.
+"""Statistics of every configuration (a search or a model set) that a single lucky run cannot decide.
 
 Quantities, all of whole runs, all better when higher:
 
 - share of the best speedup: final speedup / the best of any run of the same workload; its interquartile mean over
-  workloads and seeds. A share, for speedups of different workloads differ so much that their middle half would be a
-  choice of workloads.
-- area under the curve: the mean over samples of ln(best speedup so far) / ln(best speedup of any run for the workload).
-  1 is the best program from the first sample on, 0 the unoptimized one to the end, which counts until a faster one is
-  found. It tells early success from late, which a final speedup does not.
-- sample efficiency: final speedup / samples, the paper's; its geometric mean.
-- paired speedup ratio: the configuration's final speedup / the other's, of runs of one workload and seed; its geometric
-  mean.
-- probability of improvement: the share of pairs of runs of one workload and seed in which the configuration ends faster
-  than the other; equal counts half, workloads have equal weight.
+  workloads and seeds. Speedups themselves differ so much between workloads that their middle half would select
+  workloads.
+- area under the curve: the mean over samples of ln(best speedup so far) / ln(best speedup of any run of the workload).
+  1 means the best program from the first sample on, 0 the unoptimized program throughout (it counts until a faster one
+  is found). Unlike the final speedup, it distinguishes early from late success.
+- sample efficiency: final speedup / samples, as in the paper; its geometric mean.
+- paired speedup ratio: the configuration's final speedup / the other's, for runs of the same workload and seed; its
+  geometric mean.
+- probability of improvement: the fraction of pairs of runs of the same workload and seed in which the configuration
+  ends faster than the other; ties count half, workloads have equal weight.
 
-Intervals resample seeds within each workload, see `bootstrap`. They say nothing of the noise of measurements, and where
-every pair agrees the interval of a probability is a single point, however few the pairs are.
+Intervals resample seeds within each workload, see `bootstrap`. They do not cover measurement noise, and if all pairs
+agree, the interval of a probability is a single point, however few pairs there are.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ RATIO = "paired speedup ratio"
 IMPROVEMENT = "probability of improvement"
 
 KNOWN, ONE_SEED, MISSING = "95 %", "unknown: one seed", "unknown: runs are missing"
-"""What is said of an interval."""
+"""What is known about an interval."""
 
 _COLUMNS = ("quantity", "configuration", "over", "value", "low", "high", "interval", "runs")
 
 
 def statistics(tidy: Tidy) -> pd.DataFrame:
-    """All quantities of all configurations, and of each pair of them that can be compared.
+    """All quantities for all configurations, and for each pair of them that can be compared.
 
     Returns:
-        Columns quantity (see above), configuration, over (the one that it is compared with; of pairs only),
-        value, low and high (its 95 % interval), interval (KNOWN, ONE_SEED or MISSING), runs (of two configurations:
-        pairs of runs). A value is missing where a workload or a seed is, or a run found nothing; the area under the
-        curve needs no valid program.
+        Columns quantity (see above), configuration, over (the one it is compared with; only for pairs), value, low and
+        high (its 95 % interval), interval (KNOWN, ONE_SEED or MISSING), runs (for pairs of configurations, pairs of
+        runs). A value is missing if a workload or seed is, or if a run found nothing; the area under the curve needs
+        no valid program.
     """
     rows = [row for part, ending in comparable(tidy) for row in _rows(searches(part), ending)]
     table = pd.DataFrame(rows, columns=list(_COLUMNS))
@@ -59,18 +59,18 @@ def statistics(tidy: Tidy) -> pd.DataFrame:
 
 
 def area_under_curve(log_speedups: Array, log_best: Array) -> Array:
-    """Per run the area under the curve.
+    """The area under the curve of each run.
 
     Args:
-        log_speedups: (runs, samples): ln of the best speedup so far; NaN before the first valid program, and after the
+        log_speedups: (runs, samples), ln of the best speedup so far; NaN before the first valid program, and after the
             last sample of a run that is shorter than others.
-        log_best: (runs,): ln of the best speedup of any run of the same workload.
+        log_best: (runs,), ln of the best speedup of any run of the same workload.
 
     Returns:
-        (runs,): NaN for the shorter ones, and if nothing was faster than the unoptimized program.
+        (runs,), NaN for shorter runs, and if nothing was faster than the unoptimized program.
     """
     found = np.maximum.accumulate(~np.isnan(log_speedups), axis=1)
-    reached = np.where(found, np.maximum(log_speedups, 0.0), 0.0)  # of NaN and 0 the maximum is NaN
+    reached = np.where(found, np.maximum(log_speedups, 0.0), 0.0)  # the maximum of NaN and 0 is NaN
     area: Array = reached.mean(axis=1) / np.where(log_best > 0, log_best, np.nan)
     return area
 
@@ -93,7 +93,7 @@ def _rows(data: Searches, ending: str) -> Iterator[dict[str, Any]]:
 
 
 def _numbers(data: Searches) -> pd.DataFrame:
-    """Per run (index name, workload, seed): its share of the best speedup, its area, and ln of its efficiency."""
+    """Per run (index name, workload, seed): share of the best speedup, area, and ln of the efficiency."""
     curves = data.log_speedups
     best_of = curves.groupby("workload").max().max(axis="columns")
     best = best_of.reindex(curves.index.get_level_values("workload")).to_numpy()
@@ -108,7 +108,7 @@ def _numbers(data: Searches) -> pd.DataFrame:
 
 
 def _strata(numbers: pd.Series[Any], name: str, workloads: Sequence[str]) -> list[Array]:
-    """Per workload the numbers of a configuration: (seeds, 1)."""
+    """Per workload, the numbers of a configuration: (seeds, 1)."""
     own = {key: group.to_numpy()[:, None] for key, group in numbers.groupby(["name", "workload"])}
     return [own.get((name, workload), np.empty((0, 1))) for workload in workloads]
 

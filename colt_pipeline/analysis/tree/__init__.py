@@ -1,1 +1,1 @@
-"""One run's search tree: read, put into words, drawn."""
+"""One run's search tree: reading, describing and drawing it."""

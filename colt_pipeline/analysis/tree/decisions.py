@@ -1,7 +1,7 @@
-"""What a schedule decided, read off its trace without TVM: tiles, unrolling, parallel grain, places of computation.
+"""The decisions of a schedule, read from its trace without TVM: tiles, unrolling, parallel grain, compute locations.
 
 A trace is TVM's JSON: ``[instructions, decisions]``. An instruction is ``[kind, inputs, attributes, outputs]``, a
-decision ``[position of its instruction, value]``. Loops have no names in it, so they are counted: "matmul, loop 3 of
+decision ``[position of its instruction, value]``. It contains no loop names, so loops are numbered: "matmul, loop 3 of
 4".
 """
 
@@ -18,24 +18,24 @@ _DERIVED = {
     "GetProducers": "producer of {}",
     "RFactor": "partial result of {}",
 }
-"""Kind of an instruction -> what it calls the block that it gives."""
+"""Kind of an instruction -> description of the block that it creates."""
 
 _PLACES = {-2: "inlined", -1: "in its own loops"}
-"""TVM's marks among the places of computation; others count the consumer's loops from the outermost, 0."""
+"""TVM's special compute locations; others count the consumer's loops from the outermost, 0."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """One decision that two schedules take differently."""
+    """One decision in which two schedules differ."""
 
     what: str
     before: str | None
-    """None: there was no such decision."""
+    """None if there was no such decision."""
     after: str | None
 
 
 def changes(before: str | None, after: str) -> tuple[Change, ...]:
-    """What the trace `after` decides otherwise than the trace `before` (canonical JSON; None decides nothing)."""
+    """How the decisions of trace `after` differ from those of trace `before` (canonical JSON; None = no decisions)."""
     old, new = {} if before is None else decisions(before), decisions(after)
     return tuple(
         Change(what, old.get(what), new.get(what)) for what in {**old, **new} if old.get(what) != new.get(what)
@@ -43,13 +43,13 @@ def changes(before: str | None, after: str) -> tuple[Change, ...]:
 
 
 def decisions(trace: str) -> dict[str, str]:
-    """Every decision of a trace in words: what it is about -> what it is, in the order of the instructions."""
+    """Every decision of a trace in words: subject -> decision, in the order of the instructions."""
     instructions, decided = json.loads(trace)
     values = dict(decided)
     names: dict[str, str] = {}
-    """Variable of a block or loop -> what a reader calls it."""
+    """Variable of a block or loop -> readable name."""
     drawn: dict[str, Any] = {}
-    """Variable of a sampled number -> the number; what it is for, the instruction says that takes it."""
+    """Variable of a sampled number -> the number; the instruction that uses it tells its purpose."""
     found: dict[str, str] = {}
     for position, (kind, inputs, attributes, outputs) in enumerate(instructions):
         subject = _subject(inputs, names)
@@ -82,17 +82,17 @@ def decisions(trace: str) -> dict[str, str]:
 
 
 def _subject(inputs: list[Any], names: dict[str, str]) -> str:
-    """The block or loop that an instruction works on: its first input."""
+    """The block or loop that an instruction operates on: its first input."""
     first = inputs[0] if inputs else ""
     return names.get(first, first) if isinstance(first, str) else ""
 
 
 def _key(attributes: list[Any]) -> str:
-    """What an annotation is called."""
+    """The name of an annotation."""
     return str(attributes[0]).removeprefix("meta_schedule.")
 
 
 def _add(found: dict[str, str], what: str, value: str) -> None:
-    """Add a decision; one that reads like an earlier one is numbered."""
+    """Add a decision, numbering it if an earlier one has the same subject."""
     count = sum(1 for name in found if name == what or name.startswith(f"{what} ("))
     found[f"{what} ({count + 1})" if count else what] = value

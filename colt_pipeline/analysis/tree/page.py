@@ -1,4 +1,4 @@
-"""A run's tree as files: tree.json for programs, tree.html (one file, no network) for people."""
+"""A run's tree as files: machine-readable tree.json, and tree.html (one file, no network) for browsers."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ PALETTE = (
     ("#fbafe4", "#000000"),
     ("#ece133", "#000000"),
 )
-"""Colour-blind safe colours, each with that of a letter on it. A model's letter tells it from others of its colour."""
+"""Colour-blind safe colours, each with a letter colour. Letters distinguish models of the same colour."""
 
-_LEVEL, _ROW = 84.0, 32.0  # distance of two levels and of two leaves, pixels
+_LEVEL, _ROW = 84.0, 32.0  # distances between levels and between leaves, pixels
 _LEFT, _TOP = 22.0, 30.0  # margins, pixels
-_TEXT, _CHARACTER = 17.0, 7.0  # where the text beside a node begins, and the width of a character, pixels
+_TEXT, _CHARACTER = 17.0, 7.0  # offset of the text beside a node, and width of a character, pixels
 
-# LLM text and a user's names end up in the page: everything is escaped.
+# LLM text and user-given names end up in the page, so everything is escaped.
 PAGES = Environment(
     loader=PackageLoader("colt_pipeline.analysis"),
     undefined=StrictUndefined,
@@ -55,7 +55,7 @@ class _Spot:
     id: int
     parent: int | None
     level: int
-    """From 1, the root's."""
+    """The root's is 1."""
     x: float
     y: float
     classes: str
@@ -64,15 +64,15 @@ class _Spot:
     """SVG path from the parent; "" for the root."""
     edge_classes: str
     text: str
-    """What stands beside it."""
+    """Text beside the node."""
     spoken: str
 
 
 def write_tree(run: Run, directory: Path) -> list[Path]:
-    """Write tree.json and tree.html into `directory`; returns their paths.
+    """Write tree.json and tree.html into `directory` and return their paths.
 
     Raises:
-        RunDirError: the directory is unwritable or the disk full.
+        RunDirError: the directory is unwritable or the disk is full.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -135,9 +135,13 @@ def tree_drawing(run: Run) -> dict[str, Any]:
 
 
 def layout(nodes: Sequence[TreeNode]) -> dict[int, tuple[int, float]]:
-    """Node id -> (level, row): leaves have rows of their own, in the order of the tree, and parents stand amid theirs.
+    """Place nodes: leaves have their own rows, in tree order, and parents are centred on their children.
 
-    `nodes`: in order of birth, the root first.
+    Args:
+        nodes: in order of creation, root first.
+
+    Returns:
+        Node id -> (level, row).
     """
     children: defaultdict[int, list[int]] = defaultdict(list)
     for node in nodes[1:]:
@@ -164,7 +168,7 @@ def _plain(node: TreeNode, on_best_path: bool) -> dict[str, Any]:
 
 
 def _spots(run: Run, nodes: Sequence[TreeNode], best: Sequence[int]) -> list[_Spot]:
-    """The nodes as they are drawn, in that order: what comes last, the best path, lies on top."""
+    """The nodes in drawing order; the best path comes last, so that it is on top."""
     places = {id: (_LEFT + _LEVEL * level, _TOP + _ROW * row) for id, (level, row) in layout(nodes).items()}
     parents = {node.parent for node in nodes}
     spots = []
@@ -193,7 +197,7 @@ def _spots(run: Run, nodes: Sequence[TreeNode], best: Sequence[int]) -> list[_Sp
 
 
 def _edge(x0: float, y0: float, x1: float, y1: float) -> str:
-    """An SVG path that leaves and arrives level."""
+    """An SVG path that starts and ends horizontally."""
     middle = (x0 + x1) / 2
     return f"M{x0:g} {y0:g}C{middle:g} {y0:g} {middle:g} {y1:g} {x1:g} {y1:g}"
 

@@ -1,4 +1,4 @@
-"""A run's search tree, read from its directory; the run may still be going on. Needs no TVM."""
+"""A run's search tree, read from its directory without TVM; the run may still be in progress."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from colt_pipeline.search.tree import ROOT, Node
 
 @dataclass(frozen=True)
 class Run:
-    """What a run directory says so far."""
+    """The contents of a run directory so far."""
 
     path: Path
     config: Mapping[str, Any]
@@ -35,45 +35,45 @@ class Run:
     """The fold of `events`."""
     started: Started
     gflops: float | None
-    """Of the best program; None before the run is finished."""
+    """GFLOP/s of the best program; None before the run has finished."""
 
     @property
     def largest(self) -> str:
-        """The model with the most parameters, the first of equals; "" without models."""
+        """The model with the most parameters (the first one if several are equal); "" without models."""
         return max(self.models, key=lambda m: m.parameters_b).name if self.models else ""
 
 
 @dataclass(frozen=True)
 class TreeNode:
-    """A program that a search made, with what led to it."""
+    """A program made by a search, with its origin."""
 
     id: int
-    """As in the search: the root is 0, others count up in order of birth. Pruned ones, which the search does not
-    number, are -1, -2, ... in order of birth."""
+    """As in the search: the root is 0, others are numbered in order of creation. Pruned nodes, which the search does
+    not number, are -1, -2, ... in order of creation."""
     parent: int | None
     depth: int
     model: str | None
-    """Who expands it; of a pruned program, who would have. None for the root."""
+    """The model that expands it (or, if pruned, would have); None for the root."""
     call: Call | None
     """The call that made it; None for the root and the initial programs."""
     visits: int
     value: float
-    """W, the sum of what was backed up."""
+    """W, the sum of backed-up rewards."""
     pruned: bool
     replaces: int | None
-    """Of a program made by a course alteration: the pruned one."""
+    """If a course alteration made this program, the node that it pruned."""
     program: str | None = None
     """Content key; None for the root."""
     changes: tuple[Change, ...] = ()
-    """What its schedule decides otherwise than its parent's; for an initial program all that it decides."""
+    """How its schedule's decisions differ from its parent's; all decisions for an initial program."""
     score: float | None = None
-    """Predicted when it was born."""
+    """Predicted when it was created."""
     parent_score: float | None = None
     """Its parent's score, under the same cost model; None for the initial programs, whose parent has none."""
     reward: float | None = None
-    """Predicted score of the rollout's end."""
+    """Predicted score of the rollout's final program."""
     untrained: bool = False
-    """Whether the cost model had seen too few samples to learn, so that its scores are noise."""
+    """Whether the cost model had too few samples to learn, so that its scores are noise."""
     latency_secs: float | None = None
     error: str | None = None
     """Kind of error of the measurement."""
@@ -97,8 +97,8 @@ def read_run(path: Path) -> Run:
     """Read a run directory.
 
     Raises:
-        RunDirError: it is none, its configuration is broken, or nothing has happened yet.
-        JournalError: the journal is broken or of another version.
+        RunDirError: it is not a run directory, its configuration is invalid, or nothing has happened yet.
+        JournalError: the journal is corrupt or was written by another version.
     """
     if not (path / JOURNAL).exists():
         raise RunDirError(f"{path} is not a run directory: it has no {JOURNAL}. {_way_out(path)}")
@@ -119,17 +119,17 @@ def read_run(path: Path) -> Run:
 
 
 def tree_nodes(run: Run) -> list[TreeNode]:
-    """All programs in order of birth, each pruned one before what came in its place."""
+    """All programs in order of creation, each pruned one before its replacement."""
     samples = {sample.program: sample for sample in run.state.samples}
     nodes: list[TreeNode] = []
     measured = pruned = 0
 
     def add(node: Node, call: Call | None = None, replaces: int | None = None) -> None:
-        search = run.config["search"]  # a pretrained model knows something from the start
+        search = run.config["search"]  # a pretrained model is trained from the start
         untrained = search["cost_model"] == "xgb" and measured < search["warmup_samples"]
         nodes.append(_tree_node(run, node, call, replaces, untrained, samples))
 
-    grown = iter(run.state.tree.nodes)  # numbered in order of birth
+    grown = iter(run.state.tree.nodes)  # numbered in order of creation
     add(next(grown))
     for event in run.events:
         match event:
@@ -149,7 +149,7 @@ def tree_nodes(run: Run) -> list[TreeNode]:
 
 
 def best_path(run: Run) -> list[int]:
-    """Node ids from the root to the best measured program; empty before there is one, and for a search without tree."""
+    """Node ids from the root to the best measured program; empty if there is none yet or the search has no tree."""
     best, tree = run.state.best, run.state.tree
     if best is None:
         return []
@@ -158,9 +158,10 @@ def best_path(run: Run) -> list[int]:
 
 
 def improvements(run: Run) -> dict[str | None, list[float]]:
-    """Model -> by which factor each of its programs that became the new best beat the best before.
+    """Model -> for each of its programs that became the new best, the factor by which it beat the previous best.
 
-    The first one beats the unoptimized program. None stands for programs that no model made, such as the initial ones.
+    The first one beats the unoptimized program. The key None is for programs that no model made, such as the initial
+    ones.
     """
     made_by = {n.record.program: n.made_by for n in run.state.tree.nodes if n.record is not None}
     found: dict[str | None, list[float]] = {None: [], **{m.name: [] for m in run.models}}
@@ -173,7 +174,7 @@ def improvements(run: Run) -> dict[str | None, list[float]]:
 
 
 def model_rows(run: Run) -> list[dict[str, Any]]:
-    """One row per model: what `outcome.calls` counts, new_bests (how many) and best_gain (largest factor or None)."""
+    """One row per model: the columns of `outcome.calls`, new_bests (a count) and best_gain (largest factor or None)."""
     gains = improvements(run)
     return [
         {**row, "new_bests": len(gains[row["model"]]), "best_gain": max(gains[row["model"]], default=None)}
@@ -226,7 +227,7 @@ def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
 
 
 def _way_out(path: Path) -> str:
-    """Which run directories lie below, or how one is called."""
+    """Suggest run directories below `path`, or show what one looks like."""
     below = sorted(journal.parent for journal in path.rglob(JOURNAL))
     if not below:
         return "Name one such as results/runs/<experiment>/<workload>/<run>."

@@ -1,4 +1,4 @@
-"""What a run's tree says, in words; shared by the terminal and the page. Pairs of a label and a text, one line each."""
+"""A run's tree in words, shared by the terminal and the page: pairs of a label and a text, one line each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NO_PATH = "There is no way to the best program: no sample is valid yet, or this 
 
 
 def run_facts(run: Run) -> list[Fact]:
-    """The run in numbers, as far as it has come."""
+    """The run in numbers so far."""
     state, started, config = run.state, run.started, run.config
     failed = Counter(sample.error for sample in state.samples if sample.error)
     waiting = f", {len(state.pending)} wait" if state.pending else ""
@@ -53,14 +53,14 @@ def caption(run: Run) -> str:
 
 
 def title(node: TreeNode) -> str:
-    """What a node is called."""
+    """The title of a node."""
     if node.parent is None:
         return "node 0: the unoptimized program"
     return f"node {node.id}, depth {node.depth}" + (" (pruned)" if node.pruned else "")
 
 
 def edge_facts(run: Run, node: TreeNode, parent: TreeNode) -> list[Fact]:
-    """Who made `node` of `parent`, what changed, and what it brought."""
+    """Which model made `node` from `parent`, what changed, and the effect."""
     if node.call is None:
         made = [("made by", "a draw from TVM's design spaces (no model)")]
     else:
@@ -77,7 +77,7 @@ def edge_facts(run: Run, node: TreeNode, parent: TreeNode) -> list[Fact]:
 
 
 def node_facts(run: Run, node: TreeNode, parent: TreeNode | None) -> list[Fact]:
-    """All there is to say about a node."""
+    """Everything known about a node."""
     if parent is None:
         return [("measured", latency(run, run.started.baseline_secs)), ("visits", f"{node.visits}, W {node.value:.4f}")]
     facts = [*edge_facts(run, node, parent), ("reward", f"{node.reward:.4f}")]
@@ -87,20 +87,20 @@ def node_facts(run: Run, node: TreeNode, parent: TreeNode | None) -> list[Fact]:
 
 
 def speedup(run: Run, node: TreeNode) -> str:
-    """What is written beside a node: its speedup, or the kind of its error; "" when it is not measured."""
+    """The text beside a node: its speedup or kind of error; "" if it was not measured."""
     if node.latency_secs is None:
         return node.error or ""
     return f"{run.started.baseline_secs / node.latency_secs:.1f}x"
 
 
 def label(run: Run, model: str | None) -> str:
-    """A model's name with what played it; "no model" for None."""
+    """A model's name, marked if a stand-in answered; "no model" for None."""
     provider = {m.name: m.provider for m in run.models}
     return "no model" if model is None else model_label(model, provider[model])
 
 
 def backends(run: Run) -> str:
-    """Who answered."""
+    """What answered, in words."""
     return ", ".join(backend_label(name) for name in sorted({m.provider for m in run.models}) or ["none"])
 
 
