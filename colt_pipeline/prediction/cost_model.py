@@ -1,8 +1,8 @@
 """TVM's XGBoost cost model, unmodified, with a seeded stand-in for its warm-up noise (paper section 3.1).
 
 TVM's XGBModel predicts uniform random numbers from NumPy's global generator until it has `num_warmup_samples` samples.
-Here the same noise comes from the run's own generator, so that runs are repeatable, and features are extracted once
-per program.
+Here the same noise comes from the run's own generator, so that runs are repeatable; features are extracted once per
+program; and the model is trained only when a prediction needs it, which skips trainings that no prediction would see.
 """
 
 from __future__ import annotations
@@ -50,6 +50,10 @@ class _FeatureCache(PyFeatureExtractor):  # type: ignore[misc]
 register_error("KeyboardInterrupt", KeyboardInterrupt)
 
 
+Batch = tuple[Sequence[Program], Sequence[Sample]]
+"""Measured programs and their measurements."""
+
+
 class CostModel:
     """Scores programs: higher is faster, 1 is the fastest measured so far."""
 
@@ -64,23 +68,41 @@ class CostModel:
         self._model = XGBModel(
             extractor=_FeatureCache(), config=XGBConfig(nthread=_THREADS), num_warmup_samples=warmup_samples
         )
+        self._measured = 0
+        self._waiting: list[Batch] = []
+        """Measured batches that the model has not seen yet."""
 
     @property
     def warm(self) -> bool:
         """Whether predictions come from the trained model."""
-        return self._model.data_size >= self._model.num_warmup_samples and self._model.booster is not None
+        return self._measured >= max(self._model.num_warmup_samples, 1)
 
     def score(self, programs: Sequence[Program], rng: np.random.Generator) -> list[float]:
         """Predicted scores, in order; uniform noise from `rng` until the model is warm."""
         if not self.warm:
             return [float(x) for x in rng.uniform(size=len(programs))]
         with config_context(nthread=_THREADS):
+            self._catch_up()
             return [float(x) for x in self._model.predict(self._space.context, measure_candidates(programs))]
 
     def update(self, programs: Sequence[Program], samples: Sequence[Sample]) -> None:
         """Learn from measured programs; TVM trains on min(cost)/cost, and retrains when a fifth of the data is new."""
-        with config_context(nthread=_THREADS):
+        if programs:
+            self._measured += len(programs)
+            self._waiting.append((programs, samples))
+
+    def _catch_up(self) -> None:
+        """Train once, on the data of the last training that would have happened had the model seen every batch."""
+        size, trained, last = self._model.data_size, self._model.last_train_size, 0
+        for number, (programs, _) in enumerate(self._waiting, start=1):
+            size += len(programs)
+            if size - trained >= trained / 5:  # XGBModel.update's own rule
+                trained, last = size, number
+        for batches in (self._waiting[:last], self._waiting[last:]):
+            programs = [program for batch, _ in batches for program in batch]
+            samples = [sample for _, batch in batches for sample in batch]
             self._model.update(self._space.context, measure_candidates(programs), runner_results(samples))
+        self._waiting = []
 
 
 def measure_candidates(programs: Sequence[Program]) -> list[MeasureCandidate]:

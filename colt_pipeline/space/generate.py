@@ -1,9 +1,11 @@
-"""TVM's own design spaces of a workload on a target."""
+"""TVM's own design spaces of a workload on a target, generated once per process."""
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import tvm
@@ -11,6 +13,7 @@ from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.schedule import Trace
 
 from colt_pipeline.errors import SpaceError
+from colt_pipeline.records import canonical_json
 from colt_pipeline.space import intrinsics
 
 _log = logging.getLogger(__name__)
@@ -20,8 +23,11 @@ TVM_ERRORS = (RuntimeError, ValueError, IndexError)
 """What TVM raises for an invalid schedule."""
 
 
-def generate(module: tvm.IRModule, target: dict[str, Any]) -> tuple[ms.TuneContext, list[Trace]]:
-    """Generate the design spaces of a module.
+Designs = tuple[ms.TuneContext, tuple[Trace, ...]]
+
+
+def generate(module: tvm.IRModule, target: dict[str, Any]) -> Designs:
+    """Generate the design spaces of a module, once per process.
 
     Returns:
         A context with TVM's default rules, postprocessors and mutators for `target`, and one sample per design space.
@@ -29,7 +35,14 @@ def generate(module: tvm.IRModule, target: dict[str, Any]) -> tuple[ms.TuneConte
     Raises:
         SpaceError: TVM generates no design space.
     """
+    return _generated(module, canonical_json(target))
+
+
+@lru_cache(maxsize=16)
+def _generated(module: tvm.IRModule, target_json: str) -> Designs:
+    """Cached by the identity of the module, which suffices because `workloads.catalogue.build` makes each only once."""
     intrinsics.register()
+    target = json.loads(target_json)
     said = ""
     for space in ["post-order-apply"] if target["kind"] == "llvm" else _cuda_spaces():
         try:
@@ -52,7 +65,7 @@ def _cuda_spaces() -> Iterator[Any]:
     yield ms.space_generator.PostOrderApply(sch_rules=rules, postprocs="cuda", mutator_probs="cuda")
 
 
-def _generate(module: tvm.IRModule, target: dict[str, Any], space: Any) -> tuple[ms.TuneContext, list[Trace]]:
+def _generate(module: tvm.IRModule, target: dict[str, Any], space: Any) -> Designs:
     context = ms.TuneContext(
         mod=module,
         target=tvm.target.Target(target),
@@ -63,4 +76,4 @@ def _generate(module: tvm.IRModule, target: dict[str, Any], space: Any) -> tuple
         num_threads=1,
         logger=_log,
     )
-    return context, [s.trace for s in context.generate_design_space()]
+    return context, tuple(s.trace for s in context.generate_design_space())

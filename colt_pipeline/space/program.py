@@ -84,7 +84,10 @@ class Space:
         self._postprocs = list(self.context.space_generator.postprocs)
         mutators = {type(m).__name__: m for m in self.context.space_generator.mutator_probs}
         self._mutators = {t.name: mutators[t.mutator] for t in TRANSFORMATIONS if t.mutator in mutators}
+        self._edited = {t.name: t.edits for t in TRANSFORMATIONS}
         self._programs: dict[str, Program] = {}
+        self._realized: dict[str, Program | None] = {}
+        """Text of the trace -> program; mutators often draw the same trace again."""
         self._applicable: dict[str, tuple[Transformation, ...]] = {}
         self._sites: dict[str, dict[str, tuple[int, Site]]] = {}
 
@@ -150,7 +153,7 @@ class Space:
             Trace.apply_json_to_schedule(json.loads(trace_json), schedule)
         except TVM_ERRORS as error:
             raise refused from error
-        program = self._realize(schedule.trace, seed=1)
+        program = self._realize(schedule.trace)
         if program is None:
             raise refused
         return self._keep(program)
@@ -196,7 +199,7 @@ class Space:
         found: dict[str, Program] = {}
         open_ended = any(edit.site is None for edit in edits)  # otherwise every attempt gives the same program
         for _ in range(attempts * draws if open_ended else 1):
-            result = self._apply_once(program, edits, rng)
+            result = self._apply_once(program, edits, rng, self._remembered)
             if isinstance(result, Rejection):
                 failure = result
             elif known(result.key) or result.key in found:
@@ -217,18 +220,24 @@ class Space:
             attempts: how often to draw before giving up.
             mode: ``fixed``, or ``exhaustive`` to stop at the first transformation that finds nothing to change.
         """
-        offered = [Edit(t.name) for t in self.applicable(program)]
-        if not offered or not length:
+        offered = [Edit(t.name) for t in self.applicable(program)] if length else []
+        if not offered:
             return program
         for _ in range(attempts):
             edits = [offered[i] for i in rng.integers(len(offered), size=length)]
-            result = self._apply_once(program, edits, rng, mode == "exhaustive")
+            # Rollouts seldom end at the same program, so caching would only waste memory.
+            result = self._apply_once(program, edits, rng, self._realize, mode == "exhaustive")
             if isinstance(result, Program):
                 return result
         return program
 
     def _apply_once(
-        self, program: Program, edits: Sequence[Edit], rng: np.random.Generator, exhaustive: bool = False
+        self,
+        program: Program,
+        edits: Sequence[Edit],
+        rng: np.random.Generator,
+        realize: Callable[[Trace], Program | None],
+        exhaustive: bool = False,
     ) -> Program | Rejection:
         trace = program.trace
         for edit in edits:
@@ -242,7 +251,7 @@ class Space:
             if changed is None:
                 return Rejection("inapplicable", f"{edit} finds nothing to change")
             trace = changed
-        result = self._realize(trace, seed=1)
+        result = realize(trace)
         named = ", ".join(map(str, edits))
         return result or Rejection("inapplicable", f"{named} gives a schedule that the target refuses")
 
@@ -252,9 +261,21 @@ class Space:
         return self._sites[program.key]
 
     def _mutate(self, trace: Trace, name: str, seed: int) -> Trace | None:
+        edited = self._edited.get(name)
+        if edited and all(inst.kind.name != edited for inst in trace.insts):
+            return None
         return ms._ffi_api.MutatorApply(self._mutators[name], _ordered(trace), seed)
 
-    def _realize(self, trace: Trace, seed: int) -> Program | None:
+    def _remembered(self, trace: Trace) -> Program | None:
+        """Like `_realize`, cached."""
+        text = str(trace)
+        if text not in self._realized:
+            program = self._realize(trace)
+            self._realized[text] = program and self._programs.get(program.key, program)
+        return self._realized[text]
+
+    def _realize(self, trace: Trace, seed: int = 1) -> Program | None:
+        """The program of `trace`, or None if it is invalid; `seed` is for decisions that `trace` leaves open."""
         schedule = Schedule(self.module, seed=seed, debug_mask="none")
         try:
             trace.apply_to_schedule(schedule, remove_postproc=True)
