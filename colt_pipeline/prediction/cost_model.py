@@ -21,6 +21,7 @@ from tvm_ffi import register_error, structural_hash
 from xgboost import config_context
 
 from colt_pipeline.runs.events import Sample
+from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.space import Program, Space
 
 # One: predictions, and so journals, must not depend on the number of cores. TVM passes it on for training alone; what
@@ -57,12 +58,14 @@ Batch = tuple[Sequence[Program], Sequence[Sample]]
 class CostModel:
     """Scores programs: higher is faster, 1 is the fastest measured so far."""
 
-    def __init__(self, space: Space, warmup_samples: int) -> None:
-        """`warmup_samples`: measured programs before predictions mean anything."""
+    def __init__(self, space: Space, warmup_samples: int, stopwatch: Stopwatch) -> None:
+        """`warmup_samples`: measured programs before predictions mean anything; `stopwatch` books laps ``train``."""
         self._space = space
+        self._stopwatch = stopwatch
         self._model = XGBModel(
             extractor=_FeatureCache(), config=XGBConfig(nthread=_THREADS), num_warmup_samples=warmup_samples
         )
+        self._warmup_samples = warmup_samples
         self._measured = 0
         self._waiting: list[Batch] = []
         """Measured batches that the model has not seen yet."""
@@ -70,14 +73,16 @@ class CostModel:
     @property
     def warm(self) -> bool:
         """Whether predictions come from the trained model."""
-        return self._measured >= max(self._model.num_warmup_samples, 1)
+        return self._measured >= max(self._warmup_samples, 1)
 
     def score(self, programs: Sequence[Program], rng: np.random.Generator) -> list[float]:
         """Predicted scores in the order of `programs`; uniform noise from `rng` until warm."""
         if not self.warm:
             return [float(x) for x in rng.uniform(size=len(programs))]
         with config_context(nthread=_THREADS):
-            self._catch_up()
+            if self._waiting:
+                with self._stopwatch.lap("train"):
+                    self._catch_up()
             return [float(x) for x in self._model.predict(self._space.context, measure_candidates(programs))]
 
     def update(self, programs: Sequence[Program], samples: Sequence[Sample]) -> None:
