@@ -1,7 +1,7 @@
-"""The READMEs' generated blocks: ``python tests/readme_blocks.py`` fills them anew from the committed files they name.
+"""The READMEs' generated blocks: ``python tests/readme_blocks.py`` fills them from the committed files they name.
 
-``<!-- generated: PATH -->`` holds a Markdown file as it is. ``<!-- generated: PATH.csv | COLUMN, ... | COLUMN=VALUE -->``
-holds these columns of a CSV file, of the rows with this value; both filters are optional. ``<!-- end -->`` ends a block.
+``<!-- generated: PATH -->`` holds a Markdown file as it is. For a CSV file two filters, both optional, choose columns
+and rows: ``<!-- generated: PATH.csv | COLUMN, COLUMN | COLUMN=VALUE -->``. ``<!-- end -->`` ends a block.
 """
 
 from __future__ import annotations
@@ -51,8 +51,14 @@ def _content(source: str) -> str:
             rows = [row for row in rows if row[column] == value]
         else:
             columns = [name.strip() for name in chosen.split(",")]
-    lines = [columns, ["---"] * len(columns), *([row[name] for name in columns] for row in rows)]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+    return "".join(
+        _line(cells) for cells in (columns, ["---"] * len(columns), *([r[c] for c in columns] for r in rows))
+    )
+
+
+def _line(cells: list[str]) -> str:
+    escaped = (cell.replace("|", r"\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |\n"
 
 
 if __name__ == "__main__":
