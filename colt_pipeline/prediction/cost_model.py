@@ -21,6 +21,7 @@ from tvm_ffi import register_error, structural_hash
 from xgboost import config_context
 
 from colt_pipeline.runs.events import Sample
+from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.space import Program, Space
 
 # One, because predictions, and hence journals, must not depend on the number of cores. TVM applies it only to training;
@@ -57,17 +58,20 @@ Batch = tuple[Sequence[Program], Sequence[Sample]]
 class CostModel:
     """Scores programs: higher is faster, 1 is the fastest measured so far."""
 
-    def __init__(self, space: Space, warmup_samples: int) -> None:
+    def __init__(self, space: Space, warmup_samples: int, stopwatch: Stopwatch) -> None:
         """Create an untrained model.
 
         Args:
             space: the programs to score.
             warmup_samples: programs measured before predictions are meaningful.
+            stopwatch: records the time of training as ``train``.
         """
         self._space = space
+        self._stopwatch = stopwatch
         self._model = XGBModel(
             extractor=_FeatureCache(), config=XGBConfig(nthread=_THREADS), num_warmup_samples=warmup_samples
         )
+        self._warmup_samples = warmup_samples
         self._measured = 0
         self._waiting: list[Batch] = []
         """Measured batches that the model has not seen yet."""
@@ -75,14 +79,16 @@ class CostModel:
     @property
     def warm(self) -> bool:
         """Whether predictions come from the trained model."""
-        return self._measured >= max(self._model.num_warmup_samples, 1)
+        return self._measured >= max(self._warmup_samples, 1)
 
     def score(self, programs: Sequence[Program], rng: np.random.Generator) -> list[float]:
         """Predicted scores, in order; uniform noise from `rng` until the model is warm."""
         if not self.warm:
             return [float(x) for x in rng.uniform(size=len(programs))]
         with config_context(nthread=_THREADS):
-            self._catch_up()
+            if self._waiting:
+                with self._stopwatch.lap("train"):
+                    self._catch_up()
             return [float(x) for x in self._model.predict(self._space.context, measure_candidates(programs))]
 
     def update(self, programs: Sequence[Program], samples: Sequence[Sample]) -> None:

@@ -21,6 +21,7 @@ from tvm.s_tir.meta_schedule.feature_extractor import PerStoreFeature
 from colt_pipeline.errors import RecordingError
 from colt_pipeline.prediction.cost_model import measure_candidates
 from colt_pipeline.runs.events import Sample
+from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.space import Program, Space
 
 _SLOWEST = -6.0
@@ -63,15 +64,17 @@ class Experience:
 class PretrainedModel:
     """Scores programs by predicted best latency / latency, about 1 for the fastest."""
 
-    def __init__(self, space: Space, warmup_samples: int, others: Sequence[Experience]) -> None:
-        """Train on other workloads.
+    def __init__(self, space: Space, warmup_samples: int, others: Sequence[Experience], stopwatch: Stopwatch) -> None:
+        """Create a model that starts from other workloads.
 
         Args:
             space: the programs to score.
             warmup_samples: if `others` is empty, programs measured before the first training; until then, noise.
             others: measurements of other workloads.
+            stopwatch: records the time of training as ``train``.
         """
         self._space = space
+        self._stopwatch = stopwatch
         self._extractor = PerStoreFeature()
         self._features: dict[str, Rows] = {}
         self._others = tuple(others)
@@ -91,7 +94,8 @@ class PretrainedModel:
         if not self.warm:
             return [float(x) for x in rng.uniform(size=len(programs))]
         if self._booster is None:
-            self._booster = self._trained()
+            with self._stopwatch.lap("train"):
+                self._booster = self._trained()
         predicted = self._booster.inplace_predict(np.stack([self._of(p) for p in programs]))
         return [float(np.exp(x)) for x in predicted]
 

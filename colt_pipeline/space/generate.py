@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -23,14 +24,24 @@ TVM_ERRORS = (RuntimeError, ValueError, IndexError)
 """What TVM raises for an invalid schedule."""
 
 
-Designs = tuple[ms.TuneContext, tuple[Trace, ...]]
+@dataclass(frozen=True, eq=False)
+class Designs:
+    """MetaSchedule's design spaces of a workload on a target."""
+
+    module: tvm.IRModule
+    context: ms.TuneContext
+    """With TVM's default rules, postprocessors and mutators for the target."""
+    traces: tuple[Trace, ...]
+    """One sample per design space."""
+    on_gpu: bool
+
+    @property
+    def postprocs(self) -> list[ms.Postproc]:
+        return list(self.context.space_generator.postprocs)
 
 
 def generate(module: tvm.IRModule, target: dict[str, Any]) -> Designs:
-    """Generate the design spaces of a module, once per process.
-
-    Returns:
-        A context with TVM's default rules, postprocessors and mutators for `target`, and one sample per design space.
+    """TVM's design spaces of `module` for `target`, generated once per process.
 
     Raises:
         SpaceError: TVM generates no design space.
@@ -46,7 +57,9 @@ def _generated(module: tvm.IRModule, target_json: str) -> Designs:
     said = ""
     for space in ["post-order-apply"] if target["kind"] == "llvm" else _cuda_spaces():
         try:
-            return _generate(module, target, space)
+            context = _context(module, target, space)
+            traces = tuple(s.trace for s in context.generate_design_space())
+            return Designs(module, context, traces, on_gpu=target["kind"] != "llvm")
         except TVM_ERRORS as error:
             said = str(error).strip().splitlines()[-1]
     raise SpaceError(f"TVM generates no design space of this workload for {target['kind']}: {said}")
@@ -65,8 +78,8 @@ def _cuda_spaces() -> Iterator[Any]:
     yield ms.space_generator.PostOrderApply(sch_rules=rules, postprocs="cuda", mutator_probs="cuda")
 
 
-def _generate(module: tvm.IRModule, target: dict[str, Any], space: Any) -> Designs:
-    context = ms.TuneContext(
+def _context(module: tvm.IRModule, target: dict[str, Any], space: Any) -> ms.TuneContext:
+    return ms.TuneContext(
         mod=module,
         target=tvm.target.Target(target),
         space_generator=space,
@@ -76,4 +89,3 @@ def _generate(module: tvm.IRModule, target: dict[str, Any], space: Any) -> Desig
         num_threads=1,
         logger=_log,
     )
-    return context, tuple(s.trace for s in context.generate_design_space())

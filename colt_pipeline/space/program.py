@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from tvm.s_tir.schedule import Trace
 
 from colt_pipeline.errors import SpaceError
 from colt_pipeline.records import Edit, Rejection, Site, canonical_json
-from colt_pipeline.space.generate import TVM_ERRORS, generate
+from colt_pipeline.space.generate import TVM_ERRORS, Designs, generate
 from colt_pipeline.space.sites import decide, find_sites
 from colt_pipeline.space.threads import draw_tiles
 from colt_pipeline.space.transformations import TRANSFORMATIONS, Transformation
@@ -77,11 +77,8 @@ class Space:
             target: TVM's target dict, for example {"kind": "llvm", "num-cores": 2, "mcpu": "znver4"}.
         """
         self.module = module
-        self._on_gpu = target["kind"] != "llvm"
-        self.context, designs = generate(module, target)
-        # On a GPU the decisions are kept, because they determine the extents of the tiles.
-        self._designs = designs if self._on_gpu else [Trace(d.insts, {}) for d in designs]
-        self._postprocs = list(self.context.space_generator.postprocs)
+        self._designs = generate(module, target)
+        self.context = self._designs.context
         mutators = {type(m).__name__: m for m in self.context.space_generator.mutator_probs}
         self._mutators = {t.name: mutators[t.mutator] for t in TRANSFORMATIONS if t.mutator in mutators}
         self._edited = {t.name: t.edits for t in TRANSFORMATIONS}
@@ -98,12 +95,12 @@ class Space:
 
     @cached_property
     def baseline(self) -> tvm.IRModule:
-        """The unoptimized program in runnable form: on a GPU, with only TVM's fallback binding to threads."""
-        if not self._on_gpu:
+        """The unoptimized program as it can run: on a GPU with TVM's fallback binding to threads and nothing else."""
+        if not self._designs.on_gpu:
             return self.module
         schedule = Schedule(self.module, debug_mask="none")
         schedule.enter_postproc()
-        bind = next(p for p in self._postprocs if isinstance(p, ms.postproc.RewriteUnboundBlock))
+        bind = next(p for p in self._designs.postprocs if isinstance(p, ms.postproc.RewriteUnboundBlock))
         if not bind.apply(schedule):
             raise SpaceError("TVM finds no way to bind the unoptimized program to GPU threads")
         return schedule.mod
@@ -114,22 +111,8 @@ class Space:
         Raises:
             SpaceError: no valid program in 256 attempts per program.
         """
-        found: dict[str, Program] = {}
-        for _ in range(_SAMPLING_ATTEMPTS * count):
-            if len(found) == count:
-                break
-            design = self._designs[int(rng.integers(len(self._designs)))]
-            if self._on_gpu:
-                design = draw_tiles(design, rng)
-            program = self._realize(design, int(rng.integers(1, _MAX_SEED)))
-            if program is not None:
-                found.setdefault(program.key, program)
-        if not found:
-            raise SpaceError(
-                f"no valid initial program in {_SAMPLING_ATTEMPTS * count} samples of {len(self._designs)} design "
-                "spaces; try another shape or target"
-            )
-        return [self._keep(p) for p in found.values()]
+        programs, rng.bit_generator.state = _sampled(self._designs, count, json.dumps(rng.bit_generator.state))
+        return [self._keep(p) for p in programs]
 
     def load(self, key: str, trace_json: str) -> Program:
         """The program with this key, rebuilt from its trace if this process has not seen it.
@@ -153,7 +136,7 @@ class Space:
             Trace.apply_json_to_schedule(json.loads(trace_json), schedule)
         except TVM_ERRORS as error:
             raise refused from error
-        program = self._realize(schedule.trace)
+        program = _realize(self._designs, schedule.trace)
         if program is None:
             raise refused
         return self._keep(program)
@@ -226,7 +209,7 @@ class Space:
         for _ in range(attempts):
             edits = [offered[i] for i in rng.integers(len(offered), size=length)]
             # Rollouts seldom end at the same program, so caching would only waste memory.
-            result = self._apply_once(program, edits, rng, self._realize, mode == "exhaustive")
+            result = self._apply_once(program, edits, rng, partial(_realize, self._designs), mode == "exhaustive")
             if isinstance(result, Program):
                 return result
         return program
@@ -270,25 +253,49 @@ class Space:
         """Like `_realize`, cached."""
         text = str(trace)
         if text not in self._realized:
-            program = self._realize(trace)
+            program = _realize(self._designs, trace)
             self._realized[text] = program and self._programs.get(program.key, program)
         return self._realized[text]
 
-    def _realize(self, trace: Trace, seed: int = 1) -> Program | None:
-        """The program of `trace`, or None if it is invalid; `seed` is for decisions that `trace` leaves open."""
-        schedule = Schedule(self.module, seed=seed, debug_mask="none")
-        try:
-            trace.apply_to_schedule(schedule, remove_postproc=True)
-            replayed = schedule.trace.simplified(True)
-            schedule.enter_postproc()
-            if not all(p.apply(schedule) for p in self._postprocs):
-                return None
-        except TVM_ERRORS:  # this combination of decisions is not a schedule
-            return None
-        return Program(schedule, replayed)
-
     def _keep(self, program: Program) -> Program:
         return self._programs.setdefault(program.key, program)
+
+
+def _realize(designs: Designs, trace: Trace, seed: int = 1) -> Program | None:
+    """The program of `trace`, or None if it is invalid; `seed` is for decisions that `trace` leaves open."""
+    schedule = Schedule(designs.module, seed=seed, debug_mask="none")
+    try:
+        trace.apply_to_schedule(schedule, remove_postproc=True)
+        replayed = schedule.trace.simplified(True)
+        schedule.enter_postproc()
+        if not all(p.apply(schedule) for p in designs.postprocs):
+            return None
+    except TVM_ERRORS:  # this combination of decisions is not a schedule
+        return None
+    return Program(schedule, replayed)
+
+
+@lru_cache(maxsize=32)
+def _sampled(designs: Designs, count: int, rng_state: str) -> tuple[list[Program], Mapping[str, Any]]:
+    """Distinct samples, and the generator's state afterwards; cached, because runs of one seed begin alike."""
+    rng = np.random.default_rng()
+    rng.bit_generator.state = json.loads(rng_state)
+    found: dict[str, Program] = {}
+    for _ in range(_SAMPLING_ATTEMPTS * count):
+        if len(found) == count:
+            break
+        trace = designs.traces[int(rng.integers(len(designs.traces)))]
+        # On a GPU the sampled decisions are needed, because they determine the extents of the tiles.
+        trace = draw_tiles(trace, rng) if designs.on_gpu else Trace(trace.insts, {})
+        program = _realize(designs, trace, int(rng.integers(1, _MAX_SEED)))
+        if program is not None:
+            found.setdefault(program.key, program)
+    if not found:
+        raise SpaceError(
+            f"no valid initial program in {_SAMPLING_ATTEMPTS * count} samples of {len(designs.traces)} design "
+            "spaces; try another shape or target"
+        )
+    return list(found.values()), rng.bit_generator.state
 
 
 def program_code(text: str) -> str:

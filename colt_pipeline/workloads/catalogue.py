@@ -30,7 +30,9 @@ WORKLOADS: dict[str, Callable[..., Workload]] = {
 
 
 def build(name: str, shape: dict[str, int]) -> Workload:
-    """The workload `name` at `shape`, made once per process; MODEL.TASK is a kernel of a whole model, see `extracted`.
+    """The workload `name` at `shape`, built once per process.
+
+    A name MODEL.TASK means one kernel of a whole model, see `extracted`.
 
     Raises:
         ConfigError: unknown name, missing or unknown size, size below one.

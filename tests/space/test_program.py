@@ -12,6 +12,7 @@ import pytest
 from colt_pipeline.errors import SpaceError
 from colt_pipeline.records import Edit, Rejection
 from colt_pipeline.space import Space
+from colt_pipeline.space import program as programs_module
 from colt_pipeline.workloads.catalogue import build
 
 pytestmark = pytest.mark.tvm
@@ -107,3 +108,31 @@ def test_text_for_prompts_has_no_noise() -> None:
         assert noise not in program.code
     assert all("sch." in line and "0x" not in line for line in program.history)
     assert here.base_code.count("T.grid") == 2  # padding and convolution, unscheduled
+
+
+def test_runs_of_one_process_share_where_they_begin_and_nothing_else() -> None:
+    here, there = space("flux_conv"), space("flux_conv")
+    mine, yours = np.random.default_rng(3), np.random.default_rng(3)
+    assert here.initial(3, mine)[0] is there.initial(3, yours)[0]
+    assert mine.integers(2**60) == yours.integers(2**60)  # the generators, too, are at the same place
+    assert {p.key for p in here.initial(3, mine)}.isdisjoint(there._programs)
+
+
+def test_a_trace_that_is_drawn_again_is_not_replayed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = space("deepseek_r1_moe")
+    [start] = here.initial(1, np.random.default_rng(0))
+    drawn = here.apply(start, [Edit("Unroll")], np.random.default_rng(1), 4, {start.key}.__contains__, draws=3)
+    monkeypatch.setattr(programs_module, "_realize", lambda *_: pytest.fail("replayed"))
+    again = here.apply(start, [Edit("Unroll")], np.random.default_rng(1), 4, {start.key}.__contains__, draws=3)
+    assert not isinstance(drawn, Rejection) and again == drawn
+
+
+def test_what_edits_no_instruction_of_a_trace_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = space("deepseek_r1_moe")
+    [start] = here.initial(1, np.random.default_rng(0))
+    assert "SampleComputeLocation" not in {inst.kind.name for inst in start.trace.insts}
+    assert here.context.space_generator.mutator_probs  # TVM's mutator agrees
+    mutator = here._mutators["ComputeLocation"]
+    assert all(programs_module.ms._ffi_api.MutatorApply(mutator, start.trace, seed) is None for seed in range(1, 9))
+    monkeypatch.setattr(programs_module.ms._ffi_api, "MutatorApply", lambda *_: pytest.fail("tried"))
+    assert here._mutate(start.trace, "ComputeLocation", 1) is None
