@@ -1,4 +1,4 @@
-"""What all commands share: messages and exit statuses, signals, text tables."""
+"""What all commands share: error messages, exit statuses, signals and text tables."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ INTERRUPTED = 130
 
 
 def with_message(command: Callable[P, int]) -> Callable[P, int]:
-    """Decorate a command that returns its exit status: a ColtError becomes its message on stderr, and status 1."""
+    """Decorate a command that returns its exit status: a ColtError becomes a message on stderr and status 1."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> int:
@@ -41,14 +41,14 @@ def with_message(command: Callable[P, int]) -> Callable[P, int]:
 
 
 def attempt(work: Callable[[Config], object], raw: DictConfig) -> None:
-    """One of Hydra's jobs; a failure is one message, and exit status 1 (of a sweep: at its end)."""
+    """Run one of Hydra's jobs; a failure becomes a message and exit status 1 (for a sweep, at its end)."""
     try:
         work(load(raw))
     except ColtError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         if HydraConfig.get().mode == RunMode.RUN:
             sys.exit(1)
-        # A sweep goes on with its other jobs, in whichever process they run, and fails at its end.
+        # A sweep continues with its other jobs, in whichever process they run, and fails at its end.
         raise CompactHydraException(f"error: {error}") from None
 
 
@@ -64,9 +64,9 @@ def command(jobs: Callable[[], None]) -> None:
 
 
 class _Interrupt:
-    """A signal handler that raises KeyboardInterrupt, and remembers that it did.
+    """A signal handler that raises KeyboardInterrupt and remembers it.
 
-    The exception alone may get lost: Python ignores one that is raised while an object is being deleted.
+    The exception alone may be lost: Python ignores exceptions raised while an object is being deleted.
     """
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class _Interrupt:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Inside, SIGINT and SIGTERM raise KeyboardInterrupt, at the latest at the next `raise_if_interrupted`."""
+    """Make SIGINT and SIGTERM raise KeyboardInterrupt, at the latest at the next `raise_if_interrupted`."""
     handler = _Interrupt()
     before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -90,19 +90,19 @@ def interruptible() -> Iterator[None]:
 
 
 def raise_if_interrupted() -> None:
-    """Raise the KeyboardInterrupt of a signal that this process received inside `interruptible`."""
+    """Raise KeyboardInterrupt if this process received a signal inside `interruptible`."""
     handler = signal.getsignal(signal.SIGINT)
     if isinstance(handler, _Interrupt) and handler.received:
         raise KeyboardInterrupt
 
 
 def mark(measurement: str) -> str:
-    """What follows a number that was not measured."""
+    """The suffix of numbers that were not measured."""
     return "" if measurement == "measured" else f" ({measurement})"
 
 
 def shown_speedup(speedup: float | None, measurement: str) -> str:
-    """A speedup as terminals show it; None: there is none yet."""
+    """A speedup as shown in terminals; None = none yet."""
     return "-" if speedup is None else f"{speedup:.2f}x{mark(measurement)}"
 
 
@@ -113,7 +113,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def summary_table(summaries: Sequence[dict[str, Any]]) -> str:
-    """One line per finished run from its summary, and where answers and latencies come from."""
+    """One line per finished run, and where answers and latencies come from."""
     cells = [("run", "samples", "errors", "baseline", "best", "speedup", "calls", "altered", "rejections", "stopped")]
     for s in summaries:
         ending = mark(s["measurement"])

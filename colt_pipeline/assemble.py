@@ -1,4 +1,4 @@
-"""Config -> objects, by name -> factory dicts. The only module that knows every package."""
+"""Config -> objects, through dicts of name -> factory. The only module that knows every package."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ C = TypeVar("C", bound=_Closes)
 
 
 def _client(config: Config, budget: Budget, provider: str) -> Client:
-    """What answers for a provider; made at its first question that has no recorded answer."""
+    """The client of a provider, made at its first question without a recorded answer."""
     if provider == EMBEDDED:
         return EmbeddedClient()
-    from colt_pipeline.llm.openai_client import OpenAIClient  # its import takes a second that only live runs should pay
+    from colt_pipeline.llm.openai_client import OpenAIClient  # takes a second to import
 
     settings = config.providers[provider]
     return Caller(OpenAIClient(provider, settings), provider, settings.attempts, budget)
@@ -78,7 +78,7 @@ PROPOSERS: dict[str, Callable[[Config, Cassette], ProposerLike]] = {
     "tvm": lambda config, cassette: RandomProposer("tvm"),
     "none": lambda config, cassette: RandomProposer("tvm"),
 }
-"""``search.proposer`` -> who proposes."""
+"""``search.proposer`` -> proposer."""
 
 
 def _xgb(config: Config, workload: Workload, space: Space, stopwatch: Stopwatch) -> CostModel:
@@ -86,7 +86,7 @@ def _xgb(config: Config, workload: Workload, space: Space, stopwatch: Stopwatch)
 
 
 def _pretrained(config: Config, workload: Workload, space: Space, stopwatch: Stopwatch) -> PretrainedModel:
-    # Features of a GPU program have little in common with those of a CPU program.
+    # Features of GPU programs have little in common with those of CPU programs.
     others = read_experience(Path(config.pretraining), workload.hash) if config.target.kind == "llvm" else []
     return PretrainedModel(space, config.search.warmup_samples, others, stopwatch)
 
@@ -95,14 +95,17 @@ COST_MODELS: dict[str, Callable[[Config, Workload, Space, Stopwatch], CostModelL
     "xgb": _xgb,
     "pretrained": _pretrained,
 }
-"""``search.cost_model`` -> what predicts scores."""
+"""``search.cost_model`` -> cost model."""
 
 
 @contextmanager
 def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: Sequence[State] = ()) -> Iterator[Job]:
     """The objects of one run, released at the end.
 
-    `make_measurer` replaces the backend's (tests do so); `peers`: see `State`.
+    Args:
+        config: the run.
+        make_measurer: replaces the backend's, for tests.
+        peers: see `State`.
 
     Raises:
         ColtError: configuration, recordings or run directory do not allow the run.
@@ -199,7 +202,7 @@ def _evaluator(
 
 
 def _evolution(config: Config, space: Space, recording: Recording, stopwatch: Stopwatch) -> Evolution:
-    """What makes the programs of an evolutionary search."""
+    """The source of programs in an evolutionary search."""
     search, evolution = config.search, config.search.evolution
     assert evolution is not None
     settings = written(evolution) | {"warmup_samples": search.warmup_samples, "budget": config.samples}
@@ -212,7 +215,7 @@ def _evolution(config: Config, space: Space, recording: Recording, stopwatch: St
 
 
 def _same_world(journal: Journal, workload: Workload, header: Header) -> None:
-    """A journal goes on only where it began: same format, workload, target and device."""
+    """Check that a journal is resumed with the format, workload, target and device it began with."""
     begun = next((event for event in journal.events if isinstance(event, Started)), None)
     if begun is None:
         return
@@ -221,7 +224,7 @@ def _same_world(journal: Journal, workload: Workload, header: Header) -> None:
     here = (JOURNAL_SCHEMA, workload.hash, header["target"], device)
     if there != here:
         raise DeviceMismatchError(
-            f"{journal.path} was begun on {begun.device} for {begun.target} (journal schema {begun.schema}); this is "
+            f"{journal.path} was started on {begun.device} for {begun.target} (journal schema {begun.schema}); this is "
             f"{device} with {header['target']} (schema {JOURNAL_SCHEMA}). Replay it with record=replay in a fresh "
-            "results directory, or give this run a name with run=NAME."
+            "results directory, or choose another name for this run with run=NAME."
         )

@@ -1,9 +1,9 @@
-"""Compare searches at equal samples: ``python -m colt_pipeline.compare experiment=search``.
+"""Compare searches at equal sample counts: ``python -m colt_pipeline.compare experiment=search``.
 
-The runs are those that ``python -m colt_pipeline.tune`` makes of the same arguments, but those of one workload and seed
-go forward together: each in turn is advanced to the end of its next measured batch, so whatever the machine does hits
-all of them alike, and programs that several of them propose are measured once. The runs are ordinary ones: they resume,
-and with ``record=replay`` they replay, as many side by side as there are cores.
+The runs are the same as with ``python -m colt_pipeline.tune``, but those of one workload and seed advance together:
+each in turn runs to the end of its next measured batch, so that changes of the machine affect all of them alike, and
+programs proposed by several of them are measured once. They are ordinary runs: they can be resumed and, with
+``record=replay``, replayed, as many in parallel as there are cores.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ T = TypeVar("T")
 
 
 def compare(configs: Sequence[Config], make_measurer: MakeMeasurer | None = None) -> list[str]:
-    """Bring all runs to their end; `make_measurer` replaces the device's (tests do so).
+    """Finish all runs; `make_measurer` replaces the device's, for tests.
 
     Returns:
-        The names of the runs that failed, each of which has said why; all others are finished.
+        The names of the runs that failed, for reasons already printed; all others have finished.
 
     Raises:
-        ConfigError: two of them are the same run.
-        UnfinishedError: a process that replayed has died.
+        ConfigError: two of the runs are the same.
+        UnfinishedError: a replaying process died.
     """
     _all_different(configs)
     if all(config.record.mode == "replay" for config in configs):
@@ -53,7 +53,7 @@ def compare(configs: Sequence[Config], make_measurer: MakeMeasurer | None = None
             names = Parallel(usable_cores())(delayed(_replayed)(config, os.getpid()) for config in configs)
         except TerminatedWorkerError:
             raise UnfinishedError(
-                "a process that replayed was killed, perhaps for want of memory; the same command goes on"
+                "a replaying process was killed, perhaps for lack of memory; the same command continues"
             ) from None
         return [name for failed in names for name in failed]
     clock = _Clock(sum(config.samples for config in configs if not _finished(config)))
@@ -61,7 +61,7 @@ def compare(configs: Sequence[Config], make_measurer: MakeMeasurer | None = None
 
 
 def groups(configs: Sequence[Config]) -> list[list[Config]]:
-    """The runs by what makes them comparable: workload, target and seed, in the order of their first runs."""
+    """The runs grouped by workload, target and seed, which makes them comparable, in the order of their first runs."""
     found: defaultdict[tuple[str, str, int], list[Config]] = defaultdict(list)
     for config in configs:
         found[config.workload.name, config.target.name, config.seed].append(config)
@@ -69,10 +69,10 @@ def groups(configs: Sequence[Config]) -> list[list[Config]]:
 
 
 def rounds(turns: Mapping[str, Iterator[T]]) -> Iterator[dict[str, T]]:
-    """Advance all iterators by one element, again and again, until all are at their end.
+    """Repeatedly advance all iterators by one element, until all are exhausted.
 
     Yields:
-        Per round, what each gave, in the order of its turns. A round begins one iterator later than the one before it.
+        Per round, what each returned, in the order of turns. Each round starts one iterator later than the last.
     """
     names = list(turns)
     while names:
@@ -88,7 +88,7 @@ def rounds(turns: Mapping[str, Iterator[T]]) -> Iterator[dict[str, T]]:
 
 
 class _Clock:
-    """How long the samples that are left will take, all runs together."""
+    """Estimates how long the remaining samples of all runs will take."""
 
     def __init__(self, left: int) -> None:
         self._left = left
@@ -96,7 +96,7 @@ class _Clock:
         self._start = time.monotonic()
 
     def count(self, off: int, measured: int) -> None:
-        """`off` samples less are left, `measured` of them because they were measured (or replayed) now."""
+        """Reduce the remaining samples by `off`, of which `measured` were measured (or replayed) just now."""
         self._left -= off
         self._measured += measured
 
@@ -107,14 +107,14 @@ class _Clock:
 
 
 def _replayed(config: Config, parent: int) -> list[str]:
-    """As `_together`, of one run; `parent`: the process that asked for it, this one where there is one core."""
+    """Like `_together`, for one run; `parent` is the requesting process (this one if there is only one core)."""
     if os.getpid() != parent:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     return _together([config], _Clock(config.samples), None)
 
 
 def _together(group: Sequence[Config], clock: _Clock, make_measurer: MakeMeasurer | None) -> list[str]:
-    """Run what is not finished of one group; returns the names of the runs that failed."""
+    """Run the unfinished runs of a group; return the names of those that failed."""
     failed: list[str] = []
     with ExitStack() as cleanup:
         turns = {
@@ -132,12 +132,12 @@ def _together(group: Sequence[Config], clock: _Clock, make_measurer: MakeMeasure
 def _run(
     config: Config, clock: _Clock, failed: list[str], make_measurer: MakeMeasurer | None
 ) -> Generator[Job, None, None]:
-    """One run to its end unless it is finished; yields its job after each batch. A failure is said, and noted."""
+    """Finish one run, yielding its job after each batch; a failure is printed and added to `failed`."""
     seen = 0
     try:
         if _finished(config):
-            seen = config.samples  # none is left
-            # It is finished, but is it this run?
+            seen = config.samples  # none remains
+            # It has finished, but is it this run?
             RunDir(run_directory(config.results, config.experiment, config.run), config.identity())
             return
         with assemble(config, make_measurer) as job:
@@ -152,26 +152,26 @@ def _run(
 
 
 def _name(config: Config) -> str:
-    """What tells a run from the others of its group."""
+    """What distinguishes a run from others in its group."""
     return f"{config.search.name}({config.model_set})" if config.search.asks_models else config.search.name
 
 
 def _standing(job: Job) -> str:
-    """Samples and best speedup of a run, marked if its latencies are not measured."""
+    """Samples and best speedup of a run, marked unless its latencies are measured."""
     assert job.state.started is not None
     speedup = shown_speedup(job.state.speedup, job.state.started.measurement)
     return f"{len(job.state.samples)}/{job.config.samples} {speedup}"
 
 
 def _all_different(configs: Sequence[Config]) -> None:
-    """Two equal runs cannot be compared, and would fight for one directory."""
+    """Refuse equal runs, which would compete for one directory."""
     name, number = Counter(config.run for config in configs).most_common(1)[0]
     if number > 1:
         raise ConfigError(f"{number} of the runs have the name {name}; give each search its own search.name")
 
 
 def _finished(config: Config) -> bool:
-    """Whether the run is at its end, not only at a limit of its budget, and has written all that others read."""
+    """Whether the run has finished, rather than reached a limit of its budget, and written all its outputs."""
     directory, summary = run_directory(config.results, config.experiment, config.run), read_summary(config)
     whole = all((directory / name).exists() for name in (CURVE, CALLS, TURNS))
     return whole and summary is not None and summary["stopped"] != LIMIT
@@ -179,10 +179,10 @@ def _finished(config: Config) -> bool:
 
 @with_message
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what is not finished, print the table; exit status 1 with a message if a run failed, 130 after Ctrl-C."""
+    """Run what is unfinished and print the table; exit status 1 with a message if a run failed, 130 after Ctrl-C."""
     arguments = sys.argv[1:] if argv is None else argv
     if {"-h", "--help"} & set(arguments):
-        print(f"{__doc__}\nIt takes the arguments of python -m colt_pipeline.tune.")
+        print(f"{__doc__}\nTakes the same arguments as python -m colt_pipeline.tune.")
         return 0
     overrides = strict_overrides_of(arguments)
     configs = runs(overrides)
@@ -197,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if summaries := [summary for summary in finished if summary is not None]:
         print(summary_table(summaries))
     if failed:
-        raise UnfinishedError(f"{len(failed)} of {len(configs)} runs failed; the same command tries only them again")
+        raise UnfinishedError(f"{len(failed)} of {len(configs)} runs failed; the same command retries only these")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""One run at work: its objects, its batches, what it prints and what it writes."""
+"""A run in progress: its objects, its batches, what it prints and what it writes."""
 
 from __future__ import annotations
 
@@ -43,49 +43,49 @@ class Job:
     cassette: Cassette
     budget: Budget
     prices: Prices
-    """Of the configuration; those of the recording, if it has any, go before."""
+    """Prices from the configuration; those of the recording, if any, take precedence."""
     evolution: Evolution | None
     evaluator: Evaluator
     target: dict[str, Any]
     source: str
-    """Where latencies come from, for people."""
+    """Where latencies come from, in words for the user."""
 
     @property
     def asked(self) -> int:
-        """Answers of LLMs, and batches of TVM's strategy, that came live."""
+        """Number of LLM answers and batches of TVM's strategy that were obtained live."""
         return self.cassette.asked + (self.evolution.asked if self.evolution else 0)
 
     @property
     def costs(self) -> dict[str, Cost]:
-        """What the answers took, by model."""
+        """Model -> what its answers cost."""
         prices = recorded_prices(self.cassette.path.parent, self.prices)
         return costs(self.journal.events, self.cassette.llm_secs, prices)
 
     @property
     def spent(self) -> Spent:
-        """What the recording's live calls have cost, failed ones too."""
+        """The cost of the recording's live calls, including failed ones."""
         return spent(read_growing(self.cassette.path.parent / SPENDING))
 
 
 def batches(job: Job) -> Generator[Measured, None, None]:
-    """Search (or resume, or replay) to the end; yields after each measured batch.
+    """Search (or resume, or replay) to the end, yielding after each measured batch.
 
-    Meanwhile the search stands still, and so does its clock: the lap ``total`` of its stopwatch.
+    Between batches the search is paused, and so is its clock, the lap ``total`` of its stopwatch.
 
     Raises:
-        ColtError: the run cannot go on; it stays resumable.
+        ColtError: the run cannot continue; it can be resumed.
         KeyboardInterrupt: see `app.interruptible`.
     """
     return _measured(job, search(job.world, job.journal, job.state))
 
 
 def further_batches(job: Job) -> Generator[Measured, None, None]:
-    """As `batches`, of a job whose state is already where its journal ends."""
+    """Like `batches`, for a job whose state is already at the end of its journal."""
     return _measured(job, advance(job.world, job.journal, job.state))
 
 
 def batches_and_outputs(job: Job) -> Generator[Measured, None, None]:
-    """As `batches`; at the end, which may be a limit of the budget, the outputs are written."""
+    """Like `batches`, then write the outputs, also if a limit of the budget ended the run."""
     stopped = None
     try:
         yield from batches(job)
@@ -127,12 +127,14 @@ def progress(job: Job, elapsed_secs: float, resumed_at: int) -> None:
 
 
 def write_outputs(job: Job, stopped: str | None = None) -> dict[str, Any]:
-    """Write the run directory's outputs from the state of a search that is at its end; returns the summary.
+    """Write the run directory's outputs and return the summary.
 
-    `stopped`: why it ends here although it could go on.
+    Args:
+        job: a run whose search has ended.
+        stopped: why it ended although it could continue, if so.
 
     Raises:
-        RunDirError: the directory is unwritable or the disk full.
+        RunDirError: the directory is unwritable or the disk is full.
     """
     config, state, world, rundir = job.config, job.state, job.world, job.rundir
     facts = {
@@ -167,21 +169,21 @@ def write_outputs(job: Job, stopped: str | None = None) -> dict[str, Any]:
         rundir.write_json(BEST, {**of_best, "trace": json.loads(best.trace_json)})
     if job.asked or job.evaluator.measured:
         laps = {name: round(seconds, 3) for name, seconds in sorted(world.stopwatch.seconds.items())}
-        # Wall-clock times, so that runs side by side can be told from one another.
+        # Wall-clock times, so that concurrent runs can be distinguished.
         on_device = [[round(begin, 3), round(end, 3)] for begin, end in job.evaluator.intervals]
         rundir.write_json(TIMING, {**laps, "on_device": on_device})
-    # Last: a directory with a summary is a finished run.
+    # Last, because a summary marks a finished run.
     rundir.write_json(SUMMARY, summary)
     return summary
 
 
 def read_summary(config: Config) -> dict[str, Any] | None:
-    """The summary of a run that is finished, or at a limit of its budget; None before that."""
+    """The summary of a run that has finished or reached a limit of its budget; None before that."""
     path = run_directory(config.results, config.experiment, config.run) / SUMMARY
     return json.loads(path.read_text()) if path.exists() else None
 
 
 def written_since(configs: Iterable[Config], begin: float) -> list[dict[str, Any]]:
-    """The summaries of those runs that ended after `begin` (seconds since the epoch), in whichever process."""
+    """The summaries of the runs that ended after `begin` (seconds since the epoch), in any process."""
     paths = (run_directory(config.results, config.experiment, config.run) / SUMMARY for config in configs)
     return [json.loads(path.read_text()) for path in paths if path.exists() and path.stat().st_mtime >= begin]

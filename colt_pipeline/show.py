@@ -1,7 +1,7 @@
-"""Look at a run, finished or not: ``python -m colt_pipeline.show results/runs/<experiment>/<workload>/<run> --tree``.
+"""Inspect a run, finished or not: ``python -m colt_pipeline.show results/runs/<experiment>/<workload>/<run> --tree``.
 
-Prints the summary, the path from the unoptimized program to the best one with what each step changed, and what each
-model contributed. ``--tree`` writes the whole tree as tree.json and as a page, tree.html.
+Prints the summary, the path from the unoptimized program to the best one with the changes made by each step, and each
+model's contribution. ``--tree`` writes the whole tree as tree.json and as a page, tree.html.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ def describe(run: Run) -> str:
 
 
 def _path(run: Run) -> str:
-    """The best path, edge by edge."""
+    """The path to the best program, edge by edge."""
     ids = best_path(run)
     if not ids:
         return NO_PATH
     nodes = {node.id: node for node in tree_nodes(run)}
-    parts = [f"The way to the best program: {' → '.join(map(str, ids))}"]
+    parts = [f"Path to the best program: {' → '.join(map(str, ids))}"]
     for above, below in zip(ids, ids[1:], strict=False):
         parts.append(f"{title(nodes[below])}\n{_aligned(edge_facts(run, nodes[below], nodes[above]))}")
     return "\n\n".join(parts)
 
 
 def _models(run: Run) -> str:
-    """The table of models, and what came without one."""
+    """The table of models, and the new bests that no model made."""
     head = ("model", "calls", "hits", "course alterations", "rejections", "tokens in+out", "new bests", "largest gain")
     cells: list[tuple[str, ...]] = [head]
     for row in model_rows(run):
@@ -47,30 +47,30 @@ def _models(run: Run) -> str:
         cells.append((label(run, row["model"]), *counts, rejections, tokens, str(row["new_bests"]), gain))
     lines = aligned(cells)
     lines.append(
-        "calls: regular ones; new bests: how often a program of its was the fastest so far (of the programs that no "
-        f"model made: {len(improvements(run)[None])}); programs are measured once, so small gains may be noise"
+        "calls: regular calls; new bests: how often one of its programs was the fastest so far (programs that no model "
+        f"made: {len(improvements(run)[None])}); programs are measured once, so small gains may be noise"
     )
     return "\n".join([*lines, caption(run)])
 
 
 def _aligned(facts: Sequence[Fact]) -> str:
-    """One fact a line; a label is not repeated."""
+    """One fact per line; repeated labels are left blank."""
     shown = [name if index == 0 or facts[index - 1][0] != name else "" for index, (name, _) in enumerate(facts)]
     return "\n".join(aligned([("", name, _printable(text)) for name, (_, text) in zip(shown, facts, strict=True)]))
 
 
 def _printable(text: str) -> str:
-    """`text` without control characters: what a model wrote must not steer the terminal."""
+    """`text` with control characters escaped: what a model wrote must not control the terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @with_message
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print, and write the tree if asked; exit status 1 with a message when there is no run to look at."""
+    """Print the run and write the tree if requested; exit status 1 with a message if there is no run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="a run directory")
     parser.add_argument("--tree", action="store_true", help="also write tree.json and tree.html into the run directory")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write them into this directory instead")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write the tree into this directory instead")
     arguments = parser.parse_args(argv)
     run = read_run(arguments.run)
     print(describe(run))

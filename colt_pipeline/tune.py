@@ -1,7 +1,6 @@
 """Tune a workload: ``python -m colt_pipeline.tune -m model_set=2,4,8 target=cpu``.
 
-One job is one search run; Hydra's ``-m`` makes many. A run that was interrupted goes on when the same command is given
-again.
+A job is one search run; Hydra's ``-m`` makes several. An interrupted run resumes when the same command is given again.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ def run(config: Config) -> None:
     """Search (or resume, or replay) and write the outputs.
 
     Raises:
-        ColtError: the run cannot go on; it stays resumable.
+        ColtError: the run cannot continue; it can be resumed.
     """
     if config.search.cost_model == "xgb" and config.samples <= config.search.warmup_samples:
         print(
@@ -54,22 +53,22 @@ def _job(raw: DictConfig) -> None:
 
 
 def main() -> None:
-    """Say what live calls will take, run Hydra's jobs, print the table of what they made; see `app.command`."""
-    # hydra/launcher=ray: Ray would report its use to its makers.
+    """Announce the cost of live calls, run Hydra's jobs, print the table of results; see `app.command`."""
+    # For hydra/launcher=ray: Ray would report usage statistics.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     overrides, begin = overrides_of(sys.argv[1:]), time.time()
     announce(overrides)
     try:
         command(_job)
     except SystemExit as ended:
-        if ended.code != INTERRUPTED:  # whoever interrupts does not want to wait
+        if ended.code != INTERRUPTED:  # after an interrupt, do not make the user wait
             _list(overrides, begin)
         raise
     _list(overrides, begin)
 
 
 def _list(overrides: Sequence[str], begin: float) -> None:
-    """Print the table of the runs that ended since `begin`: from the files, for a launcher may use other processes."""
+    """Print the table of the runs that ended since `begin`, read from files because launchers may use processes."""
     if summaries := written_since(possible_runs(overrides), begin):
         print(summary_table(summaries))
 

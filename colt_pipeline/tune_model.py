@@ -1,11 +1,11 @@
 """Tune a whole model: ``python -m colt_pipeline.tune_model experiment=end_to_end`` (paper section 4, table 2).
 
-TVM makes kernels of the model (`workloads.extracted`). Each is an ordinary run in the directory ``RUN/TASK`` with its
-own tree; what is known of the LLMs is shared between the trees. Samples go batch by batch to the kernel that promises
-most (`search.allocation`). Then the model with the best kernels is compiled, checked and timed as a whole.
+TVM splits the model into kernels (`workloads.extracted`). Each is an ordinary run in the directory ``RUN/TASK`` with
+its own tree; statistics of the LLMs are shared between the trees. Samples go batch by batch to the most promising
+kernel (`search.allocation`). Finally the model with the best kernels is compiled, checked and timed as a whole.
 
-Which kernel is next, and what it knows, follows from the states of all runs, so a command that was interrupted goes on
-where it stopped, and ``record=replay`` needs neither a compiler nor the model's weights.
+The next kernel and its statistics follow from the states of all runs, so an interrupted command resumes where it
+stopped, and ``record=replay`` needs neither a compiler nor the model's weights.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ from colt_pipeline.workloads.extracted import Task, extracted
 from colt_pipeline.workloads.llama import Llama, model_of
 
 UNTUNED: EndReason = "untuned"
-"""Why the run of a kernel ends that is measured as it is."""
+"""Why the run of a kernel that is not worth tuning ends."""
 _WORTH_TUNING = 1e-4
-"""Share of the model's floating point operations from which a kernel is tuned."""
+"""Fraction of the model's floating-point operations above which a kernel is tuned."""
 
 MeasureModel = Callable[[Llama, Mapping[str, tvm.IRModule], dict[str, Any], MeasureConfig], Measurement]
 
@@ -55,12 +55,15 @@ def run(
     make_measurer: MakeMeasurer | None = None,
     measure: MeasureModel = measure_model,
 ) -> dict[str, Any]:
-    """Tune (or resume, or replay) the model, write the outputs of all its runs, return the model's.
+    """Tune (or resume, or replay) the model, write the outputs of all its runs, and return the model's.
 
-    `make_measurer` and `measure` replace what measures kernels and the whole model (tests do so).
+    Args:
+        config: the run.
+        make_measurer: replaces what measures kernels, for tests.
+        measure: replaces what measures the whole model, for tests.
 
     Raises:
-        ColtError: a run cannot go on; all stay resumable.
+        ColtError: a run cannot continue; all can be resumed.
     """
     model = model_of(config.workload.name, config.workload.shape)
     tasks = extracted(model).tasks
@@ -114,7 +117,7 @@ def _measure_untuned(job: Job) -> None:
 
 
 def _search(config: Config, tasks: Sequence[Task], jobs: Mapping[str, Job]) -> None:
-    """Batches by promise until the samples are spent; the last batch may exceed them by less than its size."""
+    """Search the most promising kernel until the samples are used up; the last batch may slightly exceed them."""
     searched = [jobs[task.name] for task in tasks]
     shares = [Share(task.weight, job.state) for task, job in zip(tasks, searched, strict=True)]
     with ExitStack() as cleanup:
@@ -156,7 +159,7 @@ def _progress(config: Config, task: Task, job: Job, samples: int, left_secs: flo
 
 
 def _whole(config: Config, model: Llama, jobs: Mapping[str, Job], measure: MeasureModel) -> Measurement:
-    """The model with the best kernels: as recorded, or measured now and recorded."""
+    """The latency of the model with the best kernels, from the recording or else measured and recorded."""
     some = next(iter(jobs.values()))
     # A kernel that no schedule made faster stays unscheduled.
     best = {
@@ -186,7 +189,7 @@ def _whole(config: Config, model: Llama, jobs: Mapping[str, Job], measure: Measu
 
 
 def _summary(config: Config, tasks: Sequence[Task], jobs: Mapping[str, Job], whole: Measurement) -> dict[str, Any]:
-    """The run in numbers; a kernel's latencies are those of one call, seconds."""
+    """The run in numbers; a kernel's latencies are seconds per call."""
     rows = []
     for task in tasks:
         state = jobs[task.name].state

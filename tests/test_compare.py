@@ -233,7 +233,7 @@ def test_the_command_replays_offline_side_by_side_and_lists_what_it_did(
     assert main(replay) == 1
     captured = capfd.readouterr()
     assert "random_proposer" in captured.out and "mcts_no_llm" not in captured.out, "the table has what was finished"
-    assert captured.err.splitlines()[-1] == "error: 1 of 2 runs failed; the same command tries only them again"
+    assert captured.err.splitlines()[-1] == "error: 1 of 2 runs failed; the same command retries only these"
 
 
 def test_a_run_directory_of_another_run_is_not_listed_as_this_one(

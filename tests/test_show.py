@@ -26,7 +26,7 @@ def test_it_prints_summary_best_path_and_models(tmp_path: Path, capsys: pytest.C
         "baseline 1000.000 ms",
         "best 250.000 ms (sample 4, node 4)",
         "speedup 4.00x",
-        "The way to the best program: 0 → 1 → 3 → 4",
+        "Path to the best program: 0 → 1 → 3 → 4",
         "decides matmul, loop 1 of 1: tiles [4,4]",
         "predicted 0.5000 (noise: the cost model had not learned yet)",
         "measured 1000.000 ms → 500.000 ms, 2.00x",

@@ -327,7 +327,7 @@ def test_a_journal_of_another_device_is_not_continued(
     before = journal(config)
     elsewhere = Device({**host_cpu().facts, "cpu": "Another CPU"})
     monkeypatch.setattr(backends, "host_cpu", lambda cores: elsewhere)
-    with pytest.raises(DeviceMismatchError, match="was begun on"):
+    with pytest.raises(DeviceMismatchError, match="was started on"):
         play(composed(*TINY, "device=local"))
     with pytest.raises(ReplayMissError):  # auto: the recording of the other device, replayed
         play(config)

@@ -1,1 +1,1 @@
-"""Commands beside the main ones: look ahead, look after recordings, measure noise, serve a model."""
+"""Auxiliary commands: forecast costs, manage recordings, measure noise, serve a model."""

@@ -1,16 +1,16 @@
-"""What live calls will take: ``python -m colt_pipeline.tools.forecast experiment=cpu budget=paper``.
+"""Estimate what live calls will cost: ``python -m colt_pipeline.tools.forecast experiment=cpu budget=paper``.
 
-It takes the arguments of ``python -m colt_pipeline.tune``, which prints the same before the first call of a live sweep.
-Nothing is asked, measured or compiled: tokens and calls per sample are those of recorded runs, the nearest that there
-are. What is recorded of a run itself is not counted again. Every number is an estimate:
+Takes the same arguments as ``python -m colt_pipeline.tune``, which prints the same before a live sweep starts. Nothing
+is asked, measured or compiled: tokens and calls per sample come from the most similar recorded runs. What is already
+recorded of a run itself is not counted again. Every number is an estimate:
 
-- Samples are scaled linearly, though prompts grow a little with the tree.
-- Recorded tokens of stand-ins are characters / 4, without the JSON schema that some models are sent, with the prompt.*
-  of the recording. Stand-ins answer with a bare JSON object; models that reason write far more, so there is also the
-  cost if every answer has llm.max_tokens.
-- Calls that fail and are tried again, and discounts for cached prompts, are left out.
-- A call takes the seconds that recorded calls of the model took, or ASSUMED_CALL_SECS. A sample takes its recorded runs
-  on the device and BUILD_SECS; nothing where latencies are estimated. The search's own time is left out.
+- Samples are scaled linearly, although prompts grow a little with the tree.
+- Recorded tokens of stand-ins are characters / 4, without the JSON schema that some models are sent, and with the
+  recording's prompt settings. Stand-ins answer with a bare JSON object; reasoning models write far more, so the cost is
+  also given for answers of llm.max_tokens tokens each.
+- Retries of failed calls and discounts for cached prompts are not included.
+- A call takes as long as recorded calls to the model, or ASSUMED_CALL_SECS. A sample takes its recorded runs on the
+  device plus BUILD_SECS, or no time if latencies are estimated. The search's own time is not included.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from colt_pipeline.runs.jsonl import PACKED, read_growing
 from colt_pipeline.runs.layout import ANSWERS, MEASUREMENTS, recordings_in
 
 ASSUMED_CALL_SECS = 5.0
-"""Seconds of a call, an assumption: none of a paid model has been recorded."""
+"""Assumed seconds per call, because no call to a paid model has been recorded."""
 BUILD_SECS = 0.46
 """Seconds to build and check a program: `stages.benchmarks.measurement`, Llama-3-8B attention, two builders."""
 NOTHING = "nothing to pay: stand-ins answer (stand_ins=true), or everything is replayed"
@@ -53,15 +53,15 @@ class Recorded:
     runs: int = 0
     samples: int = 0
     tokens: dict[str, list[Tokens]] = field(default_factory=lambda: defaultdict(list))
-    """By model, one per call."""
+    """Model -> tokens of each call."""
     call_secs: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    """By model, of calls that no stand-in answered."""
+    """Model -> seconds of each call that was not answered by a stand-in."""
     device_secs: float = 0.0
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is left to pay of one run."""
+    """What one run still has to pay."""
 
     config: Config
     likely: Estimate
@@ -69,20 +69,20 @@ class Forecast:
     """If every answer has llm.max_tokens."""
     hours: float
     basis: str
-    """Which recordings say so; "" if the run is recorded to its end."""
+    """The recordings it is based on; "" if the run is completely recorded."""
 
 
 def is_live(config: Config) -> bool:
-    """Whether the run may ask models themselves."""
+    """Whether the run may make live calls."""
     return config.record.mode != "replay" and any(m.provider in config.providers for m in config.model_specs)
 
 
 def forecast(config: Config) -> Forecast:
-    """What is left of a live run.
+    """What remains of a live run.
 
     Raises:
-        ConfigError: nothing is recorded that tells anything.
-        JournalError: a recording is broken.
+        ConfigError: there is no recording to base a forecast on.
+        JournalError: a recording is corrupt.
     """
     root = recordings_in(config.results)
     own = recorded(root, f"{config.experiment}/{config.run}")
@@ -106,7 +106,7 @@ def forecast(config: Config) -> Forecast:
 
 
 def _nearest(config: Config, root: Path) -> tuple[Recorded, str, bool]:
-    """The recorded runs most like this one, what they are, and whether they differ in samples and seed only."""
+    """The most similar recorded runs, their description, and whether they differ only in samples and seed."""
     own = config.run.removesuffix(f"-n{config.samples}-s{config.seed}")
     kin = "colt" if config.search.candidates else "paper"  # two calls per sample, or one
     for pattern, basis in (
@@ -118,7 +118,7 @@ def _nearest(config: Config, root: Path) -> tuple[Recorded, str, bool]:
         known = recorded(root, pattern)
         if any(known.tokens.values()):
             return known, f"{basis} ({known.runs} recorded runs, {known.samples} samples)", basis == _SAME
-    raise ConfigError(f"nothing is recorded below {root} that could tell what {config.run} will take")
+    raise ConfigError(f"there is no recording below {root} from which the cost of {config.run} could be estimated")
 
 
 @cache
@@ -126,7 +126,7 @@ def recorded(root: Path, pattern: str) -> Recorded:
     """All runs below ``root/DEVICE`` whose directory matches `pattern`.
 
     Raises:
-        JournalError: a recording is broken.
+        JournalError: a recording is corrupt.
     """
     found = Recorded()
     for ledger in sorted(root.glob(f"*/{pattern}/{MEASUREMENTS}")):
@@ -150,7 +150,7 @@ def _answers(recording: Path) -> Iterable[dict[str, Any]]:
 
 
 def table(forecasts: Sequence[Forecast]) -> str:
-    """The forecast in words: a line per workload, search and model set, the sum, and what it rests on."""
+    """The forecast as text: a line per workload, search and model set, the total, and what it is based on."""
     done = sum(not f.basis for f in forecasts)
     groups: dict[tuple[str, ...], list[Forecast]] = defaultdict(list)
     for each in forecasts:
@@ -162,11 +162,11 @@ def table(forecasts: Sequence[Forecast]) -> str:
     unpriced = {n for f in forecasts for n, price in configured_prices(f.config).items() if price is None}
     return "\n".join(
         [
-            f"forecast, an estimate: {len(forecasts)} runs, {done} of them recorded to their end; tokens in millions",
+            f"forecast (an estimate): {len(forecasts)} runs, {done} of them completely recorded; tokens in millions",
             *aligned(cells),
             f"longest: if every answer had llm.max_tokens={max(f.config.llm.max_tokens for f in forecasts)}",
-            f"hours: {ASSUMED_CALL_SECS:g} s per call (an assumption) where no call of the model is recorded",
-            *(f"without a price, counted as free: {name}" for name in sorted(unpriced)),
+            f"hours: {ASSUMED_CALL_SECS:g} s per call (an assumption) if no call to the model is recorded",
+            *(f"no price, counted as free: {name}" for name in sorted(unpriced)),
             *(f"from: {basis}" for basis in list(bases)[:5]),
             *([f"and {len(bases) - 5} more like these"] if len(bases) > 5 else []),
         ]
@@ -182,11 +182,11 @@ def _sums(forecasts: Sequence[Forecast]) -> tuple[str, ...]:
 
 
 def announce(overrides: Sequence[str]) -> None:
-    """Say what a live sweep will take, before it starts; nothing where stand-ins answer or everything is replayed."""
+    """Print what a live sweep will cost before it starts; nothing if stand-ins answer or everything is replayed."""
     try:
         live = is_live(first(overrides))
     except ConfigError:
-        return  # the run itself will say so
+        return  # the run itself will report it
     if live:
         try:
             words = table([forecast(config) for config in runs(overrides)])
@@ -197,7 +197,7 @@ def announce(overrides: Sequence[str]) -> None:
 
 @with_message
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the forecast; exit status 1 with a message when there is none."""
+    """Print the forecast; exit status 1 with a message if there is none."""
     arguments = sys.argv[1:] if argv is None else argv
     if {"-h", "--help"} & set(arguments):
         print(__doc__)

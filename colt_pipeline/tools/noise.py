@@ -1,8 +1,8 @@
-"""How far two measurements of one schedule differ here: ``python -m colt_pipeline.tools.noise --minutes 10``.
+"""Estimate the measurement noise on this machine: ``python -m colt_pipeline.tools.noise --minutes 10``.
 
-The best recorded schedule of each workload (or, before any run, the fastest of a few samples) is built and measured
-again and again, workload after workload, as the search would measure it. The record, results/noise/<device>, tells the
-analysis which differences are not improvements. Hydra overrides choose target, device and measure settings.
+The best recorded schedule of each workload (or, before any run, the fastest of a few samples) is repeatedly built and
+measured, one workload after another, as a search would measure it. From the record, results/noise/<device>, the
+analysis knows which differences are not improvements. Hydra overrides choose target, device and measure settings.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ class _Subject:
 
 
 def observe(configs: Sequence[Config], minutes: float) -> Path:
-    """Measure one schedule per config in turn for so long; returns where the noise of all devices lies.
+    """Measure one schedule per config, in turn; return the directory of the noise of all devices.
 
     Raises:
-        ColtError: the device is not there, or only estimates.
+        ColtError: there is no device, or only estimates.
     """
     with ExitStack() as cleanup:
         subjects = [_subject(config, cleanup) for config in configs]
@@ -83,7 +83,7 @@ def _subject(config: Config, cleanup: ExitStack) -> _Subject:
     _, backend, _ = choose(config, ())
     if backend.measurement != "measured":
         raise DeviceError(
-            f"latencies for target={config.target.name} are {backend.measurement} here: they have no noise"
+            f"latencies for target={config.target.name} are {backend.measurement} here, so they have no noise"
         )
     measurer = backend.make_measurer(workload)
     cleanup.enter_context(closing(measurer))
@@ -98,7 +98,7 @@ def _subject(config: Config, cleanup: ExitStack) -> _Subject:
     measured = _measure(unknown, [p.schedule.mod for p in programs])
     good = [(m.latency_secs, p) for m, p in zip(measured, programs, strict=True) if m.latency_secs is not None]
     if not good:
-        raise DeviceError(f"none of {_SAMPLES} sampled programs of {workload.name} runs here")
+        raise DeviceError(f"none of {_SAMPLES} sampled programs of {workload.name} could be measured")
     _, fastest = min(good, key=lambda pair: pair[0])
     return _Subject(workload, fastest.key, fastest.schedule.mod, backend, measurer, header)
 
@@ -109,7 +109,7 @@ def _measure(subject: _Subject, modules: list[tvm.IRModule]) -> list[Measurement
 
 
 def best_trace(runs: Path, workload: Workload, backend: Backend) -> tuple[str, str] | None:
-    """Key and trace of the fastest schedule that any finished run here measured on this device."""
+    """Key and trace of the fastest schedule that any finished run below `runs` measured on this device."""
     found: list[tuple[float, str, str]] = []
     for path in sorted(runs.rglob(SUMMARY)):
         summary = json.loads(path.read_text())
@@ -123,15 +123,15 @@ def best_trace(runs: Path, workload: Workload, backend: Backend) -> tuple[str, s
 
 @with_message
 def main(argv: Sequence[str] | None = None) -> int:
-    """Observe, write the record, print the table; exit status 1 with a message when there is no device."""
+    """Measure, write the record and print the table; exit status 1 with a message if there is no device."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--workload", action="append", help="repeatable; default: the five of the paper")
+    parser.add_argument("--workload", action="append", help="may be repeated; default: the paper's five")
     parser.add_argument("overrides", nargs="*", help="as for colt_pipeline.tune, such as target=gpu")
     arguments = parser.parse_args(argv)
     try:
         configs = [
-            # One builder each: there is one program to build at a time.
+            # One builder each, because only one program is built at a time.
             composed([f"workload={name}", "measure.builders=1", *arguments.overrides])
             for name in arguments.workload or PAPER
         ]

@@ -1,7 +1,7 @@
-"""Look after recordings of LLM answers: ``python -m colt_pipeline.tools.recordings check results/recordings``.
+"""Manage recordings of LLM answers: ``python -m colt_pipeline.tools.recordings check results/recordings``.
 
-``check`` says what is wrong, ``stats`` what the answers took, ``diff`` where two recordings part; ``prune`` makes one
-smaller. A path is a recording (a directory or its llm.jsonl), or a directory above some.
+``check`` reports what is wrong, ``stats`` what the answers cost, ``diff`` where two recordings diverge; ``prune`` makes
+recordings smaller. A path is a recording (a directory or its llm.jsonl) or a directory that contains recordings.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from colt_pipeline.runs.usage import Usage, journals, read_usage
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """One line per finding; exit status 1 if there is one."""
+    """Check recordings: one line per finding; exit status 1 if there are any."""
     found: list[str] = []
     runs: list[Usage] = []
-    # Journals first: a run that goes on meanwhile records an answer before it journals it.
+    # Journals first, because a run in progress records an answer before it journals it.
     for journal in journals(arguments.runs) if arguments.runs else []:
         try:
             runs += [usage] if (usage := read_usage(journal)) else []
@@ -63,7 +63,7 @@ def check(arguments: argparse.Namespace) -> int:
 
 
 def _usage(cassette: CassetteFile, owners: Sequence[Usage]) -> list[str]:
-    """What the runs of a recording did not use of its answers, and which they miss."""
+    """The recorded answers that a recording's runs did not use, and the ones they lack."""
     recorded = {entry.identity for entry in cassette.answers}
     found = [
         f"{cassette.path}, line {entry.line}: {entry.name} is not used by {owners[0].journal}"
@@ -88,7 +88,7 @@ def _unused(cassette: CassetteFile, owners: Sequence[Usage]) -> list[Entry]:
 
 
 def stats(arguments: argparse.Namespace) -> int:
-    """A table: one row per model and backend, and their total."""
+    """Print a table: one row per model and backend, and the total."""
     files = _files(arguments.paths)
     found: dict[tuple[str, str], list[Entry]] = {}
     for path in files:
@@ -103,12 +103,12 @@ def stats(arguments: argparse.Namespace) -> int:
         print(line)
     print(f"recordings: {len(files)}, {sum(path.stat().st_size for path in files)} bytes on disk")
     if any(backend == EMBEDDED for _, backend in found):
-        print("stand-ins play the models they name; ~: with their tokens, which are estimates")
+        print("stand-ins answer for the models they name; ~: includes their tokens, which are estimates")
     return 0
 
 
 def _numbers(entries: Sequence[Entry]) -> tuple[str, ...]:
-    """Calls, failed ones, tokens, mean latency of the answers that took time, bytes."""
+    """Calls, failed calls, tokens, mean latency of live answers, bytes."""
     estimated = "~" if any(entry.fields["backend"] == EMBEDDED for entry in entries) else ""
     tokens = (sum(entry.fields[f"{side}_tokens"] for entry in entries) for side in ("prompt", "completion"))
     failed = sum(entry.fields["finish_reason"] == TRANSPORT for entry in entries)
@@ -123,20 +123,20 @@ def _numbers(entries: Sequence[Entry]) -> tuple[str, ...]:
 
 
 def prune(arguments: argparse.Namespace) -> int:
-    """Rewrite recordings, smaller; nothing is written if one of them cannot be."""
+    """Rewrite recordings to make them smaller; nothing is written if any of them is invalid."""
     runs = [usage for journal in journals(arguments.runs) if (usage := read_usage(journal))] if arguments.runs else None
     targets = _targets(arguments)
     for source in targets.values():
         read_intact(source)
         if runs is not None and not any(run.owns(source) for run in runs):
-            raise RecordingError(f"no run below {arguments.runs} belongs to {source}; name the directory of its run")
+            raise RecordingError(f"no run below {arguments.runs} belongs to {source}; give the directory of its run")
     for target, source in targets.items():
         with locked(source):
             before = source.stat().st_size
             cassette = read_intact(source)
             owners = [run for run in runs or () if run.owns(source)]
             if unfinished := [run for run in owners if not run.finished]:
-                print(f"note: {unfinished[0].journal} is unfinished; all answers are kept", file=sys.stderr)
+                print(f"note: the run of {unfinished[0].journal} is unfinished; all answers are kept", file=sys.stderr)
             dropped = {entry.line for entry in _unused(cassette, owners)}
             kept = [entry.fields for entry in cassette.entries if entry.line not in dropped]
             without = {"lines": ""} if arguments.questions else {}
@@ -149,10 +149,10 @@ def prune(arguments: argparse.Namespace) -> int:
 
 
 def _targets(arguments: argparse.Namespace) -> dict[Path, Path]:
-    """Where to write -> what to read.
+    """Target file -> source file.
 
     Raises:
-        RecordingError: two recordings for one place, or a file is in the way.
+        RecordingError: two recordings have the same target, or a target already exists.
     """
     targets: dict[Path, Path] = {}
     for path in arguments.paths:
@@ -164,30 +164,30 @@ def _targets(arguments: argparse.Namespace) -> dict[Path, Path]:
             if targets.setdefault(target, source) != source:
                 raise RecordingError(f"{targets[target]} and {source} would both become {target}; prune one at a time")
             if target.exists() and target != source:
-                raise RecordingError(f"{target} is in the way; move it, or choose another directory")
+                raise RecordingError(f"{target} already exists; move it, or choose another directory")
     return targets
 
 
 def diff(arguments: argparse.Namespace) -> int:
-    """One line per difference; exit status 1 if there is one."""
+    """Compare two recordings: one line per difference; exit status 1 if there are any."""
     a, b = (read_intact(_one(path)) for path in (arguments.a, arguments.b))
     found = differences(a, b)
     for line in found:
         print(line)
     if not found:
-        print(f"the same {len(a.answers)} answers", file=sys.stderr)
+        print(f"all {len(a.answers)} answers are equal", file=sys.stderr)
     return 1 if found else 0
 
 
 def _one(path: Path) -> Path:
     found = find(path)
     if len(found) > 1:
-        raise RecordingError(f"{len(found)} recordings lie below {path}; name one, such as {found[0].parent}")
+        raise RecordingError(f"there are {len(found)} recordings below {path}; give one, such as {found[0].parent}")
     return found[0]
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:
-    """All recordings that the paths mean, each once."""
+    """All recordings at or below the paths, each once."""
     return list(dict.fromkeys(found for path in paths for found in find(path)))
 
 
@@ -199,14 +199,14 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     added = {name: commands.add_parser(name, help=(run.__doc__ or "").strip()) for name, run in _COMMANDS.items()}
     for name in ("check", "stats", "prune"):
-        added[name].add_argument("paths", nargs="+", type=Path, metavar="PATH", help="recordings, or what lies above")
-    added["check"].add_argument("--runs", type=Path, metavar="DIR", help="compare with the journals below DIR too")
+        added[name].add_argument("paths", nargs="+", type=Path, metavar="PATH", help="recordings, or directories above")
+    added["check"].add_argument("--runs", type=Path, metavar="DIR", help="also compare with the journals below DIR")
     smaller = added["prune"]
     smaller.add_argument(
         "--runs", type=Path, metavar="DIR", help="drop answers that the finished runs below DIR did not use"
     )
     smaller.add_argument("--questions", action="store_true", help="drop the digests of the questions' lines")
-    packed = f"pack: {ANSWERS} becomes {ANSWERS}{PACKED}, for replays only"
+    packed = f"compress: {ANSWERS} becomes {ANSWERS}{PACKED}, for replays only"
     smaller.add_argument("--gzip", action="store_true", help=packed)
     where = smaller.add_mutually_exclusive_group(required=True)
     where.add_argument("--out", type=Path, metavar="DIR", help="write below DIR, in the same folders as below PATH")
@@ -218,7 +218,7 @@ def _parser() -> argparse.ArgumentParser:
 
 @with_message
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; exit status 1 with a message when it cannot be done, 2 for a wrong command line."""
+    """Run a command; exit status 1 with a message if it fails, 2 for an invalid command line."""
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.command == "prune" and not (arguments.runs or arguments.questions or arguments.gzip):

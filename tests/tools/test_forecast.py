@@ -120,7 +120,7 @@ def test_the_nearest_recordings_are_taken(composed: Compose) -> None:
 
 
 def test_nothing_recorded_is_a_message(composed: Compose) -> None:
-    with pytest.raises(ConfigError, match="nothing is recorded below .*flux_conv"):
+    with pytest.raises(ConfigError, match="there is no recording below .*flux_conv"):
         forecast(composed(*LIVE))
 
 
@@ -135,8 +135,8 @@ def test_the_table_says_that_it_is_an_estimate_and_what_is_free(composed: Compos
     config = composed("experiment=local")
     record(Path(config.results), "local/llama3_8b_attention/cpu-colt-8-gpt-5.2-n5-s0", [("gpt-5.2", 100, 10)], 5)
     words = table([forecast(config), forecast(config)])
-    assert words.startswith("forecast, an estimate: 2 runs")
-    assert "without a price, counted as free: smollm2-135m-instruct" in words
+    assert words.startswith("forecast (an estimate): 2 runs")
+    assert "no price, counted as free: smollm2-135m-instruct" in words
     assert "llm.max_tokens=256" in words and "divided evenly" in words
 
 
@@ -147,7 +147,7 @@ def test_a_sweep_is_announced_before_it_starts_and_only_where_it_is_live(
     command = [*LIVE[:-1], f"results={tmp_path}"]
     announce([*command, "stand_ins=false", "seed=0,1"])
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("forecast, an estimate: 2 runs, 0 of them recorded")
+    assert lines[0].startswith("forecast (an estimate): 2 runs, 0 of them completely recorded")
     assert lines[-1].startswith("from: the same run")
     monkeypatch.setattr(module, "runs", None)
     announce(command)
@@ -166,13 +166,13 @@ def test_the_command_prints_a_forecast_or_says_why_not(tmp_path: Path, capsys: p
     assert main(["experiment=cpu", "budget=huge"]) == 1
     assert "Could not find 'budget/huge'" in capsys.readouterr().err
     assert main(["workload=flux_conv", "stand_ins=false", f"results={tmp_path / 'none'}"]) == 1
-    assert "error: nothing is recorded below" in capsys.readouterr().err
+    assert "error: there is no recording below" in capsys.readouterr().err
 
 
 def test_the_command_reads_the_recordings_as_they_are_committed(capsys: pytest.CaptureFixture[str]) -> None:
     chosen = ["experiment=cpu", "workload=flux_conv", "model_set=2", "budget=paper"]
     assert main([*chosen, f"results={ROOT / 'results'}"]) == 0
     head, _, row, *_, basis = capsys.readouterr().out.splitlines()
-    assert "10 runs, 0 of them recorded" in head and basis.endswith("(1 recorded runs, 48 samples)")
+    assert "10 runs, 0 of them completely recorded" in head and basis.endswith("(1 recorded runs, 48 samples)")
     *_, calls, prompts, answers, usd, _, _ = (float(cell) for cell in row.split()[2:])
     assert min(calls, prompts, answers, usd) > 0

@@ -43,8 +43,8 @@ def test_the_best_recorded_schedule_is_the_one_to_observe(composed: Compose) -> 
 
 
 def test_estimates_have_no_noise(composed: Compose, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(DeviceError, match="they have no noise"):
+    with pytest.raises(DeviceError, match="so they have no noise"):
         observe([composed(*SMALL, "target=h100", "device=estimate")], minutes=0.01)
     assert main(["--workload", "flux_conv", "device=estimate", f"results={tmp_path}"]) == 1
-    assert "estimates are for GPU targets" in capsys.readouterr().err
+    assert "estimates need a GPU's data sheet" in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.jsonl"))

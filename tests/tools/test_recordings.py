@@ -225,7 +225,7 @@ def test_stats_mark_stand_ins_and_their_estimates(toy: Path, tmp_path: Path, cap
         f"small (stand-in) embedded 3 0 ~700 ~7 - {sum(sizes) - sizes[2]}",
         f"total 4 0 ~1000 ~10 - {sum(sizes)}",
         f"recordings: 1, {sum(sizes)} bytes on disk",
-        "stand-ins play the models they name; ~: with their tokens, which are estimates",
+        "stand-ins answer for the models they name; ~: includes their tokens, which are estimates",
     ]
 
 
@@ -323,10 +323,10 @@ def two_to_compare(toy: Path, tmp_path: Path) -> list[str]:
         refused(lambda toy, tmp: ["check", str(tmp / "nowhere")], "no llm.jsonl below"),
         refused(lambda toy, tmp: ["check", str(toy), "--runs", str(tmp / "no")], "no run below"),
         refused(twins, "would both become"),
-        refused(in_the_way, "is in the way"),
+        refused(in_the_way, "already exists"),
         refused(of_another_run, "belongs to"),
         refused(unwritable, "cannot write"),
-        refused(two_to_compare, "name one, such as"),
+        refused(two_to_compare, "give one, such as"),
     ],
 )
 def test_what_cannot_be_done_is_one_message_and_changes_nothing(
@@ -355,7 +355,7 @@ def test_diff_of_equal_recordings_is_empty(toy: Path, tmp_path: Path, capsys: Pr
     capsys.readouterr()
     assert main(["diff", str(toy.parent), str(tmp_path / "b")]) == 0
     captured = capsys.readouterr()
-    assert captured.out == "" and captured.err == "the same 4 answers\n"
+    assert captured.out == "" and captured.err == "all 4 answers are equal\n"
 
 
 def test_diff_names_answers_and_the_line_where_questions_part(toy: Path, tmp_path: Path, capsys: Printed) -> None:

@@ -60,7 +60,7 @@ def test_a_missing_file_is_named_with_the_known_names(capsys: pytest.CaptureFixt
 def test_another_format_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"GGU")
-    with pytest.raises(ConfigError, match=r"model\.safetensors does not begin with GGUF"):
+    with pytest.raises(ConfigError, match=r"model\.safetensors is not a GGUF file"):
         model_file(str(path))
 
 
