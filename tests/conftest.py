@@ -10,14 +10,14 @@ from support import ROOT, Compose
 from colt_pipeline.config.checks import load
 from colt_pipeline.config.schema import Config
 
-# The same tree gives the same verdict; to search elsewhere: pytest --hypothesis-profile=default.
+# Reproducible examples; to explore others: pytest --hypothesis-profile=default.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 
 @pytest.fixture
 def composed(tmp_path: Path) -> Compose:
-    """Results go to a temporary directory, and nothing is known of other workloads, unless an override says so."""
+    """By default, results go to a temporary directory and nothing is known about other workloads."""
 
     def compose_config(*overrides: str) -> Config:
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):

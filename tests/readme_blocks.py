@@ -17,7 +17,7 @@ _BLOCK = re.compile(r"(<!-- generated: (?P<source>.+?) -->\n)(?P<body>.*?)(<!-- 
 
 
 def readmes() -> list[Path]:
-    """All READMEs, the project's own first; a fresh one counts before it is committed."""
+    """All READMEs, the project's own first, including uncommitted ones."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*README.md"],
         cwd=ROOT,
@@ -29,7 +29,7 @@ def readmes() -> list[Path]:
 
 
 def filled(text: str) -> str:
-    """`text` with its generated blocks as the files have them now."""
+    """`text` with its generated blocks brought up to date."""
     return _BLOCK.sub(lambda block: f"{block[1]}\n{_content(block['source'])}\n{block[4]}", text)
 
 

@@ -1,4 +1,4 @@
-"""What several test modules share."""
+"""Helpers shared by several test modules."""
 
 from collections.abc import Callable
 from pathlib import Path

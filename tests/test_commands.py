@@ -1,4 +1,4 @@
-"""``colt``: every command is its module's, and nothing is imported before it is asked for."""
+"""``colt``: every command runs its module, and nothing is imported before it is needed."""
 
 import subprocess
 import sys

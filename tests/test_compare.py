@@ -1,4 +1,4 @@
-"""Searches side by side: whose turn it is, and that being together changes nothing in any of them."""
+"""Searches side by side: the order of turns, and that running together does not change any of them."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ WORKLOAD = "deepseek_r1_moe"
 
 @pytest.fixture
 def near_and_far(tmp_path: Path) -> list[Config]:
-    """Two searches that differ in one setting, of one workload and seed."""
+    """Two searches of one workload and seed that differ in one setting."""
     return two(tmp_path / "results")
 
 
 def two(results: Path, *overrides: str) -> list[Config]:
-    """One run near and one far, by their exploration parameter."""
+    """One run named near and one far, with different exploration parameters."""
     return [
         config
         for name, c in (("near", 0.1), ("far", 3.0))
@@ -66,7 +66,7 @@ def common(results: Path) -> list[str]:
 
 
 def journals(results: Path) -> dict[str, bytes]:
-    """Journal of each run by the name of its search."""
+    """Name of the search -> journal of its run."""
     paths = (results / "runs").rglob("events.jsonl")
     return {path.parent.name.split("-")[1]: path.read_bytes() for path in paths}
 
@@ -84,7 +84,7 @@ def test_rows_of_single_models_fix_the_model_set_of_the_experiment() -> None:
 
 
 def test_compare_and_tune_take_the_runs_of_an_experiment_from_one_file(tmp_path: Path) -> None:
-    """Hydra's own sweeper, which `tune` uses, makes of the experiment what `compare` takes from it."""
+    """Hydra's own sweeper, which `tune` uses, derives the same runs from the experiment as `compare`."""
     (tmp_path / "recordings").mkdir()
     chosen = ["experiment=controls", "search=single_small,colt", "record=replay", f"results={tmp_path}"]
     command = [sys.executable, "-m", "colt_pipeline.tune", *chosen, f"hydra.sweep.dir={tmp_path}/logs"]

@@ -1,4 +1,4 @@
-"""Replays are the same bytes under every launcher of Hydra that is installed."""
+"""Replays give the same bytes under every installed Hydra launcher."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ LAUNCHERS = {
     "submitit_local": "hydra_submitit_launcher",
     "ray": "hydra_ray_launcher",
 }
-"""``hydra/launcher=`` -> its plugin. With joblib `dvc repro` replays what is committed."""
+"""``hydra/launcher=`` -> its plugin. `dvc repro` uses joblib to replay what is committed."""
 INSTALLED = [name for name in LAUNCHERS if find_spec("hydra_plugins") and find_spec(f"hydra_plugins.{LAUNCHERS[name]}")]
 MORE = {"ray": ("+hydra.launcher.ray.init.include_dashboard=false",)}
 
 
 def replay(results: Path, *overrides: str) -> str:
-    """Replay two recorded runs; returns what was printed at the end."""
+    """Replay two recorded runs and return what was printed at the end."""
     results.mkdir()
     (results / "recordings").symlink_to(ROOT / "results" / "recordings")
     chosen = ("experiment=cpu", "record=replay", "workload=llama4_scout_mlp", "model_set=small,2", f"results={results}")
@@ -35,7 +35,7 @@ def replay(results: Path, *overrides: str) -> str:
 
 
 def replayed(results: Path, *overrides: str) -> dict[str, bytes]:
-    """What two recorded runs wrote, by path."""
+    """Path -> contents of the files that two recorded runs wrote."""
     replay(results, *overrides)
     runs = results / "runs"
     return {str(path.relative_to(runs)): path.read_bytes() for path in sorted(runs.rglob("*")) if path.is_file()}

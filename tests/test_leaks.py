@@ -1,4 +1,4 @@
-"""No prompt shows what a search has still to find: the fastest program known of its workload."""
+"""No prompt shows what a search has yet to find: the fastest known program of its workload."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ pytestmark = [pytest.mark.tvm, pytest.mark.slow]
 RECORDINGS = ROOT / "results/recordings/amd-epyc-znver3-2c"
 WORKLOAD = "llama3_8b_attention"
 RUN = f"{WORKLOAD}/cpu-colt-8-gpt-5.2-n64-s1"
-"""A run that found the fastest program of all recorded runs of its workload."""
+"""A run that found the fastest program among all recorded runs of its workload."""
 
 
 def fastest_known() -> str:
-    """The recorded digits of the key of the fastest program of the workload in any search's recording."""
+    """The recorded digits of the key of the workload's fastest program in any recording."""
     measured: dict[str, float] = {}
     for path in sorted((RECORDINGS / "search" / WORKLOAD).glob("*/measurements.jsonl")):
         for line in path.read_text().splitlines()[1:]:
@@ -41,14 +41,14 @@ def fastest_known() -> str:
 
 @dataclass
 class Listening:
-    """Passes questions on, and keeps what was shown when."""
+    """Forwards questions, and keeps what was shown and when."""
 
     proposer: Proposer
     state: State
     target: str
     """The first digits of a program's key."""
     before: list[PromptContext] = field(default_factory=list)
-    """What was told before the search had made that program."""
+    """The contexts from before the search made that program."""
     after: list[PromptContext] = field(default_factory=list)
 
     def ask(self, model: ModelSpec, context: PromptContext, occurrences: Mapping[str, int]) -> Answer:
@@ -73,7 +73,7 @@ def test_no_prompt_shows_the_fastest_known_program_before_the_search_has_made_it
         sites = job.world.space.sites(best)
 
     def shown(context: PromptContext) -> list[bool]:
-        """Whether the context shows the best program: by its text, and by each of the ways to write it down."""
+        """Whether the context shows the best program, in any of its representations."""
         full, compact = ("\n".join(m["content"] for m in render(context, code)) for code in ("full", "compact"))
         return [
             best.key in full,
@@ -87,4 +87,4 @@ def test_no_prompt_shows_the_fastest_known_program_before_the_search_has_made_it
 
     assert len(listening.before) > 50
     assert not any(any(shown(context)) for context in listening.before)
-    assert any(sum(shown(context)) == 5 for context in listening.after)  # all but key and trace: so it looks when seen
+    assert any(sum(shown(context)) == 5 for context in listening.after)  # every part of it that prompts show

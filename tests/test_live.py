@@ -1,4 +1,4 @@
-"""Live runs as a user has them: the app as a process, a real HTTP server, a secret key, kills and limits."""
+"""Live runs as a user experiences them: the app as a process, a real HTTP server, a secret key, kills and limits."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_live_run_replays_without_server_and_key_and_the_key_is_nowhere(tmp_pa
     counted = {kind: sum(int(row[kind]) for row in rows) for kind in ("not_json", "refusal", "transport")}
     assert counted == {"not_json": 1, "refusal": 1, "transport": 1}
     assert sum(float(row["usd"]) for row in rows) > 0 and all(float(row["llm_secs"]) >= 0 for row in rows)
-    # Every request is an attempt of the account; those that failed cost nothing or at most what they could.
+    # Every request is an attempt in the account; failed ones cost nothing or their upper bound.
     account = read_lines(recording(live) / SPENDING)
     assert spent(account).calls == len(server.requests) == summary(live)["requests"] == summary(replayed)["requests"]
     assert account[0]["prices"]["qwen3-14b"]["date"]
@@ -146,7 +146,7 @@ def test_at_a_limit_a_run_ends_with_its_results_replays_and_goes_on_with_a_highe
         further = ran(live, *chosen, "budget.run.calls=100")
     assert further.returncode == 0, further.stderr
     assert summary(live)["stopped"] == "budget" and summary(live)["samples"] == 12
-    # A resumed run replays too, but on loops as short as these not always to the same trace (NOTES.md, "two traces").
+    # A resumed run replays too, but with loops as short as these not always to the same trace (NOTES.md, "two traces").
     assert journal(live).startswith(before)
 
 

@@ -1,4 +1,4 @@
-"""The pipelines of DVC: whatever a stage's command imports is among its dependencies, and no more than it needs."""
+"""The DVC pipelines: a stage's dependencies are exactly what its command imports or needs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def imports() -> grimp.ImportGraph:
 
 @cache
 def stages() -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Stage by address -> its command and the dependencies, as paths from the project's root."""
+    """Address of a stage -> its command and its dependencies, as paths from the project's root."""
     with Repo(str(ROOT)) as repo:
         return {
             stage.addressing: (stage.cmd, tuple(str(Path(dep.fs_path).relative_to(ROOT)) for dep in stage.deps))
@@ -29,7 +29,7 @@ def stages() -> dict[str, tuple[str, tuple[str, ...]]]:
 
 
 def closure(command: str) -> set[str]:
-    """The files of this project that ``python -m MODULE`` imports, directly or not, its packages among them."""
+    """The project's files that ``python -m MODULE`` imports, directly or indirectly, including packages."""
     module = command.split()[2]
     modules = {module, *imports().find_upstream_modules(module)}
     packages = {name.rpartition(".")[0] for name in modules}
@@ -46,7 +46,7 @@ def _file(module: str) -> str:
 
 
 def uncovered(command: str, dependencies: Iterable[str]) -> set[str]:
-    """What the command imports and no dependency covers."""
+    """What the command imports but no dependency covers."""
     roots = {Path(dependency) for dependency in dependencies}
     return {file for file in closure(command) if not roots & {Path(file), *Path(file).parents}}
 

@@ -1,4 +1,4 @@
-"""The READMEs: commands that work, links that lead somewhere, and no number of a result but from a committed file."""
+"""The READMEs: commands work, links are valid, and every number of a result comes from a committed file."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def name(path: Path) -> str:
 
 
 def blocks(text: str) -> Iterator[tuple[bool, str]]:
-    """The fenced blocks of shell commands: whether they are to be run, and their text."""
+    """The fenced blocks of shell commands: whether to run them, and their text."""
     for block in _FENCED.finditer(text):
         if block["language"] == "sh":
             yield block["run"] is not None, block["body"]
 
 
 def prose(text: str) -> str:
-    """`text` without generated blocks, code, and what names a file or an address."""
+    """`text` without generated blocks, code, file names and addresses."""
     bare = _SPAN.sub("", _FENCED.sub("", without_blocks(text)))
     return re.sub(r"\]\([^)]*\)", "]", bare)
 
@@ -139,17 +139,17 @@ def test_links_lead_to_files(path: Path) -> None:
 def test_overrides_compose(command: Command) -> None:
     overrides = overrides_of(command.words[1:])
     assert import_module(command.words[0])
-    # The sweeps of experiments have a test of their own.
+    # The sweeps of experiments have their own test.
     assert all(runs(overrides)) if "-m" in command.words else first(overrides)
 
 
 class Parsed(Exception):
-    """Raised where a command would begin its work."""
+    """Raised when a command would start its work."""
 
 
 @pytest.fixture
 def parsing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands end with `Parsed` once their arguments are accepted; those that are Hydra's must compose."""
+    """Make commands raise `Parsed` once their arguments are accepted; Hydra's must compose."""
 
     def ending(method: str) -> None:
         parse = getattr(argparse.ArgumentParser, method)
@@ -212,7 +212,7 @@ def test_the_citation_is_of_this_version() -> None:
 @pytest.mark.tvm
 @pytest.mark.slow
 def test_marked_blocks_run(tmp_path: Path) -> None:
-    """In one directory, README after README: a block may look at what one before it has made."""
+    """Run in one directory, README after README, because a block may use what an earlier one made."""
     marked = [body for path in READMES for run, body in blocks(path.read_text(encoding="utf-8")) if run]
     assert len(marked) > 2
     script = "\n".join(["set -eu", f'python() {{ "{sys.executable}" "$@"; }}', *marked])

@@ -1,4 +1,4 @@
-"""Sites and edits: what a decision may be, and how it is written; settings that recordings lack."""
+"""Sites and edits: allowed decisions and their notation; settings that recordings lack."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The check that keeps a wrong tvm-ffi from crashing the process."""
+"""The check that keeps an incompatible tvm-ffi from crashing the process."""
 
 import pytest
 

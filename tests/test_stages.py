@@ -1,4 +1,4 @@
-"""The thin stages: flags are parameters, extraction is lossless and repeatable, errors are messages."""
+"""The stages: flags are parameters, extraction is lossless and repeatable, errors are messages."""
 
 import json
 import shutil

@@ -60,7 +60,7 @@ FILES = ("best.json", "best.txt", "calls.csv", "config.yaml", "curve.csv", "even
 
 
 class HashMeasurer:
-    """Latency from the module's text; counts and never repeats."""
+    """Derives latencies from the module's text; counts modules and never measures one twice."""
 
     def __init__(self, *_: object) -> None:
         self.seen: list[str] = []
@@ -76,7 +76,7 @@ class HashMeasurer:
 
 
 def play(config: Config, measurer: Any = HashMeasurer, stop_after: int | None = None) -> Job:
-    """Run with the test measurer; stop after so many new events, as a kill would."""
+    """Run with the test measurer; stop after this many new events, like a kill."""
     with assemble(config, measurer) as job:
         for number, _ in enumerate(search(job.world, job.journal, job.state), start=1):
             if number == stop_after:
@@ -123,7 +123,7 @@ def test_a_live_run_resumed_after_a_kill_asks_and_measures_nothing_twice(
 
 
 def write_others(directory: Path, name: str = "other") -> None:
-    """Experience with a made-up workload, in which the first feature tells how slow a program is."""
+    """Experience with a made-up workload in which the first feature determines the latency."""
     directory.mkdir()
     drawn = np.random.default_rng(0).uniform(0, 50, size=(24, 329)).astype(np.float32)
     rows = [(None if n == 0 else float(1e-3 * (1 + row[0])), row) for n, row in enumerate(drawn)]
@@ -170,7 +170,7 @@ def test_decisions_of_the_models_reach_the_journal(composed: Compose) -> None:
 
 
 def job_calls(config: Config) -> list[dict[str, Any]]:
-    """Every call in the run's journal."""
+    """All calls in the run's journal."""
     return [call for line in journal(config).splitlines() for call in json.loads(line).get("calls", ())]
 
 
@@ -213,7 +213,7 @@ def test_a_search_without_models_is_aggregated(composed: Compose) -> None:
 
 
 def test_answers_and_measurements_without_their_event_are_not_lost(composed: Compose, tmp_path: Path) -> None:
-    """A kill between an answer (on disk) and its event: the answer is used, not asked again."""
+    """After a kill between an answer (on disk) and its event, the answer is used and not asked again."""
     whole = composed(*TINY)
     reference = play(whole)
     parts = composed(*TINY, f"results={tmp_path / 'parts'}")
@@ -446,7 +446,7 @@ def test_ctrl_c_leaves_a_resumable_run(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("events", [3, 20])
 def test_kill_9_and_resume_lose_nothing_and_repeat_nothing(tmp_path: Path, events: int) -> None:
-    """Killed at any moment, under one hash seed, resumed under another: each answer and program is recorded once."""
+    """Killed at any moment and resumed under another hash seed, a run records each answer and program once."""
     journal_path = tmp_path / "runs" / "adhoc" / "tiny" / "events.jsonl"
     hash_seeds = [{**os.environ, "PYTHONHASHSEED": str(n)} for n in (1, 2)]
     process = subprocess.Popen(command(tmp_path), cwd=ROOT, stderr=subprocess.DEVNULL, env=hash_seeds[0])

@@ -1,4 +1,4 @@
-"""A whole model as a user tunes it: real TVM, kernels by a deterministic measurer, the whole one for real once."""
+"""A whole model as a user tunes it: real TVM, kernels with a deterministic measurer, the model measured once."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ TINY = (
     "search.batch_size=2",
     "search.candidates=3",
     "search.initial_programs=2",
-    # Of two traces that give one program a process keeps the one that it saw first, also of draws that were not taken;
-    # loops as short as these have many such traces.
+    # Of two traces that give the same program, a process keeps the one it saw first, even from rejected draws; loops as
+    # short as these have many such traces.
     "search.draws_per_proposal=1",
     "search.widening=0",
     "samples=16",
@@ -61,7 +61,7 @@ def journals(config: Config) -> dict[str, bytes]:
 
 
 class Killed(HashMeasurer):
-    """Interrupts after so many measurements of all kernels."""
+    """Interrupts after this many measurements over all kernels."""
 
     left = 0
 
@@ -75,7 +75,7 @@ class Killed(HashMeasurer):
 
 @pytest.fixture
 def tiny(composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The configuration of a small model, of which the four largest kernels are worth tuning."""
+    """The configuration of a small model whose four largest kernels are worth tuning."""
     monkeypatch.setattr(tune_model, "_WORTH_TUNING", 0.12)
 
     def make(name: str, *more: str) -> Config:
@@ -100,7 +100,7 @@ def test_kill_and_resume_equals_uninterrupted_equals_replay(tiny: Any, tmp_path:
     assert {(directory(c) / WHOLE_MODEL).read_bytes() for c in (first, parts, replay)} == {
         (directory(first) / WHOLE_MODEL).read_bytes()
     }
-    run(first, never, never)  # finished: nothing is left
+    run(first, never, never)  # finished: nothing remains
     assert journals(replay) == journals(first)
     (recording,) = (tmp_path / "replay" / "recordings").rglob(WHOLE_MODEL_MEASUREMENTS)
     recording.unlink()
@@ -127,7 +127,7 @@ def test_every_kernel_counts_and_statistics_are_shared(tiny: Any) -> None:
 
 
 def test_tuned_and_untuned_models_agree_for_real(tiny: Any) -> None:
-    """Compiled with scheduled kernels, the model still computes what NumPy does; it is checked before it is timed."""
+    """With scheduled kernels, the model still computes what NumPy does; this is checked before timing."""
     config = tiny("results")
     seen: list[Measurement] = []
 

@@ -99,7 +99,7 @@ class ToySpace:
 
 @dataclass
 class ToyCostModel:
-    """Scores by a script: a function of (program, generator)."""
+    """Scripted scores: a function of (program, generator)."""
 
     script: Callable[[ToyProgram, np.random.Generator], float]
     learned: list[str] = field(default_factory=list)
@@ -114,10 +114,10 @@ class ToyCostModel:
 
 @dataclass
 class ToyEvaluator:
-    """Latency from the program's content; counts what it measures."""
+    """Derives latencies from the program's content, and counts measurements."""
 
     one_fails_in: int = 0
-    """0 = none fails."""
+    """0 = none fail."""
     measured: list[str] = field(default_factory=list)
 
     def measure(self, programs: Sequence[ToyProgram]) -> list[Sample]:
@@ -132,7 +132,7 @@ class ToyEvaluator:
 
 @dataclass
 class ToyEvolution:
-    """Batches of `batch` programs that number all that were bred, up to `samples`; after `last` there are no more."""
+    """Batches of `batch` consecutively numbered programs, up to `samples`; none after `last`."""
 
     samples: int
     batch: int = 6
@@ -150,14 +150,14 @@ Script = Callable[[ModelSpec, PromptContext, int], Proposal | Rejection]
 
 
 def uniform_script(model: ModelSpec, context: PromptContext, occurrence: int) -> Proposal | Rejection:
-    """One step; the next model follows from the question, evenly."""
+    """Proposes one step; the next model is a uniform function of the question."""
     names = [m.name for m in context.models]
     return Proposal((Edit("Step"),), names[int(digest([model.name, str(context), occurrence])[:8], 16) % len(names)])
 
 
 @dataclass
 class ToyProposer:
-    """Answers by a script."""
+    """Scripted answers."""
 
     script: Script = uniform_script
     asked: list[tuple[str, str, int]] = field(default_factory=list)
@@ -173,7 +173,7 @@ class ToyProposer:
 
 
 def falling(chance: float) -> Callable[[ToyProgram, np.random.Generator], float]:
-    """A score that, per appended number, falls with this chance and rises otherwise; a function of the program."""
+    """A function of the program that falls with this probability per appended number, and rises otherwise."""
 
     def score(program: ToyProgram, rng: np.random.Generator) -> float:
         falls = sum(1 for n in program.steps[2:] if n % 1000 < chance * 1000)
@@ -183,7 +183,7 @@ def falling(chance: float) -> Callable[[ToyProgram, np.random.Generator], float]
 
 
 def call(model: str, hit: bool = False, role: str = "regular", outcome: str = "accepted") -> Call:
-    """A call with these outcomes; nothing else of it matters to statistics."""
+    """A call with these outcomes; nothing else matters to statistics."""
     return Call(model, role, "key", 0, outcome, "", (), None, None, 0, 0, hit)
 
 
@@ -198,7 +198,7 @@ COLT: dict[str, Any] = {
     "rewards": "measured",
     "candidates": 8,
 }
-"""What search=colt changes, as far as a toy world has it."""
+"""The settings of search=colt that exist in a toy world."""
 
 
 def settings(**changes: Any) -> SearchConfig:
@@ -262,13 +262,13 @@ def world(
 def child(
     *steps: int, model: str = "small", score: float = 0.5, parent_score: float = 0.5, reward: float = 0.5
 ) -> Child:
-    """The record of the program with these steps."""
+    """The record of a program with these steps."""
     program = ToyProgram(steps)
     return Child(program.key, program.trace_json, model, score, parent_score, reward)
 
 
 def play(toy: World[ToyProgram], path: Path, stop_after: int | None = None) -> State:
-    """Run (or resume) a search; stop after so many new events, as a kill would."""
+    """Run (or resume) a search; stop after this many new events, like a kill."""
     state = State(toy.models, toy.settings)
     journal = Journal(path)
     for number, _ in enumerate(search(toy, journal, state), start=1):
@@ -279,7 +279,7 @@ def play(toy: World[ToyProgram], path: Path, stop_after: int | None = None) -> S
 
 
 def events_of(path: Path) -> list[Event]:
-    """What a journal holds."""
+    """The contents of a journal."""
     journal = Journal(path)
     journal.close()
     return list(journal.events)

@@ -1,4 +1,4 @@
-"""Run directories without TVM: one made by hand, and ones that a toy search left."""
+"""Run directories without TVM: a handwritten one, and those of toy searches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STARTED = Started(1, "toy", "0" * 64, {"kind": "toy"}, "toy", "measured", baseli
 
 
 def tiled_trace(tiles: Sequence[int], unroll: int = 0) -> str:
-    """A trace as TVM writes it: one loop of the block ``matmul``, tiled, and its unrolling."""
+    """A trace as TVM writes it: one tiled loop of the block ``matmul``, and its unrolling."""
     instructions = [
         ["GetSBlock", [], ["matmul", "main"], ["b0"]],
         ["GetLoops", ["b0"], [], ["l1"]],
@@ -65,10 +65,10 @@ def child(program: str, model: str, tiles: Sequence[int], score: float, parent: 
 
 
 def events_by_hand(*transformations: str) -> list[Event]:
-    """Two initial programs, a regular child, a course alteration that finds the best program, a fault.
+    """Two initial programs, a regular child, a course alteration that finds the best program, and a fault.
 
-    Nodes: 0 -> 1 (0.5 s), 2 (timeout); 1 -> 3 (0.8 s); 3 -> -1 (pruned), 4 (0.25 s). `transformations`: the proposal
-    that made node 4.
+    Nodes: 0 -> 1 (0.5 s), 2 (timeout); 1 -> 3 (0.8 s); 3 -> -1 (pruned), 4 (0.25 s). `transformations` is the proposal
+    that led to node 4.
     """
     return [
         STARTED,
@@ -91,7 +91,7 @@ def events_by_hand(*transformations: str) -> list[Event]:
 
 
 def events_of_search(samples: int, path: Path) -> list[Event]:
-    """What a toy search journals, with traces in TVM's form."""
+    """The journal of a toy search, with traces in TVM's format."""
     toy = world(samples=samples)
     journal = Journal(path)
     for _ in search(toy, journal, State(toy.models, toy.settings)):

@@ -1,4 +1,4 @@
-"""Run directories with numbers that were computed by hand."""
+"""Run directories with numbers computed by hand."""
 
 import csv
 import json
@@ -29,7 +29,7 @@ def _usd(prompt: int, completion: int, price: tuple[float, float] | None) -> flo
 
 @pytest.fixture
 def write_run(tmp_path: Path) -> WriteRun:
-    """Write one run directory below ``tmp_path/runs``; the keywords that are not named here go to summary.json."""
+    """Write one run directory below ``tmp_path/runs``; unlisted keywords go to summary.json."""
 
     def write(
         name: str,
@@ -41,17 +41,17 @@ def write_run(tmp_path: Path) -> WriteRun:
         prices: dict[str, tuple[float, float]] | None = None,
         **changes: Any,
     ) -> Path:
-        """A run whose unoptimized program takes 1 s, so that a speedup is 1 / latency.
+        """A run whose unoptimized program takes 1 s, so that speedup is 1 / latency.
 
         Args:
-            name: Of the directory.
-            calls: Model -> (regular calls, course alterations).
-            latencies: Seconds per sample, None if it failed.
-            rejections: Counts by kind.
-            made: Model -> (children, regressions).
-            turns: The rows of turns.csv.
-            prices: Model -> USD per million tokens of prompts and of answers.
-            changes: Fields of summary.json.
+            name: name of the directory.
+            calls: model -> (regular calls, course alterations).
+            latencies: seconds per sample, None if it failed.
+            rejections: counts by kind.
+            made: model -> (children, regressions).
+            turns: the rows of turns.csv.
+            prices: model -> USD per million tokens of prompts and of answers.
+            changes: fields of summary.json.
         """
         run_dir = tmp_path / "runs" / name
         run_dir.mkdir(parents=True)
@@ -140,7 +140,7 @@ def write_noise(tmp_path: Path) -> WriteNoise:
     ) -> Path:
         """`latencies`: seconds per measurement, two minutes apart, None if it failed; `header` changes its first line.
 
-        The runs of a measurement are its latency, and 10 % less and more.
+        The run times of a measurement are its latency, 10 % less and 10 % more.
         """
         path = tmp_path / "noise" / device / f"{workload}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)

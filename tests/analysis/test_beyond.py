@@ -1,4 +1,4 @@
-"""Numbers of the figures that the paper has not: by hand, and without drawing."""
+"""Numbers of the figures beyond the paper's, computed by hand; nothing is drawn."""
 
 import math
 from dataclasses import replace
@@ -17,11 +17,11 @@ from colt_pipeline.search.outcome import ALTERATIONS
 
 TWO = {"gpt-5.2": (1, 0), "gpt-5-mini": (3, 0)}
 PRICES = {"gpt-5.2": (1.0, 10.0), "gpt-5-mini": (1.0, 10.0)}
-"""The third model has none."""
+"""The third model has no price."""
 
 
 def _waiting(tidy, llm_secs):
-    """The same runs, had all answers of each model taken so long."""
+    """The same runs, with answers of the given duration per model."""
     return replace(tidy, calls=tidy.calls.assign(llm_secs=llm_secs))
 
 
@@ -37,7 +37,7 @@ TURNS = (
 
 @pytest.fixture
 def write_counted(write_run):
-    """A run of two models, with what they made and when they were called."""
+    """A run of two models, with their programs and calls."""
 
     def write(name, latencies, **changes):
         return write_run(name, COUNTED, latencies, made=MADE, turns=TURNS, **changes)

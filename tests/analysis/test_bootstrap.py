@@ -1,4 +1,4 @@
-"""The interval against distributions whose mean is known."""
+"""Bootstrap intervals of distributions with known means."""
 
 import numpy as np
 import pytest

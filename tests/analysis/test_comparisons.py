@@ -1,4 +1,4 @@
-"""No difference below the noise floor, or without one, is called an improvement."""
+"""A difference below the noise floor, or without a known floor, never counts as an improvement."""
 
 import math
 
@@ -18,7 +18,7 @@ TWICE = (1.0, 2.0) * 10  # a floor of 2
 
 @pytest.fixture
 def compare(tmp_path):
-    """What `comparisons` says of the runs and recordings written so far: label -> row."""
+    """`comparisons` of the runs and recordings written so far: label -> row."""
 
     def compare():
         recordings = tmp_path / "noise"

@@ -1,4 +1,4 @@
-"""What a trace decides, in words, and what differs between two."""
+"""The decisions of a trace in words, and the differences between two traces."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from toy_run import tiled_trace
 from colt_pipeline.analysis.tree.decisions import Change, changes, decisions
 from colt_pipeline.records import canonical_json
 
-# As TVM writes them; the second schedule has a partial reduction more, so its variables and positions are others.
+# As TVM writes them; the second schedule has an additional partial reduction, which shifts variables and positions.
 ATTENTION: list[list[Any]] = [
     ["GetSBlock", [], ["peak", "main"], ["b0"]],
     ["GetSBlock", [], ["context", "main"], ["b1"]],

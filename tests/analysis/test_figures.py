@@ -1,4 +1,4 @@
-"""The numbers behind the figure, and that the files are the same whenever the numbers are."""
+"""The numbers behind the figures, and that equal numbers give equal files."""
 
 import re
 

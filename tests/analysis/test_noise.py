@@ -1,4 +1,4 @@
-"""The noise of a device: statistics against distributions whose quantiles are known, and what is refused."""
+"""The noise of a device: statistics of distributions with known quantiles, and rejected files."""
 
 import math
 from statistics import NormalDist
@@ -23,7 +23,7 @@ TWICE = (1.0, 2.0) * 10
 
 
 def _lognormal(median: float, sigma: float, count: int) -> list[float]:
-    """The quantiles of the distribution in the middle of `count` equal shares, in an order of no meaning."""
+    """The quantiles at the midpoints of `count` equal shares, in arbitrary order."""
     values = [median * math.exp(sigma * NormalDist().inv_cdf((index + 0.5) / count)) for index in range(count)]
     return list(np.random.default_rng(0).permutation(values))
 

@@ -1,4 +1,4 @@
-"""The paper's numbers as data, and ours beside them."""
+"""The paper's numbers as data, beside ours."""
 
 import pytest
 from support import ROOT

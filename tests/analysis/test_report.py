@@ -1,4 +1,4 @@
-"""The report: whole, harmless, repeatable, and honest about where its numbers come from."""
+"""The report: complete, safe, reproducible, and honest about where its numbers come from."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COMMITTED = ROOT / "results"
 
 
 class Page(HTMLParser):
-    """Tags with their attributes, and the text by the class of the innermost element that has one."""
+    """Tags with their attributes, and text by the class of the innermost element with one."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ def test_the_page_refers_to_nothing_outside_and_runs_nothing(text: str) -> None:
     for picture in pictures:
         assert all(target.startswith("#") for target in re.findall(r'href="([^"]*)"', picture))
         assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", picture))
-    # Names of namespaces and document types in pictures are no addresses: nothing reads them.
+    # Namespaces and document types in images are not addresses: nothing is loaded from them.
     assert re.findall(r"https?://[^\s\"<]+", re.sub(r"src='data:[^']*'", "", text)) == ["http://www.w3.org/2000/svg"]
     assert "default-src 'none'" in text
 

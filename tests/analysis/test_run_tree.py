@@ -1,4 +1,4 @@
-"""A run's tree from its directory: nodes, best path, who contributed."""
+"""A run's tree from its directory: nodes, best path, contributions of models."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_running_search_can_be_looked_at(tmp_path: Path) -> None:
     directory = write_run(tmp_path / "run", events[:4])
     writer = Journal(directory / "events.jsonl")  # holds the lock
     with (directory / "events.jsonl").open("a") as file:
-        file.write('{"kind":"stepp')  # half a line is on its way
+        file.write('{"kind":"stepp')  # half a line is being written
     run = read_run(directory)
     writer.close()
     assert (run.state.finished, run.gflops) == (None, None)

@@ -1,4 +1,4 @@
-"""Searches against numbers computed by hand; the unoptimized program takes 1 s, so a speedup is 1 / latency."""
+"""Comparisons of searches, computed by hand; the unoptimized program takes 1 s, so speedup is 1 / latency."""
 
 import math
 import re
@@ -21,7 +21,7 @@ NOBODY = {"gpt-5-mini": (0, 0)}
 
 @pytest.fixture
 def add(write_run):
-    """Write a run: search, workload, seed, its latencies."""
+    """Write a run: search, workload, seed and latencies."""
 
     def add(search, workload, seed, *latencies, **changes):
         name = f"{search}-{workload}-{seed}"
@@ -32,7 +32,7 @@ def add(write_run):
 
 @pytest.fixture
 def add_without_llm(write_run):
-    """The same of a search that asks no LLM: its calls.csv has no rows."""
+    """Like `write`, for a search without LLM: its calls.csv has no rows."""
 
     def add(search, workload, seed, *latencies):
         name = f"{search}-{workload}-{seed}"
@@ -45,7 +45,7 @@ def add_without_llm(write_run):
 
 @pytest.fixture
 def tidy(tmp_path):
-    """What was written so far, aggregated."""
+    """The runs written so far, aggregated."""
 
     def tidy():
         return aggregate(tmp_path / "runs")
@@ -54,7 +54,7 @@ def tidy(tmp_path):
 
 
 def rows(table, *columns):
-    """Its rows without missing values, as tuples."""
+    """The rows without missing values, as tuples."""
     return [tuple(row) for row in table[list(columns)].itertuples(index=False)]
 
 
@@ -68,7 +68,7 @@ def test_a_geometric_mean_over_workloads_and_seeds_by_hand(add, tidy):
         ("Geometric mean", 2, pytest.approx(4.0)),
     ]
     ((_, mean, low, high),) = rows(search_ratios(tidy()), "samples", "speedup", "speedup low", "speedup high")
-    # my_kernel does not vary; the resampled means of flux_conv are 2, 4 and 8 with chances 1/4, 1/2 and 1/4.
+    # my_kernel does not vary; the resampled means of flux_conv are 2, 4 and 8 with probabilities 1/4, 1/2 and 1/4.
     assert (mean, low, high) == pytest.approx((4.0, math.sqrt(2 * 4), math.sqrt(8 * 4)))
 
 
@@ -111,7 +111,7 @@ def test_equal_runs_have_a_ratio_of_exactly_one(add, tidy):
 
 
 def test_ratios_are_paired_by_seed(add, tidy):
-    """Seeds differ by a factor of 100, but on each the reference is twice as fast: there is nothing to doubt."""
+    """Seeds differ by a factor of 100, but the reference is twice as fast on each, so the interval is a point."""
     for seed, latency in enumerate((1.0, 0.1, 0.01)):
         add("colt", "flux_conv", seed, latency / 2)
         add("paper", "flux_conv", seed, latency)
@@ -132,7 +132,7 @@ def test_the_share_of_better_pairs_by_hand(add, tidy):
 
 
 def test_samples_needed_by_hand(add, add_without_llm, tidy):
-    # The best known is 90 ms, so 99 ms are enough and 101 ms are not.
+    # The best known latency is 90 ms, so 99 ms suffice and 101 ms do not.
     for seed, latencies in enumerate([(0.5, 0.099, 0.5, 0.5), (0.099, 0.5, 0.09, 0.5), (0.5, 0.5, 0.5, 0.5)]):
         add("colt", "flux_conv", seed, *latencies)
     for seed, latencies in enumerate([(0.5, 0.5, 0.5, 0.099), (None, None, 0.2, 0.101), (0.5, 0.5, 0.5, 0.5)]):

@@ -1,4 +1,4 @@
-"""Statistics against samples and distributions whose answer is known; the unoptimized program takes 1 s."""
+"""Statistics of samples and distributions with known results; the unoptimized program takes 1 s."""
 
 import math
 
@@ -26,7 +26,7 @@ TWO = {"gpt-5.2": (1, 0), "gpt-5-mini": (3, 0)}
 
 @pytest.fixture
 def add(write_run):
-    """Write a run: search, workload, seed, its latencies."""
+    """Write a run: search, workload, seed and latencies."""
 
     def add(search, workload, seed, *latencies, **changes):
         name = f"{search}-{workload}-{seed}{changes.get('target', '')}"
@@ -37,7 +37,7 @@ def add(write_run):
 
 @pytest.fixture
 def table(tmp_path):
-    """The statistics of what was written so far."""
+    """The statistics of the runs written so far."""
     return lambda: statistics(aggregate(tmp_path / "runs"))
 
 
@@ -57,7 +57,7 @@ def _column(*values):
         ((100, 0, 6, 4), 5.0),
         ((7,), 7.0),
         ((1, 2), 1.5),
-        ((0, 3, 5, 9, 100), (0.75 * 3 + 5 + 0.75 * 9) / 2.5),  # of five the second and fourth count in part
+        ((0, 3, 5, 9, 100), (0.75 * 3 + 5 + 0.75 * 9) / 2.5),  # of five, the second and fourth count partially
         ((-1000, 1, 2, 3, 4, 5, 6, 7000), 3.5),
     ],
 )
@@ -105,7 +105,7 @@ def test_equal_distributions_improve_on_each_other_half_the_time_and_a_shifted_o
 def test_the_area_under_a_step_curve_by_hand():
     nan = math.nan
     curves = np.log([[nan, 1.0, 4.0, 4.0], [16.0] * 4, [0.5, 2.0, nan, nan], [nan] * 4])
-    # No program, then none faster, then half of the way twice; the best from the start; a run that is over; nothing.
+    # No program, then none faster, then halfway twice; the best from the start; a run that has ended; nothing.
     areas = area_under_curve(curves, np.full(4, math.log(16.0)))
     assert areas == pytest.approx([0.25, 1.0, nan, 0.0], nan_ok=True)
     assert np.isnan(area_under_curve(curves, np.zeros(4))).all(), "nothing was faster: there is no scale"

@@ -1,4 +1,4 @@
-"""aggregate(): what it collects, and what it refuses."""
+"""aggregate(): what it collects, and what it rejects."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The tree as files: the page is whole, harmless and independent of the network."""
+"""The tree as files: the page is complete, safe and independent of the network."""
 
 from __future__ import annotations
 

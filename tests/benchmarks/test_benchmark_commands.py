@@ -1,4 +1,4 @@
-"""What the benchmarks' commands share: flags, exit statuses, and the table that they write and print."""
+"""What the benchmark commands share: flags, exit statuses, and the table they write and print."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ DEFAULTS: dict[ModuleType, dict[str, object]] = {
     answers: {"results": RESULTS, "experiment": "local", "workload": ATTENTION, "prompts": 12, "overrides": []},
     cost: {"results": RESULTS, "experiment": "cpu", "workloads": PAPER, "samples": 1000, "overrides": []},
 }
-"""What each benchmark measures unless the command line says otherwise."""
+"""What each benchmark measures by default."""
 
 
 def name(module: ModuleType) -> str:

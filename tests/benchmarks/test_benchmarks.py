@@ -1,4 +1,4 @@
-"""The benchmarks' arithmetic and rows; what needs time is run at tiny sizes, and no time is asserted."""
+"""The benchmarks' arithmetic and rows; slow ones run at tiny sizes, and no timing is asserted."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def test_subjects_take_turns_and_their_medians_count() -> None:
 def test_the_kernels_at_the_limits_do_all_their_work(composed: Compose) -> None:
     config = composed("measure.max_repeats=3", "measure.budget_secs=0")
     target = local(config).target
-    with own_process() as process:  # each checks its result, which a loop that was optimized away would miss
+    with own_process() as process:  # each checks its result, which would be wrong if the loop had been optimized away
         assert process.submit(micro.flop_per_sec, target, config.measure).result() > 0
         assert process.submit(micro.bytes_per_sec, target, 1, config.measure).result() > 0
 
 
 def test_limits_of_a_recorded_schedule(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     config = composed(*TINY)
-    write_outputs(play(config, HashMeasurer))  # its best.json is written by the app only
+    write_outputs(play(config, HashMeasurer))  # best.json is written only by the app
     monkeypatch.setattr(recorded, "composed", lambda overrides: composed(*TINY, *overrides))
     monkeypatch.setattr(limits, "composed", lambda _: composed("measure.max_repeats=3", "measure.budget_secs=0"))
     monkeypatch.setattr(limits, "_MEMORY_MIB", 1)
@@ -113,7 +113,7 @@ def test_growth_compares_the_last_tenth_with_the_first() -> None:
     mib = 2**20
     laps = [Lap(0, 0.0, 0.0, 100 * mib)]
     laps += [Lap(n, 0.01 if n < 10 else 0.02, 0.01, (101 + n) * mib) for n in range(100)]
-    laps += [Lap(100, 5.0, 5.0, 900 * mib)]  # the end of the search is no sample
+    laps += [Lap(100, 5.0, 5.0, 900 * mib)]  # the end of the search is not a sample
     *tenths, ratio = growth.table(laps, 100)
     assert [row["samples"] for row in tenths][:2] == ["1 to 10", "11 to 20"]
     assert (tenths[0]["search_ms"], tenths[0]["with_training_ms"], tenths[0]["since_start_mib"]) == (10.0, 20.0, 10.0)

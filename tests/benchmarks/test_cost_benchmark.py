@@ -1,4 +1,4 @@
-"""The protocol's cost: arithmetic on a toy, and a tiny recorded run counted as the models themselves would be asked."""
+"""The cost of the paper's protocol: arithmetic on a toy, and a tiny recorded run counted as if asked live."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PRICES = {
 
 
 class ThisProcess:
-    """A pool that starts no processes."""
+    """A process pool that starts no processes."""
 
     map = staticmethod(map)
 
@@ -44,7 +44,7 @@ class ThisProcess:
 
 
 def toy() -> dict[tuple[str, str], Replayed]:
-    """Two workloads: the large model alone, and a set that calls it for one call in four."""
+    """Two workloads: with the large model alone, and with a set in which it gets one call in four."""
     runs = {}
     for workload, scale in (("first", 1), ("second", 3)):
         tokens = Tokens(1000 * scale, 50)

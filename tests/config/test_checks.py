@@ -1,4 +1,4 @@
-"""Bad configuration: one message that names key, value and choices."""
+"""An invalid configuration gives one message that names key, value and choices."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Committed experiments keep their names and configurations; budgets size every experiment."""
+"""Committed experiments keep their names and configurations; budgets apply to every experiment."""
 
 from __future__ import annotations
 

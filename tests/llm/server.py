@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that speaks the OpenAI API, and misbehaves on demand."""
+"""A real HTTP server on loopback that speaks the OpenAI API and misbehaves on demand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ANSWER = '{"transformations": ["Step"], "next_model": "small"}'
 
 @dataclass
 class Server:
-    """What arrived, and what is to happen to the next requests; after that, good answers."""
+    """The requests received, and the scripted responses to the next ones; after those, valid answers."""
 
     behaviours: list[str] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -107,7 +107,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def cut(self) -> None:
-        """Half a body, then the connection is gone."""
+        """Send half a body, then drop the connection."""
         self.send_response(200)
         self.send_header("Content-Length", "100000")
         self.end_headers()
@@ -115,7 +115,7 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def drip(self) -> None:
-        """A byte now and then: each comes before the time-out, all of them take far longer."""
+        """Send a byte now and then: each arrives before the timeout, but all of them take far longer."""
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", "1000")
@@ -125,16 +125,16 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(b" ")
                 self.wfile.flush()
             except OSError:
-                return  # the client has had enough
+                return  # the client has given up
             time.sleep(0.1)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing is printed."""
+        """Print nothing."""
 
 
 @contextmanager
 def misbehaving(*behaviours: str, always: str = "good") -> Iterator[Server]:
-    """A server that treats its requests so, in turn."""
+    """A server that responds to its requests in this way, in turn."""
     state = Server(list(behaviours), always=always)
     handler = type("BoundHandler", (Handler,), {"state": state})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:

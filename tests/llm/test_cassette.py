@@ -120,7 +120,7 @@ def test_a_broken_recording_is_refused_and_kept(tmp_path: Path) -> None:
 
 
 def record(path: Path) -> list[str]:
-    """Three answers, of which two to one question."""
+    """Three answers, two of them to the same question."""
     live = Cassette(path, lambda provider: CountingClient(), Stopwatch())
     texts = [ask(live, question("a")), ask(live, question("a"), 1), ask(live, question("a"), model=LARGE)]
     live.close()

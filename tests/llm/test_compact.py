@@ -1,4 +1,4 @@
-"""Compact prompts: loops, annotations, blocks and decisions remain, a third of the text is left, stand-ins cope."""
+"""Compact prompts keep loops, annotations, blocks and decisions in a third of the text; stand-ins can read them."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ from colt_pipeline.records import ModelSpec, ModelView, ProgramView, PromptConte
 
 
 def recorded_context() -> PromptContext:
-    """What a model was told in a recorded search: a matrix product, its parent and its grandparent, eight models."""
+    """The context of a recorded call: a matrix product, its parent and grandparent, eight models."""
     stored = json.loads((ROOT / "tests/data/context.json").read_text())
     plain = PromptContext(**stored)
     return dataclasses.replace(
@@ -209,7 +209,7 @@ def stand_in_verdicts(context: PromptContext, parameters_b: float) -> list[Propo
 def test_stand_ins_answer_compact_prompts(context: PromptContext) -> None:
     found = stand_in_verdicts(context, 300.0)
     decided = [any(e.site for e in v.transformations) for v in found if isinstance(v, Proposal) and v.next_model]
-    assert len(decided) == len(found)  # the largest breaks no answer
+    assert len(decided) == len(found)  # the largest model's answers are never broken
     assert (sum(decided) > 60) == bool(context.sites)
 
 

@@ -1,4 +1,4 @@
-"""The stand-ins: deterministic, size-dependent, and blind to all but the prompt."""
+"""The stand-ins are deterministic, depend on size, and see nothing but the prompt."""
 
 import dataclasses
 import subprocess

@@ -1,4 +1,4 @@
-"""The stand-ins' rules: always within bounds, each what its docstring says, followed more often by larger models."""
+"""The stand-ins' rules stay within bounds, do what their docstrings say, and are followed more by larger models."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_any_rules_in_any_order_stay_within_bounds(nest: Nest, rules: list[Rule]
 
 
 def plans(nest: Nest, *rules: Rule) -> list[Plan]:
-    """What the rules decide under each seed, with what they leave as it is."""
+    """The decisions under each seed, including unchanged ones."""
     present = {t.label: list(t.factors) for t in (*nest.rows, nest.vector, *nest.reductions)}
     return [{**present, **plan(nest, rules, np.random.default_rng(seed))} for seed in SEEDS]
 
@@ -87,7 +87,7 @@ def test_register_tile_fills_registers_with_whole_vectors_and_no_more() -> None:
         assert rest == 0 and 1 <= vectors <= 4
         accumulators = vectors * decided["m.i"][3]
         assert 32 * 3 // 4 // 4 <= accumulators <= 32 * 3 // 4
-    assert len({str(decided) for decided in found}) > 1  # it leaves room
+    assert len({str(decided) for decided in found}) > 1  # several choices remain
 
 
 def test_register_tile_takes_the_widest_vector_there_is_where_none_is_whole() -> None:
@@ -100,7 +100,7 @@ def test_cache_fit_keeps_the_inner_levels_in_half_of_the_cache() -> None:
     found = plans(matmul(small), knowledge.register_tile, knowledge.cache_fit)
     sizes = [math.prod(decided["m.i"][2:]) * math.prod(decided["m.j"][2:]) * 4 for decided in found]
     assert max(sizes) <= 16 << 10
-    assert min(sizes) >= 1 << 10  # and they are no waste of it
+    assert min(sizes) >= 1 << 10  # and make good use of it
 
 
 def test_balance_gives_every_core_as_many_pieces_where_the_loops_allow_it() -> None:
@@ -124,7 +124,7 @@ def test_unrolling_covers_the_register_tile() -> None:
     nest = dataclasses.replace(matmul(), rows=(tile("m.h", 1, 1, 1, 4), tile("m.i", 32, 1, 1, 8)))
     assert {decided["unroll"][0] for decided in plans(nest, knowledge.unrolling)} == {64, 512}
     large = dataclasses.replace(nest, choices={"unroll": (0, 16)})
-    assert {decided["unroll"][0] for decided in plans(large, knowledge.unrolling)} == {0}  # no limit is enough
+    assert {decided["unroll"][0] for decided in plans(large, knowledge.unrolling)} == {0}  # no limit suffices
     assert not plan(matmul(choices={}), [knowledge.unrolling], np.random.default_rng(0))
 
 
@@ -143,7 +143,7 @@ def messages(change: Callable[[str], str] = lambda text: text) -> str:
 
 def test_a_nest_is_read_from_the_prompt() -> None:
     sites = (*WITH_SITES.sites[:1], Site("TileSize", "matmul.j", (4, 1, 1, 16), 64, 64), *WITH_SITES.sites[1:])
-    other = Site("TileSize", "total.s", (16, 2), 32, 64)  # a reduction alone is no tiled block
+    other = Site("TileSize", "total.s", (16, 2), 32, 64)  # a reduction alone is not a tiled block
     context = dataclasses.replace(WITH_SITES, sites=(*sites, other))
     assert nests("\n".join(m["content"] for m in render(context))) == [
         Nest(
@@ -183,7 +183,7 @@ def verdicts(model: ModelSpec, count: int = 200, depth: int = 2) -> list[Proposa
 
 
 def decided(found: list[Proposal | Rejection]) -> list[Proposal]:
-    """The answers that take a decision."""
+    """The answers that contain a decision."""
     return [v for v in found if isinstance(v, Proposal) and any(edit.site for edit in v.transformations)]
 
 

@@ -222,7 +222,7 @@ BAD = [json.loads(line) for line in (ROOT / "tests/data/bad_answers.jsonl").read
 
 @pytest.mark.parametrize("case", BAD, ids=[case["name"] for case in BAD])
 def test_bad_answers_as_they_come(case: dict[str, Any]) -> None:
-    """Texts of a megabyte included: a verdict that takes more than linear time would not end here."""
+    """Includes texts of a megabyte: a parser that takes more than linear time would not finish."""
     text = case["text"] * case.get("repeat", 1)
     found = parse(reply(text, case["finish_reason"]), NAMES, MODELS, SITES)
     if isinstance(found, Rejection):
@@ -239,7 +239,7 @@ def test_a_failed_call_keeps_its_reason() -> None:
 
 
 def test_an_entry_too_deep_to_be_shown_is_rejected_all_the_same() -> None:
-    for depth in range(100, 2000, 50):  # somewhere here reading and then writing meet the interpreter's limit
+    for depth in range(100, 2000, 50):  # in this range, reading and then writing reach the interpreter's limit
         deep = "[" * depth + "]" * depth
         found = parse(reply(f'{{"transformations": [{deep}]}}'), NAMES, MODELS, SITES)
         assert isinstance(found, Rejection) and found.kind in ("unknown_transformation", "not_json")
@@ -253,7 +253,7 @@ edits = st.one_of(
 
 
 def written(chosen: list[Edit], model: str) -> str:
-    """The answer that proposes this."""
+    """An answer that proposes this."""
     entries = [
         {"name": e.name, "site": e.site.label, "decision": json.loads(e.site.shown(e.decision))} if e.site else e.name
         for e in chosen

@@ -1,4 +1,4 @@
-"""The prompt holds every item of the paper's appendix B, and nothing of what it must not."""
+"""The prompt contains every item of the paper's appendix B, and nothing that it must not."""
 
 import dataclasses
 
@@ -91,7 +91,7 @@ def test_an_undefined_name_in_a_template_is_an_error() -> None:
     ],
 )
 def test_without_sites_the_messages_are_those_of_the_first_recordings(models: int, recorded: str) -> None:
-    """A recording's key holds the messages: one other byte, and no recorded answer is found."""
+    """Recording keys depend on the messages: if one byte changes, no recorded answer is found."""
     assert digest(prompt.render(dataclasses.replace(CONTEXT, models=CONTEXT.models[:models]))) == recorded
 
 

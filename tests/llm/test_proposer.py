@@ -1,4 +1,4 @@
-"""One call as the search sees it: what is asked follows from the configuration, and its key from what is asked."""
+"""One call as the search sees it: the configuration determines the question, and the question its key."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -24,7 +24,7 @@ GOOD = '{"transformations": ["unroll"], "next_model": "GPT-5.2"}'
 
 @dataclass
 class Scripted:
-    """Answers the same to everything, and keeps the questions."""
+    """Always gives the same answer, and keeps the questions."""
 
     text: str = GOOD
     finish_reason: str = "stop"
@@ -40,7 +40,7 @@ Make = Callable[..., Proposer]
 
 @pytest.fixture
 def proposer(tmp_path: Path) -> Iterator[Make]:
-    """Proposers over recordings of their own, closed at the end."""
+    """Proposers with separate recordings, closed at the end."""
     with ExitStack() as stack:
 
         def make(client: Scripted, code: str = "full", order: str = "listed", seed: int = 0) -> Proposer:

@@ -1,4 +1,4 @@
-"""Random answers in the place of a model's."""
+"""Random answers in place of a model's."""
 
 import dataclasses
 from collections import Counter
@@ -17,7 +17,7 @@ BOTH: tuple[Weights, ...] = ("even", "tvm")
 
 
 def names(weights: Weights, count: int = 400) -> list[list[str]]:
-    """The names of so many answers to one question, told apart by their occurrence as in a run."""
+    """The names in this many answers to one question, distinguished by occurrence as in a run."""
     proposer, occurrences, drawn = RandomProposer(weights), Counter[str](), []
     for _ in range(count):
         answer = proposer.ask(SMALL, CPU, occurrences)

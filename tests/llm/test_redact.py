@@ -1,4 +1,4 @@
-"""Credentials leave texts; what prompts are made of stays as it is."""
+"""Credentials are removed from texts; the contents of prompts are left alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BASE64_URL = LETTERS + "-_"
 
 
 def body(least: int, alphabet: str = LETTERS) -> st.SearchStrategy[str]:
-    """Random characters as keys have them, a digit among them."""
+    """Random characters as in keys, with at least one digit."""
     return st.builds("{}7{}".format, st.text(alphabet, min_size=least), st.text(alphabet, max_size=20))
 
 
@@ -128,7 +128,7 @@ def test_programs_and_prompts_pass() -> None:
 
 
 class Client:
-    """Keeps what it is asked."""
+    """Keeps its questions."""
 
     def __init__(self) -> None:
         self.questions: list[Question] = []
@@ -147,6 +147,6 @@ def test_a_question_is_redacted_before_its_key_is_computed(tmp_path: Path) -> No
         proposer.ask(SMALL, dataclasses.replace(CONTEXT, target=f"CPU {word}"), {}) for word in (secret, REDACTED)
     ]
     cassette.close()
-    (asked,) = client.questions  # with the credential or without, it is one question
+    (asked,) = client.questions  # with or without the credential, it is the same question
     assert answers[0].key == answers[1].key == asked.key
     assert secret not in str(asked.messages) and REDACTED in asked.messages[0]["content"]

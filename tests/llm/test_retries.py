@@ -1,4 +1,4 @@
-"""Calls to a real HTTP server through the real client: what is sent, what comes of it, what is counted."""
+"""Calls to a real HTTP server through the real client: what is sent, what results, what is counted."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _open: list[Budget] = []
 
 
 class Setting:
-    """A caller of a misbehaving server, with its account; nothing really sleeps."""
+    """A caller of a misbehaving server, with its account; sleeping takes no time."""
 
     def __init__(self, server: Server, path: Path, run: LimitsConfig = NONE, **changes: Any) -> None:
         self.slept: list[float] = []
@@ -240,7 +240,7 @@ def test_a_schema_is_paid_for_too() -> None:
     ("limits", "answered"),
     [
         (LimitsConfig(3, None, None, None), 3),
-        (LimitsConfig(None, 383, None, None), 2),  # the third may take 164
+        (LimitsConfig(None, 383, None, None), 2),  # the third may take up to 164
         (LimitsConfig(None, None, 0.0015, None), 3),  # 0.0003 each; the next may take 0.00084
         (LimitsConfig(None, None, None, 0.0), 0),
     ],
@@ -272,7 +272,7 @@ def test_an_attempt_is_on_disk_before_it_is_sent_and_counts_at_its_most_until_it
 def test_limits_count_earlier_sessions_and_the_other_runs_of_the_sweep(tmp_path: Path) -> None:
     sweep = BudgetConfig(NONE, LimitsConfig(4, None, None, None), 16)
     with misbehaving() as server:
-        for name in ("a", "b", "b"):  # the third goes on with the second's account; the first's is set aside
+        for name in ("a", "b", "b"):  # the third continues the second's account; the first's is set aside
             account = Budget(tmp_path / name / "spend.jsonl", sweep, {SMALL.name: None}, tmp_path)
             caller = Caller(OpenAIClient("served", provider(server)), "served", 1, account)
             caller.complete(question(), 0)

@@ -1,4 +1,4 @@
-"""The schema of answers: strict, small, and exactly what the parser accepts of names and shapes."""
+"""The schema of answers is strict, small, and accepts exactly the parser's names and shapes."""
 
 import dataclasses
 import json

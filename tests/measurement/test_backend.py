@@ -1,4 +1,4 @@
-"""Where latencies come from, for which target, and what is said when nobody can."""
+"""Where latencies come from, for which target, and the message if there is no source."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_gpu_at_hand_comes_first(composed: Compose, monkeypatch: pytest.Monkey
     name, backend, absent = choose(composed("target=gpu"), ())
     assert (name, backend.device.slug, backend.target["arch"], absent) == ("local", "some-gpu-sm-90", "sm_90", "")
     recorded = ["estimate-nvidia-geforce-rtx-2080-ti-sm-75"]
-    assert choose(composed("target=gpu"), recorded)[0] == "estimate"  # the run goes on where it was recorded
+    assert choose(composed("target=gpu"), recorded)[0] == "estimate"  # the run resumes where it was recorded
     assert choose(composed("target=gpu"), ["some-other-gpu"])[0] == "local"
 
 

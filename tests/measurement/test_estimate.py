@@ -1,4 +1,4 @@
-"""The roofline: what it must get right to rank schedules, on kernels that can be worked out by hand."""
+"""The roofline: what it must get right to rank schedules, for kernels computed by hand."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def schedule(*tensors: te.Tensor) -> Schedule:
 
 
 def bind(sch: Schedule, block: str, order: tuple[int, int] = (0, 1), serial: int = 1, threads: int = 256) -> None:
-    """Fuses the two outer loops in this order; every thread does `serial` elements."""
+    """Fuses the two outer loops in this order; every thread computes `serial` elements."""
     loops = sch.get_loops(sch.get_sblock(block))[:2]
     sch.reorder(*(loops[i] for i in order))
     outer, middle, inner = sch.split(sch.fuse(*(loops[i] for i in order)), [None, serial, threads])
@@ -70,7 +70,7 @@ def bind(sch: Schedule, block: str, order: tuple[int, int] = (0, 1), serial: int
 
 
 def copy(order: tuple[int, int] = (0, 1), stages: int = 1, serial: int = 1) -> tvm.IRModule:
-    """Copies a matrix, neighbouring threads along a row or (order 1, 0) along a column, `stages` times."""
+    """Copies a matrix `stages` times, adjacent threads along a row or (order 1, 0) along a column."""
     tensors = [te.placeholder((ROWS, COLUMNS), name="A")]
     for stage in range(stages):
         tensors.append(te.compute((ROWS, COLUMNS), lambda i, j: tensors[-1][i, j], name=f"copy{stage}"))

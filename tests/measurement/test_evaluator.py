@@ -1,4 +1,4 @@
-"""Measure once: run ledger, shared ledger, device; nothing is lost when the device goes away."""
+"""Measure once: run ledger, shared ledger, device; nothing is lost when the device disappears."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WORKLOAD = cast(Workload, SimpleNamespace(name="w", hash="f" * 64))
 
 @dataclass(frozen=True)
 class Stub:
-    """A program by its key; the module is the key itself."""
+    """A program with this key; its module is the key itself."""
 
     key: str
 
@@ -36,7 +36,7 @@ class Stub:
 
 
 class Scripted:
-    """A measurer that plays results by module; an exception ends the batch."""
+    """A measurer with scripted results by module; an exception ends the batch."""
 
     def __init__(self, script: dict[str, Measurement | Exception]) -> None:
         self.script, self.seen, self.bests = script, list[str](), list[float | None]()
@@ -56,7 +56,7 @@ class Scripted:
 
 @pytest.fixture
 def evaluator(tmp_path: Path) -> Iterator[Make]:
-    """Makes the evaluator of a run; a run's second one takes its ledger over."""
+    """Makes the evaluator of a run; a second one for the same run takes over its ledger."""
     ledgers: dict[str, Ledger] = {}
 
     def make(run: str, measurer: Scripted | None, reuse: Reuse = "any_run") -> Evaluator:

@@ -1,4 +1,4 @@
-"""Two processes never hold one device at once, and no lock file stays."""
+"""Two processes never hold a device at once, and no lock file remains."""
 
 from __future__ import annotations
 

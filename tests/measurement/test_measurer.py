@@ -1,4 +1,4 @@
-"""Measuring for real: workers that live on, and faults that cost one sample."""
+"""Real measurements: persistent workers, and faults that cost one sample."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def shared() -> Iterator[LocalMeasurer]:
 
 @pytest.fixture
 def measurer(shared: LocalMeasurer) -> LocalMeasurer:
-    """Workers that live on from test to test, as they do from batch to batch."""
+    """Workers that persist from test to test, as they do from batch to batch."""
     shared._settings, shared._overlap = SETTINGS, False
     return shared
 
@@ -96,7 +96,7 @@ def test_a_fault_costs_one_sample(measurer: LocalMeasurer, fault: str) -> None:
     assert faulty.error == kind and detail in faulty.detail
     assert faulty.latency_secs is None
     workers = [w._process for w in measurer._workers]
-    assert all(w is not None and w.poll() is None for w in workers)  # the workers live on
+    assert all(w is not None and w.poll() is None for w in workers)  # the workers persist
     assert not any(psutil.Process(w.pid).children() for w in workers if w is not None)
 
 
@@ -175,7 +175,7 @@ finally:
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_nothing_is_left_behind(how: signal.Signals) -> None:
-    """Not a process, not a file: after Ctrl-C to the whole group, and after kill -9 of the parent alone."""
+    """No process or file remains, after Ctrl-C to the whole group or kill -9 of the parent alone."""
     parent = subprocess.Popen(
         [sys.executable, "-c", SCRIPT],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Measuring on the servers of a real tracker on loopback, also when they die."""
+"""Measuring on the servers of a real tracker on loopback, even if they die."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_a_server_that_dies_mid_batch_loses_nothing(measurer: LocalMeasurer, sta
 
 
 def test_a_program_that_loses_every_server_is_a_crash(measurer: LocalMeasurer, start: Start) -> None:
-    """TVM's server ends with a session that crashes, so each try takes a server with it."""
+    """TVM's server exits when a session crashes, so each attempt takes down a server."""
     start()
     start()
     assert next(measurer.measure([out_of_bounds()], None)).error == "crash"

@@ -27,7 +27,7 @@ SETTINGS = MeasureConfig(
 
 
 class Script:
-    """A timer that plays run times in order, the last one for ever; counts every run of the kernel."""
+    """A timer that returns scripted run times, repeating the last one, and counts every run of the kernel."""
 
     def __init__(self, *times: float) -> None:
         self.times = list(times)

@@ -1,4 +1,4 @@
-"""TVM's cost model, with noise that repeats."""
+"""TVM's cost model, with repeatable noise."""
 
 from itertools import accumulate, pairwise
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.tvm
 def test_noise_until_warm_then_predictions_that_rank() -> None:
     here, rng = space("deepseek_r1_moe"), np.random.default_rng(0)
     programs = here.initial(24, rng)
-    # A latency that the features can explain: the length of the unrolled program's text stands for nothing but itself.
+    # A latency that the features can explain; the length of the unrolled program's text has no other meaning.
     latency = {p.key: 1e-3 * (1 + len(p.text)) for p in programs}
     model = CostModel(here, 16, Stopwatch())
     assert not model.warm
@@ -28,13 +28,13 @@ def test_noise_until_warm_then_predictions_that_rank() -> None:
         model.update(part, [Sample(p.key, latency[p.key], None) for p in part])
     assert model.warm
     scores = model.score(programs, np.random.default_rng(5))
-    assert scores == model.score(programs, np.random.default_rng(6))  # no noise any more
+    assert scores == model.score(programs, np.random.default_rng(6))  # no longer noise
     truth = [min(latency.values()) / latency[p.key] for p in programs]
     assert np.corrcoef(scores, truth)[0, 1] > 0.9
 
 
 def test_failed_samples_change_no_prediction() -> None:
-    """TVM weights a sample by its label, min(cost)/cost, which is 0 for a failed one."""
+    """TVM weights a sample by its label, min(cost)/cost, which is 0 for a failure."""
     here, rng = space("deepseek_r1_moe"), np.random.default_rng(1)
     programs = here.initial(12, rng)
     good = [Sample(p.key, 1e-3 * (i + 1), None) for i, p in enumerate(programs[:8])]
@@ -47,7 +47,7 @@ def test_failed_samples_change_no_prediction() -> None:
 
 @pytest.mark.parametrize("batches", [[8], [8, 8, 4, 4], [16, 2, 2], [16, 2, 2, 2]])
 def test_training_late_gives_the_model_that_training_at_once_gives(batches: list[int]) -> None:
-    """TVM trains after a batch only when a fifth of the data is new: the model may be older than the last batch."""
+    """TVM trains after a batch only if a fifth of the data is new, so the model may be older than the last batch."""
     here, rng = space("deepseek_r1_moe"), np.random.default_rng(2)
     programs = here.initial(sum(batches), rng)
     samples = [Sample(p.key, 1e-3 * (1 + i % 7), None) for i, p in enumerate(programs)]

@@ -1,4 +1,4 @@
-"""TVM's evolutionary search: its defaults, its recording, its resume."""
+"""TVM's evolutionary search: defaults, recording and resuming."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def recording(config: Config) -> Path:
 
 
 def timed(programs: Sequence[Program]) -> list[tuple[Program, Sample]]:
-    """Measured: the program's key is its latency, and every fifth program fails."""
+    """Measurements in which a program's latency follows from its key, and every fifth program fails."""
     return [
         (p, Sample(p.key, None, "timeout") if n % 5 == 4 else Sample(p.key, 1e-3 + int(p.key[:6], 16) * 1e-9, None))
         for n, p in enumerate(programs)
@@ -86,7 +86,7 @@ def test_batches_are_new_and_end_with_the_budget() -> None:
     while batch := evolution.next_batch(measured):
         sizes.append(len(batch))
         measured += timed(batch)
-    assert max(sizes) <= 8 and sum(sizes) == 20  # TVM's batch may be short of one that it picked twice
+    assert max(sizes) <= 8 and sum(sizes) == 20  # TVM's batch is one short if it picked a program twice
     assert len({p.key for p, _ in measured}) == 20
     assert evolution.next_batch(measured) == []
 
@@ -95,14 +95,14 @@ def test_a_fresh_strategy_goes_on_from_the_measurements_and_repeats_none() -> No
     here = space("deepseek_r1_moe")
     settings = EvolutionConfig(**{**QUICK, "init_measured_ratio": 1.0, "init_min_unmeasured": 0})
     measured = timed(TvmEvolution(here, EvolutionConfig(**QUICK), warmup_samples=8, samples=16).next_batch([]))
-    # Its whole population comes from the database, so that it breeds at all shows that it was told.
+    # Its whole population comes from the database, so breeding at all shows that it got the measurements.
     batch = TvmEvolution(here, settings, warmup_samples=8, samples=16).next_batch(measured)
     assert 0 < len(batch) <= 8
     assert not {p.key for p in batch} & {p.key for p, _ in measured}
 
 
 class Scripted:
-    """Stands for the strategy: one program per call, from a list."""
+    """A scripted strategy: one program per call, from a list."""
 
     def __init__(self, programs: Sequence[Program]) -> None:
         self._programs = list(programs)
@@ -123,10 +123,10 @@ def test_the_recording_serves_what_was_asked_and_nothing_else(tmp_path: Path) ->
     assert live.asked == 3
     live.close()
 
-    there = space("deepseek_r1_moe")  # has seen none of the programs
+    there = space("deepseek_r1_moe")  # has not seen any of the programs
     replay = Evolution(path, there, {"budget": 2}, None, Stopwatch())
     assert [p.key for p in replay.next_batch(measured[:1])] == [programs[1].key]
-    assert replay.next_batch(measured) == []  # that there are no more is recorded too
+    assert replay.next_batch(measured) == []  # the end is recorded too
     slower = [(programs[0], Sample(programs[0].key, 9.0, None))]
     with pytest.raises(ReplayMissError, match="after 1 measured .* other settings or latencies"):
         replay.next_batch(slower)
@@ -162,7 +162,7 @@ def test_a_broken_recording_is_an_error(
 def test_a_run_records_resumes_and_replays_without_a_strategy(
     composed: Compose, tmp_path: Path, stop_after: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Uncut, or cut after a batch was bred, or partly measured, in the first and in the second batch."""
+    """Uninterrupted, or interrupted after the first or second batch was bred or partially measured."""
     config = composed(*RUN)
     asked, recorded = 0, b""
     if stop_after is not None:
@@ -181,7 +181,7 @@ def test_a_run_records_resumes_and_replays_without_a_strategy(
 
 
 def test_a_batch_without_its_event_is_not_lost(composed: Compose, tmp_path: Path) -> None:
-    """A kill between a batch (on disk) and its event: the batch is used, TVM is not asked again."""
+    """After a kill between a batch (on disk) and its event, the batch is used and TVM is not asked again."""
     config = composed(*RUN)
     play(config)
     parts = composed(*RUN, f"results={tmp_path / 'parts'}")

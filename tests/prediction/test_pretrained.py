@@ -1,4 +1,4 @@
-"""The cost model that starts from other workloads' recordings."""
+"""The cost model pretrained on other workloads' recordings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WIDTH = 329
 
 @dataclass(frozen=True)
 class Fake:
-    """A program that is its features."""
+    """A program represented by its features."""
 
     key: str
     row: Any
@@ -38,7 +38,7 @@ def rows(count: int, seed: int) -> np.ndarray[Any, Any]:
 
 
 def latency(row: Any) -> float:
-    """The larger feature 7, the slower, over two orders of magnitude."""
+    """Latencies that increase with feature 7, over two orders of magnitude."""
     return float(1e-3 * np.exp(row[7] / 2))
 
 
@@ -54,7 +54,7 @@ def fakes(count: int, seed: int) -> list[Fake]:
 
 @pytest.fixture
 def synthetic(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Features are the fake program's row."""
+    """The features are the fake program's row."""
     monkeypatch.setattr(pretrained, "features", lambda space, extractor, program: program.row)
 
 
@@ -75,7 +75,7 @@ def learn(of: PretrainedModel, programs: list[Fake], failing: tuple[int, ...] = 
 
 
 def right_pairs(predicted: list[float], programs: list[Fake]) -> float:
-    """Share of pairs in the right order; chance is one half."""
+    """Fraction of pairs in the right order; one half by chance."""
     truth = [-latency(p.row) for p in programs]
     pairs = [(i, j) for i in range(len(truth)) for j in range(i)]
     return float(np.mean([(predicted[i] > predicted[j]) == (truth[i] > truth[j]) for i, j in pairs]))
@@ -85,7 +85,7 @@ def test_labels_are_relative_to_the_workloads_best_and_bounded() -> None:
     found = Experience([], [2.0, 1.0, np.inf, np.e, 1e9]).labels()
     assert found == pytest.approx([-np.log(2), 0.0, -6.0, -1.0, -6.0])
     slower = Experience([], [20.0, 10.0, np.inf, 10 * np.e, 1e9]).labels()
-    assert slower == pytest.approx(found)  # how long a workload takes says nothing of a program
+    assert slower == pytest.approx(found)  # the scale of a workload's latencies does not matter
 
 
 def test_experience_ranks_programs_of_a_new_workload_before_its_first_sample(synthetic: None) -> None:
@@ -98,7 +98,7 @@ def test_experience_ranks_programs_of_a_new_workload_before_its_first_sample(syn
 
 
 def test_the_runs_own_samples_teach_what_others_did_not(synthetic: None) -> None:
-    """In the other workload feature 8 decides, in this one feature 7."""
+    """The other workload depends on feature 8, this one on feature 7."""
     drawn = rows(60, 1)
     taught = model(others=(Experience(list(drawn), [float(1e-3 * np.exp(row[8] / 2)) for row in drawn]),))
     new = fakes(40, 3)
@@ -127,7 +127,7 @@ def test_the_model_is_trained_by_the_prediction_that_needs_it(synthetic: None, m
     monkeypatch.setattr(pretrained, "_train", counting)
     others, programs = (experience(20, 1),), fakes(8, 3)
     first, second = model(others=others), model(others=others)
-    assert scores(first, programs) == scores(second, programs)  # two runs of one process
+    assert scores(first, programs) == scores(second, programs)  # two runs in one process
     for begin in (0, 4):
         learn(second, programs[begin : begin + 4])
     assert scores(second, programs) == scores(second, programs) != scores(first, programs)
@@ -139,7 +139,7 @@ def test_failed_samples_break_no_training_and_are_predicted_slow(
     synthetic: None, others: tuple[Experience, ...]
 ) -> None:
     taught, programs = model(others=others), fakes(20, 1)
-    learn(taught, programs[:8], failing=tuple(range(8)))  # nothing but failures: nothing is learned from them
+    learn(taught, programs[:8], failing=tuple(range(8)))  # only failures, from which nothing is learned
     assert np.isfinite(scores(taught, programs)).all()
     learn(taught, programs[8:], failing=(0, 1, 2))
     predicted = scores(taught, programs)
@@ -190,7 +190,7 @@ def test_a_broken_file_is_named(tmp_path: Path, line: str) -> None:
 
 
 def predictions() -> list[str]:
-    """Scores of real programs under a model with experience and samples of its own, in full."""
+    """Scores of real programs under a model with both experience and its own samples."""
     here = space("deepseek_r1_moe")
     programs = here.initial(6, np.random.default_rng(0))
     taught = PretrainedModel(here, 4, [experience(30, 1)], Stopwatch())

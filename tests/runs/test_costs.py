@@ -1,4 +1,4 @@
-"""An estimate of what calls will take."""
+"""Estimates of what calls will cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Append-only files: what was written survives, what is broken is named."""
+"""Append-only files: what was written survives, what is corrupt is reported."""
 
 import fcntl
 import gzip

@@ -1,4 +1,4 @@
-"""A recording before a live source: what is on disk is found again, and nothing else passes for an entry."""
+"""A recording in front of a live source: what is on disk is found again, and invalid lines are rejected."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def test_what_was_appended_is_on_disk_and_found_again(tmp_path: Path) -> None:
     live = recorded(path, "append")
     assert live.get("a") is None
     assert live.append({"key": "a", "value": 1}) == {"key": "a", "value": 1, "unit": "s"}
-    assert read_lines(path) == [{"key": "a", "value": 1}]  # as it was given, before anything is closed
+    assert read_lines(path) == [{"key": "a", "value": 1}]  # as it was passed, before anything is closed
     live.append({"key": "b", "value": 2, "unit": "ms"})
     live.close()
     for access in ("replay", "append"):

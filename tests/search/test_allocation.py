@@ -1,4 +1,4 @@
-"""Whose turn it is among the kernels of a model, and that statistics are shared only where that was asked for."""
+"""Which kernel of a model is searched next, and that statistics are shared only on request."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_larger_gain_is_preferred() -> None:
 def test_the_promise_is_seconds_of_the_model() -> None:
     assert promise(share(3, 0.5, None, 0.4, 0.3), 2) == pytest.approx(3 * 0.3 * (0.2 * 0.2 / 0.5 + 0.8 / 2))
     assert promise(share(1, None, None), 2) == pytest.approx(0.8)
-    assert promise(share(1, 3.0, 2.0), 2) == pytest.approx(0.8)  # slower than the unoptimized one, which then stays
+    assert promise(share(1, 3.0, 2.0), 2) == pytest.approx(0.8)  # slower than the unoptimized one, which is then kept
 
 
 def test_who_is_finished_has_no_turn() -> None:

@@ -18,7 +18,7 @@ def by_last_step(program: ToyProgram, rng: np.random.Generator) -> float:
 
 
 def family(candidates: int) -> tuple[World[ToyProgram], State]:
-    """Roots of scores .50 and .30; below the first .90, .85 and .80, below the second .60."""
+    """Roots with scores .50 and .30; below the first, .90, .85 and .80; below the second, .60."""
     toy = world(score=by_last_step, candidates=candidates)
     state = State(toy.models, toy.settings)
     state.apply(Planted((child(50), child(30))))

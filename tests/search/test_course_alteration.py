@@ -1,4 +1,4 @@
-"""Course alteration on paths and streaks written down by hand (paper section 3.4), and on a toy world."""
+"""Course alteration for handwritten paths and streaks (paper section 3.4), and in a toy world."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from colt_pipeline.search.tree import Node
 
 
 def path(*edges: str) -> list[Node]:
-    """Nodes from below; an edge is the maker (s, l or - for none) and + or - for the score's change."""
+    """Nodes, bottom up; an edge is its maker (s, l or - for none) and + or - for the change in score."""
     nodes = []
     for number, edge in enumerate(edges):
         score = 0.4 if edge[1] == "-" else 0.6
@@ -37,7 +37,7 @@ def turn(regressed: bool = True, ancestors: Sequence[Node] = (), streak: int = 0
         (True, path("l-", "l-"), False),  # the largest model's regressions do not count
         (True, path("l-", "s-"), True),
         (False, path("s-", "s-"), False),  # the new child must regress
-        (True, path("--"), False),  # initial programs were made by none
+        (True, path("--"), False),  # no model made the initial programs
         (True, path("--", "s-"), True),  # a step without a call is skipped like the largest model's
         (True, [], False),
     ],
@@ -61,14 +61,14 @@ def test_random_rule_fires_at_its_rate_and_never_never() -> None:
     turns = [NewChild(regressed, (), "large", 1, 0.12, rng) for regressed in (True, False) * 2000]
     fired = [COURSE_RULES["random"].triggers(t) for t in turns]
     assert np.mean(fired) == pytest.approx(0.12, abs=0.02)
-    assert {t.regressed for t, hit in zip(turns, fired, strict=True) if hit} == {True, False}  # whatever happened
+    assert {t.regressed for t, hit in zip(turns, fired, strict=True) if hit} == {True, False}  # always
     assert not any(COURSE_RULES["never"].triggers(t) for t in turns)
 
 
 def step_after_a_streak(large_score: float | None, rule: str, course_rate: float = 0.0) -> Stepped:
-    """One step of the small model that regresses to 0.4, one regression having gone before; the parent's score is 1.
+    """One step in which the small model regresses from 1 to 0.4, after one earlier regression.
 
-    The largest model's child has `large_score`; None: it answers with prose.
+    The largest model's child has `large_score`; if None, it answers with prose.
     """
 
     def script(model: ModelSpec, context: PromptContext, occurrence: int) -> Proposal | Rejection:

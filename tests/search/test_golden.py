@@ -1,7 +1,7 @@
-"""Whole trees of small scripted searches, as they were when they were last looked at.
+"""Whole trees of small scripted searches, as last reviewed.
 
-A change that is meant to change them writes them anew, ``PYTHONPATH=.:tests python tests/search/test_golden.py``, and
-its diff shows what became of each node.
+After an intended change, regenerate them with ``PYTHONPATH=.:tests python tests/search/test_golden.py``, and
+review the diff, which shows what happened to each node.
 """
 
 import json
@@ -38,11 +38,11 @@ RUNS: dict[str, dict[str, Any]] = {
         "rollout_length": 0,
     },
 }
-"""Name -> what `toy.world` gets."""
+"""Name -> arguments of `toy.world`."""
 
 
 def grown(name: str, path: Path) -> dict[str, list[dict[str, Any]]]:
-    """The nodes of a run's tree, and the children that were pruned."""
+    """The nodes of a run's tree, and the pruned children."""
     state = play(world(**RUNS[name]), path)
     nodes = [
         {

@@ -131,7 +131,7 @@ def to_small(model: ModelSpec, context: PromptContext, occurrence: int) -> Propo
 
 
 def alteration_rate(tmp_path: Path, chance: float, samples: int, **changes: object) -> tuple[int, int, list[Stepped]]:
-    """(course alterations, small calls, steps) of a run whose every small call regresses with this chance."""
+    """(course alterations, small calls, steps) of a run in which small calls regress with this probability."""
     toy = world(samples=samples, score=falling(chance), script=to_small, rollout_length=0, **changes)
     state = play(toy, tmp_path / "events.jsonl")
     steps = [e for e in events_of(tmp_path / "events.jsonl") if isinstance(e, Stepped)]
@@ -148,12 +148,12 @@ def test_models_that_always_regress_are_overruled_at_every_second_small_edge(tmp
     altered, small, steps = alteration_rate(tmp_path, 1.0, 100, initial_programs=1)
     kept = [s for s in steps if s.made_by == "small"]
     assert altered == small - len(kept) > 0
-    # Only a small edge without a small edge above it is kept; above that, all else is overruled.
+    # A small edge is kept only if no small edge is above it; all others are overruled.
     assert not any(_nearest_small_edge_regressed(steps, s) for s in kept)
 
 
 def test_a_coin_flip_is_overruled_as_often_as_the_rule_predicts(tmp_path: Path) -> None:
-    """Given a regression as the nearest small edge above, the next one triggers with p; from none, never."""
+    """If the nearest small edge above is a regression, the next one triggers with probability p, otherwise never."""
     altered, small, steps = alteration_rate(tmp_path, 0.5, 2000)
     under_regression = sum(1 for s in steps if _nearest_small_edge_regressed(steps, s) and s.calls[0].model == "small")
     assert altered / under_regression == pytest.approx(0.5, abs=0.06)
@@ -162,7 +162,7 @@ def test_a_coin_flip_is_overruled_as_often_as_the_rule_predicts(tmp_path: Path) 
 
 
 def _nearest_small_edge_regressed(steps: list[Stepped], step: Stepped) -> bool:
-    """Recomputed from the journal alone, apart from the tree's code."""
+    """Recomputed from the journal alone, independently of the tree's code."""
     planted = 2
     made: dict[int, Stepped] = {}
     number = planted
@@ -265,8 +265,8 @@ def test_invariants(
     assert [n.record for n in nodes[1:]] == children
     keys = [c.program for c in children]
     pruned = {s.pruned.program for s in steps if s.pruned}
-    assert len(set(keys)) == len(keys) and not pruned & set(keys)  # what was pruned never comes back
-    assert nodes[0].visits == len(children)  # no pruned node is counted
+    assert len(set(keys)) == len(keys) and not pruned & set(keys)  # pruned programs never come back
+    assert nodes[0].visits == len(children)  # pruned nodes are not counted
     for node in nodes:
         assert node.visits == (node.record is not None) + sum(nodes[c].visits for c in node.children)
         assert node.id == 0 or len(node.children) <= toy.settings.branching
@@ -372,7 +372,7 @@ def test_widening_ends_where_the_design_spaces_give_no_new_program(tmp_path: Pat
 
 
 def test_no_rollout_while_scores_are_noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The journal is the same as with rollouts, for noise does not look at a program."""
+    """The journal is the same as with rollouts, because noise does not depend on the program."""
     rolled = world(samples=20)
     play(rolled, tmp_path / "rolled.jsonl")
     monkeypatch.setattr(ToySpace, "rollout", lambda *_: pytest.fail("rolled out"))

@@ -1,4 +1,4 @@
-"""What a run shows at its end, of events made by hand; see `toy_run.events_by_hand` for them."""
+"""The results of a run, from handwritten events; see `toy_run.events_by_hand`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measured rewards: W of a node is what its subtree earned, by measurement where there is one."""
+"""Measured rewards: W of a node is the total reward of its subtree, measured if available."""
 
 from collections import Counter
 from pathlib import Path
@@ -17,7 +17,7 @@ KEYS = {name: ToyProgram(steps).key for name, steps in {"a": (1,), "b": (2,), "c
 
 
 def three_programs(rewards: str) -> State:
-    """Roots a and b with predicted rewards .25 and .75, and c of .5 below a."""
+    """Roots a and b with predicted rewards .25 and .75, and c with .5 below a."""
     state = State((LARGE, SMALL), settings(rewards=rewards))
     state.apply(Planted((child(1, reward=0.25), child(2, model="large", reward=0.75))))
     state.apply(Stepped(0, 1, (), child(1, 3, reward=0.5), "small", None, None))
@@ -33,7 +33,7 @@ def test_a_measurement_takes_the_place_of_its_prediction() -> None:
     assert totals(state) == [1.5, 0.75, 0.75, 0.5]
     state.apply(Measured((Sample(KEYS["a"], 2.0, None), Sample(KEYS["c"], 4.0, None))))
     assert totals(state) == [1.0 + 0.75 + 0.5, 1.0 + 0.5, 0.75, 0.5]
-    state.apply(Measured((Sample(KEYS["b"], 1.0, None),)))  # a new best: all that was measured is worth half
+    state.apply(Measured((Sample(KEYS["b"], 1.0, None),)))  # a new best halves all measured rewards
     assert totals(state) == [0.5 + 1.0 + 0.25, 0.5 + 0.25, 1.0, 0.25]
     assert [node.visits for node in state.tree.nodes] == [3, 2, 1, 1]
 
@@ -112,7 +112,7 @@ def test_w_is_the_sum_over_the_subtree(
 
 
 def test_a_measured_search_leaves_slow_subtrees(tmp_path: Path) -> None:
-    """Half of the first level is a hundred times slower; measured rewards see it, a noisy prediction does not."""
+    """Half of the first level is a hundred times slower, which measured rewards reveal but noisy predictions do not."""
 
     def share_of_slow(rewards: str) -> float:
         toy = world(60, rewards=rewards, initial_programs=2, branching=4, c=0.2, lambda_=0.0, rollout_length=0)

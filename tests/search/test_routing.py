@@ -1,4 +1,4 @@
-"""Who answers next: each router on a state written down by hand."""
+"""Which model answers next: each router on a handwritten state."""
 
 import math
 
@@ -17,7 +17,7 @@ MODELS = (LARGE, THIRD, SMALL, TWIN)
 
 
 def state_after(**hits: list[bool]) -> State:
-    """A state in which each model made so many regular calls, hits or not."""
+    """A state in which each model made these regular calls, hits or not."""
     state = State(MODELS, settings())
     state.apply(Planted((child(0),)))
     for model, outcomes in hits.items():
@@ -64,7 +64,7 @@ def test_ucb_takes_the_highest_bound() -> None:
     bounds = {"large": 0.25 + math.sqrt(2 * math.log(9) / 4), "third": 1.0 + math.sqrt(2 * math.log(9))}
     assert bounds["large"] == pytest.approx(1.298, abs=1e-3) and bounds["third"] == pytest.approx(3.096, abs=1e-3)
     assert routed("ucb", state) == "third"
-    # After ten misses of third the untried luck of twin counts most.
+    # After ten misses of third, twin's exploration bonus dominates.
     missed = state_after(large=[True] * 8, third=[False] * 10, small=[True] * 8, twin=[False])
     assert routed("ucb", missed) == "twin"
 

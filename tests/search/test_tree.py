@@ -1,4 +1,4 @@
-"""The shared tree: counts add up, dead subtrees are left for good."""
+"""The shared tree: counts add up, exhausted subtrees are never revisited."""
 
 import pytest
 from hypothesis import given

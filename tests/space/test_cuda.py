@@ -1,4 +1,4 @@
-"""TVM's CUDA space: samples that verification accepts, transformations, the bound baseline, and real PTX."""
+"""TVM's CUDA space: samples that pass verification, transformations, the bound baseline, and real PTX."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The space on real TVM: deterministic, lossless, clean text."""
+"""The space with real TVM: deterministic, lossless, clean text."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_trace_that_gives_another_program_is_refused() -> None:
 def test_transformations_change_what_they_say() -> None:
     here, rng = space("flux_attention"), np.random.default_rng(5)
     program = here.initial(1, rng)[0]
-    # ComputeLocation needs a block that can move, which not every design of this small shape has.
+    # ComputeLocation needs a movable block, which not every design of this small shape has.
     assert {"TileSize", "Unroll", "Parallel"} <= {t.name for t in here.applicable(program)}
     for name, line in {"TileSize": "sample_perfect_tile", "Unroll": "sample_categorical"}.items():
         grown = here.apply(program, [Edit(name)], rng, 8, {program.key}.__contains__)
@@ -114,7 +114,7 @@ def test_runs_of_one_process_share_where_they_begin_and_nothing_else() -> None:
     here, there = space("flux_conv"), space("flux_conv")
     mine, yours = np.random.default_rng(3), np.random.default_rng(3)
     assert here.initial(3, mine)[0] is there.initial(3, yours)[0]
-    assert mine.integers(2**60) == yours.integers(2**60)  # the generators, too, are at the same place
+    assert mine.integers(2**60) == yours.integers(2**60)  # the generators are in the same state, too
     assert {p.key for p in here.initial(3, mine)}.isdisjoint(there._programs)
 
 

@@ -1,4 +1,4 @@
-"""Sampling sites on real TVM: what they say of a program, and that an edit sets exactly what it names."""
+"""Sampling sites with real TVM: their descriptions, and that an edit sets exactly what it names."""
 
 from __future__ import annotations
 

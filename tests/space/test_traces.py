@@ -1,4 +1,4 @@
-"""Packed traces give back the same bytes, in less room."""
+"""Packed traces restore the same bytes and take less space."""
 
 from __future__ import annotations
 

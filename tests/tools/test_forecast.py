@@ -1,4 +1,4 @@
-"""What live calls will take: sums by hand, over recordings of a few lines."""
+"""The cost of live calls, computed by hand from recordings of a few lines."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def record(
     measurement: str = "measured",
     backend: str = "embedded",
 ) -> None:
-    """A recording: `calls` as (model, prompt tokens, completion tokens), 2 s each; programs run for 0.5 s."""
+    """Write a recording; `calls` are (model, prompt tokens, completion tokens), 2 s each; programs run for 0.5 s."""
     directory = results / "recordings" / "a-device" / run
     directory.mkdir(parents=True)
     ledger = [{"measurement": measurement}] + [{"run_secs": [0.2, 0.3]}] * (samples + 1)
@@ -49,7 +49,7 @@ def record(
 
 
 def priced(config: Config) -> Config:
-    """The configuration with the prices of this module."""
+    """The configuration with this module's prices."""
     models = dict(config.models)
     for name, (per_input, per_output) in (("gpt-5.2", LARGE), ("gpt-5-mini", SMALL)):
         model = models[name]

@@ -32,7 +32,7 @@ def test_one_schedule_is_measured_again_and_again(composed: Compose) -> None:
 
 
 def test_the_best_recorded_schedule_is_the_one_to_observe(composed: Compose) -> None:
-    job = play(composed(*TINY), HashMeasurer)  # its best.json is written by the app only
+    job = play(composed(*TINY), HashMeasurer)  # best.json is written only by the app
     from colt_pipeline.job import write_outputs
 
     write_outputs(job)

@@ -1,4 +1,4 @@
-"""The command that looks after recordings: what it finds, what it writes, how it fails."""
+"""The command that manages recordings: what it finds, what it writes, how it fails."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CREDENTIAL = "sk-0123456789abcdefghij"
 
 @dataclass
 class Scripted:
-    """Answers by number; of a stand-in, or of a provider."""
+    """Numbered answers of a stand-in or a provider."""
 
     backend: str = "embedded"
     calls: list[str] = field(default_factory=list)
@@ -48,7 +48,7 @@ def messages(*lines: str) -> list[Message]:
 
 
 ASKED = [(SMALL, "a", 0), (SMALL, "a", 1), (LARGE, "b", 0), (SMALL, "c", 0)]
-"""What the toy recording answers."""
+"""The questions that the toy recording answers."""
 
 
 def question(model: ModelSpec, word: str) -> Question:
@@ -71,7 +71,7 @@ def calls(asked: list[tuple[ModelSpec, str, int]]) -> tuple[Call, ...]:
 
 
 def run_of(directory: Path, used: int, finished: bool = True, **changes: Any) -> Path:
-    """The run that used so many of the answers, one a step."""
+    """A run that used this many of the answers, one per step."""
     steps = [Stepped(n, 1, (c,), None, None, None, None) for n, c in enumerate(calls(ASKED)[:used])]
     events: list[Event] = [STARTED, *steps, *([Finished("budget")] if finished else [])]
     return write_run(directory / "runs" / "exp" / "toy" / "run", events, experiment="exp", **changes)
@@ -96,7 +96,7 @@ def change(path: Path, line: int, **fields: Any) -> None:
 
 
 def fields(path: Path) -> list[dict[str, Any]]:
-    """The entries as they are meant, whether the usual is written or not."""
+    """The entries with defaults filled in."""
     return [entry.fields for entry in read_intact(path).entries]
 
 

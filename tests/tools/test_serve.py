@@ -1,4 +1,4 @@
-"""Serving a model file: what is refused and how it is said, and one real model."""
+"""Serving a model file: what is refused with which message, and one real model."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ BY_SCHEMA = ResponseFormatJSONSchema(
 
 @pytest.fixture
 def gguf(tmp_path: Path) -> Path:
-    """A file that begins as a model does."""
+    """A file that begins like a model."""
     path = tmp_path / "model.gguf"
     path.write_bytes(b"GGUF but nothing more")
     return path
@@ -164,7 +164,7 @@ def _ask(client: OpenAI) -> None:
 
 
 def _ended(port: int) -> bool:
-    """Whether nobody answers there any more, within half a minute."""
+    """Whether the address stops answering within half a minute."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         with socket.socket() as probe:

@@ -1,4 +1,4 @@
-"""The whole model: its architecture against NumPy, and the tasks that TVM makes of it."""
+"""The whole model: its architecture compared with NumPy, and the tasks that TVM extracts from it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_reference_is_causal_and_knows_positions() -> None:
 
 
 def test_rotation_is_that_of_theta_and_keeps_distances() -> None:
-    """The product of two rotated vectors depends on the distance of their positions alone (RoFormer, section 3.4)."""
+    """The product of two rotated vectors depends only on the distance of their positions (RoFormer, section 3.4)."""
     given = replace(TINY, tokens=5).parameters()
     q, k = np.random.default_rng(0).standard_normal((2, 16))
 
@@ -61,7 +61,7 @@ def test_rotation_is_that_of_theta_and_keeps_distances() -> None:
 
 
 def test_grouped_heads_share_keys_and_values() -> None:
-    """Four heads over two key/value heads equal four over four whose keys and values are repeated."""
+    """Four heads over two key/value heads equal four over four with repeated keys and values."""
     given = TINY.parameters()
     wide = {
         name: np.repeat(given[name].reshape(64, 2, 16), 2, axis=1).reshape(64, 64) if name in "kv" else given[name]

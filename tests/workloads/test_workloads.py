@@ -1,4 +1,4 @@
-"""Each workload computes what its reference says, under a stable identity."""
+"""Each workload computes the same as its reference and has a stable identity."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def test_every_workload_has_a_small_shape_here() -> None:
 
 
 def relative_error(workload: Workload) -> float:
-    """How far the unoptimized program, built and run, is off the reference."""
+    """How far the result of the unoptimized program is from the reference."""
     kernel = tvm.compile(workload.module, target=tvm.target.Target({"kind": "llvm"})).mod
     inputs = workload.inputs()
     out = tvm.runtime.tensor(np.full(workload.parameter_shapes[-1], np.nan, "float32"), tvm.cpu())
