@@ -38,7 +38,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def read_growing(path: Path) -> list[dict[str, Any]]:
-    """Like `read_lines`, for a file that may be being written: a last line without its newline is ignored."""
+    """Like `read_lines`, for a file that another process may be writing: an incomplete last line is ignored."""
     data = unpacked(path) if path.exists() else b""
     return _parse(path, data[: data.rfind(b"\n") + 1])
 

@@ -80,7 +80,7 @@ def _usage(cassette: CassetteFile, owners: Sequence[Usage]) -> list[str]:
 
 
 def _unused(cassette: CassetteFile, owners: Sequence[Usage]) -> list[Entry]:
-    """What no run of the recording used; nothing while one may still go on and use it."""
+    """The answers that no run of the recording used; none while an unfinished run may still use them."""
     if not owners or not all(run.finished for run in owners):
         return []
     used = {identity for run in owners for identity in run.calls}
