@@ -19,8 +19,8 @@ class Transformation:
     description: str
     """What a prompt says about it."""
     edits: str | None = None
-    """The one kind of instruction that it edits. The mutator replays a trace, which takes milliseconds, before it finds
-    out that there is none."""
+    """The one kind of instruction that it edits, where any valid trace that holds one can be edited. The mutator would
+    replay the trace, which takes milliseconds, to find that out."""
 
 
 TRANSFORMATIONS: tuple[Transformation, ...] = (
