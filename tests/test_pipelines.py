@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterable
 from functools import cache
 from itertools import pairwise
@@ -92,3 +94,10 @@ def test_what_a_command_reads_is_among_its_dependencies() -> None:
         assert [path for path in read if not roots & {path, *path.parents}] == [], name
         if "runs@" in name:
             assert {"conf", "results/recordings", "constraints.txt"} <= {*dependencies}
+
+
+@pytest.mark.parametrize("stage", ["aggregate", "tables", "end_to_end", "report"])
+def test_a_stage_that_draws_nothing_starts_without_the_packages_that_draw(stage: str) -> None:
+    code = f"import sys, stages.{stage}; print({{'matplotlib', 'seaborn', 'scipy', 'tvm'}} & {{*sys.modules}})"
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert said.stdout == "set()\n"

@@ -10,9 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 from colt_pipeline.analysis.compared import MODEL_SETS, SEARCHES, Compared, common_caption, compared
-from colt_pipeline.analysis.figures.course_alterations import course_table
-from colt_pipeline.analysis.figures.times import recorded_times
+from colt_pipeline.analysis.course_alterations import course_table
 from colt_pipeline.analysis.index import Entry, write_index
+from colt_pipeline.analysis.recorded_times import recorded_times
 from colt_pipeline.analysis.searches import search_ratios, search_speedups
 from colt_pipeline.analysis.tables.comparisons import comparisons
 from colt_pipeline.analysis.tables.files import write_table
