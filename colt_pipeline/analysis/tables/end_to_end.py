@@ -14,6 +14,7 @@ import pandas as pd
 
 from colt_pipeline.analysis.index import Entry
 from colt_pipeline.analysis.labels import MODEL_SETS, backend_label, display_order, model_label, one_or_mixed
+from colt_pipeline.analysis.metrics import rounded, short_names
 from colt_pipeline.analysis.tables.files import write_files
 from colt_pipeline.analysis.tables.paper import SOURCE, paper_table
 from colt_pipeline.errors import ConfigError
@@ -143,6 +144,16 @@ TABLES = {
     ),
 }
 """File name -> (function, what its numbers are)."""
+
+
+def model_metrics(models: Models) -> dict[str, dict[str, Any]]:
+    """The numbers of each configuration that DVC compares between commits, see `metrics`."""
+    names = short_names(pd.DataFrame(models), ("model_set", "search", "largest", "model", "seed"))
+    return {
+        name: {"llm": backend_label(model["llm_backend"]), "latency": model["measurement"]}
+        | {"samples": model["samples"], "speedup": {model["model"]: rounded(model["speedup"])}}
+        for name, model in zip(names, models, strict=True)
+    }
 
 
 def write_model_tables(models: Models, out: Path) -> None:
