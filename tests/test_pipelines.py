@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -101,3 +102,20 @@ def test_a_stage_that_draws_nothing_starts_without_the_packages_that_draw(stage:
     code = f"import sys, stages.{stage}; print({{'matplotlib', 'seaborn', 'scipy', 'tvm'}} & {{*sys.modules}})"
     said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert said.stdout == "set()\n"
+
+
+def test_metrics_and_plots_of_every_experiment_are_declared_and_committed() -> None:
+    with Repo(str(ROOT)) as repo:
+        outs = [out for stage in repo.index.stages if ":tables@" in f":{stage.addressing}" for out in stage.outs]
+        metrics = [Path(out.fs_path) for out in outs if out.metric]
+        plots = {Path(out.fs_path): out.plot for out in outs if out.plot}
+        assert not any(out.use_cache for out in outs)
+    experiments = {path.name for path in metrics}
+    assert {"cpu", "local", "search", "seeds"} <= experiments == {path.stem for path in plots}
+    for directory in metrics:
+        assert all("speedup" in json.loads(path.read_text()) for path in directory.iterdir())
+    for path, properties in plots.items():
+        template = (ROOT / ".dvc" / "plots" / f"{properties['template']}.json").read_text()
+        encoding = json.loads(template)["encoding"]
+        fields = {properties["x"], properties["y"], encoding["color"]["field"]}
+        assert fields == {*path.read_text().splitlines()[0].split(",")}

@@ -39,6 +39,8 @@ _SAFE = ' !"$()*+,-./:;<=>?@[]^_`{|}~'
 class Figure:
     """A picture with its words."""
 
+    name: str
+    """Of its files, without their suffixes."""
     title: str
     caption: str
     command: str
@@ -54,6 +56,8 @@ class Figure:
 class Table:
     """Numbers with their words."""
 
+    name: str
+    """Of its CSV file, without the suffix."""
     title: str
     caption: str
     command: str
@@ -134,12 +138,12 @@ def _tables(directory: Path, command: str) -> list[Table]:
     cells, entries = read_tables(directory, command), read_index(directory, command)
     if missing := [entry.name for entry in entries if entry.name not in cells]:
         raise ConfigError(f"{directory / MARKDOWN} lacks {', '.join(missing)}; make it with: {command}")
-    return [Table(entry.title, entry.caption, command, cells[entry.name]) for entry in entries]
+    return [Table(entry.name, entry.title, entry.caption, command, cells[entry.name]) for entry in entries]
 
 
 def _figures(directory: Path, command: str) -> list[Figure]:
     return [
-        Figure(entry.title, entry.caption, command, _svg(directory / f"{entry.name}.svg", command))
+        Figure(entry.name, entry.title, entry.caption, command, _svg(directory / f"{entry.name}.svg", command))
         for entry in read_index(directory, command)
     ]
 
