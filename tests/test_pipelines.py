@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -14,6 +15,8 @@ import grimp
 import pytest
 from dvc.repo import Repo
 from support import ROOT
+
+from colt_pipeline.config.compose import possible_runs
 
 
 @cache
@@ -97,11 +100,24 @@ def test_what_a_command_reads_is_among_its_dependencies() -> None:
             assert {"conf", "results/recordings", "constraints.txt"} <= {*dependencies}
 
 
+def test_searches_of_the_pipelines_are_replayed_unless_somebody_says_otherwise() -> None:
+    assert all("record=replay" in command.split() for name, (command, _) in stages().items() if "runs@" in name)
+
+
 @pytest.mark.parametrize("stage", ["aggregate", "tables", "end_to_end", "report"])
 def test_a_stage_that_draws_nothing_starts_without_the_packages_that_draw(stage: str) -> None:
     code = f"import sys, stages.{stage}; print({{'matplotlib', 'seaborn', 'scipy', 'tvm'}} & {{*sys.modules}})"
     said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert said.stdout == "set()\n"
+
+
+def test_the_experiment_that_the_parameters_describe_is_measured_here_with_stand_ins() -> None:
+    (arguments,) = re.findall(r"'runs=\"(.*)\"'", (ROOT / "params.yaml").read_text())
+    runs = possible_runs(["experiment=cpu", *arguments.split()])
+    assert {run.model_set for run in runs} == {"small", "8"}
+    for run in runs:
+        assert (run.record.mode, run.device, run.seed, run.stand_ins) == ("missing", "local", 1, True)
+        assert not list((ROOT / "results" / "recordings").glob(f"*/cpu/{run.run}")), "it would be replayed"
 
 
 def test_metrics_and_plots_of_every_experiment_are_declared_and_committed() -> None:

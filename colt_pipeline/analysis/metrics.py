@@ -29,10 +29,10 @@ def metrics_of(tidy: Tidy) -> dict[str, dict[str, Any]]:
     """The numbers of each configuration.
 
     Returns:
-        Name (see `short_names`) -> llm (who answered), latency (measured or estimated), seeds, samples, speedup (final,
-        over the unoptimized program: geomean over workloads and seeds, and per workload over seeds), calls (with course
-        alterations), largest_percent (of the regular calls) and alterations_percent (per regular call of a small
-        model). What is unknown is left out, as are shares in a set of one model.
+        Name (see `short_names`) -> llm (who answered), latency (measured or estimated), device, seeds, samples, speedup
+        (final, over the unoptimized program: geomean over workloads and seeds, and per workload over seeds), calls
+        (with course alterations), largest_percent (of the regular calls) and alterations_percent (per regular call of a
+        small model). What is unknown is left out, as are shares in a set of one model.
     """
     rows = list(_rows(tidy))
     names = short_names(pd.DataFrame([row for row, _ in rows]), _TELLING)
@@ -98,7 +98,7 @@ def _rows(tidy: Tidy) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
             speedups = last[last["configuration"] == name].set_index("workload")["speedup"]
             yield (
                 facts,
-                {"llm": _answered(part, own), "latency": facts["measurement"]}
+                {"llm": _answered(part, own), "latency": facts["measurement"], "device": facts["device"]}
                 | {"seeds": own["seed"].nunique(), "samples": int(own["samples"].max())}
                 | {"speedup": {_key(str(workload)): rounded(value) for workload, value in speedups.items()}}
                 | {"calls": int(calls[calls.index == facts["label"]].sum())}

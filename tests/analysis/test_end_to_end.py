@@ -81,6 +81,16 @@ def test_the_stage_writes_captioned_tables(runs: Path, tmp_path: Path) -> None:
     assert "device box" in model_caption(read_models(runs))
 
 
+def test_what_dvc_compares_names_the_device_and_who_answered(runs: Path, tmp_path: Path) -> None:
+    assert end_to_end.main(["--runs", str(runs), "--out", str(tmp_path / "out"), "--metrics", str(tmp_path / "m")]) == 0
+    found = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "m").iterdir()}
+    assert {name: own["speedup"] for name, own in found.items()} == {
+        "small": {"llama3_8b": 10},
+        "8": {"llama3_8b": 20},
+    }
+    assert all((own["llm"], own["device"]) == ("stand-in LLMs", "box") for own in found.values())
+
+
 def test_missing_broken_and_doubled_runs_are_messages(runs: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no finished run of a whole model"):
         read_models(tmp_path / "empty")

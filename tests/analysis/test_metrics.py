@@ -32,6 +32,7 @@ def test_each_configuration_has_its_numbers(tidy: Tidy) -> None:
         "2": {
             "llm": "stand-in LLMs",
             "latency": "measured",
+            "device": "cpu-2-cores",
             "seeds": 2,
             "samples": 3,
             # flux_conv: sqrt(4 x 16), my_kernel: 2; over both sqrt(8 x 2)
@@ -43,6 +44,7 @@ def test_each_configuration_has_its_numbers(tidy: Tidy) -> None:
         "small": {
             "llm": "stand-in LLMs",
             "latency": "measured",
+            "device": "cpu-2-cores",
             "seeds": 1,
             "samples": 3,
             "speedup": {"flux_conv": 2.0},  # over fewer workloads the mean could not be compared with the other's

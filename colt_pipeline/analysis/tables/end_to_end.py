@@ -150,7 +150,7 @@ def model_metrics(models: Models) -> dict[str, dict[str, Any]]:
     """The numbers of each configuration that DVC compares between commits, see `metrics`."""
     names = short_names(pd.DataFrame(models), ("model_set", "search", "largest", "model", "seed"))
     return {
-        name: {"llm": backend_label(model["llm_backend"]), "latency": model["measurement"]}
+        name: {"llm": backend_label(model["llm_backend"]), "latency": model["measurement"], "device": model["device"]}
         | {"samples": model["samples"], "speedup": {model["model"]: rounded(model["speedup"])}}
         for name, model in zip(names, models, strict=True)
     }
