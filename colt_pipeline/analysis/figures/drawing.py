@@ -102,12 +102,13 @@ def save(draw: Callable[[pd.DataFrame, str], Figure], data: pd.DataFrame, captio
         figure = draw(data, caption)
         # Not by savefig, which draws each file twice to lay it out; here the first drawing lays out both.
         figure.set_dpi(_DPI)
-        raster = FigureCanvasAgg(figure)
+        raster: Any = FigureCanvasAgg(figure)  # canvases have no types
         raster.draw()
         figure.set_layout_engine("none")  # it stays as laid out
         figure.set_dpi(_SVG_DPI)
+        vector: Any = FigureCanvasSVG(figure)
         svg = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
+        vector.print_svg(svg, metadata={"Date": None})
     image = Image.fromarray(np.asarray(raster.buffer_rgba()))
     # Not by median cut, which gives colours of few pixels away: those of markers.
     small = image.convert("RGB").quantize(_PALETTE, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
