@@ -1,7 +1,8 @@
 """The READMEs' generated blocks: ``python tests/readme_blocks.py`` fills them from the committed files they name.
 
-``<!-- generated: PATH -->`` holds a Markdown file as it is. For a CSV file two filters, both optional, choose columns
-and rows: ``<!-- generated: PATH.csv | COLUMN, COLUMN | COLUMN=VALUE -->``. ``<!-- end -->`` ends a block.
+``<!-- generated: PATH.md#NAME -->`` is the section NAME of a Markdown file: a caption and a table. ``PATH.csv`` gives
+a table. Two filters, both optional, choose columns and rows of either: ``<!-- generated: PATH | COLUMN, COLUMN |
+COLUMN=VALUE -->``. ``<!-- end -->`` ends a block.
 """
 
 from __future__ import annotations
@@ -40,10 +41,7 @@ def without_blocks(text: str) -> str:
 
 def _content(source: str) -> str:
     path, *filters = (part.strip() for part in source.split("|"))
-    if not path.endswith(".csv"):
-        return (ROOT / path).read_text(encoding="utf-8")
-    with (ROOT / path).open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    caption, rows = _section(*path.split("#")) if "#" in path else ("", _read_csv(path))
     columns = list(rows[0])
     for chosen in filters:
         column, equals, value = chosen.partition("=")
@@ -51,9 +49,21 @@ def _content(source: str) -> str:
             rows = [row for row in rows if row[column] == value]
         else:
             columns = [name.strip() for name in chosen.split(",")]
-    return "".join(
-        _line(cells) for cells in (columns, ["---"] * len(columns), *([r[c] for c in columns] for r in rows))
-    )
+    lines = (columns, ["---"] * len(columns), *([row[name] for name in columns] for row in rows))
+    return caption + "".join(map(_line, lines))
+
+
+def _read_csv(path: str) -> list[dict[str, str]]:
+    with (ROOT / path).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _section(path: str, name: str) -> tuple[str, list[dict[str, str]]]:
+    """Caption and rows of a section of ``tables.md``."""
+    _, _, after = (ROOT / path).read_text(encoding="utf-8").partition(f"\n## {name}\n\n")
+    caption, table = after.partition("\n## ")[0].strip().split("\n\n")
+    head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines())
+    return f"{caption}\n\n", [dict(zip(head, row, strict=True)) for row in rows]
 
 
 def _line(cells: list[str]) -> str:

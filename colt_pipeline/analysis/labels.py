@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -49,13 +50,15 @@ def backend_label(backend: str) -> str:
     return _BACKENDS.get(backend, f"LLMs via {backend}")
 
 
+@lru_cache(maxsize=32)  # used by every table and figure, by some for parts of the runs
 def configurations(tidy: Tidy) -> pd.DataFrame:
     """One row per configuration, in display order.
 
     Returns:
-        CONFIGURATION, models (number of LLMs used), label ("COLT (8 models)", "gpt-5-mini (stand-in)"), short_label
-        ("COLT(8)") and family (the model set, or the search if it has no LLM), which determines the colour. Both
-        labels end with whatever distinguishes configurations of the same name.
+        A cached frame that must not be modified, with CONFIGURATION, models (number of LLMs used), label ("COLT (8
+        models)", "gpt-5-mini (stand-in)"), short_label ("COLT(8)") and family (the model set, or the search if it has
+        no LLM), which determines the colour. Both labels end with whatever distinguishes configurations of the same
+        name.
     """
     frame = tidy.runs[CONFIGURATION].drop_duplicates()
     rank = {name: index for index, name in enumerate(display_order(frame["model_set"], MODEL_SETS))}

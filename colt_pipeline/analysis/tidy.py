@@ -81,9 +81,9 @@ _CURVE_FIELDS = ("sample", "latency_secs", "best_secs", "speedup")
 _TURN_FIELDS = ("sample", ALTERATIONS)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tidy:
-    """All runs of one comparison."""
+    """All runs of one comparison. Compared by identity, so that derived data can be cached."""
 
     runs: pd.DataFrame
     """One row per run: the scalar fields of its summary.json."""

@@ -145,9 +145,7 @@ class Space:
         """The transformations that find something to change in `program`, in table order."""
         if program.key not in self._applicable:
             self._applicable[program.key] = tuple(
-                t
-                for t in TRANSFORMATIONS
-                if t.name in self._mutators and any(self._mutate(program.trace, t.name, s) for s in (1, 2))
+                t for t in TRANSFORMATIONS if t.name in self._mutators and self._finds_something(t, program.trace)
             )
         return self._applicable[program.key]
 
@@ -242,6 +240,11 @@ class Space:
         if program.key not in self._sites:
             self._sites[program.key] = find_sites(self.module, program.trace)
         return self._sites[program.key]
+
+    def _finds_something(self, transformation: Transformation, trace: Trace) -> bool:
+        if transformation.edits:
+            return any(inst.kind.name == transformation.edits for inst in trace.insts)
+        return any(self._mutate(trace, transformation.name, seed) for seed in (1, 2))
 
     def _mutate(self, trace: Trace, name: str, seed: int) -> Trace | None:
         edited = self._edited.get(name)

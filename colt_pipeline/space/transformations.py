@@ -19,8 +19,8 @@ class Transformation:
     description: str
     """What a prompt says about it."""
     edits: str | None = None
-    """The only kind of instruction that it edits, if any: the mutator would replay a trace, which takes milliseconds,
-    before finding out that there is none."""
+    """The only kind of instruction that it edits, if every valid trace with one can be edited: the mutator would replay
+    the trace, which takes milliseconds, to find that out."""
 
 
 TRANSFORMATIONS: tuple[Transformation, ...] = (

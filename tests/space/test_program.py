@@ -127,12 +127,14 @@ def test_a_trace_that_is_drawn_again_is_not_replayed_again(monkeypatch: pytest.M
     assert not isinstance(drawn, Rejection) and again == drawn
 
 
-def test_what_edits_no_instruction_of_a_trace_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = space("deepseek_r1_moe")
-    [start] = here.initial(1, np.random.default_rng(0))
-    assert "SampleComputeLocation" not in {inst.kind.name for inst in start.trace.insts}
-    assert here.context.space_generator.mutator_probs  # TVM's mutator agrees
-    mutator = here._mutators["ComputeLocation"]
-    assert all(programs_module.ms._ffi_api.MutatorApply(mutator, start.trace, seed) is None for seed in range(1, 9))
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_look_at_the_instructions_says_what_the_mutator_would(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, rng = space(name), np.random.default_rng(0)
+    mutator, mutate = here._mutators["ComputeLocation"], programs_module.ms._ffi_api.MutatorApply
+    programs = here.initial(8, rng)
+    programs += [here.rollout(start, 4, rng, 4, "fixed") for start in programs]
+    found = [any(mutate(mutator, program.trace, seed) for seed in (1, 2)) for program in programs]
+    assert found == ["ComputeLocation" in {t.name for t in here.applicable(program)} for program in programs]
     monkeypatch.setattr(programs_module.ms._ffi_api, "MutatorApply", lambda *_: pytest.fail("tried"))
-    assert here._mutate(start.trace, "ComputeLocation", 1) is None
+    without = next((program for program, one in zip(programs, found, strict=True) if not one), None)
+    assert without is None or here._mutate(without.trace, "ComputeLocation", 1) is None
