@@ -276,7 +276,7 @@ def test_ctrl_c_ends_a_replay_at_once(tmp_path: Path) -> None:
         (["search=nowhere"], "Could not find 'search/nowhere'"),
         (["--cfg", "job"], "unknown flag --cfg; this command takes overrides, --config-dir and --multirun"),
         (["--bogus"], "unknown flag --bogus"),
-        (["seed=1,abc"], "seed=abc is not a whole number"),
+        (["seed=1,abc"], "seed=abc is not an integer"),
     ],
 )
 def test_a_bad_command_line_is_one_message(

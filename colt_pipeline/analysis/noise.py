@@ -46,7 +46,7 @@ def read_noise(directory: Path) -> pd.DataFrame:
         JournalError: a line is not a JSON object.
     """
     if not directory.is_dir():
-        raise ConfigError(f"{directory} is not a directory; name the one that holds the noise of the devices")
+        raise ConfigError(f"{directory} is not a directory; give the one with the noise of the devices")
     paths = sorted(directory.glob("*/*.jsonl"), key=lambda path: path.relative_to(directory).as_posix())
     return pd.DataFrame([_row(path) for path in paths], columns=list(NOISE_COLUMNS))
 
@@ -110,7 +110,7 @@ def _row(path: Path) -> dict[str, Any]:
     repeats = [_repeat(path, number, line) for number, line in enumerate(lines[1:], start=2)]
     for number, repeat in enumerate(repeats, start=2):
         if repeat.program != repeats[0].program:
-            raise _broken(path, number, f"program {repeat.program} is not that of line 2; noise is that of one program")
+            raise _broken(path, number, f"program {repeat.program} differs from line 2; a file is about one program")
     good = [repeat for repeat in repeats if repeat.run_secs]
     elapsed = [repeat.elapsed_secs for repeat in good]
     return {
@@ -137,7 +137,7 @@ def _repeat(path: Path, number: int, line: dict[str, Any]) -> _Repeat:
         raise _broken(path, number, f"lacks {', '.join(sorted(missing))}")
     program, elapsed, runs, error = (line[name] for name in ("program", "elapsed_secs", "run_secs", "error"))
     if not isinstance(program, str):
-        raise _broken(path, number, f"program {program!r} is not a text")
+        raise _broken(path, number, f"program {program!r} is not a string")
     if not _is_number(elapsed):
         raise _broken(path, number, f"elapsed_secs {elapsed!r} is not a number of seconds")
     if error is not None:
@@ -152,4 +152,4 @@ def _is_number(value: object) -> bool:
 
 
 def _broken(path: Path, number: int, problem: str) -> ConfigError:
-    return ConfigError(f"{path}, line {number}: {problem}. Restore the file, or move it away to record it anew.")
+    return ConfigError(f"{path}, line {number}: {problem}. Restore the file, or move it away and record it again.")

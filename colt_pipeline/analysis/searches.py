@@ -113,7 +113,7 @@ def searches(tidy: Tidy) -> Searches:
     """
     for column in _CONDITIONS:
         if len(values := sorted(set(tidy.runs[column]))) > 1:
-            raise ConfigError(f"searches cannot be compared across {column}s ({', '.join(values)}); aggregate one each")
+            raise ConfigError(f"searches cannot be compared across {column}s ({', '.join(values)}); separate them")
     labels = _named(configurations(tidy))
     runs = labels.merge(tidy.runs, on=CONFIGURATION).set_index(_KEY)
     speedups = labels.merge(tidy.curves, on=CONFIGURATION).pivot(index=_KEY, columns="sample", values="speedup")

@@ -203,7 +203,7 @@ def _read_summary(run_dir: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} holds a {type(summary).__name__}, not an object")
     _require(summary, _RUN_FIELDS, path)
     if summary.get("stopped") == LIMIT:
-        raise ConfigError(f"{run_dir} was ended by a limit of its budget; go on with a higher one before aggregating")
+        raise ConfigError(f"{run_dir} stopped at a limit of its budget; resume it with a higher one before aggregating")
     return {name: value for name, value in summary.items() if not isinstance(value, dict | list)}
 
 
@@ -216,7 +216,7 @@ def _read_part(path: Path, fields: tuple[str, ...]) -> pd.DataFrame:
 def _require(names: Iterable[str], required: tuple[str, ...], path: Path) -> None:
     if missing := set(required).difference(names):
         lacking = ", ".join(sorted(missing))
-        raise ConfigError(f"{path} lacks {lacking}; run the command that made it again")
+        raise ConfigError(f"{path} lacks {lacking}; rerun the command that made it")
 
 
 def _check_counts(summary: dict[str, Any], calls: pd.DataFrame, run_dir: Path) -> None:

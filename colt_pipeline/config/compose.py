@@ -150,7 +150,7 @@ def _seed(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ConfigError(f"seed={text} is not a whole number") from None
+        raise ConfigError(f"seed={text} is not an integer") from None
 
 
 def _choices(override: Override) -> list[str]:

@@ -114,7 +114,7 @@ def register_tile(nest: Nest, decided: Plan, rng: np.random.Generator) -> None:
 
 
 def cache_fit(nest: Nest, decided: Plan, rng: np.random.Generator) -> None:
-    """The output tile of the two inner levels occupies half of the L2 cache while the reduction streams through."""
+    """The output tile of the two inner levels fits into half of the L2 cache while the reduction streams through."""
     left = nest.hardware.l2_bytes // 2 // _FLOAT_BYTES
     for tile in (nest.vector, *nest.rows):
         left //= decided[tile.label][3]

@@ -128,7 +128,7 @@ class JsonLines:
             self.records = self._recover()
         except BlockingIOError as error:
             self._file.close()
-            raise JournalError(f"{path} is in use by another process; wait for it, or rename this run.") from error
+            raise JournalError(f"{path} is in use by another process; wait for it, or set run=NAME.") from error
         except OSError as error:
             self._file.close()
             raise JournalError(f"cannot repair {path}: {error.strerror}. Free disk space and try again.") from error

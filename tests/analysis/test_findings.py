@@ -121,7 +121,7 @@ def test_findings_are_made_of_the_tables_that_were_written_and_read_back(write_r
     write_findings(findings, tmp_path / "out")
     assert read_findings(tmp_path / "out", "") == findings
     (tmp_path / "out" / "findings.json").write_text("{}")
-    with pytest.raises(ConfigError, match="does not hold findings.*make it with: dvc repro tables@cpu"):
+    with pytest.raises(ConfigError, match="does not contain findings.*make it with: dvc repro tables@cpu"):
         read_findings(tmp_path / "out", "dvc repro tables@cpu")
 
 

@@ -119,7 +119,7 @@ def test_tables_that_are_missing_or_empty_say_how_to_make_them(tmp_path):
     with pytest.raises(ConfigError, match="cannot read.*make it with: dvc repro tables@x"):
         read_tables(tmp_path, "dvc repro tables@x")
     (tmp_path / "tables.md").write_text("# Tables\n\n## t\n\ncaption\n")
-    with pytest.raises(ConfigError, match="does not hold the table t; make it with: dvc repro tables@x"):
+    with pytest.raises(ConfigError, match="does not contain the table t; make it with: dvc repro tables@x"):
         read_tables(tmp_path, "dvc repro tables@x")
 
 

@@ -109,7 +109,7 @@ def test_a_directory_of_ones_own_models_is_found(tmp_path: Path, name: str) -> N
 
 @pytest.mark.parametrize("seed", ["abc", "null", "1.5"])
 def test_a_bad_seed_is_a_message_and_its_runs_are_not_possible(seed: str) -> None:
-    with pytest.raises(ConfigError, match=f"seed={seed} is not a whole number"):
+    with pytest.raises(ConfigError, match=f"seed={seed} is not an integer"):
         runs([f"seed={seed}"])
     assert possible_runs([f"seed={seed}"]) == []
     assert [config.model_set for config in possible_runs(["model_set=3,small"])] == ["small"]

@@ -64,7 +64,7 @@ def read_findings(directory: Path, command: str) -> Findings:
         return Findings(**read_json(directory / FINDINGS, command))
     except TypeError as error:
         raise ConfigError(
-            f"{directory / FINDINGS} does not hold findings ({error}); make it with: {command}"
+            f"{directory / FINDINGS} does not contain findings ({error}); make it with: {command}"
         ) from error
 
 

@@ -41,7 +41,7 @@ def read_models(runs_dir: Path) -> list[dict[str, Any]]:
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{path} is not the summary of a whole model ({error}); run tune_model again") from error
         if key in models:
-            raise ConfigError(f"{runs_dir} holds two runs of {', '.join(key)}; give their experiments separately")
+            raise ConfigError(f"{runs_dir} holds two runs of {', '.join(key)}; pass their experiments separately")
         models[key] = model
     if not models:
         raise ConfigError(f"{runs_dir} holds no finished run of a whole model (one with a {WHOLE_MODEL})")

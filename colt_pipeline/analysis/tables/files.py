@@ -71,7 +71,7 @@ def read_tables(directory: Path, command: str) -> dict[str, Cells]:
         name, *lines = section.splitlines()
         table = [_split(line) for line in lines if line.startswith("| ")]
         if len(table) < 2:
-            raise ConfigError(f"{path} does not hold the table {name}; make it with: {command}")
+            raise ConfigError(f"{path} does not contain the table {name}; make it with: {command}")
         header, rule, *rows = table
         tables[name] = Cells(header, rows, [mark == _RIGHT for mark in rule])
     return tables

@@ -114,7 +114,7 @@ def read_run(path: Path) -> Run:
     for event in events:
         state.apply(event)
     if state.started is None:
-        raise RunDirError(f"{path}: nothing has happened yet; the run begins when its baseline is measured, try later")
+        raise RunDirError(f"{path}: nothing has happened yet; a run begins with its measured baseline, try again later")
     return Run(path, config, models, events, state, state.started, summary.get("gflops"))
 
 
@@ -220,7 +220,7 @@ def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     except OSError as error:
         raise RunDirError(f"cannot read {path}: {error.strerror}; restore it") from error
     except (ValueError, yaml.YAMLError) as error:
-        raise RunDirError(f"{path} is broken ({error}); restore it") from error
+        raise RunDirError(f"{path} is invalid ({error}); restore it") from error
     if not isinstance(value, dict):
         raise RunDirError(f"{path} holds a {type(value).__name__}, not a mapping; restore it")
     return value
