@@ -15,23 +15,24 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from colt_pipeline.app import INTERRUPTED, interruptible, shown_speedup, summary_table, with_message
-from colt_pipeline.assemble import assemble
 from colt_pipeline.config.compose import runs, strict_overrides_of
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ColtError, ConfigError, UnfinishedError
 from colt_pipeline.job import Job, batches_and_outputs, read_summary
-from colt_pipeline.measurement.measurer import MakeMeasurer
 from colt_pipeline.records import LIMIT
 from colt_pipeline.runs.layout import CALLS, CURVE, TURNS, run_directory
 from colt_pipeline.runs.rundir import RunDir
 from colt_pipeline.stack import usable_cores
 from colt_pipeline.tools.forecast import announce
+
+if TYPE_CHECKING:
+    from colt_pipeline.measurement.measurer import MakeMeasurer
 
 T = TypeVar("T")
 
@@ -133,6 +134,8 @@ def _run(
     config: Config, clock: _Clock, failed: list[str], make_measurer: MakeMeasurer | None
 ) -> Generator[Job, None, None]:
     """One run to its end unless it is finished; yields its job after each batch. A failure is said, and noted."""
+    from colt_pipeline.assemble import assemble  # it imports TVM: not for --help or a wrong configuration
+
     seen = 0
     try:
         if _finished(config):
@@ -184,9 +187,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & set(arguments):
         print(f"{__doc__}\nIt takes the arguments of python -m colt_pipeline.tune.")
         return 0
-    overrides = strict_overrides_of(arguments)
-    configs = runs(overrides)
-    announce(overrides)
+    configs = runs(strict_overrides_of(arguments))
+    announce(configs)
     try:
         with interruptible():
             failed = compare(configs)
