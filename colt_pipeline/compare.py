@@ -25,6 +25,9 @@ from colt_pipeline.config.compose import runs, strict_overrides_of
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ColtError, ConfigError, UnfinishedError
 from colt_pipeline.job import Job, batches_and_outputs, read_summary
+from colt_pipeline.progress.standing import followed_search
+from colt_pipeline.progress.terminal import on_terminal
+from colt_pipeline.progress.watch import watched
 from colt_pipeline.records import LIMIT
 from colt_pipeline.runs.layout import CALLS, CURVE, TURNS, run_directory
 from colt_pipeline.runs.rundir import RunDir
@@ -122,6 +125,8 @@ def _together(group: Sequence[Config], clock: _Clock, make_measurer: MakeMeasure
             config.run: cleanup.enter_context(closing(_run(config, clock, failed, make_measurer))) for config in group
         }
         for jobs in rounds(turns):
+            if on_terminal():
+                continue  # a table has it
             shown = "  ".join(
                 f"{_name(config)} {_standing(jobs[config.run])}" for config in group if config.run in jobs
             )
@@ -190,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     configs = runs(strict_overrides_of(arguments))
     announce(configs)
     try:
-        with interruptible():
+        with watched(configs, followed_search), interruptible():
             failed = compare(configs)
     except KeyboardInterrupt:
         print("interrupted; the same command resumes where it stopped", file=sys.stderr)

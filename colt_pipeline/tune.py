@@ -18,6 +18,8 @@ from colt_pipeline.app import INTERRUPTED, attempt, command, summary_table
 from colt_pipeline.config.compose import CONF, overrides_of, possible_runs, starts_jobs
 from colt_pipeline.config.schema import Config
 from colt_pipeline.job import batches_and_outputs, progress, written_since
+from colt_pipeline.progress.standing import followed_search
+from colt_pipeline.progress.watch import watched
 from colt_pipeline.runs.events import Measured
 from colt_pipeline.tools.forecast import announce
 
@@ -62,7 +64,8 @@ def main() -> None:
     configs = possible_runs(overrides_of(arguments)) if starts_jobs(arguments) else []
     announce(configs)
     try:
-        command(_job)
+        with watched(configs, followed_search):
+            command(_job)
     except SystemExit as ended:
         if ended.code != INTERRUPTED:  # whoever interrupts does not want to wait
             _list(configs, begin)

@@ -21,12 +21,15 @@ import hydra
 from omegaconf import DictConfig
 
 from colt_pipeline.app import attempt, command, shown_speedup
-from colt_pipeline.config.compose import CONF
+from colt_pipeline.config.compose import CONF, overrides_of, possible_runs, starts_jobs
 from colt_pipeline.config.schema import Config, MeasureConfig, WorkloadConfig
 from colt_pipeline.errors import ConfigError, ReplayMissError
 from colt_pipeline.job import Job, further_batches, write_outputs
 from colt_pipeline.measurement.ledger import Ledger
 from colt_pipeline.measurement.lock import device_lock
+from colt_pipeline.progress.standing import followed_model
+from colt_pipeline.progress.terminal import on_terminal
+from colt_pipeline.progress.watch import watched
 from colt_pipeline.records import EMBEDDED, EndReason, Measurement, digest
 from colt_pipeline.runs.events import Event, Finished
 from colt_pipeline.runs.layout import WHOLE_MODEL, WHOLE_MODEL_MEASUREMENTS, run_directory
@@ -150,6 +153,8 @@ def _finish(job: Job, reason: EndReason) -> None:
 
 
 def _progress(config: Config, task: Task, job: Job, samples: int, left_secs: float) -> None:
+    if on_terminal():
+        return  # a table has it
     assert job.state.started is not None
     speedup = shown_speedup(job.state.speedup, job.state.started.measurement)
     own = len(job.state.samples)
@@ -249,7 +254,10 @@ def _job(raw: DictConfig) -> None:
 
 def main() -> None:
     """Run Hydra's jobs; exit status 1 if one failed, 130 after Ctrl-C or SIGTERM."""
-    command(_job)
+    arguments = sys.argv[1:]
+    configs = possible_runs(overrides_of(arguments)) if starts_jobs(arguments) else []
+    with watched(configs, followed_model):
+        command(_job)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,136 @@
+"""The table of runs on a terminal, and the line of each that ends elsewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from colt_pipeline.app import printable, shown_speedup
+from colt_pipeline.progress.board import Board
+from colt_pipeline.progress.standing import Standing
+
+_BAR_WIDTH = 10
+_BESIDE_ROWS = 4
+"""Lines of a terminal that rows leave free: head, two lines below, and the cursor's."""
+
+
+class RunTable:
+    """A board as a table; where there are more rows than lines, those around the runs at work."""
+
+    def __init__(self, board: Board, stage: str = "") -> None:
+        self._board = board
+        self._stage = stage
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        head, names = shortened([run.name for run in self._board.runs])
+        table = Table(box=None, pad_edge=False, expand=True, header_style="dim")
+        table.add_column(_text(head), ratio=5, no_wrap=True, overflow="ellipsis")
+        table.add_column(width=_BAR_WIDTH)
+        table.add_column("samples", justify="right", no_wrap=True)
+        table.add_column("best", justify="right", no_wrap=True)
+        table.add_column("calls", ratio=4, no_wrap=True, overflow="ellipsis")
+        table.add_column("ETA", justify="right", no_wrap=True)
+        rows = [
+            (standing, f"  {standing.name}" if part else name, index)
+            for index, (name, standings) in enumerate(zip(names, self._board.standings, strict=True))
+            for part, standing in enumerate(standings)
+        ]
+        room = max(1, console.size.height - _BESIDE_ROWS)
+        at_work = next((row for row, (standing, _, _) in enumerate(rows) if not standing.finished), 0)
+        begin = max(0, min(at_work - room // 4, len(rows) - room))
+        for standing, name, index in rows[begin : begin + room]:
+            self._add(table, standing, name, index)
+        below = [self._summary(hidden=max(0, len(rows) - room)), _legend(self._board)]
+        yield Group(table, *(Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in below if line))
+
+    def _add(self, table: Table, standing: Standing, name: str, index: int) -> None:
+        part, total = standing.budget is None, standing.budget or 0
+        bar = "" if part else ProgressBar(total=total, completed=total - standing.left, width=_BAR_WIDTH)
+        samples = str(standing.samples) if part else f"{standing.samples}/{total}"
+        left = "" if part else "end" if standing.finished else duration(self._board.secs_left_of(index))
+        best = shown_speedup(standing.speedup, standing.measurement)
+        table.add_row(_text(name), bar, samples, best, _text(_calls(standing)), left)
+
+    def _summary(self, hidden: int) -> str:
+        board = self._board
+        parts = [
+            *([f"stage {self._stage}"] if self._stage else []),
+            f"{board.finished} of {len(board.runs)} runs at their end",
+            f"elapsed {duration(board.elapsed_secs())}",
+            f"ETA {duration(board.secs_left())}",
+            *([f"{hidden} rows not shown"] if hidden else []),
+        ]
+        return "  ".join(parts)
+
+
+def _legend(board: Board) -> str:
+    if not any(run.calls or run.alterations for run in board.runs):
+        return ""
+    who = ", answered by stand-ins for the named models" if board.stand_ins else ""
+    return f"calls: regular+course alterations{who}"
+
+
+def _calls(standing: Standing) -> str:
+    """Calls by model, the most called one first, for the last ones may not be seen."""
+    total = standing.calls + standing.alterations
+    return " ".join(f"{name}:{standing.calls[name]}+{standing.alterations[name]}" for name, _ in total.most_common())
+
+
+def _text(words: str) -> Text:
+    """`words` as they are: without markup, and nothing that steers the terminal."""
+    return Text(printable(words))
+
+
+def shortened(names: Sequence[str]) -> tuple[str, list[str]]:
+    """What the names have in common, around a ``*``, and what of each stands in its place."""
+    parts = [re.split(r"(?<=[-/])|(?=-)", name) for name in names]
+    shortest = min(map(len, parts))
+    if len(parts) == 1:
+        return "run", list(names)
+
+    def same(index: int) -> bool:
+        return len({part[index] for part in parts}) == 1
+
+    begin = next((n for n in range(shortest - 1) if not same(n)), shortest - 1)
+    end = next((n for n in range(shortest - 1 - begin) if not same(-1 - n)), shortest - 1 - begin)
+    first = parts[0]
+    head = "".join([*first[:begin], "*", *first[len(first) - end :]])
+    return ("run" if head == "*" else head), ["".join(part[begin : len(part) - end]) for part in parts]
+
+
+def duration(secs: float | None) -> str:
+    """As ``m:ss`` or ``h:mm:ss``; ``?`` if it is not known."""
+    if secs is None:
+        return "?"
+    minutes, seconds = divmod(round(secs), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def end_line(board: Board, run: Standing) -> str:
+    """What a log says when this run has ended."""
+    left = board.secs_left()
+    return f"run {board.finished}/{len(board.runs)}  {run.name}  ETA {'unknown' if left is None else f'{left:.0f} s'}"
+
+
+def dvc_stage() -> str:
+    """The stage of DVC that this command is, and its place in the pipeline's file; "" if it is none."""
+    file, _, name = os.environ.get("DVC_STAGE", "").rpartition(":")
+    path = Path(os.environ.get("DVC_ROOT", "."), file or "dvc.yaml")
+    if not name or not path.is_file():
+        return name
+    stages = yaml.safe_load(path.read_text())["stages"]
+    names = [
+        f"{stage}@{item}" if "foreach" in definition else stage
+        for stage, definition in stages.items()
+        for item in definition.get("foreach", [""])
+    ]
+    return f"{name} ({names.index(name) + 1} of {len(names)} in {file or path.name})" if name in names else name
