@@ -72,8 +72,10 @@ class Board:
         before = self.runs
         self.standings = [run.read() for run in self._followed]
         now = self._clock()
-        for pace, run in zip(self._paces, self.runs, strict=True):
-            pace.see(now, run.samples)
+        for index, (run, earlier) in enumerate(zip(self.runs, before, strict=True)):
+            if run.begun and not earlier.begun:
+                self._paces[index] = Pace(now, run.samples)
+            self._paces[index].see(now, run.samples)
         self._pace.see(now, self._samples)
         return [run for run, earlier in zip(self.runs, before, strict=True) if run.finished and not earlier.finished]
 

@@ -31,6 +31,7 @@ class Standing:
     """Regular calls by model."""
     alterations: Counter[str] = field(default_factory=Counter)
     """Course alterations by model."""
+    begun: bool = False
     finished: bool = False
     """At its end, or at a limit of its budget."""
 
@@ -76,6 +77,7 @@ class FollowedSearch:
                 measurement=started.measurement if started else "measured",
                 calls=self._calls,
                 alterations=self._alterations,
+                begun=started is not None,
                 finished=finished,
             )
         ]
@@ -111,7 +113,7 @@ class FollowedModel:
         self._kernels: dict[Path, FollowedSearch] = {}
 
     def read(self) -> list[Standing]:
-        """The model, then its kernels until it is finished."""
+        """The model; until it is finished, then its kernels that are tuned, as far as they are known."""
         path = self._directory / WHOLE_MODEL
         whole = json.loads(path.read_text()) if path.exists() else {}
         for journal in sorted(self._directory.glob(f"*/{JOURNAL}")):
@@ -126,9 +128,10 @@ class FollowedModel:
             measurement=whole.get("measurement", "measured"),
             calls=sum((kernel.calls for kernel in kernels), Counter()),
             alterations=sum((kernel.alterations for kernel in kernels), Counter()),
+            begun=any(kernel.begun for kernel in kernels),
             finished=bool(whole),
         )
-        return [model] if model.finished else [model, *kernels]
+        return [model] if model.finished else [model, *(kernel for kernel in kernels if kernel.samples)]
 
 
 def followed_search(config: Config) -> FollowedSearch:

@@ -18,8 +18,8 @@ from colt_pipeline.progress.board import Board
 from colt_pipeline.progress.standing import Standing
 
 _BAR_WIDTH = 10
-_BESIDE_ROWS = 4
-"""Lines of a terminal that rows leave free: head, two lines below, and the cursor's."""
+_BESIDE_ROWS = 5
+"""Lines of a terminal that rows leave free: two above, two below, and the cursor's."""
 
 
 class RunTable:
@@ -30,13 +30,13 @@ class RunTable:
         self._stage = stage
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        head, names = shortened([run.name for run in self._board.runs])
+        common, names = shortened([run.name for run in self._board.runs])
         table = Table(box=None, pad_edge=False, expand=True, header_style="dim")
-        table.add_column(_text(head), ratio=5, no_wrap=True, overflow="ellipsis")
+        table.add_column("run", max_width=2 * options.max_width // 5, no_wrap=True, overflow="ellipsis")
         table.add_column(width=_BAR_WIDTH)
         table.add_column("samples", justify="right", no_wrap=True)
         table.add_column("best", justify="right", no_wrap=True)
-        table.add_column("calls", ratio=4, no_wrap=True, overflow="ellipsis")
+        table.add_column("calls", ratio=1, no_wrap=True, overflow="ellipsis")
         table.add_column("ETA", justify="right", no_wrap=True)
         rows = [
             (standing, f"  {standing.name}" if part else name, index)
@@ -48,22 +48,27 @@ class RunTable:
         begin = max(0, min(at_work - room // 4, len(rows) - room))
         for standing, name, index in rows[begin : begin + room]:
             self._add(table, standing, name, index)
-        below = [self._summary(hidden=max(0, len(rows) - room)), _legend(self._board)]
-        yield Group(table, *(Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in below if line))
+        below = [self._summary(hidden=max(0, len(rows) - room)), *_legend(self._board)]
+        yield Group(*map(_dim, common), table, *map(_dim, below))
 
     def _add(self, table: Table, standing: Standing, name: str, index: int) -> None:
         part, total = standing.budget is None, standing.budget or 0
         bar = "" if part else ProgressBar(total=total, completed=total - standing.left, width=_BAR_WIDTH)
         samples = str(standing.samples) if part else f"{standing.samples}/{total}"
-        left = "" if part else "end" if standing.finished else duration(self._board.secs_left_of(index))
         best = shown_speedup(standing.speedup, standing.measurement)
-        table.add_row(_text(name), bar, samples, best, _text(_calls(standing)), left)
+        eta = "" if part else self._eta(standing, index)
+        table.add_row(_text(name), bar, samples, best, _text(_calls(standing)), eta)
+
+    def _eta(self, run: Standing, index: int) -> str:
+        if run.finished:
+            return "done"
+        return duration(self._board.secs_left_of(index)) if run.begun else "-"
 
     def _summary(self, hidden: int) -> str:
         board = self._board
         parts = [
             *([f"stage {self._stage}"] if self._stage else []),
-            f"{board.finished} of {len(board.runs)} runs at their end",
+            f"{board.finished} of {len(board.runs)} runs done",
             f"elapsed {duration(board.elapsed_secs())}",
             f"ETA {duration(board.secs_left())}",
             *([f"{hidden} rows not shown"] if hidden else []),
@@ -71,17 +76,21 @@ class RunTable:
         return "  ".join(parts)
 
 
-def _legend(board: Board) -> str:
+def _legend(board: Board) -> list[str]:
     if not any(run.calls or run.alterations for run in board.runs):
-        return ""
+        return []
     who = ", answered by stand-ins for the named models" if board.stand_ins else ""
-    return f"calls: regular+course alterations{who}"
+    return [f"calls: regular + course alterations{who}"]
 
 
 def _calls(standing: Standing) -> str:
     """Calls by model, the most called one first, for the last ones may not be seen."""
     total = standing.calls + standing.alterations
-    return " ".join(f"{name}:{standing.calls[name]}+{standing.alterations[name]}" for name, _ in total.most_common())
+    altered = standing.alterations
+    return " ".join(
+        f"{name}:{standing.calls[name]}" + (f"+{altered[name]}" if altered[name] else "")
+        for name, _ in total.most_common()
+    )
 
 
 def _text(words: str) -> Text:
@@ -89,12 +98,16 @@ def _text(words: str) -> Text:
     return Text(printable(words))
 
 
-def shortened(names: Sequence[str]) -> tuple[str, list[str]]:
-    """What the names have in common, around a ``*``, and what of each stands in its place."""
+def _dim(line: str) -> Text:
+    return Text(printable(line), style="dim", no_wrap=True, overflow="ellipsis")
+
+
+def shortened(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What the names have in common, around a ``*``, if anything; and what of each stands in its place."""
     parts = [re.split(r"(?<=[-/])|(?=-)", name) for name in names]
     shortest = min(map(len, parts))
     if len(parts) == 1:
-        return "run", list(names)
+        return [], list(names)
 
     def same(index: int) -> bool:
         return len({part[index] for part in parts}) == 1
@@ -102,8 +115,8 @@ def shortened(names: Sequence[str]) -> tuple[str, list[str]]:
     begin = next((n for n in range(shortest - 1) if not same(n)), shortest - 1)
     end = next((n for n in range(shortest - 1 - begin) if not same(-1 - n)), shortest - 1 - begin)
     first = parts[0]
-    head = "".join([*first[:begin], "*", *first[len(first) - end :]])
-    return ("run" if head == "*" else head), ["".join(part[begin : len(part) - end]) for part in parts]
+    common = [*first[:begin], "*", *first[len(first) - end :]]
+    return ["".join(common)] if begin or end else [], ["".join(part[begin : len(part) - end]) for part in parts]
 
 
 def duration(secs: float | None) -> str:
