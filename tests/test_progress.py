@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from toy_run import STARTED, call, child, events_by_hand, write_run
 
 from colt_pipeline.progress.board import Board, Pace
 from colt_pipeline.progress.standing import FollowedModel, FollowedSearch, Standing, followed_search
-from colt_pipeline.progress.table import RunTable, duration, dvc_stage, end_line, shortened
+from colt_pipeline.progress.table import RunTable, answered_by, duration, dvc_stage, end_line, shortened
 from colt_pipeline.progress.watch import watched
 from colt_pipeline.records import canonical_json
 from colt_pipeline.runs.events import Event, Finished, Measured, Sample, Stepped
@@ -55,6 +56,12 @@ def append(directory: Path, *events: Event) -> None:
         file.writelines(canonical_json(event.to_json()) + "\n" for event in events)
 
 
+def end(directory: Path) -> None:
+    """Write what a run writes at its end, of `events_by_hand`."""
+    (directory / "calls.csv").write_text("model,regular_calls,course_alterations\nsmall,3,0\nlarge,0,1\n")
+    (directory / "summary.json").write_text('{"samples": 4, "speedup": 4.0, "measurement": "measured"}')
+
+
 def test_a_run_is_followed_while_its_journal_grows(tmp_path: Path) -> None:
     run = FollowedSearch(tmp_path / "run", "toy/run", 4)
     assert run.read() == [Standing("toy/run", budget=4)]
@@ -72,8 +79,12 @@ def test_a_run_is_followed_while_its_journal_grows(tmp_path: Path) -> None:
     journal.write_bytes(whole)
     append(directory, *events[6:])
     assert run.read()[0].calls == Counter(small=3) and not run.read()[0].finished
-    (directory / "summary.json").touch()
-    assert run.read()[0].finished and run.read() == FollowedSearch(directory, "toy/run", 4).read()
+    (standing,) = run.read()
+    end(directory)
+    assert run.read() == [replace(standing, finished=True)]
+    assert run.read() == FollowedSearch(directory, "toy/run", 4).read()
+    (directory / "summary.json").unlink()
+    assert run.read() == [standing], "a limit had ended it"
 
 
 @pytest.mark.parametrize("line", ["[1]", "{", '{"kind": "unheard of"}', '{"kind": "measured", "shots": 3}'])
@@ -153,13 +164,12 @@ def seconds_pass(clock: Hand, board: Board) -> None:
     board.update()
 
 
-def shown(board: Board, width: int = 100, height: int = 30, stage: str = "", **options: bool) -> list[str]:
+def shown(board: Board, width: int = 100, height: int = 30, answers: str = "", stage: str = "") -> list[str]:
     """The lines of the table on a terminal."""
-    console = Console(file=StringIO(), force_terminal=True, width=width, height=height, color_system=None, **options)
-    console.print(RunTable(board, stage))
-    file = console.file
-    assert isinstance(file, StringIO)
-    return [line.rstrip() for line in file.getvalue().splitlines()]
+    console = Console(file=StringIO(), force_terminal=True, width=width, height=height, color_system=None)
+    with console.capture() as captured:
+        console.print(RunTable(board, answers, stage))
+    return [line.rstrip() for line in captured.get().splitlines()]
 
 
 @pytest.fixture
@@ -170,20 +180,27 @@ def board() -> Board:
     begun = Standing("flux_conv/gpu-colt-8-n40-s0", 0, 40, begun=True)
     done = Standing("flux_conv/gpu-colt-2-n40-s0", 40, speedup=12.345, begun=True, finished=True, **common)
     work = Standing("flux_conv/gpu-colt-8-n40-s0", 10, speedup=3.2, measurement="estimated", begun=True, **common)
-    board = Board([Told(done), Told(begun, work), Told(at(0, "flux_conv/gpu-colt-large-n40-s0"))], True, clock)
+    board = Board([Told(done), Told(begun, work), Told(at(0, "flux_conv/gpu-colt-large-n40-s0"))], clock)
     seconds_pass(clock, board)
     return board
 
 
 def test_a_row_has_samples_best_calls_and_time_left(board: Board) -> None:
-    head, columns, done, work, waiting, summary, legend = shown(board, stage="runs@gpu")
+    head, columns, done, work, waiting, summary, legend = shown(board, answers="by nobody", stage="runs@gpu")
     assert head == "flux_conv/gpu-colt-*-n40-s0"
     assert columns.split() == ["run", "samples", "best", "calls", "ETA"]
     assert done.split() == ["2", "━" * 10, "40/40", "12.35x", "gpt-5.2:9+4", "gpt-5-mini:12", "done"]
     assert work.split() == ["8", *"━━╸ 10/40 3.20x (estimated) gpt-5.2:9+4 gpt-5-mini:12 0:30".split()]
     assert [word for word in waiting.split() if "━" not in word] == ["large", "0/40", "-", "-"]
     assert summary == "stage runs@gpu  1 of 3 runs done  elapsed 0:10  ETA 1:10"
-    assert legend == "calls: regular + course alterations, answered by stand-ins for the named models"
+    assert legend == "calls: regular + course alterations, by nobody"
+
+
+def test_who_answers_for_the_named_models_is_said() -> None:
+    assert answered_by(["openai", "local"]) == answered_by(["none"]) == ""
+    assert answered_by(["embedded", "none"]) == "answered by stand-ins in place of the named models"
+    assert answered_by(["random", "embedded"]).startswith("answered by stand-ins or random draws")
+    assert answered_by(["local", "embedded"]).startswith("partly answered by stand-ins in place")
 
 
 @pytest.mark.parametrize("width", [20, 60, 80, 200])
@@ -264,14 +281,12 @@ def test_a_stage_of_dvc_is_named_with_its_place(
 def test_a_log_has_a_line_for_each_run_that_ends(composed: Compose, capsys: pytest.CaptureFixture[str]) -> None:
     configs = [composed(f"run=r{n}") for n in range(3)]
 
-    def end(n: int) -> None:
-        directory = Path(configs[n].results) / "runs" / "adhoc" / f"r{n}"
-        write_run(directory, events_by_hand())
-        (directory / "summary.json").touch()
+    def run(n: int) -> None:
+        end(write_run(Path(configs[n].results) / "runs" / "adhoc" / f"r{n}", events_by_hand()))
 
-    end(0)
+    run(0)
     with watched(configs, followed_search):
-        end(2)
+        run(2)
     assert re.fullmatch(r"run 2/3  r2  ETA \d+ s\n", capsys.readouterr().err)
     with watched(configs[:1], followed_search), watched([], followed_search):
         pass

@@ -47,9 +47,7 @@ class Board:
         standings: Of each run, it and its parts.
     """
 
-    def __init__(self, followed: Sequence[Followed], stand_ins: bool = False, clock: Clock = time.monotonic) -> None:
-        """`stand_ins`: whether they answer for some of the models."""
-        self.stand_ins = stand_ins
+    def __init__(self, followed: Sequence[Followed], clock: Clock = time.monotonic) -> None:
         self._followed = followed
         self._clock = clock
         self._begin = clock()

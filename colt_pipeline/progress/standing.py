@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from colt_pipeline.errors import JournalError
 from colt_pipeline.records import MeasurementKind
 from colt_pipeline.runs.events import Measured, Started, Stepped, event_from_json
 from colt_pipeline.runs.jsonl import read_from
-from colt_pipeline.runs.layout import JOURNAL, SUMMARY, WHOLE_MODEL, run_directory
+from colt_pipeline.runs.layout import CALLS, JOURNAL, SUMMARY, WHOLE_MODEL, run_directory
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,14 @@ class Followed(Protocol):
 
 
 class FollowedSearch:
-    """One search; no line of its journal is read twice."""
+    """One search; no line of its journal is read twice, and none once it has ended, for journals can be large."""
 
     def __init__(self, directory: Path, name: str, budget: int | None) -> None:
         self._directory = directory
         self._name = name
         self._budget = budget
         self._offset = 0
+        self._ended: Standing | None = None
         self._started: Started | None = None
         self._samples = 0
         self._best_secs: float | None = None
@@ -65,7 +67,12 @@ class FollowedSearch:
 
     def read(self) -> list[Standing]:
         """One element; see `Followed`."""
-        finished = (self._directory / SUMMARY).exists()  # asked first: the journal is whole when there is one
+        if not (self._directory / SUMMARY).exists():
+            self._ended = None  # a run that a limit had ended goes on
+        elif self._ended is None:
+            self._ended = self._read_outputs()
+        if self._ended is not None:
+            return [self._ended]
         self._read_journal()
         started, best_secs = self._started, self._best_secs
         return [
@@ -78,9 +85,24 @@ class FollowedSearch:
                 calls=self._calls,
                 alterations=self._alterations,
                 begun=started is not None,
-                finished=finished,
             )
         ]
+
+    def _read_outputs(self) -> Standing:
+        summary = json.loads((self._directory / SUMMARY).read_text())
+        with (self._directory / CALLS).open(newline="") as file:
+            models = list(csv.DictReader(file))
+        return Standing(
+            name=self._name,
+            samples=summary["samples"],
+            budget=self._budget,
+            speedup=summary["speedup"],
+            measurement=summary["measurement"],
+            calls=Counter({row["model"]: int(row["regular_calls"]) for row in models}),
+            alterations=Counter({row["model"]: int(row["course_alterations"]) for row in models}),
+            begun=True,
+            finished=True,
+        )
 
     def _read_journal(self) -> None:
         try:

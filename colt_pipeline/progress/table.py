@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import yaml
@@ -16,7 +16,9 @@ from rich.text import Text
 from colt_pipeline.app import printable, shown_speedup
 from colt_pipeline.progress.board import Board
 from colt_pipeline.progress.standing import Standing
+from colt_pipeline.records import EMBEDDED, NO_MODEL, RANDOM
 
+_IN_PLACE = {EMBEDDED: "stand-ins", RANDOM: "random draws"}
 _BAR_WIDTH = 10
 _BESIDE_ROWS = 5
 """Lines of a terminal that rows leave free: two above, two below, and the cursor's."""
@@ -25,8 +27,10 @@ _BESIDE_ROWS = 5
 class RunTable:
     """A board as a table; where there are more rows than lines, those around the runs at work."""
 
-    def __init__(self, board: Board, stage: str = "") -> None:
+    def __init__(self, board: Board, answers: str = "", stage: str = "") -> None:
+        """`answers`: who answers, if not the named models; `stage`: which one of a pipeline this is."""
         self._board = board
+        self._answers = answers
         self._stage = stage
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -48,7 +52,7 @@ class RunTable:
         begin = max(0, min(at_work - room // 4, len(rows) - room))
         for standing, name, index in rows[begin : begin + room]:
             self._add(table, standing, name, index)
-        below = [self._summary(hidden=max(0, len(rows) - room)), *_legend(self._board)]
+        below = [self._summary(hidden=max(0, len(rows) - room)), *self._legend()]
         yield Group(*map(_dim, common), table, *map(_dim, below))
 
     def _add(self, table: Table, standing: Standing, name: str, index: int) -> None:
@@ -75,12 +79,10 @@ class RunTable:
         ]
         return "  ".join(parts)
 
-
-def _legend(board: Board) -> list[str]:
-    if not any(run.calls or run.alterations for run in board.runs):
-        return []
-    who = ", answered by stand-ins for the named models" if board.stand_ins else ""
-    return [f"calls: regular + course alterations{who}"]
+    def _legend(self) -> list[str]:
+        if not any(run.calls or run.alterations for run in self._board.runs):
+            return []
+        return ["calls: regular + course alterations" + (f", {self._answers}" if self._answers else "")]
 
 
 def _calls(standing: Standing) -> str:
@@ -132,6 +134,15 @@ def end_line(board: Board, run: Standing) -> str:
     """What a log says when this run has ended."""
     left = board.secs_left()
     return f"run {board.finished}/{len(board.runs)}  {run.name}  ETA {'unknown' if left is None else f'{left:.0f} s'}"
+
+
+def answered_by(providers: Collection[str]) -> str:
+    """Who answers in place of the models that are named; "" if all of them answer themselves."""
+    others = [words for provider, words in _IN_PLACE.items() if provider in providers]
+    if not others:
+        return ""
+    share = "" if set(providers) <= {*_IN_PLACE, NO_MODEL.provider} else "partly "
+    return f"{share}answered by {' or '.join(others)} in place of the named models"
 
 
 def dvc_stage() -> str:

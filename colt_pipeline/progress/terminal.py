@@ -9,7 +9,7 @@ import termios
 import threading
 import tty
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 _STDOUT, _STDERR = 1, 2
 _WITHOUT_CURSOR = ("dumb", "unknown")
@@ -61,14 +61,19 @@ def _flush() -> None:
 
 def _forward(master: int, stop: threading.Event, show: Callable[[str], None]) -> None:
     """Until it is told to stop: the other end stays open as long as a worker waits for the next job."""
+
+    def _show(line: bytes) -> None:
+        with suppress(OSError):  # the terminal is gone, but nobody must wait for this thread to read on
+            show(line.decode(errors="replace"))
+
     rest = b""
     while True:
         ready, _, _ = select.select([master], [], [], _DRAIN_SECS)
         if ready:
             *lines, rest = (rest + os.read(master, _CHUNK)).split(b"\n")
             for line in lines:
-                show(line.decode(errors="replace"))
+                _show(line)
         elif stop.is_set():
             break
     if rest:
-        show(rest.decode(errors="replace"))
+        _show(rest)

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -15,9 +16,8 @@ from rich.text import Text
 from colt_pipeline.config.schema import Config
 from colt_pipeline.progress.board import Board
 from colt_pipeline.progress.standing import Followed
-from colt_pipeline.progress.table import RunTable, dvc_stage, end_line
+from colt_pipeline.progress.table import RunTable, answered_by, dvc_stage, end_line
 from colt_pipeline.progress.terminal import captured, on_terminal
-from colt_pipeline.records import EMBEDDED
 
 _POLL_SECS = 1.0
 
@@ -31,11 +31,11 @@ def watched(configs: Sequence[Config], follow: Callable[[Config], Followed]) -> 
     if not configs:  # a command line that is wrong, or that runs nothing
         yield
         return
-    stand_ins = any(model.provider == EMBEDDED for config in configs for model in config.model_specs)
-    board = Board([follow(config) for config in configs], stand_ins)
+    board = Board([follow(config) for config in configs])
     if on_terminal():
+        providers = {model.provider for config in configs for model in config.model_specs}
         with os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding, errors="replace") as terminal:
-            with drawn(board, Console(file=terminal, force_terminal=True), dvc_stage()):
+            with _drawn(board, RunTable(board, answered_by(providers), dvc_stage()), terminal):
                 yield
     else:
         with _each_second(lambda: _log(board)):
@@ -43,11 +43,10 @@ def watched(configs: Sequence[Config], follow: Callable[[Config], Followed]) -> 
 
 
 @contextmanager
-def drawn(board: Board, console: Console, stage: str) -> Iterator[None]:
-    """Inside, `console` shows the table; it stays there if an exception ends it, for no other table follows then."""
-    live = Live(
-        RunTable(board, stage), console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
-    )
+def _drawn(board: Board, table: RunTable, terminal: TextIO) -> Iterator[None]:
+    """Inside, the terminal shows the table; it stays there if an exception ends it, for no other table follows then."""
+    console = Console(file=terminal, force_terminal=True)
+    live = Live(table, console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
 
     def update() -> None:
         board.update()
