@@ -22,7 +22,7 @@ from toy_run import STARTED, call, child, events_by_hand, write_run
 
 from colt_pipeline.progress.board import Board, Pace
 from colt_pipeline.progress.standing import FollowedModel, FollowedSearch, Standing, followed_search
-from colt_pipeline.progress.table import RunTable, answered_by, duration, dvc_stage, end_line, shortened
+from colt_pipeline.progress.table import RunTable, answered_by, duration, dvc_stage, end_lines, shortened
 from colt_pipeline.progress.watch import watched
 from colt_pipeline.records import canonical_json
 from colt_pipeline.runs.events import Event, Finished, Measured, Sample, Stepped
@@ -144,7 +144,8 @@ def test_a_board_says_who_ended_and_when_all_will_have(capsys: pytest.CaptureFix
     (ended,) = board.update()
     assert ended.name == "quick" and board.finished == 2
     assert board.secs_left() == pytest.approx(7.0 / 20 * 30), "a run that ended early leaves nothing"
-    assert end_line(board, ended) == "run 2/3  quick  ETA 10 s"
+    assert end_lines(board, [ended]) == ["run 2/3  quick  ETA 10 s"]
+    assert [line.split()[1] for line in end_lines(board, [ended, ended])] == ["1/3", "2/3"]
     clock.now = 20.0
     assert board.update() == [], "it is said once"
 

@@ -130,10 +130,12 @@ def duration(secs: float | None) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def end_line(board: Board, run: Standing) -> str:
-    """What a log says when this run has ended."""
-    left = board.secs_left()
-    return f"run {board.finished}/{len(board.runs)}  {run.name}  ETA {'unknown' if left is None else f'{left:.0f} s'}"
+def end_lines(board: Board, ended: Sequence[Standing]) -> list[str]:
+    """What a log says when these runs, the last ones so far, have ended."""
+    secs = board.secs_left()
+    left = "unknown" if secs is None else f"{secs:.0f} s"
+    first, total = board.finished - len(ended) + 1, len(board.runs)
+    return [f"run {number}/{total}  {run.name}  ETA {left}" for number, run in enumerate(ended, start=first)]
 
 
 def answered_by(providers: Collection[str]) -> str:

@@ -16,7 +16,7 @@ from rich.text import Text
 from colt_pipeline.config.schema import Config
 from colt_pipeline.progress.board import Board
 from colt_pipeline.progress.standing import Followed
-from colt_pipeline.progress.table import RunTable, answered_by, dvc_stage, end_line
+from colt_pipeline.progress.table import RunTable, answered_by, dvc_stage, end_lines
 from colt_pipeline.progress.terminal import captured, on_terminal
 
 _POLL_SECS = 1.0
@@ -61,9 +61,9 @@ def _drawn(board: Board, table: RunTable, terminal: TextIO) -> Iterator[None]:
 
 
 def _log(board: Board) -> None:
-    for run in board.update():
+    for line in end_lines(board, board.update()):
         if len(board.runs) > 1:
-            print(end_line(board, run), file=sys.stderr, flush=True)
+            print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
