@@ -189,11 +189,11 @@ def board() -> Board:
 def test_a_row_has_samples_best_calls_and_time_left(board: Board) -> None:
     head, columns, done, work, waiting, summary, legend = shown(board, answers="by nobody", stage="runs@gpu")
     assert head == "flux_conv/gpu-colt-*-n40-s0"
-    assert columns.split() == ["run", "samples", "best", "calls", "ETA"]
-    assert done.split() == ["2", "━" * 10, "40/40", "12.35x", "gpt-5.2:9+4", "gpt-5-mini:12", "done"]
-    assert work.split() == ["8", *"━━╸ 10/40 3.20x (estimated) gpt-5.2:9+4 gpt-5-mini:12 0:30".split()]
+    assert columns.split() == ["run", "samples", "best", "calls", "by", "model", "ETA"]
+    assert done.split() == ["2", "━" * 10, "40/40", "12.35x", "21+4", "gpt-5.2:9+4", "gpt-5-mini:12", "done"]
+    assert work.split() == ["8", *"━━╸ 10/40 3.20x (estimated) 21+4 gpt-5.2:9+4 gpt-5-mini:12 0:30".split()]
     assert [word for word in waiting.split() if "━" not in word] == ["large", "0/40", "-", "-"]
-    assert summary == "stage runs@gpu  1 of 3 runs done  elapsed 0:10  ETA 1:10"
+    assert summary == "1 of 3 runs done  elapsed 0:10  ETA 1:10  stage runs@gpu"
     assert legend == "calls: regular + course alterations, by nobody"
 
 
@@ -209,7 +209,7 @@ def test_no_line_is_wider_than_the_terminal_and_none_is_folded(board: Board, wid
     lines = shown(board, width)
     assert len(lines) == 7 and max(map(len, lines)) <= width
     if width >= 60:
-        assert "12.35x" in lines[2] and "(estimated)" in lines[3]
+        assert "12.35x" in lines[2] and "(estimated)" in lines[3] and "21+4" in lines[3] and "0:30" in lines[3]
 
 
 def test_names_neither_style_nor_steer_the_terminal() -> None:

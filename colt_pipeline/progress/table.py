@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import yaml
-from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -20,6 +20,8 @@ from colt_pipeline.records import EMBEDDED, NO_MODEL, RANDOM
 
 _IN_PLACE = {EMBEDDED: "stand-ins", RANDOM: "random draws"}
 _BAR_WIDTH = 10
+_WIDE = 100
+"""Columns of a terminal from which it has room for the calls of each model."""
 _BESIDE_ROWS = 5
 """Lines of a terminal that rows leave free: two above, two below, and the cursor's."""
 
@@ -35,12 +37,15 @@ class RunTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         common, names = shortened([run.name for run in self._board.runs])
-        table = Table(box=None, pad_edge=False, expand=True, header_style="dim")
+        wide = options.max_width >= _WIDE
+        table = Table(box=None, pad_edge=False, expand=wide, header_style="dim")
         table.add_column("run", max_width=2 * options.max_width // 5, no_wrap=True, overflow="ellipsis")
         table.add_column(width=_BAR_WIDTH)
         table.add_column("samples", justify="right", no_wrap=True)
         table.add_column("best", justify="right", no_wrap=True)
-        table.add_column("calls", ratio=1, no_wrap=True, overflow="ellipsis")
+        table.add_column("calls", justify="right", no_wrap=True)
+        if wide:
+            table.add_column("by model", ratio=1, no_wrap=True, overflow="ellipsis")
         table.add_column("ETA", justify="right", no_wrap=True)
         rows = [
             (standing, f"  {standing.name}" if part else name, index)
@@ -51,19 +56,21 @@ class RunTable:
         at_work = next((row for row, (standing, _, _) in enumerate(rows) if not standing.finished), 0)
         begin = max(0, min(at_work - room // 4, len(rows) - room))
         for standing, name, index in rows[begin : begin + room]:
-            self._add(table, standing, name, index)
+            by_model = [_text(_by_model(standing))] if wide else []
+            table.add_row(_text(name), *self._cells(standing), *by_model, self._eta(standing, index))
         below = [self._summary(hidden=max(0, len(rows) - room)), *self._legend()]
         yield Group(*map(_dim, common), table, *map(_dim, below))
 
-    def _add(self, table: Table, standing: Standing, name: str, index: int) -> None:
-        part, total = standing.budget is None, standing.budget or 0
-        bar = "" if part else ProgressBar(total=total, completed=total - standing.left, width=_BAR_WIDTH)
-        samples = str(standing.samples) if part else f"{standing.samples}/{total}"
+    def _cells(self, standing: Standing) -> tuple[RenderableType, ...]:
+        total = standing.budget
+        bar = "" if total is None else ProgressBar(total, total - standing.left, _BAR_WIDTH)
+        samples = str(standing.samples) if total is None else f"{standing.samples}/{total}"
         best = shown_speedup(standing.speedup, standing.measurement)
-        eta = "" if part else self._eta(standing, index)
-        table.add_row(_text(name), bar, samples, best, _text(_calls(standing)), eta)
+        return bar, samples, best, _count(standing.calls.total(), standing.alterations.total())
 
     def _eta(self, run: Standing, index: int) -> str:
+        if run.budget is None:
+            return ""
         if run.finished:
             return "done"
         return duration(self._board.secs_left_of(index)) if run.begun else "-"
@@ -71,11 +78,11 @@ class RunTable:
     def _summary(self, hidden: int) -> str:
         board = self._board
         parts = [
-            *([f"stage {self._stage}"] if self._stage else []),
             f"{board.finished} of {len(board.runs)} runs done",
             f"elapsed {duration(board.elapsed_secs())}",
             f"ETA {duration(board.secs_left())}",
             *([f"{hidden} rows not shown"] if hidden else []),
+            *([f"stage {self._stage}"] if self._stage else []),
         ]
         return "  ".join(parts)
 
@@ -85,14 +92,16 @@ class RunTable:
         return ["calls: regular + course alterations" + (f", {self._answers}" if self._answers else "")]
 
 
-def _calls(standing: Standing) -> str:
-    """Calls by model, the most called one first, for the last ones may not be seen."""
-    total = standing.calls + standing.alterations
-    altered = standing.alterations
+def _by_model(standing: Standing) -> str:
+    """Calls of each model, the most called one first, for the last ones may not be seen."""
+    calls, alterations = standing.calls, standing.alterations
     return " ".join(
-        f"{name}:{standing.calls[name]}" + (f"+{altered[name]}" if altered[name] else "")
-        for name, _ in total.most_common()
+        f"{name}:{_count(calls[name], alterations[name])}" for name, _ in (calls + alterations).most_common()
     )
+
+
+def _count(calls: int, alterations: int) -> str:
+    return f"{calls}+{alterations}" if alterations else str(calls or "")
 
 
 def _text(words: str) -> Text:
