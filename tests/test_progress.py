@@ -85,6 +85,9 @@ def test_a_run_is_followed_while_its_journal_grows(tmp_path: Path) -> None:
     assert run.read() == FollowedSearch(directory, "toy/run", 4).read()
     (directory / "summary.json").unlink()
     assert run.read() == [standing], "a limit had ended it"
+    end(directory)
+    (directory / "calls.csv").unlink()
+    assert FollowedSearch(directory, "toy/run", 4).read() == [standing], "the run writes it again"
 
 
 @pytest.mark.parametrize("line", ["[1]", "{", '{"kind": "unheard of"}', '{"kind": "measured", "shots": 3}'])

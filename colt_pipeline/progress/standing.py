@@ -67,9 +67,8 @@ class FollowedSearch:
 
     def read(self) -> list[Standing]:
         """One element; see `Followed`."""
-        if not (self._directory / SUMMARY).exists():
-            self._ended = None  # a run that a limit had ended goes on
-        elif self._ended is None:
+        # What was at its end may go on: a limit of its budget had ended it.
+        if self._ended is None or not (self._directory / SUMMARY).exists():
             self._ended = self._read_outputs()
         if self._ended is not None:
             return [self._ended]
@@ -88,10 +87,14 @@ class FollowedSearch:
             )
         ]
 
-    def _read_outputs(self) -> Standing:
-        summary = json.loads((self._directory / SUMMARY).read_text())
-        with (self._directory / CALLS).open(newline="") as file:
-            models = list(csv.DictReader(file))
+    def _read_outputs(self) -> Standing | None:
+        """None of a run that has none, or lacks some: it is not at its end, or will write them anew."""
+        try:
+            summary = json.loads((self._directory / SUMMARY).read_text())
+            with (self._directory / CALLS).open(newline="") as file:
+                models = list(csv.DictReader(file))
+        except FileNotFoundError:
+            return None
         return Standing(
             name=self._name,
             samples=summary["samples"],
