@@ -139,8 +139,6 @@ def _run(
     config: Config, clock: _Clock, failed: list[str], make_measurer: MakeMeasurer | None
 ) -> Generator[Job, None, None]:
     """One run to its end unless it is finished; yields its job after each batch. A failure is said, and noted."""
-    from colt_pipeline.assemble import assemble  # it imports TVM: not for --help or a wrong configuration
-
     seen = 0
     try:
         if _finished(config):
@@ -148,6 +146,8 @@ def _run(
             # It is finished, but is it this run?
             RunDir(run_directory(config.results, config.experiment, config.run), config.identity())
             return
+        from colt_pipeline.assemble import assemble  # it imports TVM: not for --help, or where all is finished
+
         with assemble(config, make_measurer) as job:
             for batch in batches_and_outputs(job):
                 clock.count(len(job.state.samples) - seen, len(batch.samples))
