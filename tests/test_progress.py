@@ -100,6 +100,13 @@ def test_a_broken_journal_ends_no_progress(tmp_path: Path, line: str) -> None:
     assert run.read() == run.read() == before
 
 
+def test_results_that_cannot_be_read_end_no_progress(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "events.jsonl").mkdir()
+    for place in (tmp_path, tmp_path / "file", tmp_path / "file" / "run"):
+        assert FollowedSearch(place, "run", 4).read() == FollowedModel(place, "run", 4).read()[:1]
+
+
 def test_a_whole_model_is_the_sum_of_its_kernels(tmp_path: Path) -> None:
     model = FollowedModel(tmp_path, "llama", 8)
     assert model.read() == [Standing("llama", budget=8)]

@@ -88,12 +88,12 @@ class FollowedSearch:
         ]
 
     def _read_outputs(self) -> Standing | None:
-        """None of a run that has none, or lacks some: it is not at its end, or will write them anew."""
+        """None where some are missing, for then the run goes on, or cannot be read, for then the run says so."""
         try:
             summary = json.loads((self._directory / SUMMARY).read_text())
             with (self._directory / CALLS).open(newline="") as file:
                 models = list(csv.DictReader(file))
-        except FileNotFoundError:
+        except OSError:
             return None
         return Standing(
             name=self._name,
@@ -139,8 +139,10 @@ class FollowedModel:
 
     def read(self) -> list[Standing]:
         """The model; until it is finished, then its kernels that are tuned, as far as they are known."""
-        path = self._directory / WHOLE_MODEL
-        whole = json.loads(path.read_text()) if path.exists() else {}
+        try:
+            whole = json.loads((self._directory / WHOLE_MODEL).read_text())
+        except OSError:  # as of a search
+            whole = {}
         for journal in sorted(self._directory.glob(f"*/{JOURNAL}")):
             kernel = journal.parent
             self._kernels.setdefault(kernel, FollowedSearch(kernel, kernel.name, None))

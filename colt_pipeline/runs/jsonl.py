@@ -49,12 +49,12 @@ def read_from(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
     Raises:
         JournalError: as `read_lines`; lines are counted from `offset`.
     """
-    if not path.exists():
-        return [], offset
     try:
         with path.open("rb") as file:
             file.seek(offset)
             data = file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return [], offset
     except OSError as error:
         raise JournalError(f"cannot read {path}: {error.strerror}.") from error
     whole = data[: data.rfind(b"\n") + 1]
