@@ -17,6 +17,7 @@ from support import ROOT
 from test_tune import HashMeasurer
 from toy import ToyEvaluator, ToyProgram, world
 
+from colt_pipeline import compare as module
 from colt_pipeline.analysis.labels import configurations
 from colt_pipeline.analysis.searches import search_caption, search_speedups
 from colt_pipeline.analysis.tidy import aggregate
@@ -160,9 +161,13 @@ def test_runs_are_ordinary_runs(near_and_far: list[Config], capsys: pytest.Captu
     assert "ETA 0 s" in progress[-1]
 
 
-def test_equal_programs_are_measured_once(near_and_far: list[Config]) -> None:
+def test_equal_programs_are_measured_once(
+    near_and_far: list[Config], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     measurer = HashMeasurer()
+    monkeypatch.setattr(module, "on_terminal", lambda: True)
     compare(near_and_far, lambda _: measurer)
+    assert capsys.readouterr().err == "", "on a terminal a table shows how far they are"
     assert 21 < len(measurer.seen) < 2 * 21, "the baseline and the initial programs are equal"
     assert len(set(measurer.seen)) == len(measurer.seen)
 
@@ -224,7 +229,10 @@ def test_the_command_replays_offline_side_by_side_and_lists_what_it_did(
     replay = [*chosen, f"results={offline}", "record=replay"]
     capfd.readouterr()
     assert main(replay) == 0
-    rows = capfd.readouterr().out.splitlines()
+    captured = capfd.readouterr()
+    ended = [line.split()[:2] for line in captured.err.splitlines() if line.startswith("run ")]
+    assert ended == [["run", "1/2"], ["run", "2/2"]]
+    rows = captured.out.splitlines()
     assert [row.split()[0] for row in rows[1:3]] == [config.run for config in configs]
     assert journals(tmp_path / "results") == journals(offline)
     (recording,) = offline.glob("recordings/*/adhoc/*/*mcts_no_llm*/measurements.jsonl")
