@@ -65,7 +65,7 @@ def test_searches_that_lack_runs_are_not_held_against_each_other(add, tidy):
 
 def test_a_run_that_a_limit_ended_is_not_taken_for_a_finished_one(add, tidy):
     add("colt", 0, 0.25, stopped="limit")
-    with pytest.raises(ConfigError, match="ended by a limit of its budget; go on with a higher one"):
+    with pytest.raises(ConfigError, match="stopped at a limit of its budget; resume it with a higher one"):
         tidy()
 
 

@@ -126,7 +126,7 @@ def test_an_empty_file_has_no_header(write_noise, tmp_path):
     ("line", "message"),
     [
         ('{"program": "12e456", "elapsed_secs": 1.0, "error": null}', "lacks run_secs"),
-        ('{"program": "other", "elapsed_secs": 1.0, "run_secs": [1.0], "error": null}', "program other is not that"),
+        ('{"program": "other", "elapsed_secs": 1.0, "run_secs": [1.0], "error": null}', "program other differs from line 2"),
         ('{"program": 7, "elapsed_secs": 1.0, "run_secs": [1.0], "error": null}', "program 7 is not a string"),
         ('{"program": "12e456", "elapsed_secs": "1", "run_secs": [1.0], "error": null}', "elapsed_secs '1'"),
         ('{"program": "12e456", "elapsed_secs": 1.0, "run_secs": [], "error": null}', "run_secs"),

@@ -113,7 +113,7 @@ def test_what_is_no_run_is_one_message_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(RunDirError, match="not the configuration of a run"):
         read_run(write_run(tmp_path / "other", events_by_hand(), models={}))
     (directory / "config.yaml").write_text("[1, 2")
-    with pytest.raises(RunDirError, match=r"config\.yaml is broken"):
+    with pytest.raises(RunDirError, match=r"config\.yaml is invalid"):
         read_run(directory)
     (directory / "config.yaml").unlink()
     with pytest.raises(RunDirError, match="cannot read .*restore it"):

@@ -154,7 +154,7 @@ def test_a_sweep_is_announced_before_it_starts_and_only_where_it_is_live(
     announce([])
     assert capsys.readouterr() == ("", "")
     announce(runs([*command, "stand_ins=false", f"results={tmp_path / 'none'}"]))
-    assert capsys.readouterr().err.startswith("no forecast: nothing is recorded below")
+    assert capsys.readouterr().err.startswith("no forecast: there is no recording below")
 
 
 def test_the_command_prints_a_forecast_or_says_why_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
