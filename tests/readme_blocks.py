@@ -1,7 +1,7 @@
 """The READMEs' generated blocks: ``python tests/readme_blocks.py`` fills them from the committed files they name.
 
-``<!-- generated: PATH.md#NAME -->`` is the section NAME of a Markdown file: a caption and a table. ``PATH.csv`` gives
-a table. Two filters, both optional, choose columns and rows of either: ``<!-- generated: PATH | COLUMN, COLUMN |
+``<!-- generated: PATH.md#NAME -->`` holds the section NAME of a Markdown file, a caption and a table; ``PATH.csv``
+gives a table. Two filters, both optional, choose columns and rows of either: ``<!-- generated: PATH | COLUMN, COLUMN |
 COLUMN=VALUE -->``. ``<!-- end -->`` ends a block.
 """
 
