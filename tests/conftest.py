@@ -3,12 +3,10 @@
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from hypothesis import settings
-from support import ROOT, Compose
 
-from colt_pipeline.config.checks import load
 from colt_pipeline.config.schema import Config
+from tests.support import Compose, configured
 
 # The same tree gives the same verdict; to search elsewhere: pytest --hypothesis-profile=default.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -19,10 +17,7 @@ settings.load_profile("repeatable")
 def composed(tmp_path: Path) -> Compose:
     """Results go to a temporary directory, and nothing is known of other workloads, unless an override says so."""
 
-    def compose_config(*overrides: str) -> Config:
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            places = (f"results={tmp_path / 'results'}", f"pretraining={tmp_path / 'pretraining'}")
-            raw = compose("config", overrides=[*places, *overrides])
-        return load(raw)
+    def compose(*overrides: str) -> Config:
+        return configured(f"results={tmp_path / 'results'}", f"pretraining={tmp_path / 'pretraining'}", *overrides)
 
-    return compose_config
+    return compose

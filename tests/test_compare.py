@@ -13,9 +13,6 @@ from pathlib import Path
 
 import pytest
 import tvm
-from support import ROOT
-from test_tune import HashMeasurer
-from toy import ToyEvaluator, ToyProgram, world
 
 from colt_pipeline.analysis.labels import configurations
 from colt_pipeline.analysis.searches import search_caption, search_speedups
@@ -31,6 +28,9 @@ from colt_pipeline.runs.journal import Journal
 from colt_pipeline.runs.layout import run_directory
 from colt_pipeline.search.loop import search
 from colt_pipeline.search.state import State
+from tests.small_runs import HashMeasurer
+from tests.support import ROOT
+from tests.toy import ToyEvaluator, ToyProgram, world
 
 pytestmark = pytest.mark.tvm
 

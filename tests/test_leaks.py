@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from support import ROOT, Compose
 
 from colt_pipeline.assemble import assemble
 from colt_pipeline.llm.compact import decisions, outline
@@ -19,6 +18,7 @@ from colt_pipeline.llm.proposer import Proposer
 from colt_pipeline.records import Answer, ModelSpec, PromptContext
 from colt_pipeline.search.loop import search
 from colt_pipeline.search.state import State
+from tests.support import ROOT, Compose
 
 pytestmark = [pytest.mark.tvm, pytest.mark.slow]
 

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server import Server, misbehaving
-from support import ROOT, Compose
 
 from colt_pipeline.llm import openai_client
 from colt_pipeline.runs.budget import spent
 from colt_pipeline.runs.jsonl import read_growing, read_lines
 from colt_pipeline.runs.layout import SPENDING
 from colt_pipeline.tune import run
+from tests.llm.server import Server, misbehaving
+from tests.support import ROOT, Compose
 
 pytestmark = [pytest.mark.tvm, pytest.mark.slow]
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import grimp
 import pytest
 from dvc.repo import Repo
-from support import ROOT
+
+from tests.support import ROOT
 
 
 @cache

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import tvm
 import tvm_ffi
-from support import ROOT, Compose
-from test_tune import TINY, play
 
 from colt_pipeline.prediction.pretrained import read_experience
 from colt_pipeline.workloads.catalogue import WORKLOADS, build
 from stages import command, extract, pretraining
+from tests.small_runs import TINY, play
+from tests.support import ROOT, Compose
 
 pytestmark = pytest.mark.tvm
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import os
 import shutil
@@ -18,11 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 import tvm
-from support import ROOT, Compose
 
 from colt_pipeline import assemble as assembly
 from colt_pipeline.analysis.tidy import aggregate
-from colt_pipeline.assemble import Job, assemble
+from colt_pipeline.assemble import assemble
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import (
     DeviceError,
@@ -38,18 +36,22 @@ from colt_pipeline.prediction.pretrained import write_experience
 from colt_pipeline.records import Measurement, canonical_json
 from colt_pipeline.search.loop import search
 from colt_pipeline.tune import run
+from tests.small_runs import (
+    ATTENTION,
+    COLT,
+    PAPER,
+    PROJECTION,
+    SHORT,
+    TINY,
+    HashMeasurer,
+    journal,
+    move_recordings,
+    play,
+)
+from tests.support import ROOT, Compose
 
 pytestmark = pytest.mark.tvm
 
-PROJECTION = ("workload=deepseek_r1_moe", "workload.shape.inner=128", "workload.shape.outer=64")
-ATTENTION = (
-    "workload=flux_attention",
-    "workload.shape={heads: 2, kv_heads: 2, head_dim: 32, tokens: 32, context: 32}",
-)
-SHORT = ("search.warmup_samples=8", "model_set=4", "samples=20", "run=tiny")
-PAPER = ("search=paper", *SHORT)
-COLT = ("search=colt", "search.candidates=12", *SHORT)
-TINY = (*PROJECTION, *PAPER)
 SIZES = {
     "paper-projection": TINY,
     "paper-attention": (*ATTENTION, *PAPER),
@@ -57,39 +59,6 @@ SIZES = {
 }
 SEARCHES = pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 FILES = ("best.json", "best.txt", "calls.csv", "config.yaml", "curve.csv", "events.jsonl", "summary.json", "turns.csv")
-
-
-class HashMeasurer:
-    """Latency from the module's text; counts and never repeats."""
-
-    def __init__(self, *_: object) -> None:
-        self.seen: list[str] = []
-
-    def measure(self, modules: Sequence[tvm.IRModule], best_secs: float | None) -> Iterator[Measurement]:
-        for module in modules:
-            text = hashlib.sha256(str(module.script(show_meta=False)).encode()).hexdigest()
-            self.seen.append(text)
-            yield Measurement((1e-3 * (1 + int(text[:6], 16) % 1000),), max_relative_error=0.0)
-
-    def close(self) -> None:
-        pass
-
-
-def play(config: Config, measurer: Any = HashMeasurer, stop_after: int | None = None) -> Job:
-    """Run with the test measurer; stop after so many new events, as a kill would."""
-    with assemble(config, measurer) as job:
-        for number, _ in enumerate(search(job.world, job.journal, job.state), start=1):
-            if number == stop_after:
-                break
-    return job
-
-
-def journal(config: Config) -> bytes:
-    return (Path(config.results) / "runs" / config.experiment / config.run / "events.jsonl").read_bytes()
-
-
-def move_recordings(source: Config, destination: Config) -> None:
-    shutil.copytree(Path(source.results) / "recordings", Path(destination.results) / "recordings")
 
 
 @SEARCHES

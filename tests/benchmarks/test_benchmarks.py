@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import SMALL, Compose
-from test_tune import TINY, HashMeasurer, play
 
 from colt_pipeline.config.schema import MeasureConfig
 from colt_pipeline.errors import ConfigError
@@ -18,6 +16,8 @@ from stages.benchmarks import growth, limits, micro, recorded, torch
 from stages.benchmarks.growth import Lap
 from stages.benchmarks.limits import Limits
 from stages.benchmarks.rounds import medians, own_process
+from tests.small_runs import TINY, HashMeasurer, play
+from tests.support import SMALL, Compose
 
 pytestmark = pytest.mark.tvm
 

@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
-from support import ROOT, Compose
 
 from colt_pipeline.config.compose import composed as of_project
 from colt_pipeline.config.compose import overrides_of, possible_runs, runs
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import digest
+from tests.support import ROOT, Compose
 
 NAMES = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 CPU_2 = "5450361548dbd49956fd93fbe91c38cb638dec3a3f32021e97503ebb61076d2f"

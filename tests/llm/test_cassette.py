@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from toy import LARGE, SMALL
 
 from colt_pipeline.errors import JournalError, LLMError, RecordingError, ReplayMissError
 from colt_pipeline.llm.audit import read_intact, write
@@ -17,6 +16,7 @@ from colt_pipeline.llm.client import Client, Question
 from colt_pipeline.records import Message, ModelSpec, Reply
 from colt_pipeline.runs.jsonl import read_lines
 from colt_pipeline.runs.stopwatch import Stopwatch
+from tests.toy import LARGE, SMALL
 
 SAMPLING = {"temperature": 1.0}
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from test_prompt import WITH_SITES as CONTEXT
 
 from colt_pipeline.config.schema import PromptConfig
 from colt_pipeline.llm.cassette import Cassette
@@ -16,6 +15,7 @@ from colt_pipeline.llm.proposer import Proposer
 from colt_pipeline.llm.schema import answer_schema
 from colt_pipeline.records import Edit, ModelSpec, Proposal, Rejection, Reply
 from colt_pipeline.runs.stopwatch import Stopwatch
+from tests.llm.contexts import WITH_SITES as CONTEXT
 
 MODEL = ModelSpec("qwen3-8b", "embedded", "qwen3-8b", 8.0, False)
 SAMPLING: Mapping[str, float] = {"temperature": 0.7}

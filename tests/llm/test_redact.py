@@ -10,9 +10,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import ROOT
-from test_prompt import CONTEXT, WITH_SITES
-from toy import SMALL
 
 from colt_pipeline.config.schema import PromptConfig
 from colt_pipeline.llm.cassette import Cassette
@@ -22,6 +19,9 @@ from colt_pipeline.llm.proposer import Proposer
 from colt_pipeline.llm.redact import REDACTED, redacted, scrub
 from colt_pipeline.records import ProgramView, Reply, digest
 from colt_pipeline.runs.stopwatch import Stopwatch
+from tests.llm.contexts import CONTEXT, WITH_SITES
+from tests.support import ROOT
+from tests.toy import SMALL
 
 LETTERS = string.ascii_letters + string.digits
 BASE64_URL = LETTERS + "-_"

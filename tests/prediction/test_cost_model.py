@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from test_program import space  # the same small workloads
 
 from colt_pipeline.prediction.cost_model import CostModel
 from colt_pipeline.runs.events import Sample
+from tests.space.small import space
 
 pytestmark = pytest.mark.tvm
 

@@ -14,9 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import ROOT, Compose
-from test_program import space  # the same small workloads
-from test_tune import journal, move_recordings, play  # a measurer that computes
 from tvm.s_tir import meta_schedule as ms
 
 from colt_pipeline import assemble as assembly
@@ -29,20 +26,12 @@ from colt_pipeline.records import digest
 from colt_pipeline.runs.events import Sample
 from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.space import Program
+from tests.small_runs import journal, move_recordings, play
+from tests.space.small import space
+from tests.support import ROOT, Compose, configured
 
 pytestmark = pytest.mark.tvm
 
-QUICK = {
-    "num_trials_per_iter": 8,
-    "population_size": 24,
-    "init_measured_ratio": 0.5,
-    "init_min_unmeasured": 8,
-    "max_fail_count": 5,
-    "genetic_num_iters": 1,
-    "genetic_mutate_prob": 0.85,
-    "genetic_max_fail_count": 10,
-    "eps_greedy": 0.25,
-}
 RUN = (
     "search=evolutionary",
     "workload=deepseek_r1_moe",
@@ -52,8 +41,20 @@ RUN = (
     "search.warmup_samples=8",
     "samples=20",
     "run=bred",
-    *(f"search.evolution.{name}={value}" for name, value in QUICK.items()),
+    "search.evolution.num_trials_per_iter=8",
+    "search.evolution.population_size=24",
+    "search.evolution.init_measured_ratio=0.5",
+    "search.evolution.init_min_unmeasured=8",
+    "search.evolution.genetic_num_iters=1",
+    "search.evolution.eps_greedy=0.25",
 )
+
+
+def quick(*overrides: str) -> EvolutionConfig:
+    """Settings for small populations."""
+    settings = configured(*RUN, *overrides).search.evolution
+    assert settings is not None
+    return settings
 
 
 def recording(config: Config) -> Path:
@@ -78,9 +79,9 @@ def test_the_settings_are_the_defaults_of_tvm(composed: Compose) -> None:
     assert search.warmup_samples == ms.cost_model.XGBModel().num_warmup_samples
 
 
-def test_batches_are_new_and_end_with_the_budget() -> None:
+def test_batches_are_new_and_end_with_the_samples() -> None:
     here = space("deepseek_r1_moe")
-    evolution = TvmEvolution(here, EvolutionConfig(**QUICK), warmup_samples=8, samples=20)
+    evolution = TvmEvolution(here, quick(), warmup_samples=8, samples=20)
     measured: list[tuple[Program, Sample]] = []
     sizes = []
     while batch := evolution.next_batch(measured):
@@ -93,8 +94,8 @@ def test_batches_are_new_and_end_with_the_budget() -> None:
 
 def test_a_fresh_strategy_goes_on_from_the_measurements_and_repeats_none() -> None:
     here = space("deepseek_r1_moe")
-    settings = EvolutionConfig(**{**QUICK, "init_measured_ratio": 1.0, "init_min_unmeasured": 0})
-    measured = timed(TvmEvolution(here, EvolutionConfig(**QUICK), warmup_samples=8, samples=16).next_batch([]))
+    settings = quick("search.evolution.init_measured_ratio=1", "search.evolution.init_min_unmeasured=0")
+    measured = timed(TvmEvolution(here, quick(), warmup_samples=8, samples=16).next_batch([]))
     # Its whole population comes from the database, so that it breeds at all shows that it was told.
     batch = TvmEvolution(here, settings, warmup_samples=8, samples=16).next_batch(measured)
     assert 0 < len(batch) <= 8
@@ -114,7 +115,7 @@ class Scripted:
 def test_the_recording_serves_what_was_asked_and_nothing_else(tmp_path: Path) -> None:
     here, path = space("deepseek_r1_moe"), tmp_path / "candidates.jsonl"
     programs = here.initial(2, np.random.default_rng(0))
-    live = Evolution(path, here, {"budget": 2}, lambda: Scripted(programs), Stopwatch())  # type: ignore[arg-type,return-value]
+    live = Evolution(path, here, {"samples": 2}, lambda: Scripted(programs), Stopwatch())  # type: ignore[arg-type,return-value]
     measured: list[tuple[Program, Sample]] = []
     for program in programs:
         assert [p.key for p in live.next_batch(measured)] == [program.key]
@@ -124,7 +125,7 @@ def test_the_recording_serves_what_was_asked_and_nothing_else(tmp_path: Path) ->
     live.close()
 
     there = space("deepseek_r1_moe")  # has seen none of the programs
-    replay = Evolution(path, there, {"budget": 2}, None, Stopwatch())
+    replay = Evolution(path, there, {"samples": 2}, None, Stopwatch())
     assert [p.key for p in replay.next_batch(measured[:1])] == [programs[1].key]
     assert replay.next_batch(measured) == []  # that there are no more is recorded too
     slower = [(programs[0], Sample(programs[0].key, 9.0, None))]
@@ -133,7 +134,7 @@ def test_the_recording_serves_what_was_asked_and_nothing_else(tmp_path: Path) ->
     with pytest.raises(ReplayMissError, match="after 3 measured .*3 batches.*record=missing"):
         replay.next_batch([*measured, *slower])
     with pytest.raises(ReplayMissError, match="after 0 measured"):
-        Evolution(path, there, {"budget": 3}, None, Stopwatch()).next_batch([])
+        Evolution(path, there, {"samples": 3}, None, Stopwatch()).next_batch([])
 
 
 @pytest.mark.parametrize(

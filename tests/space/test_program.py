@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from colt_pipeline.errors import SpaceError
 from colt_pipeline.records import Edit, Rejection
-from colt_pipeline.space import Space
-from colt_pipeline.workloads.catalogue import build
+from tests.space.small import SHAPES, space
+from tests.support import printed_elsewhere
 
 pytestmark = pytest.mark.tvm
-
-TARGET = {"kind": "llvm", "num-cores": 2, "mcpu": "znver4"}
-SHAPES = {
-    "deepseek_r1_moe": {"batch": 1, "tokens": 16, "inner": 128, "outer": 64},
-    "flux_attention": {"heads": 2, "kv_heads": 2, "head_dim": 32, "tokens": 32, "context": 32},
-    "llama3_8b_attention_core": {"heads": 4, "kv_heads": 2, "head_dim": 32, "tokens": 32, "context": 64},
-    "flux_conv": {"batch": 1, "channels": 16, "filters": 16, "height": 8, "width": 8},
-}
-
-
-def space(name: str) -> Space:
-    return Space(build(name, SHAPES[name]).module, TARGET)
 
 
 def walk(name: str, steps: int = 25) -> list[str]:
@@ -47,12 +31,10 @@ def walk(name: str, steps: int = 25) -> list[str]:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_same_seed_gives_the_same_programs_in_another_process(name: str) -> None:
-    code = "import sys; sys.path.insert(0, sys.argv[1]); from test_program import walk; print(*walk(sys.argv[2]))"
+    code = "import sys; from tests.space.test_program import walk; print(*walk(sys.argv[1]))"
     here = walk(name)
     assert len(set(here)) > 10
-    command = [sys.executable, "-c", code, str(Path(__file__).parent), name]
-    there = subprocess.run(command, check=True, capture_output=True, text=True, env={"PYTHONHASHSEED": "1"})
-    assert there.stdout.split() == here
+    assert printed_elsewhere(code, name).split() == here
 
 
 def test_a_program_comes_back_from_its_trace() -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support import Compose
-from test_tune import TINY, HashMeasurer, play
 
 from colt_pipeline.analysis.noise import read_noise
 from colt_pipeline.errors import DeviceError
 from colt_pipeline.runs.jsonl import read_lines
 from colt_pipeline.tools.noise import main, observe
+from tests.small_runs import TINY, HashMeasurer, play
+from tests.support import Compose
 
 pytestmark = pytest.mark.tvm
 

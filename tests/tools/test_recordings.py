@@ -11,9 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ROOT
-from toy import LARGE, SMALL, settings
-from toy_run import STARTED, write_run
 
 from colt_pipeline.errors import ReplayMissError
 from colt_pipeline.llm.audit import read_intact
@@ -24,6 +21,9 @@ from colt_pipeline.runs.events import Call, Event, Finished, Stepped
 from colt_pipeline.runs.jsonl import JsonLines, read_lines
 from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.tools.recordings import main
+from tests.support import ROOT
+from tests.toy import LARGE, SMALL, settings
+from tests.toy_run import STARTED, write_run
 
 Printed = pytest.CaptureFixture[str]
 CREDENTIAL = "sk-0123456789abcdefghij"

@@ -1,0 +1,60 @@
+"""Small runs of the real app: real TVM, real files, latencies that follow from the program's text."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import tvm
+
+from colt_pipeline.assemble import assemble
+from colt_pipeline.config.schema import Config
+from colt_pipeline.job import Job
+from colt_pipeline.measurement.measurer import MakeMeasurer
+from colt_pipeline.records import Measurement
+from colt_pipeline.search.loop import search
+
+PROJECTION = ("workload=deepseek_r1_moe", "workload.shape.inner=128", "workload.shape.outer=64")
+ATTENTION = (
+    "workload=flux_attention",
+    "workload.shape={heads: 2, kv_heads: 2, head_dim: 32, tokens: 32, context: 32}",
+)
+SHORT = ("search.warmup_samples=8", "model_set=4", "samples=20", "run=tiny")
+PAPER = ("search=paper", *SHORT)
+COLT = ("search=colt", "search.candidates=12", *SHORT)
+TINY = (*PROJECTION, *PAPER)
+
+
+class HashMeasurer:
+    """Latency from the module's text; counts and never repeats."""
+
+    def __init__(self, *_: object) -> None:
+        self.seen: list[str] = []
+
+    def measure(self, modules: Sequence[tvm.IRModule], best_secs: float | None) -> Iterator[Measurement]:
+        for module in modules:
+            text = hashlib.sha256(str(module.script(show_meta=False)).encode()).hexdigest()
+            self.seen.append(text)
+            yield Measurement((1e-3 * (1 + int(text[:6], 16) % 1000),), max_relative_error=0.0)
+
+    def close(self) -> None:
+        pass
+
+
+def play(config: Config, measurer: MakeMeasurer = HashMeasurer, stop_after: int | None = None) -> Job:
+    """Run with the test measurer; stop after so many new events, as a kill would."""
+    with assemble(config, measurer) as job:
+        for number, _ in enumerate(search(job.world, job.journal, job.state), start=1):
+            if number == stop_after:
+                break
+    return job
+
+
+def journal(config: Config) -> bytes:
+    return (Path(config.results) / "runs" / config.experiment / config.run / "events.jsonl").read_bytes()
+
+
+def move_recordings(source: Config, destination: Config) -> None:
+    shutil.copytree(Path(source.results) / "recordings", Path(destination.results) / "recordings")
