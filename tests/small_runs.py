@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pytest
 import tvm
 
+from colt_pipeline.__main__ import main
 from colt_pipeline.assemble import assemble
 from colt_pipeline.config.schema import Config
 from colt_pipeline.job import Job
@@ -58,3 +62,28 @@ def journal(config: Config) -> bytes:
 
 def move_recordings(source: Config, destination: Config) -> None:
     shutil.copytree(Path(source.results) / "recordings", Path(destination.results) / "recordings")
+
+
+def command(results: Path, *overrides: str) -> list[str]:
+    """The arguments of ``colt tune``; what Hydra notes of its runs goes below the results too."""
+    return [
+        "tune",
+        *overrides,
+        f"results={results}",
+        f"hydra.run.dir={results}/logs",
+        f"hydra.sweep.dir={results}/logs",
+    ]
+
+
+def colt(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None:
+    """The exit status of ``colt ARGUMENTS`` in this process, which has TVM at hand; Hydra leaves its logging alone."""
+    name, *rest = arguments
+    quiet = ["hydra/job_logging=none", "hydra/hydra_logging=none"] if name == "tune" else []
+    monkeypatch.setattr(sys, "argv", ["colt", name, *quiet, *rest])
+    try:
+        main()
+    except SystemExit as ended:
+        return ended.code or 0
+    finally:
+        logging.captureWarnings(False)
+    return 0

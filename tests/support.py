@@ -1,19 +1,27 @@
 """What several test modules share."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
 from collections.abc import Callable
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from colt_pipeline.config.compose import composed
 from colt_pipeline.config.schema import Config
+
+if TYPE_CHECKING:  # it imports TVM
+    from colt_pipeline.job import Job
 
 ROOT = Path(__file__).parent.parent
 
 Compose = Callable[..., Config]
 """Overrides -> configuration."""
+Recorded = Callable[..., "Job"]
+"""Overrides -> a finished run, with all its files."""
 
 SMALL: dict[str, dict[str, int]] = {
     "llama3_8b_attention": {"batch": 1, "tokens": 4, "inner": 24, "outer": 40},

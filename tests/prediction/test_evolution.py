@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -28,7 +27,7 @@ from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.space import Program
 from tests.small_runs import journal, move_recordings, play
 from tests.space.small import space
-from tests.support import ROOT, Compose, configured
+from tests.support import ROOT, Compose, Recorded, configured
 
 pytestmark = pytest.mark.tvm
 
@@ -181,11 +180,9 @@ def test_a_run_records_resumes_and_replays_without_a_strategy(
     assert again.asked == again.evaluator.measured == 0
 
 
-def test_a_batch_without_its_event_is_not_lost(composed: Compose, tmp_path: Path) -> None:
+def test_a_batch_without_its_event_is_not_lost(composed: Compose, recorded: Recorded) -> None:
     """A kill between a batch (on disk) and its event: the batch is used, TVM is not asked again."""
-    config = composed(*RUN)
-    play(config)
-    parts = composed(*RUN, f"results={tmp_path / 'parts'}")
+    config, parts = recorded(*RUN).config, composed(*RUN)
     move_recordings(config, parts)
     job = play(parts)
     assert journal(parts) == journal(config)
@@ -193,11 +190,9 @@ def test_a_batch_without_its_event_is_not_lost(composed: Compose, tmp_path: Path
 
 
 def test_another_process_with_another_hash_seed_replays_the_same_and_shows_no_llm(
-    composed: Compose, tmp_path: Path
+    composed: Compose, recorded: Recorded, tmp_path: Path
 ) -> None:
-    config = composed(*RUN)
-    play(config)
-    replay = composed(*RUN, f"results={tmp_path / 'replay'}")
+    config, replay = recorded(*RUN).config, composed(*RUN)
     move_recordings(config, replay)
     overrides = (*RUN, "record=replay", "model_set=2", f"results={replay.results}", f"hydra.run.dir={tmp_path}/logs")
     done = subprocess.run(
@@ -218,10 +213,9 @@ def test_another_process_with_another_hash_seed_replays_the_same_and_shows_no_ll
     assert caption(tidy).startswith("no LLM, measured latency")
 
 
-def test_record_all_keeps_what_was_bred(composed: Compose) -> None:
-    config = composed(*RUN)
-    play(config)
-    shutil.rmtree(Path(config.results) / "runs")
-    again = play(composed(*RUN, "record=all"))
+def test_record_all_keeps_what_was_bred(composed: Compose, recorded: Recorded) -> None:
+    config = composed(*RUN, "record=all")
+    move_recordings(recorded(*RUN).config, config)
+    again = play(config)
     assert again.asked == recording(config).read_bytes().count(b"\n") > 0
     assert len(list(recording(config).parent.glob("candidates.jsonl.1"))) == 1
