@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from colt_pipeline.config.schema import SearchConfig
+from colt_pipeline.errors import LLMError
+from colt_pipeline.llm.client import Question
 from colt_pipeline.records import (
     Answer,
     Edit,
@@ -182,6 +184,24 @@ class ToyProposer:
         self.contexts.append(context)
         reply = Reply("", "stop", 10, 1, 0.0, model.name, "embedded")
         return Answer(key, occurrence, reply, self.script(model, context, occurrence))
+
+
+@dataclass
+class ToyClient:
+    """Gives one text to everything, or else the number of the question; keeps the questions."""
+
+    text: str | None = None
+    finish_reason: str = "stop"
+    fails_at: int | None = None
+    questions: list[Question] = field(default_factory=list)
+
+    def complete(self, question: Question, occurrence: int) -> Reply:
+        if len(self.questions) == self.fails_at:
+            raise LLMError("down")
+        self.questions.append(question)
+        number = len(self.questions)
+        text = f"answer {number}" if self.text is None else self.text
+        return Reply(text, self.finish_reason, 100 * number, number, 0.0, "m", question.model.provider)
 
 
 def falling(chance: float) -> Callable[[ToyProgram, np.random.Generator], float]:

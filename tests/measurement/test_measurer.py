@@ -141,6 +141,8 @@ def test_building_goes_on_while_running_waits_off_the_cpu(measurer: LocalMeasure
 
 
 SCRIPT = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background may start without it
 from tests.measurement.test_measurer import LocalMeasurer, SETTINGS, endless, scaled, target, workload
 local = LocalMeasurer(workload(), target(), SETTINGS)
 try:

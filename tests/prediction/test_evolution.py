@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,9 @@ RUN = (
 )
 
 
-def quick(*overrides: str) -> EvolutionConfig:
+def quick() -> EvolutionConfig:
     """Settings for small populations."""
-    settings = configured(*RUN, *overrides).search.evolution
+    settings = configured(*RUN).search.evolution
     assert settings is not None
     return settings
 
@@ -93,7 +94,7 @@ def test_batches_are_new_and_end_with_the_samples() -> None:
 
 def test_a_fresh_strategy_goes_on_from_the_measurements_and_repeats_none() -> None:
     here = space("deepseek_r1_moe")
-    settings = quick("search.evolution.init_measured_ratio=1", "search.evolution.init_min_unmeasured=0")
+    settings = replace(quick(), init_measured_ratio=1.0, init_min_unmeasured=0)
     measured = timed(TvmEvolution(here, quick(), warmup_samples=8, samples=16).next_batch([]))
     # Its whole population comes from the database, so that it breeds at all shows that it was told.
     batch = TvmEvolution(here, settings, warmup_samples=8, samples=16).next_batch(measured)
