@@ -1,24 +1,21 @@
-"""Small runs of the real app: real TVM, real files, latencies that follow from the program's text."""
+"""Small runs of the real app: real TVM, real files, latencies from a hash of the program."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-import tvm
 
 from colt_pipeline.__main__ import main
 from colt_pipeline.assemble import assemble
 from colt_pipeline.config.schema import Config
 from colt_pipeline.job import Job
 from colt_pipeline.measurement.measurer import MakeMeasurer
-from colt_pipeline.records import Measurement
 from colt_pipeline.search.loop import search
+from stages.benchmarks.hashes import HashMeasurer
 
 PROJECTION = ("workload=deepseek_r1_moe", "workload.shape.inner=128", "workload.shape.outer=64")
 ATTENTION = (
@@ -29,22 +26,6 @@ SHORT = ("search.warmup_samples=8", "model_set=4", "samples=20", "run=tiny")
 PAPER = ("search=paper", *SHORT)
 COLT = ("search=colt", "search.candidates=12", *SHORT)
 TINY = (*PROJECTION, *PAPER)
-
-
-class HashMeasurer:
-    """Latency from the module's text; counts and never repeats."""
-
-    def __init__(self, *_: object) -> None:
-        self.seen: list[str] = []
-
-    def measure(self, modules: Sequence[tvm.IRModule], best_secs: float | None) -> Iterator[Measurement]:
-        for module in modules:
-            text = hashlib.sha256(str(module.script(show_meta=False)).encode()).hexdigest()
-            self.seen.append(text)
-            yield Measurement((1e-3 * (1 + int(text[:6], 16) % 1000),), max_relative_error=0.0)
-
-    def close(self) -> None:
-        pass
 
 
 def play(config: Config, measurer: MakeMeasurer = HashMeasurer, stop_after: int | None = None) -> Job:

@@ -30,7 +30,8 @@ from colt_pipeline.runs.journal import Journal
 from colt_pipeline.runs.layout import run_directory
 from colt_pipeline.search.loop import search
 from colt_pipeline.search.state import State
-from tests.small_runs import HashMeasurer, colt
+from stages.benchmarks.hashes import HashMeasurer
+from tests.small_runs import colt
 from tests.support import ROOT
 from tests.toy import ToyEvaluator, ToyProgram, world
 

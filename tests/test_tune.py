@@ -36,6 +36,7 @@ from colt_pipeline.prediction.pretrained import write_experience
 from colt_pipeline.records import Measurement, canonical_json
 from colt_pipeline.search.loop import search
 from colt_pipeline.tune import run
+from stages.benchmarks.hashes import HashMeasurer
 from tests.small_runs import (
     ATTENTION,
     COLT,
@@ -43,7 +44,6 @@ from tests.small_runs import (
     PROJECTION,
     SHORT,
     TINY,
-    HashMeasurer,
     colt,
     command,
     journal,

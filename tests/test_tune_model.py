@@ -22,7 +22,7 @@ from colt_pipeline.runs.layout import WHOLE_MODEL, WHOLE_MODEL_MEASUREMENTS
 from colt_pipeline.tune_model import run
 from colt_pipeline.workloads.extracted import extracted
 from colt_pipeline.workloads.llama import Llama
-from tests.small_runs import HashMeasurer
+from stages.benchmarks.hashes import HashMeasurer
 from tests.support import Compose, configured
 
 pytestmark = pytest.mark.tvm

@@ -16,7 +16,8 @@ from colt_pipeline.runs.costs import Tokens
 from colt_pipeline.runs.events import Stepped
 from stages.benchmarks import cost
 from stages.benchmarks.cost import Replayed, replayed, table
-from tests.small_runs import PROJECTION, HashMeasurer, play
+from stages.benchmarks.hashes import HashMeasurer
+from tests.small_runs import PROJECTION, play
 from tests.support import Compose
 
 pytestmark = pytest.mark.tvm
