@@ -112,4 +112,7 @@ def test_a_bad_seed_is_a_message_and_its_runs_are_not_possible(seed: str) -> Non
     with pytest.raises(ConfigError, match=f"seed={seed} is not a whole number"):
         runs([f"seed={seed}"])
     assert possible_runs([f"seed={seed}"]) == []
+
+
+def test_the_possible_runs_of_a_sweep_are_those_without_an_impossible_value() -> None:
     assert [config.model_set for config in possible_runs(["model_set=3,small"])] == ["small"]
