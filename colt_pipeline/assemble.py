@@ -81,14 +81,18 @@ PROPOSERS: dict[str, Callable[[Config, Cassette], ProposerLike]] = {
 """``search.proposer`` -> who proposes."""
 
 
-def _pretrained(config: Config, workload: Workload, space: Space) -> PretrainedModel:
+def _xgb(config: Config, workload: Workload, space: Space, stopwatch: Stopwatch) -> CostModel:
+    return CostModel(space, config.search.warmup_samples, stopwatch)
+
+
+def _pretrained(config: Config, workload: Workload, space: Space, stopwatch: Stopwatch) -> PretrainedModel:
     # Features of a GPU program have little in common with those of a CPU program.
     others = read_experience(Path(config.pretraining), workload.hash) if config.target.kind == "llvm" else []
-    return PretrainedModel(space, config.search.warmup_samples, others)
+    return PretrainedModel(space, config.search.warmup_samples, others, stopwatch)
 
 
-COST_MODELS: dict[str, Callable[[Config, Workload, Space], CostModelLike[Program]]] = {
-    "xgb": lambda config, workload, space: CostModel(space, config.search.warmup_samples),
+COST_MODELS: dict[str, Callable[[Config, Workload, Space, Stopwatch], CostModelLike[Program]]] = {
+    "xgb": _xgb,
     "pretrained": _pretrained,
 }
 """``search.cost_model`` -> what predicts scores."""
@@ -146,7 +150,7 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
             hardware=hardware(target, config.target.l2_kib),
             start=start,
             space=space,
-            cost_model=COST_MODELS[config.search.cost_model](config, workload, space),
+            cost_model=COST_MODELS[config.search.cost_model](config, workload, space, stopwatch),
             evaluator=evaluator,
             proposer=PROPOSERS[config.search.proposer](config, cassette),
             stopwatch=stopwatch,

@@ -1,4 +1,4 @@
-"""Write the report: one page with the figures, the tables, a tree, and where the numbers come from.
+"""Write the report: one page with the figures, the tables, a tree, and where the numbers come from; and its short form.
 
 ``python -m stages.report --results results --run results/runs/EXPERIMENT/... --out results/report.html``
 """
@@ -8,17 +8,25 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from colt_pipeline.analysis.report.page import write_report
+from colt_pipeline.analysis.report.files import write_report
 from stages import command
 
 CONSTRAINTS = Path("constraints.txt")
 
 
 def report(
-    results: Path, out: Path, run: Path | None = None, pipeline: Path | None = None, constraints: Path = CONSTRAINTS
+    results: Path,
+    out: Path,
+    run: Path | None = None,
+    pipeline: Path | None = None,
+    constraints: Path = CONSTRAINTS,
+    readme: Path | None = None,
 ) -> None:
-    """What the stages of PIPELINE (default: dvc.yaml) wrote below RESULTS, and the tree of RUN -> the page OUT."""
-    write_report(results, out, run, pipeline, constraints)
+    """What the stages of PIPELINE (default: dvc.yaml) wrote below RESULTS, and the tree of RUN -> the page OUT.
+
+    README: a file in RESULTS for its short form, in Markdown.
+    """
+    write_report(results, out, run, pipeline, constraints, readme)
 
 
 main = command(report)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+import subprocess
+import sys
 from collections.abc import Iterable
 from functools import cache
 from itertools import pairwise
@@ -11,6 +15,7 @@ import grimp
 import pytest
 from dvc.repo import Repo
 
+from colt_pipeline.config.compose import possible_runs
 from tests.support import ROOT
 
 
@@ -93,3 +98,40 @@ def test_what_a_command_reads_is_among_its_dependencies() -> None:
         assert [path for path in read if not roots & {path, *path.parents}] == [], name
         if "runs@" in name:
             assert {"conf", "results/recordings", "constraints.txt"} <= {*dependencies}
+
+
+def test_searches_of_the_pipelines_are_replayed_unless_somebody_says_otherwise() -> None:
+    assert all("record=replay" in command.split() for name, (command, _) in stages().items() if "runs@" in name)
+
+
+@pytest.mark.parametrize("stage", ["aggregate", "tables", "end_to_end", "report"])
+def test_a_stage_that_draws_nothing_starts_without_the_packages_that_draw(stage: str) -> None:
+    code = f"import sys, stages.{stage}; print({{'matplotlib', 'seaborn', 'scipy', 'tvm'}} & {{*sys.modules}})"
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert said.stdout == "set()\n"
+
+
+def test_the_experiment_that_the_parameters_describe_is_measured_here_with_stand_ins() -> None:
+    (arguments,) = re.findall(r"'runs=\"(.*)\"'", (ROOT / "params.yaml").read_text())
+    runs = possible_runs(["experiment=cpu", *arguments.split()])
+    assert {run.model_set for run in runs} == {"small", "8"}
+    for run in runs:
+        assert (run.record.mode, run.device, run.seed, run.stand_ins) == ("missing", "local", 1, True)
+        assert not list((ROOT / "results" / "recordings").glob(f"*/cpu/{run.run}")), "it would be replayed"
+
+
+def test_metrics_and_plots_of_every_experiment_are_declared_and_committed() -> None:
+    with Repo(str(ROOT)) as repo:
+        outs = [out for stage in repo.index.stages if ":tables@" in f":{stage.addressing}" for out in stage.outs]
+        metrics = [Path(out.fs_path) for out in outs if out.metric]
+        plots = {Path(out.fs_path): out.plot for out in outs if out.plot}
+        assert not any(out.use_cache for out in outs)
+    experiments = {path.name for path in metrics}
+    assert {"cpu", "local", "search", "seeds"} <= experiments == {path.stem for path in plots}
+    for directory in metrics:
+        assert all("speedup" in json.loads(path.read_text()) for path in directory.iterdir())
+    for path, properties in plots.items():
+        template = (ROOT / ".dvc" / "plots" / f"{properties['template']}.json").read_text()
+        encoding = json.loads(template)["encoding"]
+        fields = {properties["x"], properties["y"], encoding["color"]["field"]}
+        assert fields == {*path.read_text().splitlines()[0].split(",")}

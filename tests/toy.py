@@ -118,6 +118,7 @@ class ToyCostModel:
 
     script: Callable[[ToyProgram, np.random.Generator], float]
     learned: list[str] = field(default_factory=list)
+    warm: bool = True
 
     def score(self, programs: Sequence[ToyProgram], rng: np.random.Generator) -> list[float]:
         return [self.script(p, rng) for p in programs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -49,10 +50,12 @@ def backend_label(backend: str) -> str:
     return _BACKENDS.get(backend, f"LLMs via {backend}")
 
 
+@lru_cache(maxsize=32)  # every table and every figure asks, and some ask for parts of the runs
 def configurations(tidy: Tidy) -> pd.DataFrame:
     """One row per configuration, in display order.
 
     Returns:
+        A frame that callers share, so it must not be modified:
         CONFIGURATION, models (how many LLMs took part), label ("COLT (8 models)", "gpt-5-mini (stand-in)"),
         short_label ("COLT(8)") and family (the model set, or the search if it has no LLM: it picks the colour).
         What tells configurations of one name apart stands behind both labels.

@@ -8,8 +8,9 @@ they could not be compared.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,7 @@ class Searches:
         return [samples for samples in CHECKPOINTS if samples < last] + [last]
 
 
+@lru_cache(maxsize=8)
 def searches(tidy: Tidy) -> Searches:
     """The runs of `tidy` by search; a search with several model sets counts once for each.
 
@@ -125,14 +127,17 @@ def searches(tidy: Tidy) -> Searches:
     )
 
 
-def comparable(tidy: Tidy) -> Iterator[tuple[Tidy, str]]:
+@lru_cache(maxsize=2)
+def comparable(tidy: Tidy) -> tuple[tuple[Tidy, str], ...]:
     """The runs by target, device and measurement, with what tells them apart: "" if nothing does."""
+    found = []
     several = [name for name in _CONDITIONS if tidy.runs[name].nunique() > 1]
     for _, runs in tidy.runs.groupby(_CONDITIONS, sort=False):
         ending = "".join(f", {name}={runs[name].iloc[0]}" for name in several)
         own = runs[list(IDS)]
         parts = {name: getattr(tidy, name).merge(own) for name in ("curves", "calls", "turns")}
-        yield replace(tidy, runs=runs, **parts), ending
+        found.append((replace(tidy, runs=runs, **parts), ending))
+    return tuple(found)
 
 
 def _named(labels: pd.DataFrame) -> pd.DataFrame:

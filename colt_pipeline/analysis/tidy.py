@@ -81,9 +81,9 @@ _CURVE_FIELDS = ("sample", "latency_secs", "best_secs", "speedup")
 _TURN_FIELDS = ("sample", ALTERATIONS)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tidy:
-    """All runs of one comparison."""
+    """All runs of one comparison. Told apart by identity, so that what is derived from one can be remembered."""
 
     runs: pd.DataFrame
     """One row per run: the scalar fields of its summary.json."""

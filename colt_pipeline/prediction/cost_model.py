@@ -1,8 +1,8 @@
 """TVM's XGBoost cost model, unmodified, with a seeded stand-in for its warm-up noise (paper section 3.1).
 
 TVM's XGBModel predicts uniform random numbers from NumPy's global generator until it has `num_warmup_samples` samples.
-Here the same noise comes from the run's own generator, so that a run repeats; and features are extracted once per
-program.
+Here the same noise comes from the run's own generator, so that a run repeats; features are extracted once per program;
+and the model is trained when a prediction needs it, which leaves out the trainings that no prediction would see.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tvm_ffi import register_error, structural_hash
 from xgboost import config_context
 
 from colt_pipeline.runs.events import Sample
+from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.space import Program, Space
 
 # One: predictions, and so journals, must not depend on the number of cores. TVM passes it on for training alone; what
@@ -50,32 +51,58 @@ class _FeatureCache(PyFeatureExtractor):  # type: ignore[misc]
 register_error("KeyboardInterrupt", KeyboardInterrupt)
 
 
+Batch = tuple[Sequence[Program], Sequence[Sample]]
+"""Measured programs with what was measured."""
+
+
 class CostModel:
     """Scores programs: higher is faster, 1 is the fastest measured so far."""
 
-    def __init__(self, space: Space, warmup_samples: int) -> None:
-        """`warmup_samples`: measured programs before predictions mean anything."""
+    def __init__(self, space: Space, warmup_samples: int, stopwatch: Stopwatch) -> None:
+        """`warmup_samples`: measured programs before predictions mean anything; `stopwatch` books laps ``train``."""
         self._space = space
+        self._stopwatch = stopwatch
         self._model = XGBModel(
             extractor=_FeatureCache(), config=XGBConfig(nthread=_THREADS), num_warmup_samples=warmup_samples
         )
+        self._warmup_samples = warmup_samples
+        self._measured = 0
+        self._waiting: list[Batch] = []
+        """Measured batches that the model has not seen yet."""
 
     @property
     def warm(self) -> bool:
         """Whether predictions come from the trained model."""
-        return self._model.data_size >= self._model.num_warmup_samples and self._model.booster is not None
+        return self._measured >= max(self._warmup_samples, 1)
 
     def score(self, programs: Sequence[Program], rng: np.random.Generator) -> list[float]:
         """Predicted scores in the order of `programs`; uniform noise from `rng` until warm."""
         if not self.warm:
             return [float(x) for x in rng.uniform(size=len(programs))]
         with config_context(nthread=_THREADS):
+            if self._waiting:
+                with self._stopwatch.lap("train"):
+                    self._catch_up()
             return [float(x) for x in self._model.predict(self._space.context, measure_candidates(programs))]
 
     def update(self, programs: Sequence[Program], samples: Sequence[Sample]) -> None:
         """Learn from measured programs; TVM trains on min(cost)/cost, again when a fifth of the data is new."""
-        with config_context(nthread=_THREADS):
+        if programs:
+            self._measured += len(programs)
+            self._waiting.append((programs, samples))
+
+    def _catch_up(self) -> None:
+        """Train once, on what the model would last have been trained on if it had seen each batch as it came."""
+        size, trained, last = self._model.data_size, self._model.last_train_size, 0
+        for number, (programs, _) in enumerate(self._waiting, start=1):
+            size += len(programs)
+            if size - trained >= trained / 5:  # XGBModel.update's own rule
+                trained, last = size, number
+        for batches in (self._waiting[:last], self._waiting[last:]):
+            programs = [program for batch, _ in batches for program in batch]
+            samples = [sample for _, batch in batches for sample in batch]
             self._model.update(self._space.context, measure_candidates(programs), runner_results(samples))
+        self._waiting = []
 
 
 def measure_candidates(programs: Sequence[Program]) -> list[MeasureCandidate]:

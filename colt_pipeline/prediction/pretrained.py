@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from tvm.s_tir.meta_schedule.feature_extractor import PerStoreFeature
 from colt_pipeline.errors import RecordingError
 from colt_pipeline.prediction.cost_model import measure_candidates
 from colt_pipeline.runs.events import Sample
+from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.space import Program, Space
 
 _SLOWEST = -6.0
@@ -44,12 +46,14 @@ _FEATURES = 2 * 164 + 1
 Rows = npt.NDArray[np.float32]
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Experience:
     """Programs of one workload: features (n, 329) and latencies in seconds (n,), infinite for those that failed."""
 
-    features: list[Rows] = field(default_factory=list)
-    latencies: list[float] = field(default_factory=list)
+    features: Sequence[Rows]
+    latencies: Sequence[float]
+    weight: float = 1.0
+    """Of each program in training."""
 
     def labels(self) -> npt.NDArray[np.float64]:
         """ln(best / latency), at least _SLOWEST."""
@@ -60,49 +64,69 @@ class Experience:
 class PretrainedModel:
     """Scores programs: the predicted best latency / latency of the program, about 1 for the fastest."""
 
-    def __init__(self, space: Space, warmup_samples: int, others: Sequence[Experience]) -> None:
-        """`others`: experience with other workloads; without any, scores are noise for `warmup_samples` programs."""
+    def __init__(self, space: Space, warmup_samples: int, others: Sequence[Experience], stopwatch: Stopwatch) -> None:
+        """`others`: experience with other workloads; without any, scores are noise for `warmup_samples` programs.
+
+        `stopwatch` books laps ``train``.
+        """
         self._space = space
+        self._stopwatch = stopwatch
         self._extractor = PerStoreFeature()
         self._features: dict[str, Rows] = {}
-        self._others = list(others)
+        self._others = tuple(others)
         self._warmup = warmup_samples
-        self._own = Experience()
+        self._measured: list[Program] = []
+        self._latencies: list[float] = []
         self._booster: xgb.Booster | None = None
-        if others:
-            self._train()
+        """None where something was measured since it was trained: the next prediction trains it."""
+
+    @property
+    def warm(self) -> bool:
+        """Whether predictions come from a trained model."""
+        return bool(self._others) or (len(self._latencies) >= self._warmup and bool(np.isfinite(self._latencies).any()))
 
     def score(self, programs: Sequence[Program], rng: np.random.Generator) -> list[float]:
         """Predicted scores in the order of `programs`; uniform noise from `rng` until something is known."""
-        if self._booster is None:
+        if not self.warm:
             return [float(x) for x in rng.uniform(size=len(programs))]
+        if self._booster is None:
+            with self._stopwatch.lap("train"):
+                self._booster = self._trained()
         predicted = self._booster.inplace_predict(np.stack([self._of(p) for p in programs]))
         return [float(np.exp(x)) for x in predicted]
 
     def update(self, programs: Sequence[Program], samples: Sequence[Sample]) -> None:
         """Learn from measured programs."""
-        self._own.features += [self._of(p) for p in programs]
-        self._own.latencies += [np.inf if s.latency_secs is None else s.latency_secs for s in samples]
-        if self._others or len(self._own.latencies) >= self._warmup:
-            self._train()
+        self._measured += programs
+        self._latencies += [np.inf if s.latency_secs is None else s.latency_secs for s in samples]
+        self._booster = None
 
-    def _train(self) -> None:
-        known = [*self._others, *([self._own] if np.isfinite(self._own.latencies).any() else [])]
-        if not known:
-            return
-        weights = [np.full(len(e.latencies), _OWN_WEIGHT if e is self._own else 1.0) for e in known]
-        data = xgb.DMatrix(
-            np.concatenate([np.stack(e.features) for e in known]),
-            np.concatenate([e.labels() for e in known]),
-            weight=np.concatenate(weights),
-            nthread=1,
-        )
-        self._booster = xgb.train(_PARAMETERS, data, _ROUNDS)
+    def _trained(self) -> xgb.Booster:
+        if not np.isfinite(self._latencies).any():
+            return _trained_on(self._others)
+        own = Experience([self._of(p) for p in self._measured], self._latencies, _OWN_WEIGHT)
+        return _train([*self._others, own])
 
     def _of(self, program: Program) -> Rows:
         if program.key not in self._features:
             self._features[program.key] = features(self._space, self._extractor, program)
         return self._features[program.key]
+
+
+@lru_cache(maxsize=8)
+def _trained_on(others: tuple[Experience, ...]) -> xgb.Booster:
+    """What every run on one workload starts with; trained once per process."""
+    return _train(others)
+
+
+def _train(known: Sequence[Experience]) -> xgb.Booster:
+    data = xgb.DMatrix(
+        np.concatenate([np.stack(e.features) for e in known]),
+        np.concatenate([e.labels() for e in known]),
+        weight=np.concatenate([np.full(len(e.latencies), e.weight) for e in known]),
+        nthread=1,
+    )
+    return xgb.train(_PARAMETERS, data, _ROUNDS)
 
 
 def features(space: Space, extractor: PerStoreFeature, program: Program) -> Rows:
@@ -124,25 +148,28 @@ def write_experience(path: Path, rows: Iterable[tuple[float | None, Rows]]) -> N
 
 
 def read_experience(directory: Path, workload_hash: str) -> list[Experience]:
-    """Experience with the workloads that have a file ``<workload hash>.csv`` in `directory`, but for the one given.
+    """Experience with the workloads that have a file ``<workload hash>.csv`` in `directory`, except the one given.
 
     Raises:
         RecordingError: a file is not what `write_experience` writes.
     """
-    found = []
-    for path in sorted(directory.glob("*.csv")):
-        if path.stem == workload_hash:
-            continue
-        experience = Experience()
-        try:
-            with path.open(newline="") as file:
-                for latency, *row in csv.reader(file):
-                    if len(row) != _FEATURES:
-                        raise ValueError(f"{len(row)} numbers instead of {_FEATURES}")
-                    experience.latencies.append(float(latency) if latency else np.inf)
-                    experience.features.append(np.array(row, np.float32))
-        except ValueError as error:
-            raise RecordingError(f"{path} holds a line that is not the features of a program ({error})") from error
-        if experience.latencies:
-            found.append(experience)
-    return found
+    paths = (path for path in sorted(directory.glob("*.csv")) if path.stem != workload_hash)
+    found = (_read(path, path.stat().st_mtime_ns) for path in paths)
+    return [experience for experience in found if experience.latencies]
+
+
+@lru_cache(maxsize=64)
+def _read(path: Path, modified: int) -> Experience:
+    """A file of `write_experience`, read once per process unless it was `modified`."""
+    features: list[Rows] = []
+    latencies: list[float] = []
+    try:
+        with path.open(newline="") as file:
+            for latency, *row in csv.reader(file):
+                if len(row) != _FEATURES:
+                    raise ValueError(f"{len(row)} numbers instead of {_FEATURES}")
+                latencies.append(float(latency) if latency else np.inf)
+                features.append(np.array(row, np.float32))
+    except ValueError as error:
+        raise RecordingError(f"{path} holds a line that is not the features of a program ({error})") from error
+    return Experience(features, latencies)

@@ -111,17 +111,18 @@ class Expansion(Generic[P]):
         if len(drawn) > 1:
             scores = world.cost_model.score(drawn, self._rng(Purpose.CHOOSE, role))
             program = drawn[scores.index(max(scores))]
-        terminal = world.space.rollout(
-            program,
-            settings.rollout_length,
-            self._rng(Purpose.ROLLOUT, role),
-            settings.apply_attempts,
-            settings.rollout,
-        )
+        # Noise is the same for every program, so until the model is warm nobody looks at where a rollout ends.
+        terminal = self._rolled_out(program, role) if world.cost_model.warm else program
         score, reward = world.cost_model.score([program, terminal], self._rng(Purpose.SCORE, role))
         route = ROUTERS[settings.router]
         model = route(world.models, self.state, proposal.next_model, self._rng(Purpose.ROUTE, role))
         return Child(program.key, program.trace_json, model, score, self.parent_score, reward)
+
+    def _rolled_out(self, program: P, role: Role) -> P:
+        settings, rng = self.world.settings, self._rng(Purpose.ROLLOUT, role)
+        return self.world.space.rollout(
+            program, settings.rollout_length, rng, settings.apply_attempts, settings.rollout
+        )
 
     def _call(self, model: ModelSpec, role: Role, answer: Answer, grown: Child | Rejection) -> Call:
         rejection = grown if isinstance(grown, Rejection) else None

@@ -89,6 +89,5 @@ def apply(world: World[P], state: State, event: Event) -> None:
     """Fold one event into the state and, if it brings measurements, into the cost model (an evolution has its own)."""
     state.apply(event)
     if isinstance(event, Measured) and world.evolution is None:
-        with world.stopwatch.lap("train"):
-            programs = [world.program(state.programs[s.program]) for s in event.samples]
-            world.cost_model.update(programs, event.samples)
+        programs = [world.program(state.programs[s.program]) for s in event.samples]
+        world.cost_model.update(programs, event.samples)

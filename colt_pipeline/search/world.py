@@ -66,6 +66,11 @@ class SpaceLike(Protocol[P]):
 class CostModelLike(Protocol[P_contra]):
     """Predicts scores: higher is faster."""
 
+    @property
+    def warm(self) -> bool:
+        """Whether scores depend on the programs; until then they are noise."""
+        ...
+
     def score(self, programs: Sequence[P_contra], rng: np.random.Generator) -> list[float]: ...
     def update(self, programs: Sequence[P_contra], samples: Sequence[Sample]) -> None: ...
 

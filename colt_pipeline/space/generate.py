@@ -1,9 +1,12 @@
-"""TVM's own design spaces of a workload on a target."""
+"""TVM's own design spaces of a workload on a target, generated once per process."""
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import tvm
@@ -11,6 +14,7 @@ from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.schedule import Trace
 
 from colt_pipeline.errors import SpaceError
+from colt_pipeline.records import canonical_json
 from colt_pipeline.space import intrinsics
 
 _log = logging.getLogger(__name__)
@@ -20,17 +24,42 @@ TVM_ERRORS = (RuntimeError, ValueError, IndexError)
 """What TVM raises for a schedule that cannot be."""
 
 
-def generate(module: tvm.IRModule, target: dict[str, Any]) -> tuple[ms.TuneContext, list[Trace]]:
-    """A context with TVM's default rules, postprocessors and mutators for `target`, and one sample per design space.
+@dataclass(frozen=True, eq=False)
+class Designs:
+    """What MetaSchedule makes of a workload on a target."""
+
+    module: tvm.IRModule
+    context: ms.TuneContext
+    """With TVM's default rules, postprocessors and mutators for the target."""
+    traces: tuple[Trace, ...]
+    """One sample per design space."""
+    on_gpu: bool
+
+    @property
+    def postprocs(self) -> list[ms.Postproc]:
+        return list(self.context.space_generator.postprocs)
+
+
+def generate(module: tvm.IRModule, target: dict[str, Any]) -> Designs:
+    """TVM's design spaces of `module` for `target`.
 
     Raises:
         SpaceError: TVM generates no design space.
     """
+    return _generated(module, canonical_json(target))
+
+
+@lru_cache(maxsize=16)
+def _generated(module: tvm.IRModule, target_json: str) -> Designs:
+    """Modules are told apart by identity, which is enough: `workloads.catalogue.build` makes each once."""
     intrinsics.register()
+    target = json.loads(target_json)
     said = ""
     for space in ["post-order-apply"] if target["kind"] == "llvm" else _cuda_spaces():
         try:
-            return _generate(module, target, space)
+            context = _context(module, target, space)
+            traces = tuple(s.trace for s in context.generate_design_space())
+            return Designs(module, context, traces, on_gpu=target["kind"] != "llvm")
         except TVM_ERRORS as error:
             said = str(error).strip().splitlines()[-1]
     raise SpaceError(f"TVM generates no design space of this workload for {target['kind']}: {said}")
@@ -49,8 +78,8 @@ def _cuda_spaces() -> Iterator[Any]:
     yield ms.space_generator.PostOrderApply(sch_rules=rules, postprocs="cuda", mutator_probs="cuda")
 
 
-def _generate(module: tvm.IRModule, target: dict[str, Any], space: Any) -> tuple[ms.TuneContext, list[Trace]]:
-    context = ms.TuneContext(
+def _context(module: tvm.IRModule, target: dict[str, Any], space: Any) -> ms.TuneContext:
+    return ms.TuneContext(
         mod=module,
         target=tvm.target.Target(target),
         space_generator=space,
@@ -60,4 +89,3 @@ def _generate(module: tvm.IRModule, target: dict[str, Any], space: Any) -> tuple
         num_threads=1,
         logger=_log,
     )
-    return context, [s.trace for s in context.generate_design_space()]

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from tvm.s_tir.schedule import Trace
 
 from colt_pipeline.errors import SpaceError
 from colt_pipeline.records import Edit, Rejection, Site, canonical_json
-from colt_pipeline.space.generate import TVM_ERRORS, generate
+from colt_pipeline.space.generate import TVM_ERRORS, Designs, generate
 from colt_pipeline.space.sites import decide, find_sites
 from colt_pipeline.space.threads import draw_tiles
 from colt_pipeline.space.transformations import TRANSFORMATIONS, Transformation
@@ -75,14 +75,14 @@ class Space:
         `target` is TVM's dict form, for example {"kind": "llvm", "num-cores": 2, "mcpu": "znver4"}.
         """
         self.module = module
-        self._on_gpu = target["kind"] != "llvm"
-        self.context, designs = generate(module, target)
-        # On a GPU the decisions stay, for the extents of the tiles follow from them.
-        self._designs = designs if self._on_gpu else [Trace(d.insts, {}) for d in designs]
-        self._postprocs = list(self.context.space_generator.postprocs)
+        self._designs = generate(module, target)
+        self.context = self._designs.context
         mutators = {type(m).__name__: m for m in self.context.space_generator.mutator_probs}
         self._mutators = {t.name: mutators[t.mutator] for t in TRANSFORMATIONS if t.mutator in mutators}
+        self._edited = {t.name: t.edits for t in TRANSFORMATIONS}
         self._programs: dict[str, Program] = {}
+        self._realized: dict[str, Program | None] = {}
+        """By the text of the trace: mutators often draw a trace that was drawn before."""
         self._applicable: dict[str, tuple[Transformation, ...]] = {}
         self._sites: dict[str, dict[str, tuple[int, Site]]] = {}
 
@@ -94,11 +94,11 @@ class Space:
     @cached_property
     def baseline(self) -> tvm.IRModule:
         """The unoptimized program as it can run: on a GPU with TVM's fallback binding to threads and nothing else."""
-        if not self._on_gpu:
+        if not self._designs.on_gpu:
             return self.module
         schedule = Schedule(self.module, debug_mask="none")
         schedule.enter_postproc()
-        bind = next(p for p in self._postprocs if isinstance(p, ms.postproc.RewriteUnboundBlock))
+        bind = next(p for p in self._designs.postprocs if isinstance(p, ms.postproc.RewriteUnboundBlock))
         if not bind.apply(schedule):
             raise SpaceError("TVM finds no way to bind the unoptimized program to GPU threads")
         return schedule.mod
@@ -109,22 +109,8 @@ class Space:
         Raises:
             SpaceError: not one valid program in 256 tries per program.
         """
-        found: dict[str, Program] = {}
-        for _ in range(_SAMPLING_ATTEMPTS * count):
-            if len(found) == count:
-                break
-            design = self._designs[int(rng.integers(len(self._designs)))]
-            if self._on_gpu:
-                design = draw_tiles(design, rng)
-            program = self._realize(design, int(rng.integers(1, _MAX_SEED)))
-            if program is not None:
-                found.setdefault(program.key, program)
-        if not found:
-            raise SpaceError(
-                f"no valid initial program in {_SAMPLING_ATTEMPTS * count} samples of {len(self._designs)} design "
-                "spaces; try another shape or target"
-            )
-        return [self._keep(p) for p in found.values()]
+        programs, rng.bit_generator.state = _sampled(self._designs, count, json.dumps(rng.bit_generator.state))
+        return [self._keep(p) for p in programs]
 
     def load(self, key: str, trace_json: str) -> Program:
         """The program with this key, rebuilt from its trace if this process has not seen it.
@@ -148,7 +134,7 @@ class Space:
             Trace.apply_json_to_schedule(json.loads(trace_json), schedule)
         except TVM_ERRORS as error:
             raise refused from error
-        program = self._realize(schedule.trace, seed=1)
+        program = _realize(self._designs, schedule.trace)
         if program is None:
             raise refused
         return self._keep(program)
@@ -157,9 +143,7 @@ class Space:
         """The transformations that find something to change in `program`, in table order."""
         if program.key not in self._applicable:
             self._applicable[program.key] = tuple(
-                t
-                for t in TRANSFORMATIONS
-                if t.name in self._mutators and any(self._mutate(program.trace, t.name, s) for s in (1, 2))
+                t for t in TRANSFORMATIONS if t.name in self._mutators and self._finds_something(t, program.trace)
             )
         return self._applicable[program.key]
 
@@ -185,7 +169,7 @@ class Space:
         found: dict[str, Program] = {}
         open_ended = any(edit.site is None for edit in edits)  # else every try gives the same program
         for _ in range(attempts * draws if open_ended else 1):
-            result = self._apply_once(program, edits, rng)
+            result = self._apply_once(program, edits, rng, self._remembered)
             if isinstance(result, Rejection):
                 failure = result
             elif known(result.key) or result.key in found:
@@ -201,18 +185,24 @@ class Space:
 
         `mode`: ``fixed``, or ``exhaustive``, which ends at the first transformation that finds nothing to change.
         """
-        offered = [Edit(t.name) for t in self.applicable(program)]
-        if not offered or not length:
+        offered = [Edit(t.name) for t in self.applicable(program)] if length else []
+        if not offered:
             return program
         for _ in range(attempts):
             edits = [offered[i] for i in rng.integers(len(offered), size=length)]
-            result = self._apply_once(program, edits, rng, mode == "exhaustive")
+            # Rollouts seldom end where another did, so to remember them would only take memory.
+            result = self._apply_once(program, edits, rng, partial(_realize, self._designs), mode == "exhaustive")
             if isinstance(result, Program):
                 return result
         return program
 
     def _apply_once(
-        self, program: Program, edits: Sequence[Edit], rng: np.random.Generator, exhaustive: bool = False
+        self,
+        program: Program,
+        edits: Sequence[Edit],
+        rng: np.random.Generator,
+        realize: Callable[[Trace], Program | None],
+        exhaustive: bool = False,
     ) -> Program | Rejection:
         trace = program.trace
         for edit in edits:
@@ -226,7 +216,7 @@ class Space:
             if changed is None:
                 return Rejection("inapplicable", f"{edit} finds nothing to change")
             trace = changed
-        result = self._realize(trace, seed=1)
+        result = realize(trace)
         named = ", ".join(map(str, edits))
         return result or Rejection("inapplicable", f"{named} gives a schedule that the target refuses")
 
@@ -235,23 +225,64 @@ class Space:
             self._sites[program.key] = find_sites(self.module, program.trace)
         return self._sites[program.key]
 
+    def _finds_something(self, transformation: Transformation, trace: Trace) -> bool:
+        if transformation.edits:
+            return any(inst.kind.name == transformation.edits for inst in trace.insts)
+        return any(self._mutate(trace, transformation.name, seed) for seed in (1, 2))
+
     def _mutate(self, trace: Trace, name: str, seed: int) -> Trace | None:
+        edited = self._edited.get(name)
+        if edited and all(inst.kind.name != edited for inst in trace.insts):
+            return None
         return ms._ffi_api.MutatorApply(self._mutators[name], _ordered(trace), seed)
 
-    def _realize(self, trace: Trace, seed: int) -> Program | None:
-        schedule = Schedule(self.module, seed=seed, debug_mask="none")
-        try:
-            trace.apply_to_schedule(schedule, remove_postproc=True)
-            replayed = schedule.trace.simplified(True)
-            schedule.enter_postproc()
-            if not all(p.apply(schedule) for p in self._postprocs):
-                return None
-        except TVM_ERRORS:  # this combination of decisions is not a schedule
-            return None
-        return Program(schedule, replayed)
+    def _remembered(self, trace: Trace) -> Program | None:
+        """As `_realize`."""
+        text = str(trace)
+        if text not in self._realized:
+            program = _realize(self._designs, trace)
+            self._realized[text] = program and self._programs.get(program.key, program)
+        return self._realized[text]
 
     def _keep(self, program: Program) -> Program:
         return self._programs.setdefault(program.key, program)
+
+
+def _realize(designs: Designs, trace: Trace, seed: int = 1) -> Program | None:
+    """The program of `trace`, None where it gives none; `seed` is for the decisions that `trace` leaves open."""
+    schedule = Schedule(designs.module, seed=seed, debug_mask="none")
+    try:
+        trace.apply_to_schedule(schedule, remove_postproc=True)
+        replayed = schedule.trace.simplified(True)
+        schedule.enter_postproc()
+        if not all(p.apply(schedule) for p in designs.postprocs):
+            return None
+    except TVM_ERRORS:  # this combination of decisions is not a schedule
+        return None
+    return Program(schedule, replayed)
+
+
+@lru_cache(maxsize=32)
+def _sampled(designs: Designs, count: int, rng_state: str) -> tuple[list[Program], Mapping[str, Any]]:
+    """Distinct samples, and the generator's state after them; once per process, for runs of one seed begin alike."""
+    rng = np.random.default_rng()
+    rng.bit_generator.state = json.loads(rng_state)
+    found: dict[str, Program] = {}
+    for _ in range(_SAMPLING_ATTEMPTS * count):
+        if len(found) == count:
+            break
+        trace = designs.traces[int(rng.integers(len(designs.traces)))]
+        # On a GPU the sampled decisions are needed, for the extents of the tiles follow from them.
+        trace = draw_tiles(trace, rng) if designs.on_gpu else Trace(trace.insts, {})
+        program = _realize(designs, trace, int(rng.integers(1, _MAX_SEED)))
+        if program is not None:
+            found.setdefault(program.key, program)
+    if not found:
+        raise SpaceError(
+            f"no valid initial program in {_SAMPLING_ATTEMPTS * count} samples of {len(designs.traces)} design "
+            "spaces; try another shape or target"
+        )
+    return list(found.values()), rng.bit_generator.state
 
 
 def program_code(text: str) -> str:

@@ -18,6 +18,9 @@ class Transformation:
     """Class name of the MetaSchedule mutator."""
     description: str
     """What a prompt says about it."""
+    edits: str | None = None
+    """The one kind of instruction that it edits, where any valid trace that holds one can be edited. The mutator would
+    replay the trace, which takes milliseconds, to find that out."""
 
 
 TRANSFORMATIONS: tuple[Transformation, ...] = (
@@ -25,7 +28,10 @@ TRANSFORMATIONS: tuple[Transformation, ...] = (
         "TileSize", "MutateTileSize", "re-split one tiled loop: move a factor from one of its tiles to another"
     ),
     Transformation(
-        "ComputeLocation", "MutateComputeLocation", "move one producer block to another loop of its consumer, or inline"
+        "ComputeLocation",
+        "MutateComputeLocation",
+        "move one producer block to another loop of its consumer, or inline",
+        edits="SampleComputeLocation",
     ),
     Transformation("Unroll", "MutateUnroll", "choose another limit for automatic loop unrolling"),
     Transformation("Parallel", "MutateParallel", "choose another grain for running the outer loops in parallel"),

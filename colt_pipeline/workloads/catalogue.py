@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.workloads.attention import attention_core
@@ -30,11 +30,19 @@ WORKLOADS: dict[str, Callable[..., Workload]] = {
 
 
 def build(name: str, shape: dict[str, int]) -> Workload:
-    """The workload `name` at `shape`; MODEL.TASK is one kernel of a whole model, see `extracted`.
+    """The workload `name` at `shape`, built once per process.
+
+    MODEL.TASK is one kernel of a whole model, see `extracted`.
 
     Raises:
         ConfigError: unknown name, missing or unknown size, size below one.
     """
+    return _built(name, tuple(shape.items()))
+
+
+@cache
+def _built(name: str, sizes: tuple[tuple[str, int], ...]) -> Workload:
+    shape = dict(sizes)
     if "." in name:
         model, _, task = name.partition(".")
         return extracted(model_of(model, shape)).workload(name, task, shape)

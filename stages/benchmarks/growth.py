@@ -11,40 +11,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
 import psutil
 
 from colt_pipeline.assemble import assemble
 from colt_pipeline.config.compose import composed
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.runs.events import Sample
 from colt_pipeline.search.loop import search
-from colt_pipeline.search.world import CostModelLike
-from colt_pipeline.space import Program
 from stages.benchmarks import Row, command_line, names, positive, write_rows
 from stages.benchmarks.hashes import HashMeasurer
 
 _PARTS = 10
-
-
-class TimedCostModel:
-    """A cost model whose training is timed."""
-
-    def __init__(self, inner: CostModelLike[Program]) -> None:
-        self._inner = inner
-        self.secs = 0.0
-        """Processor time of the training."""
-
-    def score(self, programs: Sequence[Program], rng: np.random.Generator) -> list[float]:
-        return self._inner.score(programs, rng)
-
-    def update(self, programs: Sequence[Program], samples: Sequence[Sample]) -> None:
-        begin = time.process_time()
-        self._inner.update(programs, samples)
-        self.secs += time.process_time() - begin
 
 
 @dataclass(frozen=True)
@@ -56,6 +35,7 @@ class Lap:
     search_secs: float
     """Processor time without training."""
     training_secs: float
+    """Wall-clock time, which is nearly the same: training takes one thread and does not wait."""
     memory_bytes: int
     """Resident memory after it."""
 
@@ -81,15 +61,13 @@ def _laps(config: Config) -> Iterator[Lap]:
     """The events of a fresh search, after a first lap for the start."""
     process, measurer = psutil.Process(), HashMeasurer()
     with assemble(config, lambda _: measurer) as job:
-        cost_model = TimedCostModel(job.world.cost_model)
-        world = replace(job.world, cost_model=cost_model)
         yield Lap(0, 0.0, 0.0, process.memory_info().rss)
-        samples, apart, training, begin = 0, 0.0, 0.0, time.process_time()
-        for _ in search(world, job.journal, job.state):
-            spent = time.process_time() - begin - (measurer.secs + cost_model.secs - apart)
-            yield Lap(samples, spent, cost_model.secs - training, process.memory_info().rss)
-            samples, apart, training = len(job.state.samples), measurer.secs + cost_model.secs, cost_model.secs
-            begin = time.process_time()
+        samples, measuring, training, begin = 0, 0.0, 0.0, time.process_time()
+        for _ in search(job.world, job.journal, job.state):
+            trained = job.world.stopwatch.seconds["train"]
+            own = time.process_time() - begin - (measurer.secs - measuring) - (trained - training)
+            yield Lap(samples, own, trained - training, process.memory_info().rss)
+            samples, measuring, training, begin = len(job.state.samples), measurer.secs, trained, time.process_time()
 
 
 def table(laps: Sequence[Lap], samples: int) -> list[Row]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from colt_pipeline.assemble import assemble
 from colt_pipeline.config.compose import composed
 from colt_pipeline.config.schema import Config
-from colt_pipeline.runs.events import Measured, Stepped
+from colt_pipeline.runs.events import Stepped
 from colt_pipeline.search.loop import search
 from colt_pipeline.workloads import PAPER
 from stages.benchmarks import Row, command_line, names, write_rows
@@ -54,22 +54,24 @@ def _of_run(config: Config) -> list[Row]:
 
 
 def _replay(config: Config) -> dict[str, list[float]]:
-    """Seconds by kind of event, less what the stopwatch booked as LLM and measurement."""
-    seconds: dict[str, list[float]] = {"search step": [], "cost model training": []}
+    """Seconds of the search's steps, and of the trainings within them."""
+    steps: list[float] = []
+    trainings: list[float] = []
     with assemble(config) as job:
         laps = job.world.stopwatch.seconds
-        outside = 0.0
-        start = time.perf_counter()
-        for event in search(job.world, job.journal, job.state):
-            now = time.perf_counter()
-            booked = laps["llm"] + laps["measure"]
-            spent = now - start - (booked - outside)
+        events = search(job.world, job.journal, job.state)
+        while True:
+            before, start = dict(laps), time.perf_counter()
+            event = next(events, None)
+            if event is None:
+                break
+            spent = time.perf_counter() - start
+            llm, measuring, training = (laps[name] - before.get(name, 0.0) for name in ("llm", "measure", "train"))
             if isinstance(event, Stepped):
-                seconds["search step"].append(spent)
-            elif isinstance(event, Measured):
-                seconds["cost model training"].append(spent)
-            outside, start = booked, time.perf_counter()
-    return seconds
+                steps.append(spent - llm - measuring - training)
+            if training:
+                trainings.append(training)
+    return {"search step": steps, "cost model training": trainings}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

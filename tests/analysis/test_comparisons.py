@@ -177,7 +177,7 @@ def test_stages_carry_the_noise_into_the_table(write_run: WriteRun, write_noise:
     assert (tmp_path / "tables" / "comparisons.csv").read_text().splitlines()[2] == (
         "FLUX convolution,COLT (2 models),measured,40,gpt-5.2 (stand-in),2.5,2,faster"
     )
-    latex = (tmp_path / "tables" / "comparisons.tex").read_text()
+    latex = (tmp_path / "tables" / "tables.tex").read_text()
     assert r"95 \% of pairs of measurements" in latex and r"\begin{tabular}{lllrlrrl}" in latex
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from colt_pipeline.analysis.tables.end_to_end import model_caption, model_table, read_models, task_table
+from colt_pipeline.analysis.tables.files import read_tables
 from colt_pipeline.errors import ConfigError
 from stages import end_to_end
 
@@ -72,11 +73,22 @@ def test_shares_of_kernels_count_calls_and_the_untuned(runs: Path) -> None:
 
 def test_the_stage_writes_captioned_tables(runs: Path, tmp_path: Path) -> None:
     assert end_to_end.main(["--runs", str(runs), "--out", str(tmp_path / "out")]) == 0
-    for name in ("table_2", "kernels"):
-        text = (tmp_path / "out" / f"{name}.md").read_text()
-        assert "stand-in LLMs, measured latency" in text and "share random weights" in text
-        assert (tmp_path / "out" / f"{name}.tex").exists() and (tmp_path / "out" / f"{name}.csv").exists()
+    assert list(read_tables(tmp_path / "out", "")) == ["table_2", "kernels"]
+    for name in ("tables.md", "tables.tex"):
+        text = (tmp_path / "out" / name).read_text()
+        assert text.count("stand-in LLMs, measured latency") == text.count("share random weights") == 2
+    assert (tmp_path / "out" / "table_2.csv").exists() and (tmp_path / "out" / "kernels.csv").exists()
     assert "device box" in model_caption(read_models(runs))
+
+
+def test_what_dvc_compares_names_the_device_and_who_answered(runs: Path, tmp_path: Path) -> None:
+    assert end_to_end.main(["--runs", str(runs), "--out", str(tmp_path / "out"), "--metrics", str(tmp_path / "m")]) == 0
+    found = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "m").iterdir()}
+    assert {name: own["speedup"] for name, own in found.items()} == {
+        "small": {"llama3_8b": 10},
+        "8": {"llama3_8b": 20},
+    }
+    assert all((own["llm"], own["device"]) == ("stand-in LLMs", "box") for own in found.values())
 
 
 def test_missing_broken_and_doubled_runs_are_messages(runs: Path, tmp_path: Path) -> None:

@@ -142,8 +142,8 @@ def test_experiments_are_those_with_tables_in_the_order_of_the_page(small: Path,
 
 def test_the_page_shows_what_the_stages_wrote_and_computes_nothing_again(small: Path) -> None:
     tables = small / "results" / "tables" / "local"
-    text = (tables / "speedups.md").read_text()
-    (tables / "speedups.md").write_text(text.replace("| workload |", "| altered by hand |"))
+    text = (tables / "tables.md").read_text()
+    (tables / "tables.md").write_text(text.replace("| workload |", "| altered by hand |"))
     (tables / "findings.json").write_text('{"caption": "common", "findings": ["found"], "limits": ["limited"]}')
     (small / "results" / "figures" / "local" / "index.json").write_text("[]")
     assert write(None, small / "report.html", small / "results") == 0
@@ -201,8 +201,12 @@ def broken(*parts: str) -> Callable[[Path], object]:
         (without("results", "data", "local"), "local has no runs.csv"),
         (without("results", "tables"), "no experiment has tables with an index.json"),
         (
-            without("results", "tables", "local", "speedups.md"),
+            without("results", "tables", "local", "tables.md"),
             "No such file or directory; make it with: dvc repro tables",
+        ),
+        (
+            lambda root: (root / "results" / "tables" / "local" / "tables.md").write_text("# Tables"),
+            "tables.md lacks speedups, comparisons",
         ),
         (without("results", "tables", "local", "findings.json"), "make it with: dvc repro tables@local"),
         (

@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from colt_pipeline.analysis.tables.files import read_table, shown, write_table
+from colt_pipeline.analysis.index import Entry, read_index
+from colt_pipeline.analysis.tables.files import read_tables, shown, write_files
 from colt_pipeline.analysis.tables.invocation import (
     best_latencies,
     call_counts,
@@ -89,49 +90,57 @@ def test_best_latencies_are_milliseconds(tidy: Tidy) -> None:
     assert table["COLT (2 models)"].tolist() == [62.5, 250.0]
 
 
-def test_write_table_escapes_and_puts_the_caption_first(tmp_path: Path) -> None:
+def test_all_tables_stand_on_one_page_each_under_its_name_with_its_caption(tmp_path: Path) -> None:
     frame = pd.DataFrame({"model": ["a_b & 5% #1 | x"], "rate": [0.123456789], "calls": pd.array([None], "Int64")})
-    write_table(frame, "100% stand-in_LLMs", tmp_path / "new", "t")
-    markdown = (tmp_path / "new" / "t.md").read_text()
-    assert markdown == (
-        "100% stand-in_LLMs\n\n| model | rate | calls |\n| :--- | ---: | ---: |\n| a_b & 5% #1 \\| x | 0.12 | - |\n"
+    entries = [Entry("first", "100% stand-in_LLMs"), Entry("second_one", "c")]
+    write_files(dict(zip(entries, (frame, frame[["model"]]), strict=True)), tmp_path / "new")
+    assert (tmp_path / "new" / "tables.md").read_text() == (
+        "# Tables\n\nEach is also a CSV file of its name, with all digits.\n\n"
+        "## first\n\n100% stand-in_LLMs\n\n"
+        "| model | rate | calls |\n| :--- | ---: | ---: |\n| a_b & 5% #1 \\| x | 0.12 | - |\n\n"
+        "## second_one\n\nc\n\n| model |\n| :--- |\n| a_b & 5% #1 \\| x |\n"
     )
-    latex = (tmp_path / "new" / "t.tex").read_text()
+    latex = (tmp_path / "new" / "tables.tex").read_text()
+    assert latex.index("% first\n") < latex.index("% second_one\n")
     assert r"\caption{100\% stand-in\_LLMs}" in latex
     assert r"a\_b \& 5\% \#1 | x & 0.12 & - \\" in latex
-    assert r"\begin{tabular}{lrr}" in latex
-    assert (tmp_path / "new" / "t.csv").read_bytes() == b"model,rate,calls\na_b & 5% #1 | x,0.123456789,\n"
+    assert r"\begin{tabular}{lrr}" in latex and latex.count(r"\end{table}") == 2
+    assert (tmp_path / "new" / "first.csv").read_bytes() == b"model,rate,calls\na_b & 5% #1 | x,0.123456789,\n"
+    assert read_index(tmp_path / "new", "") == entries
 
 
 def test_cells_come_back_from_markdown(tmp_path: Path) -> None:
     columns = {"a | b": ["x | y", "|", "", "a\\|"], "speedup": [1.0, float("nan"), 0.05, 12.345]}
-    frame = pd.DataFrame(columns).assign(
-        ratio=pd.Series([">3.00", "2", None, "-"]), calls=pd.array([1, None, 2, 3], "Int64")
-    )
-    write_table(frame, "caption", tmp_path, "t")
-    cells = read_table(tmp_path / "t.md", "dvc repro tables")
-    assert cells == shown(frame)
-    assert cells.numeric == [False, True, False, True], "a ratio that is a text stays one"
+    ratios, calls = pd.Series([">3.00", "2", None, "-"]), pd.array([1, None, 2, 3], "Int64")
+    frame = pd.DataFrame(columns).assign(ratio=ratios, calls=calls)
+    other = pd.DataFrame({"x": [1]})
+    write_files({Entry("t", "caption"): frame, Entry("u", "caption"): other}, tmp_path)
+    cells = read_tables(tmp_path, "dvc repro tables")
+    assert cells == {"t": shown(frame), "u": shown(other)}
+    assert cells["t"].numeric == [False, True, False, True], "a ratio that is a text stays one"
 
 
-def test_a_table_that_is_missing_or_empty_says_how_to_make_it(tmp_path: Path) -> None:
-    (tmp_path / "empty.md").write_text("caption\n")
-    for name, message in (("empty.md", "does not hold a table"), ("gone.md", "cannot read")):
-        with pytest.raises(ConfigError, match=f"{message}.*make it with: dvc repro tables@x"):
-            read_table(tmp_path / name, "dvc repro tables@x")
+def test_tables_that_are_missing_or_empty_say_how_to_make_them(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read.*make it with: dvc repro tables@x"):
+        read_tables(tmp_path, "dvc repro tables@x")
+    (tmp_path / "tables.md").write_text("# Tables\n\n## t\n\ncaption\n")
+    with pytest.raises(ConfigError, match="does not hold the table t; make it with: dvc repro tables@x"):
+        read_tables(tmp_path, "dvc repro tables@x")
 
 
 def test_latex_escapes_a_backslash_once(tmp_path: Path) -> None:
-    write_table(pd.DataFrame({"x": [r"\{~^$"]}), "c", tmp_path, "t")
-    assert r"\textbackslash{}\{\textasciitilde{}\textasciicircum{}\$ \\" in (tmp_path / "t.tex").read_text()
+    write_files({Entry("t", "c"): pd.DataFrame({"x": [r"\{~^$"]})}, tmp_path)
+    assert r"\textbackslash{}\{\textasciitilde{}\textasciicircum{}\$ \\" in (tmp_path / "tables.tex").read_text()
 
 
 def test_stage_says_stand_in_in_every_table(runs_dir: Path, tmp_path: Path) -> None:
     assert aggregate_stage.main(["--runs", str(runs_dir), "--out", str(tmp_path / "data")]) == 0
     assert tables_stage.main(["--data", str(tmp_path / "data"), "--out", str(tmp_path / "tables")]) == 0
-    captioned = sorted((tmp_path / "tables").glob("*.md")) + sorted((tmp_path / "tables").glob("*.tex"))
-    assert len(captioned) == 16
-    assert all("stand-in LLMs, measured latency, search=paper" in p.read_text().replace("\\", "") for p in captioned)
+    tables = sorted(path.stem for path in (tmp_path / "tables").glob("*.csv"))
+    assert len(tables) == 8 and sorted(read_tables(tmp_path / "tables", "")) == tables
+    for name in ("tables.md", "tables.tex"):
+        text = (tmp_path / "tables" / name).read_text().replace("\\", "")
+        assert text.count("stand-in LLMs, measured latency, search=paper") == len(tables)
 
 
 def test_stage_without_data_fails_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from colt_pipeline.errors import RecordingError
 from colt_pipeline.prediction import pretrained
 from colt_pipeline.prediction.pretrained import Experience, PretrainedModel, features, read_experience, write_experience
 from colt_pipeline.runs.events import Sample
+from colt_pipeline.runs.stopwatch import Stopwatch
 from tests.space.small import space
 from tests.support import printed_elsewhere
 
@@ -56,7 +58,7 @@ def synthetic(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def model(warmup_samples: int = 4, others: tuple[Experience, ...] = ()) -> PretrainedModel:
-    return PretrainedModel(None, warmup_samples, others)  # type: ignore[arg-type]
+    return PretrainedModel(None, warmup_samples, others, Stopwatch())  # type: ignore[arg-type]
 
 
 def scores(of: PretrainedModel, programs: list[Fake], seed: int = 0) -> list[float]:
@@ -114,6 +116,23 @@ def test_without_experience_scores_are_noise_until_warm(synthetic: None) -> None
     assert scores(fresh, programs, seed=5) == scores(fresh, programs, seed=6) != noise
 
 
+def test_the_model_is_trained_by_the_prediction_that_needs_it(synthetic: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained, train = [], pretrained._train
+
+    def counting(known: list[Experience]) -> Any:
+        trained.append([len(experience.latencies) for experience in known])
+        return train(known)
+
+    monkeypatch.setattr(pretrained, "_train", counting)
+    others, programs = (experience(20, 1),), fakes(8, 3)
+    first, second = model(others=others), model(others=others)
+    assert scores(first, programs) == scores(second, programs)  # two runs of one process
+    for begin in (0, 4):
+        learn(second, programs[begin : begin + 4])
+    assert scores(second, programs) == scores(second, programs) != scores(first, programs)
+    assert trained == [[20], [20, 8]]
+
+
 @pytest.mark.parametrize("others", [(), (experience(20, 1),)])
 def test_failed_samples_break_no_training_and_are_predicted_slow(
     synthetic: None, others: tuple[Experience, ...]
@@ -150,6 +169,9 @@ def test_the_workload_itself_is_left_out(tmp_path: Path) -> None:
     assert [e.latencies for e in read_experience(tmp_path, "bb")] == [[1.0], [3.0]]
     assert len(read_experience(tmp_path, "dd")) == 3
     assert read_experience(tmp_path / "nowhere", "aa") == []
+    write_experience(tmp_path / "aa.csv", [(5.0, rows(1, 0)[0])])
+    os.utime(tmp_path / "aa.csv", (1, 1))  # the clock of the file system may be coarse
+    assert [e.latencies for e in read_experience(tmp_path, "bb")] == [[5.0], [3.0]]
     write_experience(tmp_path / "ee.csv", [])  # nothing of it was measured
     assert len(read_experience(tmp_path, "dd")) == 3
 
@@ -170,7 +192,7 @@ def predictions() -> list[str]:
     """Scores of real programs under a model with experience and samples of its own, in full."""
     here = space("deepseek_r1_moe")
     programs = here.initial(6, np.random.default_rng(0))
-    taught = PretrainedModel(here, 4, [experience(30, 1)])
+    taught = PretrainedModel(here, 4, [experience(30, 1)], Stopwatch())
     taught.update(programs[:4], [Sample(p.key, 1e-3 * (n + 1), None) for n, p in enumerate(programs[:4])])
     return [x.hex() for x in taught.score(programs, np.random.default_rng(0))]
 

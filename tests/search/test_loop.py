@@ -21,7 +21,19 @@ from colt_pipeline.search.routing import ROUTERS
 from colt_pipeline.search.state import State
 from colt_pipeline.search.world import Purpose
 from tests.support import printed_elsewhere
-from tests.toy import LARGE, SMALL, ToyEvaluator, ToyProgram, ToyProposer, ToySpace, events_of, falling, play, world
+from tests.toy import (
+    LARGE,
+    SMALL,
+    ToyCostModel,
+    ToyEvaluator,
+    ToyProgram,
+    ToyProposer,
+    ToySpace,
+    events_of,
+    falling,
+    play,
+    world,
+)
 
 
 def test_a_run_measures_exactly_its_samples_and_every_program_once(tmp_path: Path) -> None:
@@ -354,3 +366,13 @@ def test_widening_ends_where_the_design_spaces_give_no_new_program(tmp_path: Pat
     state = play(world(samples=20, widening=5.0, space=ToySpace(1)), tmp_path / "events.jsonl")
     assert state.finished == "budget"
     assert state.plantings > 10 and len(state.tree.root.children) == 2
+
+
+def test_no_rollout_while_scores_are_noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal is the same as with rollouts, for noise does not look at a program."""
+    rolled = world(samples=20)
+    play(rolled, tmp_path / "rolled.jsonl")
+    monkeypatch.setattr(ToySpace, "rollout", lambda *_: pytest.fail("rolled out"))
+    cold = dataclasses.replace(rolled, cost_model=ToyCostModel(lambda p, rng: float(rng.uniform()), warm=False))
+    play(cold, tmp_path / "cold.jsonl")
+    assert (tmp_path / "cold.jsonl").read_bytes() == (tmp_path / "rolled.jsonl").read_bytes()

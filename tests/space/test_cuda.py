@@ -12,7 +12,7 @@ import tvm
 
 from colt_pipeline.errors import SpaceError
 from colt_pipeline.records import Edit, Rejection
-from colt_pipeline.space import Space
+from colt_pipeline.space import program as programs_module
 from colt_pipeline.space.generate import generate
 from colt_pipeline.space.threads import _factorize, draw_tiles
 from colt_pipeline.workloads.catalogue import build
@@ -60,7 +60,7 @@ def test_factors_multiply_to_the_extent(extent: int, count: int, most: int) -> N
 
 def test_drawn_tiles_keep_the_threads_within_bounds() -> None:
     module = build("deepseek_r1_moe", SHAPES["deepseek_r1_moe"]).module
-    _, designs = generate(module, GPU)
+    designs = generate(module, GPU).traces
     rng = np.random.default_rng(0)
     for _ in range(20):
         trace = draw_tiles(designs[0], rng)
@@ -75,7 +75,7 @@ def threads(trace: Any) -> int:
 
 def test_nothing_valid_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     here = gpu_space("deepseek_r1_moe")
-    monkeypatch.setattr(Space, "_realize", lambda *_, **__: None)
+    monkeypatch.setattr(programs_module, "_realize", lambda *_: None)
     with pytest.raises(SpaceError, match="no valid initial program in 256 samples of 1 design spaces"):
         here.initial(1, np.random.default_rng(0))
 

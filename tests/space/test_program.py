@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tvm.s_tir import meta_schedule as ms
 
 from colt_pipeline.errors import SpaceError
 from colt_pipeline.records import Edit, Rejection
+from colt_pipeline.space import program as programs_module
 from tests.space.small import SHAPES, space
 from tests.support import printed_elsewhere
 
@@ -98,3 +100,33 @@ def test_text_for_prompts_has_no_noise() -> None:
         assert noise not in program.code
     assert all("sch." in line and "0x" not in line for line in program.history)
     assert here.base_code.count("T.grid") == 2  # padding and convolution, unscheduled
+
+
+def test_runs_of_one_process_share_where_they_begin_and_nothing_else() -> None:
+    here, there = space("flux_conv"), space("flux_conv")
+    mine, yours = np.random.default_rng(3), np.random.default_rng(3)
+    assert here.initial(3, mine)[0] is there.initial(3, yours)[0]
+    assert mine.integers(2**60) == yours.integers(2**60)  # the generators, too, are at the same place
+    assert {p.key for p in here.initial(3, mine)}.isdisjoint(there._programs)
+
+
+def test_a_trace_that_is_drawn_again_is_not_replayed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = space("deepseek_r1_moe")
+    [start] = here.initial(1, np.random.default_rng(0))
+    drawn = here.apply(start, [Edit("Unroll")], np.random.default_rng(1), 4, {start.key}.__contains__, draws=3)
+    monkeypatch.setattr(programs_module, "_realize", lambda *_: pytest.fail("replayed"))
+    again = here.apply(start, [Edit("Unroll")], np.random.default_rng(1), 4, {start.key}.__contains__, draws=3)
+    assert not isinstance(drawn, Rejection) and again == drawn
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_look_at_the_instructions_says_what_the_mutator_would(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, rng = space(name), np.random.default_rng(0)
+    mutator, mutate = here._mutators["ComputeLocation"], ms._ffi_api.MutatorApply
+    programs = here.initial(8, rng)
+    programs += [here.rollout(start, 4, rng, 4, "fixed") for start in programs]
+    found = [any(mutate(mutator, program.trace, seed) for seed in (1, 2)) for program in programs]
+    assert found == ["ComputeLocation" in {t.name for t in here.applicable(program)} for program in programs]
+    monkeypatch.setattr(ms._ffi_api, "MutatorApply", lambda *_: pytest.fail("tried"))
+    without = next((program for program, one in zip(programs, found, strict=True) if not one), None)
+    assert without is None or here._mutate(without.trace, "ComputeLocation", 1) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,20 +128,20 @@ def test_edits_at_several_sites_all_hold_and_open_ones_are_drawn_beside_them() -
 def test_an_edit_without_an_open_decision_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
     here, [program] = some("deepseek_r1_moe")
     site = by_label(here, program)["unroll"]
-    realized, realize = [], Space._realize
+    tried, once = [], Space._apply_once
 
-    def counting(self: Space, trace: object, seed: int) -> Program | None:
-        realized.append(seed)
-        return realize(self, trace, seed)
+    def counting(self: Space, *arguments: Any) -> Program | Rejection:
+        tried.append(arguments)
+        return once(self, *arguments)
 
-    monkeypatch.setattr(Space, "_realize", counting)
+    monkeypatch.setattr(Space, "_apply_once", counting)
     duplicate = here.apply(
         program, [Edit("Unroll", site, (64,))], np.random.default_rng(0), 4, lambda key: True, draws=4
     )
     assert isinstance(duplicate, Rejection) and duplicate.kind == "duplicate"
-    assert len(realized) == 1
+    assert len(tried) == 1
     here.apply(program, [Edit("Unroll")], np.random.default_rng(0), 4, lambda key: True, draws=4)
-    assert len(realized) == 1 + 4 * 4
+    assert len(tried) == 1 + 4 * 4
 
 
 def test_draws_are_distinct_new_and_as_many_as_wanted_where_there_are_as_many() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from colt_pipeline.analysis.compared import MODEL_SETS, SEARCHES, Compared, common_caption, compared
-from colt_pipeline.analysis.figures.course_alterations import course_data, course_plot
+from colt_pipeline.analysis.course_alterations import course_data
+from colt_pipeline.analysis.figures.course_alterations import course_plot
 from colt_pipeline.analysis.figures.curves import (
     search_curves_data,
     search_curves_plot,
@@ -19,8 +20,9 @@ from colt_pipeline.analysis.figures.curves import (
 from colt_pipeline.analysis.figures.pareto import pareto_data, pareto_plot
 from colt_pipeline.analysis.figures.ranks import rank_data, rank_plot
 from colt_pipeline.analysis.figures.shares import share_data, share_plot
-from colt_pipeline.analysis.figures.times import time_data, time_plot
+from colt_pipeline.analysis.figures.times import time_plot
 from colt_pipeline.analysis.index import Entry, write_index
+from colt_pipeline.analysis.recorded_times import time_data
 from colt_pipeline.analysis.tidy import Tidy
 
 

@@ -8,10 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib import style
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 from PIL import Image
@@ -59,6 +62,7 @@ WIDTH = 7.0  # inches: both columns of a two-column page
 PANEL_HEIGHT = 1.75
 COLUMNS = 3
 _DPI, _PALETTE = 110, 128
+_SVG_DPI = 72  # points, the unit of an SVG's coordinates
 _DIGITS = 4  # significant ones of what is drawn and of its numbers in CSV; a page is a few hundred points wide
 _FONT = " font-family=\"'DejaVu Sans', sans-serif\""
 _SCOUR = scour.parse_args(
@@ -96,14 +100,19 @@ def save(draw: Callable[[pd.DataFrame, str], Figure], data: pd.DataFrame, captio
     look: dict[str, Any] = sns.axes_style("whitegrid") | sns.plotting_context("paper", font_scale=0.85) | _THIN | _RC
     with style.context(["default", look]):  # "default" first: a matplotlibrc of the user's must not show
         figure = draw(data, caption)
-        png, svg = io.BytesIO(), io.StringIO()
-        figure.savefig(png, format="png", dpi=_DPI, metadata={"Software": None})
+        # Not by savefig, which draws each file twice to lay it out; here the first drawing lays out both.
+        figure.set_dpi(_DPI)
+        raster: Any = FigureCanvasAgg(figure)  # canvases have no types
+        raster.draw()
         figure.set_layout_engine("none")  # it stays as laid out
-        figure.savefig(svg, format="svg", metadata={"Date": None})
-    with Image.open(png) as image:
-        # Not by median cut, which gives colours of few pixels away: those of markers.
-        small = image.convert("RGB").quantize(_PALETTE, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-        small.save(path_stem.with_name(path_stem.name + ".png"), optimize=True)
+        figure.set_dpi(_SVG_DPI)
+        vector: Any = FigureCanvasSVG(figure)
+        svg = io.StringIO()
+        vector.print_svg(svg, metadata={"Date": None})
+    image = Image.fromarray(np.asarray(raster.buffer_rgba()))
+    # Not by median cut, which gives colours of few pixels away: those of markers.
+    small = image.convert("RGB").quantize(_PALETTE, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    small.save(path_stem.with_name(path_stem.name + ".png"), optimize=True)
     text = scour.scourString(svg.getvalue(), _SCOUR)
     text = text.replace(_FONT, "").replace("<svg ", f"<svg{_FONT} ", 1)  # said once, inherited
     path_stem.with_name(path_stem.name + ".svg").write_text(text, encoding="utf-8", newline="\n")

@@ -14,40 +14,15 @@ import pandas as pd
 
 from colt_pipeline.analysis.labels import WORKLOAD_TITLES, display_order, workload_title
 from colt_pipeline.analysis.report.findings import PAPER_SAMPLES, PAPER_SEEDS, backends
-from colt_pipeline.analysis.report.sections import Pipeline, Section, Table, read_sections, read_whole_models
+from colt_pipeline.analysis.report.sections import Section, Table
 from colt_pipeline.analysis.tables.files import shown
 from colt_pipeline.analysis.tree.page import PAGES, PALETTE, tree_drawing
-from colt_pipeline.analysis.tree.run import Run, read_run
+from colt_pipeline.analysis.tree.run import Run
 from colt_pipeline.analysis.tree.words import caption as tree_caption
 from colt_pipeline.errors import ConfigError
 
 PACKAGES = ("apache-tvm", "apache-tvm-ffi", "xgboost-cpu", "numpy", "pandas", "matplotlib", "seaborn", "scour")
 """What numbers and pictures depend on."""
-
-
-def write_report(results: Path, out: Path, run: Path | None, pipeline: Path | None, constraints: Path) -> None:
-    """What the stages wrote below `results` -> the page `out`.
-
-    Args:
-        results: Holds data/, tables/ and figures/ of the experiments.
-        out: The file to write.
-        run: The run directory whose tree is drawn; None: no tree.
-        pipeline: Where the stages that wrote `results` are defined, relative to the project; None: in its dvc.yaml.
-        constraints: The file that pins the versions of packages.
-
-    Raises:
-        ConfigError: Something is missing or broken, or `out` cannot be written.
-        RunDirError: `run` is not a run directory.
-        JournalError: Its journal is broken.
-    """
-    made_by = Pipeline(pipeline)
-    sections, whole_models = read_sections(results, made_by), read_whole_models(results, made_by)
-    page = report_html(sections, whole_models, pinned(constraints), None if run is None else read_run(run))
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_bytes(page.encode())
-    except OSError as error:
-        raise ConfigError(f"cannot write {out}: {error.strerror}; choose another file with --out") from error
 
 
 def report_html(
@@ -64,10 +39,7 @@ def report_html(
     return PAGES.get_template("report.html.j2").render(
         sections=sections,
         whole_models=whole_models,
-        limits=shared_limits(sections),
-        llms=sorted({name for section in sections for name in backends(section.tidy)}),
-        measurements=_distinct(sections, "measurement"),
-        devices=_distinct(sections, "device"),
+        **facts(sections),
         versions=versions,
         environment=shown(environment(sections)),
         noise=shown(noise(sections)),
@@ -87,6 +59,16 @@ def _tree(run: Run) -> dict[str, Any]:
         "caption": tree_caption(run),
         "command": f"python -m colt_pipeline.show results/runs/{run.config['experiment']}/{run.config['run']} --tree",
         **tree_drawing(run),
+    }
+
+
+def facts(sections: Sequence[Section]) -> dict[str, list[str]]:
+    """What is said of all sections: their limits, who answered, how latencies came about, and on which devices."""
+    return {
+        "limits": shared_limits(sections),
+        "llms": sorted({name for section in sections for name in backends(section.tidy)}),
+        "measurements": _distinct(sections, "measurement"),
+        "devices": _distinct(sections, "device"),
     }
 
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from colt_pipeline.analysis.index import INDEX, read_index, title
 from colt_pipeline.analysis.labels import display_order
 from colt_pipeline.analysis.report.findings import Findings, read_findings
-from colt_pipeline.analysis.tables.files import Cells, read_table
+from colt_pipeline.analysis.tables.files import MARKDOWN, Cells, read_tables
 from colt_pipeline.analysis.tidy import Tidy, read_tidy
 from colt_pipeline.errors import ConfigError
 
@@ -39,6 +39,8 @@ _SAFE = ' !"$()*+,-./:;<=>?@[]^_`{|}~'
 class Figure:
     """A picture with its words."""
 
+    name: str
+    """Of its files, without their suffixes."""
     title: str
     caption: str
     command: str
@@ -54,6 +56,8 @@ class Figure:
 class Table:
     """Numbers with their words."""
 
+    name: str
+    """Of its CSV file, without the suffix."""
     title: str
     caption: str
     command: str
@@ -131,15 +135,15 @@ def _section(results: Path, pipeline: Pipeline, name: str) -> Section:
 
 
 def _tables(directory: Path, command: str) -> list[Table]:
-    return [
-        Table(entry.title, entry.caption, command, read_table(directory / f"{entry.name}.md", command))
-        for entry in read_index(directory, command)
-    ]
+    cells, entries = read_tables(directory, command), read_index(directory, command)
+    if missing := [entry.name for entry in entries if entry.name not in cells]:
+        raise ConfigError(f"{directory / MARKDOWN} lacks {', '.join(missing)}; make it with: {command}")
+    return [Table(entry.name, entry.title, entry.caption, command, cells[entry.name]) for entry in entries]
 
 
 def _figures(directory: Path, command: str) -> list[Figure]:
     return [
-        Figure(entry.title, entry.caption, command, _svg(directory / f"{entry.name}.svg", command))
+        Figure(entry.name, entry.title, entry.caption, command, _svg(directory / f"{entry.name}.svg", command))
         for entry in read_index(directory, command)
     ]
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from colt_pipeline.analysis.compared import MODEL_SETS, SEARCHES, Compared, common_caption, compared
-from colt_pipeline.analysis.figures.course_alterations import course_table
-from colt_pipeline.analysis.figures.times import recorded_times
-from colt_pipeline.analysis.index import Entry, write_index
+from colt_pipeline.analysis.course_alterations import course_table
+from colt_pipeline.analysis.index import Entry
+from colt_pipeline.analysis.recorded_times import recorded_times
 from colt_pipeline.analysis.searches import search_ratios, search_speedups
 from colt_pipeline.analysis.tables.comparisons import comparisons
-from colt_pipeline.analysis.tables.files import write_table
+from colt_pipeline.analysis.tables.files import write_files
 from colt_pipeline.analysis.tables.invocation import best_latencies, call_counts, invocation_rates, speedups
 from colt_pipeline.analysis.tables.paper import COMPARED, SOURCE, paper_layout, paper_speedups
 from colt_pipeline.analysis.tables.samples_needed import BASELINE, REACHED, samples_to_reach
@@ -115,8 +115,7 @@ def write_tables(tidy: Tidy, out: Path) -> dict[str, pd.DataFrame]:
     """
     kind, common = compared(tidy), common_caption(tidy)
     made = {name: table.make(tidy) for name, table in TABLES.items() if kind in table.compared}
-    entries = [Entry(name, f"{TABLES[name].what}: {common}.") for name, frame in made.items() if len(frame)]
-    for entry in entries:
-        write_table(made[entry.name], entry.caption, out, entry.name)
-    write_index(entries, out)
+    write_files(
+        {Entry(name, f"{TABLES[name].what}: {common}."): frame for name, frame in made.items() if len(frame)}, out
+    )
     return made

@@ -12,9 +12,10 @@ from typing import Any
 
 import pandas as pd
 
-from colt_pipeline.analysis.index import Entry, write_index
+from colt_pipeline.analysis.index import Entry
 from colt_pipeline.analysis.labels import MODEL_SETS, backend_label, display_order, model_label, one_or_mixed
-from colt_pipeline.analysis.tables.files import write_table
+from colt_pipeline.analysis.metrics import rounded, short_names
+from colt_pipeline.analysis.tables.files import write_files
 from colt_pipeline.analysis.tables.paper import SOURCE, paper_table
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import canonical_json
@@ -145,13 +146,19 @@ TABLES = {
 """File name -> (function, what its numbers are)."""
 
 
+def model_metrics(models: Models) -> dict[str, dict[str, Any]]:
+    """The numbers of each configuration that DVC compares between commits, see `metrics`."""
+    names = short_names(pd.DataFrame(models), ("model_set", "search", "largest", "model", "seed"))
+    return {
+        name: {"llm": backend_label(model["llm_backend"]), "latency": model["measurement"], "device": model["device"]}
+        | {"samples": model["samples"], "speedup": {model["model"]: rounded(model["speedup"])}}
+        for name, model in zip(names, models, strict=True)
+    }
+
+
 def write_model_tables(models: Models, out: Path) -> None:
-    """Write MODELS and one table per entry of TABLES, with their index; creates the directory."""
+    """Write MODELS and the tables of TABLES; creates the directory."""
     out.mkdir(parents=True, exist_ok=True)
     (out / MODELS).write_text("".join(canonical_json(model) + "\n" for model in models))
     common = model_caption(models)
-    entries = [Entry(name, f"{what}: {common}.") for name, (_, what) in TABLES.items()]
-    for entry in entries:
-        make, _ = TABLES[entry.name]
-        write_table(make(models), entry.caption, out, entry.name)
-    write_index(entries, out)
+    write_files({Entry(name, f"{what}: {common}."): make(models) for name, (make, what) in TABLES.items()}, out)

@@ -1,20 +1,29 @@
-"""A table as files, CSV, Markdown and LaTeX, and its cells as readers see them."""
+"""The tables of an experiment as files, and their cells as readers see them.
+
+A CSV file for each, and all of them in one page of Markdown, where the heading of a table is its name, and in one file
+for LaTeX's ``\\input``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
+from colt_pipeline.analysis.index import Entry, write_index
 from colt_pipeline.analysis.tidy import write_csv
 from colt_pipeline.errors import ConfigError
+
+MARKDOWN, LATEX = "tables.md", "tables.tex"
 
 _LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%_#${}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 )
 _LEFT, _RIGHT = ":---", "---:"
+_HEADING = "## "
 
 
 class Cells(NamedTuple):
@@ -26,30 +35,42 @@ class Cells(NamedTuple):
     """Which columns are numbers."""
 
 
-def write_table(frame: pd.DataFrame, caption: str, directory: Path, name: str) -> None:
-    """Write `frame` as `name`.csv, .md (caption first) and .tex (caption in \\caption) to `directory`."""
-    write_csv(frame, directory / f"{name}.csv")
-    cells = shown(frame)
-    for suffix, text in (("md", _markdown(cells)), ("tex", _latex(cells, caption))):
-        opening = f"{caption}\n\n" if suffix == "md" else ""
-        (directory / f"{name}.{suffix}").write_text(opening + text, encoding="utf-8", newline="\n")
+def write_files(tables: Mapping[Entry, pd.DataFrame], directory: Path) -> None:
+    """Write each table as NAME.csv, all of them as MARKDOWN and LATEX, and their index; creates the directory."""
+    for entry, frame in tables.items():
+        write_csv(frame, directory / f"{entry.name}.csv")
+    write_index(tables, directory)
+    cells = {entry: shown(frame) for entry, frame in tables.items()}
+    sections = ["# Tables\n\nEach is also a CSV file of its name, with all digits.\n"]
+    sections += [f"{_HEADING}{entry.name}\n\n{entry.caption}\n\n{markdown(own)}" for entry, own in cells.items()]
+    latex = [f"% {entry.name}\n{_latex(own, entry.caption)}" for entry, own in cells.items()]
+    for name, parts in ((MARKDOWN, sections), (LATEX, latex)):
+        (directory / name).write_text("\n".join(parts), encoding="utf-8", newline="\n")
 
 
-def read_table(path: Path, command: str) -> Cells:
-    """What readers see of a table, from the Markdown file that `write_table` wrote; `command` makes it again.
+def read_tables(directory: Path, command: str) -> dict[str, Cells]:
+    """What readers see of each table, from the MARKDOWN that `write_files` wrote; `command` makes it again.
+
+    Returns:
+        Name -> cells.
 
     Raises:
-        ConfigError: The file is missing, or does not hold a table.
+        ConfigError: The file is missing, or one of its headings has no table below it.
     """
+    path = directory / MARKDOWN
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        _, *sections = f"\n{path.read_text(encoding='utf-8')}".split(f"\n{_HEADING}")
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}; make it with: {command}") from error
-    table = [_split(line) for line in lines if line.startswith("| ")]
-    if len(table) < 2:
-        raise ConfigError(f"{path} does not hold a table; make it with: {command}")
-    header, rule, *rows = table
-    return Cells(header, rows, [mark == _RIGHT for mark in rule])
+    tables = {}
+    for section in sections:
+        name, *lines = section.splitlines()
+        table = [_split(line) for line in lines if line.startswith("| ")]
+        if len(table) < 2:
+            raise ConfigError(f"{path} does not hold the table {name}; make it with: {command}")
+        header, rule, *rows = table
+        tables[name] = Cells(header, rows, [mark == _RIGHT for mark in rule])
+    return tables
 
 
 def shown(frame: pd.DataFrame) -> Cells:
@@ -59,14 +80,15 @@ def shown(frame: pd.DataFrame) -> Cells:
     return Cells(header, rows, [pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes])
 
 
-def _markdown(cells: Cells) -> str:
+def markdown(cells: Cells) -> str:
+    """The table in Markdown, a line each for header, rule and rows."""
     rule = [_RIGHT if right else _LEFT for right in cells.numeric]
     lines = [[cell.replace("|", "\\|") for cell in row] for row in (cells.header, rule, *cells.rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _split(line: str) -> list[str]:
-    """The cells of a line that `_markdown` wrote; a bar inside a cell has a backslash before it."""
+    """The cells of a line that `markdown` wrote; a bar inside a cell has a backslash before it."""
     return [cell.replace("\\|", "|") for cell in line.removeprefix("| ").removesuffix(" |").split(" | ")]
 
 

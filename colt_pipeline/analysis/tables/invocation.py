@@ -21,25 +21,27 @@ from colt_pipeline.analysis.labels import (
 )
 from colt_pipeline.analysis.tidy import Tidy
 
+ALTERATION_RATE = "Course alteration rate"
+
 
 def invocation_rates(tidy: Tidy) -> pd.DataFrame:
     """Table 1: who was called how often, in percent, pooled over workloads and seeds.
 
     Returns:
-        Column `model` (the models, then "Course alteration rate", then the totals of the largest models), and one
+        Column `model` (the models, then ALTERATION_RATE, then the totals of the largest models), and one
         column per model set with more than one model. A model outside a set has no value there.
     """
     calls = _labelled_calls(tidy)
     calls = calls[calls["models"] > 1]
     models = _models(calls)
     totals = [f"{name} (total)" for name in models if name in set(calls.loc[calls["is_largest"], "name"])]
-    table = pd.DataFrame(index=pd.Index([*models, "Course alteration rate", *totals], name="model"))
+    table = pd.DataFrame(index=pd.Index([*models, ALTERATION_RATE, *totals], name="model"))
     for label, own in calls.groupby("short_label", sort=False):
         by_model = own.groupby("name")["regular_calls"].sum()
         regular, altered = int(own["regular_calls"].sum()), int(own["course_alterations"].sum())
         of_small = int(own.loc[~own["is_largest"], "regular_calls"].sum())
         rates = {str(name): _percent(count, regular) for name, count in by_model.items()}
-        rates["Course alteration rate"] = _percent(altered, of_small)
+        rates[ALTERATION_RATE] = _percent(altered, of_small)
         for largest in own.loc[own["is_largest"], "name"].unique():
             rates[f"{largest} (total)"] = _percent(by_model[largest] + altered, regular + altered)
         table[label] = pd.Series(rates)

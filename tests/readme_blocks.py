@@ -1,0 +1,76 @@
+"""The READMEs' generated blocks: ``python -m tests.readme_blocks`` fills them from the committed files they name.
+
+``<!-- generated: PATH.md#NAME -->`` holds the section NAME of a Markdown file: a caption and a table. ``PATH.csv``
+gives a table. Two filters, both optional, choose columns and rows of either: ``<!-- generated: PATH | COLUMN, COLUMN |
+COLUMN=VALUE -->``. ``<!-- end -->`` ends a block.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import subprocess
+from pathlib import Path
+
+from tests.support import ROOT
+
+_BLOCK = re.compile(r"(<!-- generated: (?P<source>.+?) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
+
+
+def readmes() -> list[Path]:
+    """All READMEs, the project's own first; a fresh one counts before it is committed."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*README.md"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    return [ROOT / name for name in sorted(set(listed), key=lambda name: (name.count("/"), name))]
+
+
+def filled(text: str) -> str:
+    """`text` with its generated blocks as the files have them now."""
+    return _BLOCK.sub(lambda block: f"{block[1]}\n{_content(block['source'])}\n{block[4]}", text)
+
+
+def without_blocks(text: str) -> str:
+    """`text` without its generated blocks."""
+    return _BLOCK.sub("", text)
+
+
+def _content(source: str) -> str:
+    path, *filters = (part.strip() for part in source.split("|"))
+    caption, rows = _section(*path.split("#")) if "#" in path else ("", _read_csv(path))
+    columns = list(rows[0])
+    for chosen in filters:
+        column, equals, value = chosen.partition("=")
+        if equals:
+            rows = [row for row in rows if row[column] == value]
+        else:
+            columns = [name.strip() for name in chosen.split(",")]
+    lines = (columns, ["---"] * len(columns), *([row[name] for name in columns] for row in rows))
+    return caption + "".join(map(_line, lines))
+
+
+def _read_csv(path: str) -> list[dict[str, str]]:
+    with (ROOT / path).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _section(path: str, name: str) -> tuple[str, list[dict[str, str]]]:
+    """Caption and rows of a section of ``tables.md``."""
+    _, _, after = (ROOT / path).read_text(encoding="utf-8").partition(f"\n## {name}\n\n")
+    caption, table = after.partition("\n## ")[0].strip().split("\n\n")
+    head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines())
+    return f"{caption}\n\n", [dict(zip(head, row, strict=True)) for row in rows]
+
+
+def _line(cells: list[str]) -> str:
+    escaped = (cell.replace("|", r"\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |\n"
+
+
+if __name__ == "__main__":
+    for readme in readmes():
+        readme.write_text(filled(readme.read_text(encoding="utf-8")), encoding="utf-8")
