@@ -12,7 +12,7 @@ from colt_pipeline.records import Measurement
 
 
 class HashMeasurer:
-    """Latencies between 1 and 10 ms from the program's text alone."""
+    """Latencies between 1 ms and 1 s from the program's text alone."""
 
     def __init__(self, *_: object) -> None:
         self.seen: list[str] = []
@@ -23,11 +23,10 @@ class HashMeasurer:
     def measure(self, modules: Sequence[tvm.IRModule], best_secs: float | None) -> Iterator[Measurement]:
         for module in modules:
             begin = time.process_time()
-            text = hashlib.sha256(str(module.script()).encode())
-            self.seen.append(text.hexdigest())
-            latency_secs = 1e-3 + 9e-3 * int.from_bytes(text.digest()[:4], "big") / 2**32
+            text = hashlib.sha256(str(module.script(show_meta=False)).encode()).hexdigest()
+            self.seen.append(text)
             self.secs += time.process_time() - begin
-            yield Measurement((latency_secs,), stop="steady")
+            yield Measurement((1e-3 * (1 + int(text[:6], 16) % 1000),), max_relative_error=0.0)
 
     def close(self) -> None:
         pass
