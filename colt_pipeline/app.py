@@ -106,6 +106,11 @@ def shown_speedup(speedup: float | None, measurement: str) -> str:
     return "-" if speedup is None else f"{speedup:.2f}x{mark(measurement)}"
 
 
+def printable(text: str) -> str:
+    """`text` without control characters: what a model or a user wrote must not steer the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """A text table: one line per row, columns padded to their widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -15,23 +15,27 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from colt_pipeline.app import INTERRUPTED, interruptible, shown_speedup, summary_table, with_message
-from colt_pipeline.assemble import assemble
 from colt_pipeline.config.compose import runs, strict_overrides_of
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ColtError, ConfigError, UnfinishedError
 from colt_pipeline.job import Job, batches_and_outputs, read_summary
-from colt_pipeline.measurement.measurer import MakeMeasurer
+from colt_pipeline.progress.standing import followed_search
+from colt_pipeline.progress.terminal import on_terminal
+from colt_pipeline.progress.watch import watched
 from colt_pipeline.records import LIMIT
 from colt_pipeline.runs.layout import CALLS, CURVE, TURNS, run_directory
 from colt_pipeline.runs.rundir import RunDir
 from colt_pipeline.stack import usable_cores
 from colt_pipeline.tools.forecast import announce
+
+if TYPE_CHECKING:
+    from colt_pipeline.measurement.measurer import MakeMeasurer
 
 T = TypeVar("T")
 
@@ -121,6 +125,8 @@ def _together(group: Sequence[Config], clock: _Clock, make_measurer: MakeMeasure
             config.run: cleanup.enter_context(closing(_run(config, clock, failed, make_measurer))) for config in group
         }
         for jobs in rounds(turns):
+            if on_terminal():
+                continue  # a table has it
             shown = "  ".join(
                 f"{_name(config)} {_standing(jobs[config.run])}" for config in group if config.run in jobs
             )
@@ -140,6 +146,8 @@ def _run(
             # It is finished, but is it this run?
             RunDir(run_directory(config.results, config.experiment, config.run), config.identity())
             return
+        from colt_pipeline.assemble import assemble  # it imports TVM: not for --help, or where all is finished
+
         with assemble(config, make_measurer) as job:
             for batch in batches_and_outputs(job):
                 clock.count(len(job.state.samples) - seen, len(batch.samples))
@@ -184,11 +192,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & set(arguments):
         print(f"{__doc__}\nIt takes the arguments of python -m colt_pipeline.tune.")
         return 0
-    overrides = strict_overrides_of(arguments)
-    configs = runs(overrides)
-    announce(overrides)
+    configs = runs(strict_overrides_of(arguments))
+    announce(configs)
     try:
-        with interruptible():
+        with watched(configs, followed_search), interruptible():
             failed = compare(configs)
     except KeyboardInterrupt:
         print("interrupted; the same command resumes where it stopped", file=sys.stderr)

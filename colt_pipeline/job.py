@@ -6,14 +6,13 @@ import json
 import sys
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from colt_pipeline.app import raise_if_interrupted, shown_speedup
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import BudgetError
 from colt_pipeline.llm.cassette import Cassette
-from colt_pipeline.measurement.evaluator import Evaluator
-from colt_pipeline.prediction.evolution import Evolution
+from colt_pipeline.progress.terminal import on_terminal
 from colt_pipeline.records import EMBEDDED, LIMIT
 from colt_pipeline.runs.budget import Budget, Spent, spent
 from colt_pipeline.runs.costs import Cost, Prices, costs, listed_prices, recorded_prices
@@ -26,8 +25,12 @@ from colt_pipeline.search import outcome
 from colt_pipeline.search.loop import advance, search
 from colt_pipeline.search.state import State
 from colt_pipeline.search.world import World
-from colt_pipeline.space.program import Program
-from colt_pipeline.workloads.workload import Workload
+
+if TYPE_CHECKING:  # these import TVM, which takes seconds; commands import this module before they know that they run
+    from colt_pipeline.measurement.evaluator import Evaluator
+    from colt_pipeline.prediction.evolution import Evolution
+    from colt_pipeline.space.program import Program
+    from colt_pipeline.workloads.workload import Workload
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,8 @@ def _measured(job: Job, events: Iterator[Event]) -> Generator[Measured, None, No
 
 def progress(job: Job, elapsed_secs: float, resumed_at: int) -> None:
     """One line per measured batch: samples, best speedup, calls per model, time left."""
+    if on_terminal():
+        return  # a table has it
     state, config = job.state, job.config
     done = len(state.samples)
     left = elapsed_secs / (done - resumed_at) * (config.samples - done)

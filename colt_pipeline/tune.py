@@ -15,10 +15,11 @@ import hydra
 from omegaconf import DictConfig
 
 from colt_pipeline.app import INTERRUPTED, attempt, command, summary_table
-from colt_pipeline.assemble import assemble
-from colt_pipeline.config.compose import CONF, overrides_of, possible_runs
+from colt_pipeline.config.compose import CONF, overrides_of, possible_runs, starts_jobs
 from colt_pipeline.config.schema import Config
 from colt_pipeline.job import batches_and_outputs, progress, written_since
+from colt_pipeline.progress.standing import followed_search
+from colt_pipeline.progress.watch import watched
 from colt_pipeline.runs.events import Measured
 from colt_pipeline.tools.forecast import announce
 
@@ -29,6 +30,8 @@ def run(config: Config) -> None:
     Raises:
         ColtError: the run cannot go on; it stays resumable.
     """
+    from colt_pipeline.assemble import assemble  # it imports TVM: not for --help or a wrong configuration
+
     if config.search.cost_model == "xgb" and config.samples <= config.search.warmup_samples:
         print(
             f"note: with search.warmup_samples={config.search.warmup_samples} and samples={config.samples} the cost "
@@ -57,20 +60,22 @@ def main() -> None:
     """Say what live calls will take, run Hydra's jobs, print the table of what they made; see `app.command`."""
     # hydra/launcher=ray: Ray would report its use to its makers.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    overrides, begin = overrides_of(sys.argv[1:]), time.time()
-    announce(overrides)
+    arguments, begin = sys.argv[1:], time.time()
+    configs = possible_runs(overrides_of(arguments)) if starts_jobs(arguments) else []
+    announce(configs)
     try:
-        command(_job)
+        with watched(configs, followed_search):
+            command(_job)
     except SystemExit as ended:
         if ended.code != INTERRUPTED:  # whoever interrupts does not want to wait
-            _list(overrides, begin)
+            _list(configs, begin)
         raise
-    _list(overrides, begin)
+    _list(configs, begin)
 
 
-def _list(overrides: Sequence[str], begin: float) -> None:
+def _list(configs: Sequence[Config], begin: float) -> None:
     """Print the table of the runs that ended since `begin`: from the files, for a launcher may use other processes."""
-    if summaries := written_since(possible_runs(overrides), begin):
+    if summaries := written_since(configs, begin):
         print(summary_table(summaries))
 
 

@@ -15,23 +15,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
-import tvm
 from omegaconf import DictConfig
 
 from colt_pipeline.app import attempt, command, shown_speedup
-from colt_pipeline.assemble import assemble
-from colt_pipeline.config.compose import CONF
+from colt_pipeline.config.compose import CONF, overrides_of, possible_runs, starts_jobs
 from colt_pipeline.config.schema import Config, MeasureConfig, WorkloadConfig
 from colt_pipeline.errors import ConfigError, ReplayMissError
 from colt_pipeline.job import Job, further_batches, write_outputs
-from colt_pipeline.measurement.devices import Device
 from colt_pipeline.measurement.ledger import Ledger
 from colt_pipeline.measurement.lock import device_lock
-from colt_pipeline.measurement.measurer import MakeMeasurer
-from colt_pipeline.measurement.whole_model import measure_model
+from colt_pipeline.progress.standing import followed_model
+from colt_pipeline.progress.terminal import on_terminal
+from colt_pipeline.progress.watch import watched
 from colt_pipeline.records import EMBEDDED, EndReason, Measurement, digest
 from colt_pipeline.runs.events import Event, Finished
 from colt_pipeline.runs.layout import WHOLE_MODEL, WHOLE_MODEL_MEASUREMENTS, run_directory
@@ -39,21 +37,26 @@ from colt_pipeline.runs.rundir import RunDir
 from colt_pipeline.search.allocation import Share, next_task
 from colt_pipeline.search.loop import advance, fold
 from colt_pipeline.search.state import State
-from colt_pipeline.workloads.extracted import Task, extracted
-from colt_pipeline.workloads.llama import Llama, model_of
+
+if TYPE_CHECKING:
+    import tvm
+
+    from colt_pipeline.measurement.measurer import MakeMeasurer
+    from colt_pipeline.workloads.extracted import Task
+    from colt_pipeline.workloads.llama import Llama
+
+    MeasureModel = Callable[[Llama, Mapping[str, tvm.IRModule], dict[str, Any], MeasureConfig], Measurement]
 
 UNTUNED: EndReason = "untuned"
 """Why the run of a kernel ends that is measured as it is."""
 _WORTH_TUNING = 1e-4
 """Share of the model's floating point operations from which a kernel is tuned."""
 
-MeasureModel = Callable[[Llama, Mapping[str, tvm.IRModule], dict[str, Any], MeasureConfig], Measurement]
-
 
 def run(
     config: Config,
     make_measurer: MakeMeasurer | None = None,
-    measure: MeasureModel = measure_model,
+    measure: MeasureModel | None = None,
 ) -> dict[str, Any]:
     """Tune (or resume, or replay) the model, write the outputs of all its runs, return the model's.
 
@@ -62,6 +65,11 @@ def run(
     Raises:
         ColtError: a run cannot go on; all stay resumable.
     """
+    # They import TVM: not for --help or a wrong configuration.
+    from colt_pipeline.assemble import assemble
+    from colt_pipeline.workloads.extracted import extracted
+    from colt_pipeline.workloads.llama import model_of
+
     model = model_of(config.workload.name, config.workload.shape)
     tasks = extracted(model).tasks
     tuned = _worth_tuning(tasks)
@@ -145,6 +153,8 @@ def _finish(job: Job, reason: EndReason) -> None:
 
 
 def _progress(config: Config, task: Task, job: Job, samples: int, left_secs: float) -> None:
+    if on_terminal():
+        return  # a table has it
     assert job.state.started is not None
     speedup = shown_speedup(job.state.speedup, job.state.started.measurement)
     own = len(job.state.samples)
@@ -155,8 +165,11 @@ def _progress(config: Config, task: Task, job: Job, samples: int, left_secs: flo
     )
 
 
-def _whole(config: Config, model: Llama, jobs: Mapping[str, Job], measure: MeasureModel) -> Measurement:
+def _whole(config: Config, model: Llama, jobs: Mapping[str, Job], measure: MeasureModel | None) -> Measurement:
     """The model with the best kernels: as recorded, or measured now and recorded."""
+    from colt_pipeline.measurement.devices import Device
+    from colt_pipeline.measurement.whole_model import measure_model
+
     some = next(iter(jobs.values()))
     # A kernel that no schedule made faster stays unscheduled.
     best = {
@@ -180,7 +193,7 @@ def _whole(config: Config, model: Llama, jobs: Mapping[str, Job], measure: Measu
             }
             print(f"{config.run}  the whole model with {len(modules)} tuned kernels", file=sys.stderr, flush=True)
             with device_lock(Device(some.evaluator.header["device"]).lock):
-                known = measure(model, modules, some.target, config.measure)
+                known = (measure or measure_model)(model, modules, some.target, config.measure)
             ledger.put(key, known)
     return known
 
@@ -241,7 +254,10 @@ def _job(raw: DictConfig) -> None:
 
 def main() -> None:
     """Run Hydra's jobs; exit status 1 if one failed, 130 after Ctrl-C or SIGTERM."""
-    command(_job)
+    arguments = sys.argv[1:]
+    configs = possible_runs(overrides_of(arguments)) if starts_jobs(arguments) else []
+    with watched(configs, followed_model):
+        command(_job)
 
 
 if __name__ == "__main__":

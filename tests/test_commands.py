@@ -56,6 +56,30 @@ def test_a_command_is_that_of_its_module(
     assert capsys.readouterr().err.startswith("error: ")
 
 
+SLOW_IMPORTS = {"tvm", "xgboost", "openai", "pandas", "matplotlib"}
+
+
+def slow_imports(*arguments: str) -> set[str]:
+    """Which of SLOW_IMPORTS ``colt ARGUMENTS`` imports."""
+    command = [sys.executable, "-X", "importtime", "-m", "colt_pipeline", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return SLOW_IMPORTS & {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_waits_for_no_slow_import(command: str) -> None:
+    assert slow_imports(command, "--help") == set()
+
+
+@pytest.mark.parametrize("command", ["tune", "compare", "tune-model", "forecast"])
+def test_a_wrong_configuration_is_refused_before_a_slow_import(command: str) -> None:
+    assert slow_imports(command, "model_set=3") == set()
+
+
+def test_the_imports_that_a_run_needs_are_seen(tmp_path: Path) -> None:
+    assert "tvm" in slow_imports("tune", "record=replay", f"results={tmp_path}", f"hydra.run.dir={tmp_path}")
+
+
 @pytest.mark.tvm
 def test_hydra_finds_the_configuration_from_everywhere(tmp_path: Path) -> None:
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}

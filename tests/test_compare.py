@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import tvm
 
+from colt_pipeline import compare as module
 from colt_pipeline.analysis.labels import configurations
 from colt_pipeline.analysis.searches import search_caption, search_speedups
 from colt_pipeline.analysis.tidy import aggregate
@@ -52,17 +53,16 @@ class Finished:
     """What is left of a comparison."""
 
     results: Path
-    measured: list[str]
     printed: str
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """The two searches at their end. Tests copy the results and never change them."""
-    results, measurer, printed = tmp_path_factory.mktemp("finished") / "results", HashMeasurer(), StringIO()
+    results, printed = tmp_path_factory.mktemp("finished") / "results", StringIO()
     with redirect_stderr(printed):
-        compare(two(results), lambda _: measurer)
-    return Finished(results, measurer.seen, printed.getvalue())
+        compare(two(results), HashMeasurer)
+    return Finished(results, printed.getvalue())
 
 
 @pytest.fixture
@@ -189,9 +189,15 @@ def test_runs_are_ordinary_runs(finished: Finished) -> None:
     assert "ETA 0 s" in progress[-1]
 
 
-def test_equal_programs_are_measured_once(finished: Finished) -> None:
-    assert 21 < len(finished.measured) < 2 * 21, "the baseline and the initial programs are equal"
-    assert len(set(finished.measured)) == len(finished.measured)
+def test_equal_programs_are_measured_once(
+    near_and_far: list[Config], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measurer = HashMeasurer()
+    monkeypatch.setattr(module, "on_terminal", lambda: True)
+    compare(near_and_far, lambda _: measurer)
+    assert capsys.readouterr().err == "", "on a terminal a table shows how far they are"
+    assert 21 < len(measurer.seen) < 2 * 21, "the baseline and the initial programs are equal"
+    assert len(set(measurer.seen)) == len(measurer.seen)
 
 
 def test_a_kill_in_the_middle_and_the_same_command_again(
@@ -251,7 +257,10 @@ def test_the_command_replays_offline_side_by_side_and_lists_what_it_did(
     replay = [*chosen, f"results={offline}", "record=replay"]
     capfd.readouterr()
     assert main(replay) == 0
-    rows = capfd.readouterr().out.splitlines()
+    captured = capfd.readouterr()
+    ended = [line.split()[:2] for line in captured.err.splitlines() if line.startswith("run ")]
+    assert ended == [["run", "1/2"], ["run", "2/2"]]
+    rows = captured.out.splitlines()
     assert [row.split()[0] for row in rows[1:3]] == [config.run for config in configs]
     assert journals(tmp_path / "results") == journals(offline)
     (recording,) = offline.glob("recordings/*/adhoc/*/*mcts_no_llm*/measurements.jsonl")

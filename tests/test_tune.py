@@ -19,6 +19,7 @@ import pytest
 import tvm
 
 from colt_pipeline import assemble as assembly
+from colt_pipeline import job as jobs
 from colt_pipeline.analysis.tidy import aggregate
 from colt_pipeline.assemble import assemble
 from colt_pipeline.config.schema import Config
@@ -201,8 +202,13 @@ def test_a_replay_builds_no_client_and_no_measurer(
 
 
 def test_a_replay_says_how_many_answers_it_did_not_use(
-    composed: Compose, recorded: Recorded, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    composed: Compose,
+    recorded: Recorded,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(jobs, "on_terminal", lambda: True)
     replay = composed(*TINY, "record=replay")
     move_recordings(recorded(*TINY).config, replay)
     (recording,) = tmp_path.rglob("llm.jsonl")
@@ -211,7 +217,9 @@ def test_a_replay_says_how_many_answers_it_did_not_use(
         for occurrence in (8, 9):
             file.write(canonical_json(json.loads(lines[-1]) | {"occurrence": occurrence}) + "\n")
     run(replay)
-    assert f"note: 2 answers of {recording} were not used by this run\n" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"note: 2 answers of {recording} were not used by this run\n" in said
+    assert "ETA" not in said, "on a terminal a table has it"
     recording.write_text("".join(line + "\n" for line in lines))
     run(replay)
     assert "not used" not in capsys.readouterr().err

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from colt_pipeline.analysis.tidy import Tidy
 from colt_pipeline.records import EMBEDDED, RANDOM
+
+if TYPE_CHECKING:  # pandas takes a while, and commands that need names only should not wait for it
+    import pandas as pd
+
+    from colt_pipeline.analysis.tidy import Tidy
 
 CONFIGURATION = ["target", "search", "model_set", "largest"]
 """The columns that make one configuration; its runs differ in workload and seed only."""
@@ -118,7 +120,7 @@ def _names(row: dict[Any, Any], calls: pd.DataFrame) -> tuple[str, str]:
 
 
 def _calls_of(tidy: Tidy, row: dict[Any, Any]) -> pd.DataFrame:
-    return tidy.calls[(tidy.calls[CONFIGURATION] == pd.Series(row)).all(axis="columns")]
+    return tidy.calls[(tidy.calls[CONFIGURATION] == [row[key] for key in CONFIGURATION]).all(axis="columns")]
 
 
 def _differences(row: dict[Any, Any], frame: pd.DataFrame, calls: pd.DataFrame) -> str:

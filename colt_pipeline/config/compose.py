@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,12 +11,13 @@ from itertools import product
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from colt_pipeline.config.checks import load
 from colt_pipeline.config.schema import Config
@@ -50,6 +52,12 @@ def strict_overrides_of(arguments: Sequence[str]) -> list[str]:
     return _overrides(given)
 
 
+def starts_jobs(arguments: Sequence[str]) -> bool:
+    """Whether Hydra runs jobs for this command line, rather than show its help, a configuration or its own facts."""
+    given, _ = _PARSER.parse_known_args(list(arguments))
+    return not any((given.help, given.hydra_help, given.cfg, given.info, given.shell_completion))
+
+
 def _overrides(given: Namespace) -> list[str]:
     if not given.config_dir:
         return list(given.overrides)
@@ -64,18 +72,8 @@ def composed(overrides: Sequence[str]) -> Config:
     Raises:
         ConfigError: an override names no key or choice, or gives an impossible value.
     """
-    return load(_composed(overrides))
-
-
-def first(overrides: Sequence[str]) -> Config:
-    """The configuration before any sweep.
-
-    Raises:
-        ConfigError: as `composed`.
-    """
-    with _loader() as parser:
-        given = _parsed(parser, overrides)
-    return composed(_single(given))
+    with _composer() as composer:
+        return composer.config(overrides)
 
 
 def runs(overrides: Sequence[str]) -> list[Config]:
@@ -87,20 +85,24 @@ def runs(overrides: Sequence[str]) -> list[Config]:
     Raises:
         ConfigError: as `composed`.
     """
-    return [config for chosen, seeds in _jobs(overrides) for config in _with_seeds(composed(chosen), seeds)]
+    with _composer() as composer:
+        jobs, seeds = composer.jobs(overrides)
+        return [config for chosen in jobs for config in _with_seeds(composer.config(chosen), seeds)]
 
 
 def possible_runs(overrides: Sequence[str]) -> list[Config]:
     """Those of `runs` that can be; none where the command line itself is wrong."""
     found: list[Config] = []
-    try:
-        for chosen, seeds in _jobs(overrides):
+    with _composer() as composer:
+        try:
+            jobs, seeds = composer.jobs(overrides)
+        except ConfigError:
+            return []
+        for chosen in jobs:
             try:
-                found += _with_seeds(composed(chosen), seeds)
+                found += _with_seeds(composer.config(chosen), seeds)
             except ConfigError:
-                continue  # its own job has said why
-    except ConfigError:
-        return []
+                continue  # its own job says why
     return found
 
 
@@ -115,35 +117,84 @@ def _with_seeds(config: Config, seeds: Sequence[int]) -> list[Config]:
     return [with_seed(config, seed) for seed in seeds or [config.seed]]
 
 
-def _jobs(overrides: Sequence[str]) -> Iterator[tuple[list[str], list[int]]]:
-    """The overrides of each job of a sweep, without seeds, and the seeds that it is repeated with."""
-    with _loader() as parser:
-        given = _parsed(parser, overrides)
-        params = _composed_here(_single(given), return_hydra_config=True).hydra.sweeper.params or {}
-        swept = _parsed(parser, [f"{key}={value}" for key, value in params.items()])
+class _Composer:
+    """Composes configurations as Hydra does, each choice of groups once.
+
+    A sweep repeats a few choices of groups with many values. Reading and merging the files of the groups is what takes
+    time, and Hydra sets values on the result, last and in order. So that result is kept.
+    """
+
+    def __init__(self, loader: ConfigLoaderImpl) -> None:
+        self._loader = loader
+        self._parser = OverridesParser.create(config_loader=loader)  # a parser that knows the choices, for globs
+        self._composed: dict[tuple[str, ...], DictConfig] = {}
+
+    def config(self, overrides: Sequence[str]) -> Config:
+        """The configuration with these overrides, none of which is swept.
+
+        Raises:
+            ConfigError: as `composed`.
+        """
+        raw = self._raw(self._parsed(overrides))
+        del raw["hydra"]
+        return load(raw)
+
+    def jobs(self, overrides: Sequence[str]) -> tuple[list[list[str]], list[int]]:
+        """The overrides of each job of a sweep, without seeds; and the seeds that each is repeated with.
+
+        Raises:
+            ConfigError: as `composed`, before any sweep.
+        """
+        given = self._parsed(overrides)
+        params = self._raw([o for o in given if not o.is_sweep_override()]).hydra.sweeper.params or {}
+        swept = self._parsed([f"{key}={value}" for key, value in params.items()])
         # As Hydra's sweeper has it: what the command line says of a key replaces what the experiment says.
         choices = {override.get_key_element(): _choices(override) for override in [*swept, *given]}
-    seeds = [_seed(choice.partition("=")[2]) for choice in choices.pop("seed", [])]
-    for chosen in product(*choices.values()):
-        yield list(chosen), seeds
+        seeds = [_seed(choice.partition("=")[2]) for choice in choices.pop("seed", [])]
+        return [list(chosen) for chosen in product(*choices.values())], seeds
+
+    def _parsed(self, overrides: Sequence[str]) -> list[Override]:
+        with _messages():
+            return self._parser.parse_overrides(list(overrides))
+
+    def _raw(self, overrides: Sequence[Override]) -> DictConfig:
+        """As Hydra composes it, its own node included; open for changes."""
+        # A directory that is searched too may bring groups that this loader does not know.
+        apart = not any(override.get_key_element() == "hydra.searchpath" for override in overrides)
+        values = [override for override in overrides if apart and self._is_value(override)]
+        others = tuple(str(override.input_line) for override in overrides if override not in values)
+        with _messages():
+            if others not in self._composed:
+                self._composed[others] = compose("config", list(others), return_hydra_config=True)
+            raw = copy.deepcopy(self._composed[others])
+            ConfigLoaderImpl._apply_overrides_to_config(values, raw)
+        OmegaConf.set_struct(raw, False)
+        return raw
+
+    def _is_value(self, override: Override) -> bool:
+        """Whether the override sets a value of the project, rather than choose a group or configure Hydra."""
+        key = override.key_or_group
+        group = self._loader.repository.group_exists(key) and not isinstance(override.value(), dict)
+        return not (group or override.is_hydra_override() or override.is_sweep_override())
 
 
 @contextmanager
-def _loader() -> Iterator[OverridesParser]:
-    """Inside, the project's configuration can be composed; a parser that knows its choices, for globs."""
+def _composer() -> Iterator[_Composer]:
+    """Inside, the project's configuration can be composed."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+        loader = GlobalHydra.instance().config_loader()
+        assert isinstance(loader, ConfigLoaderImpl)
+        yield _Composer(loader)
 
 
-def _parsed(parser: OverridesParser, overrides: Sequence[str]) -> list[Override]:
+@contextmanager
+def _messages() -> Iterator[None]:
+    """Turns an exception of Hydra's into a ConfigError with its message."""
     try:
-        return parser.parse_overrides(list(overrides))
+        yield
     except HydraException as error:
-        raise ConfigError(str(error)) from error
-
-
-def _single(given: Sequence[Override]) -> list[str]:
-    return [str(override.input_line) for override in given if not override.is_sweep_override()]
+        problem, _, _ = str(error).partition("\nConfig search path")  # which holds paths of this machine
+        raise ConfigError(problem) from error
 
 
 def _seed(text: str) -> int:
@@ -158,16 +209,3 @@ def _choices(override: Override) -> list[str]:
     if override.is_sweep_override():
         return [f"{key}={value}" for value in override.sweep_string_iterator()]
     return [str(override.input_line)]
-
-
-def _composed(overrides: Sequence[str]) -> DictConfig:
-    with _loader():
-        return _composed_here(overrides)
-
-
-def _composed_here(overrides: Sequence[str], **options: bool) -> DictConfig:
-    try:
-        return compose("config", list(overrides), **options)
-    except HydraException as error:
-        problem, _, _ = str(error).partition("\nConfig search path")  # which holds paths of this machine
-        raise ConfigError(problem) from error

@@ -43,6 +43,24 @@ def read_growing(path: Path) -> list[dict[str, Any]]:
     return _parse(path, data[: data.rfind(b"\n") + 1])
 
 
+def read_from(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
+    """The whole lines of a growing file from byte `offset` on, and the offset behind them; an absent file has none.
+
+    Raises:
+        JournalError: as `read_lines`; lines are counted from `offset`.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return [], offset
+    except OSError as error:
+        raise JournalError(f"cannot read {path}: {error.strerror}.") from error
+    whole = data[: data.rfind(b"\n") + 1]
+    return _parse(path, whole), offset + len(whole)
+
+
 def unpacked(path: Path) -> bytes:
     """What `path` holds; a packed one (``.gz``) is unpacked.
 

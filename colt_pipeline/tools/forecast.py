@@ -25,7 +25,7 @@ from statistics import fmean
 from typing import Any
 
 from colt_pipeline.app import aligned, with_message
-from colt_pipeline.config.compose import first, runs, strict_overrides_of
+from colt_pipeline.config.compose import runs, strict_overrides_of
 from colt_pipeline.config.schema import Config, PricesConfig
 from colt_pipeline.errors import ColtError, ConfigError
 from colt_pipeline.llm.entry import is_answered, with_defaults
@@ -181,15 +181,11 @@ def _sums(forecasts: Sequence[Forecast]) -> tuple[str, ...]:
     return str(len(forecasts)), f"{likely.calls:.0f}", *tokens, *usd, f"{sum(f.hours for f in forecasts):.1f}"
 
 
-def announce(overrides: Sequence[str]) -> None:
-    """Say what a live sweep will take, before it starts; nothing where stand-ins answer or everything is replayed."""
-    try:
-        live = is_live(first(overrides))
-    except ConfigError:
-        return  # the run itself will say so
-    if live:
+def announce(configs: Sequence[Config]) -> None:
+    """Say what the live ones of these runs will take, before they start; nothing where none is."""
+    if live := [config for config in configs if is_live(config)]:
         try:
-            words = table([forecast(config) for config in runs(overrides)])
+            words = table([forecast(config) for config in live])
         except ColtError as error:
             words = f"no forecast: {error}"
         print(words, file=sys.stderr, flush=True)

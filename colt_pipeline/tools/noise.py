@@ -15,26 +15,24 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import tvm
-
-from colt_pipeline.analysis.noise import read_noise
 from colt_pipeline.app import INTERRUPTED, with_message
 from colt_pipeline.config.compose import composed
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import DeviceError
-from colt_pipeline.measurement.backend import Backend, choose
 from colt_pipeline.measurement.lock import device_lock
-from colt_pipeline.measurement.measurer import Measurer
 from colt_pipeline.records import Measurement, canonical_json
 from colt_pipeline.runs.layout import BEST, SUMMARY, noise_in, runs_in
 from colt_pipeline.runs.rundir import write_text
-from colt_pipeline.space import Space
 from colt_pipeline.workloads import PAPER
-from colt_pipeline.workloads.catalogue import build
-from colt_pipeline.workloads.workload import Workload
+
+if TYPE_CHECKING:
+    import tvm
+
+    from colt_pipeline.measurement.backend import Backend
+    from colt_pipeline.measurement.measurer import Measurer
+    from colt_pipeline.workloads.workload import Workload
 
 _SAMPLES = 8
 
@@ -79,6 +77,13 @@ def observe(configs: Sequence[Config], minutes: float) -> Path:
 
 
 def _subject(config: Config, cleanup: ExitStack) -> _Subject:
+    # They import TVM: not for --help or a wrong configuration.
+    import numpy as np
+
+    from colt_pipeline.measurement.backend import choose
+    from colt_pipeline.space import Space
+    from colt_pipeline.workloads.catalogue import build
+
     workload = build(config.workload.name, config.workload.shape)
     _, backend, _ = choose(config, ())
     if backend.measurement != "measured":
@@ -129,6 +134,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--workload", action="append", help="repeatable; default: the five of the paper")
     parser.add_argument("overrides", nargs="*", help="as for colt_pipeline.tune, such as target=gpu")
     arguments = parser.parse_args(argv)
+    from colt_pipeline.analysis.noise import read_noise  # it imports pandas: not for --help
+
     try:
         configs = [
             # One builder each: there is one program to build at a time.

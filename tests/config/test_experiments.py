@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from colt_pipeline.config.compose import composed as of_project
-from colt_pipeline.config.compose import overrides_of, possible_runs, runs
+from colt_pipeline.config.compose import overrides_of, possible_runs, runs, starts_jobs
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import digest
 from tests.support import ROOT, Compose
@@ -105,6 +105,36 @@ def test_a_directory_of_ones_own_models_is_found(tmp_path: Path, name: str) -> N
     chosen = ["+models@models=mine", "+model_sets.own=[mine]", "model_set=own", "largest=mine"]
     (config,) = runs(overrides_of(["--config-dir", str(tmp_path / name), *chosen]))
     assert [(model.name, model.provider) for model in config.model_specs] == [("mine", "local")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_values_that_are_set_on_a_kept_composition_are_as_hydra_sets_them(composed: Compose, name: str) -> None:
+    chosen = [f"experiment={name}", "results=r", "pretraining=p", "workload=flux_conv"]
+    values = ["samples=7", "model_set=2", "largest=gpt-5.2", "llm={temperature: 0.5}", "+search.x=1", "~search.x"]
+    assert of_project([*chosen, *values]) == composed(*chosen, *values)
+
+
+def test_runs_that_share_a_composition_are_each_as_if_alone(composed: Compose) -> None:
+    fixed = ["experiment=cpu", "results=r", "pretraining=p", "seed=0"]
+    made = runs([*fixed, "workload=flux_conv,llama4_scout_mlp", "model_set=2,8", "samples=5,6"])
+    assert made == [
+        composed(*fixed, f"workload={workload}", f"model_set={models}", f"samples={samples}")
+        for workload in ("flux_conv", "llama4_scout_mlp")
+        for models in (2, 8)
+        for samples in (5, 6)
+    ]
+
+
+def test_a_value_that_cannot_be_set_is_the_message_of_hydra() -> None:
+    for wrong, message in (("typo=1", r"Could not override 'typo'"), ("+samples=3", "item is already at 'samples'")):
+        with pytest.raises(ConfigError, match=message):
+            of_project([wrong])
+        assert possible_runs([wrong]) == []
+
+
+def test_a_command_line_that_asks_for_help_or_a_configuration_starts_no_jobs() -> None:
+    assert starts_jobs(["samples=3"]) and starts_jobs(["-m", "samples=3,4", "--config-dir", "mine"])
+    assert not any(map(starts_jobs, (["--help"], ["-h"], ["--cfg", "job", "samples=3"], ["--info"], ["--hydra-help"])))
 
 
 @pytest.mark.parametrize("seed", ["abc", "null", "1.5"])

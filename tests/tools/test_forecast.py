@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from colt_pipeline.config.compose import runs
 from colt_pipeline.config.schema import Config, LLMConfig
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.tools import forecast as module
 from colt_pipeline.tools.forecast import (
     ASSUMED_CALL_SECS,
     BUILD_SECS,
@@ -141,19 +141,20 @@ def test_the_table_says_that_it_is_an_estimate_and_what_is_free(composed: Compos
 
 
 def test_a_sweep_is_announced_before_it_starts_and_only_where_it_is_live(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record(tmp_path, "cpu/flux_conv/cpu-paper-2-gpt-5.2-n10-s0", [("gpt-5.2", 1000, 100)] * 5, 10)
     command = [*LIVE[:-1], f"results={tmp_path}"]
-    announce([*command, "stand_ins=false", "seed=0,1"])
+    announce(runs([*command, "stand_ins=false", "seed=0,1"]))
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("forecast, an estimate: 2 runs, 0 of them recorded")
     assert lines[-1].startswith("from: the same run")
-    monkeypatch.setattr(module, "runs", None)
-    announce(command)
-    announce([*command, "stand_ins=false", "record=replay"])
-    announce(["model_set=3"])
+    announce(runs(command))
+    announce(runs([*command, "stand_ins=false", "record=replay"]))
+    announce([])
     assert capsys.readouterr() == ("", "")
+    announce(runs([*command, "stand_ins=false", f"results={tmp_path / 'none'}"]))
+    assert capsys.readouterr().err.startswith("no forecast: nothing is recorded below")
 
 
 def test_the_command_prints_a_forecast_or_says_why_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
