@@ -1,14 +1,19 @@
-"""Shared fixture: the real configuration, composed with overrides."""
+"""Shared fixtures: the real configuration, composed with overrides, and runs that were played once."""
 
+from __future__ import annotations
+
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from hydra import compose, initialize_config_dir
 from hypothesis import settings
-from support import ROOT, Compose
 
-from colt_pipeline.config.checks import load
 from colt_pipeline.config.schema import Config
+from tests.support import Compose, Recorded, configured
+
+if TYPE_CHECKING:  # it imports TVM
+    from colt_pipeline.job import Job
 
 # Reproducible examples; to explore others: pytest --hypothesis-profile=default.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -19,10 +24,24 @@ settings.load_profile("repeatable")
 def composed(tmp_path: Path) -> Compose:
     """By default, results go to a temporary directory and nothing is known about other workloads."""
 
-    def compose_config(*overrides: str) -> Config:
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            places = (f"results={tmp_path / 'results'}", f"pretraining={tmp_path / 'pretraining'}")
-            raw = compose("config", overrides=[*places, *overrides])
-        return load(raw)
+    def compose(*overrides: str) -> Config:
+        return configured(f"results={tmp_path / 'results'}", f"pretraining={tmp_path / 'pretraining'}", *overrides)
 
-    return compose_config
+    return compose
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """Small runs that are played once, with all their files. Tests copy them and never change them."""
+    from colt_pipeline.job import write_outputs
+    from tests.small_runs import play
+
+    @cache
+    def recorded(*overrides: str) -> Job:
+        directory = tmp_path_factory.mktemp("recorded")
+        places = (f"results={directory / 'results'}", f"pretraining={directory / 'pretraining'}")
+        job = play(configured(*places, *overrides))
+        write_outputs(job)
+        return job
+
+    return recorded

@@ -1,4 +1,4 @@
-"""The READMEs' generated blocks: ``python tests/readme_blocks.py`` fills them from the committed files they name.
+"""The READMEs' generated blocks: ``python -m tests.readme_blocks`` fills them from the committed files they name.
 
 ``<!-- generated: PATH.md#NAME -->`` holds the section NAME of a Markdown file, a caption and a table; ``PATH.csv``
 gives a table. Two filters, both optional, choose columns and rows of either: ``<!-- generated: PATH | COLUMN, COLUMN |
@@ -12,7 +12,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from support import ROOT
+from tests.support import ROOT
 
 _BLOCK = re.compile(r"(<!-- generated: (?P<source>.+?) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
 

@@ -1,14 +1,27 @@
 """Helpers shared by several test modules."""
 
-from collections.abc import Callable
-from pathlib import Path
+from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Callable
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from colt_pipeline.config.compose import composed
 from colt_pipeline.config.schema import Config
+
+if TYPE_CHECKING:  # it imports TVM
+    from colt_pipeline.job import Job
 
 ROOT = Path(__file__).parent.parent
 
 Compose = Callable[..., Config]
 """Overrides -> configuration."""
+Recorded = Callable[..., "Job"]
+"""Overrides -> a finished run, with all its files."""
 
 SMALL: dict[str, dict[str, int]] = {
     "llama3_8b_attention": {"batch": 1, "tokens": 4, "inner": 24, "outer": 40},
@@ -21,3 +34,31 @@ SMALL: dict[str, dict[str, int]] = {
     "depthwise_conv": {"batch": 2, "channels": 3, "height": 5, "width": 4},
 }
 """A small shape of every workload."""
+
+_PLACES = ("results=", "pretraining=")
+
+
+def configured(*overrides: str) -> Config:
+    """The real configuration with overrides.
+
+    Hydra takes a quarter of a second, so what it makes of the same overrides is kept. Where a run lies changes nothing
+    else of it, so one composition serves all places.
+    """
+    config = deepcopy(_composed(tuple(override for override in overrides if not override.startswith(_PLACES))))
+    for override in overrides:
+        if override.startswith(_PLACES):
+            key, _, value = override.partition("=")
+            setattr(config, key, value)
+    return config
+
+
+@cache
+def _composed(overrides: tuple[str, ...]) -> Config:
+    return composed(overrides)
+
+
+def printed_elsewhere(code: str, *arguments: str, hash_seed: int = 1) -> str:
+    """What the code prints in another process, with another hash seed and nothing of this one's environment."""
+    command = [sys.executable, "-c", code, *arguments]
+    environment = {"PYTHONHASHSEED": str(hash_seed), "PATH": ""}
+    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout

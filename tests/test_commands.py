@@ -6,11 +6,11 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from support import ROOT
-from toy_run import events_by_hand, write_run
 
 from colt_pipeline.__main__ import COMMANDS, main
 from colt_pipeline.show import main as show
+from tests.support import ROOT
+from tests.toy_run import events_by_hand, write_run
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None:

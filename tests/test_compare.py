@@ -8,14 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from contextlib import redirect_stderr
+from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import tvm
-from support import ROOT
-from test_tune import HashMeasurer
-from toy import ToyEvaluator, ToyProgram, world
 
 from colt_pipeline import compare as module
 from colt_pipeline.analysis.labels import configurations
@@ -32,6 +31,10 @@ from colt_pipeline.runs.journal import Journal
 from colt_pipeline.runs.layout import run_directory
 from colt_pipeline.search.loop import search
 from colt_pipeline.search.state import State
+from stages.benchmarks.hashes import HashMeasurer
+from tests.small_runs import colt
+from tests.support import ROOT
+from tests.toy import ToyEvaluator, ToyProgram, world
 
 pytestmark = pytest.mark.tvm
 
@@ -43,6 +46,30 @@ WORKLOAD = "deepseek_r1_moe"
 def near_and_far(tmp_path: Path) -> list[Config]:
     """Two searches of one workload and seed that differ in one setting."""
     return two(tmp_path / "results")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What is left of a comparison."""
+
+    results: Path
+    printed: str
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The two searches at their end. Tests copy the results and never change them."""
+    results, printed = tmp_path_factory.mktemp("finished") / "results", StringIO()
+    with redirect_stderr(printed):
+        compare(two(results), HashMeasurer)
+    return Finished(results, printed.getvalue())
+
+
+@pytest.fixture
+def finished_near_and_far(finished: Finished, near_and_far: list[Config], tmp_path: Path) -> list[Config]:
+    """The two searches, with a copy of what they came to."""
+    shutil.copytree(finished.results, tmp_path / "results")
+    return near_and_far
 
 
 def two(results: Path, *overrides: str) -> list[Config]:
@@ -84,13 +111,14 @@ def test_rows_of_single_models_fix_the_model_set_of_the_experiment() -> None:
     assert alone == alone[:1] * 3
 
 
-def test_compare_and_tune_take_the_runs_of_an_experiment_from_one_file(tmp_path: Path) -> None:
+def test_compare_and_tune_take_the_runs_of_an_experiment_from_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Hydra's own sweeper, which `tune` uses, derives the same runs from the experiment as `compare`."""
     (tmp_path / "recordings").mkdir()
     chosen = ["experiment=controls", "search=single_small,colt", "record=replay", f"results={tmp_path}"]
-    command = [sys.executable, "-m", "colt_pipeline.tune", *chosen, f"hydra.sweep.dir={tmp_path}/logs"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    wanted = {line.split()[3] for line in done.stderr.splitlines() if line.startswith("error: replay of")}
+    assert colt(monkeypatch, "tune", *chosen, f"hydra.sweep.dir={tmp_path}/logs") == 1
+    wanted = {line.split()[3] for line in capsys.readouterr().err.splitlines() if line.startswith("error: replay of")}
     assert wanted == {f"controls/{config.run}" for config in runs(chosen)}
     assert len(wanted) == 2 * 2 * 2
 
@@ -147,16 +175,16 @@ def test_toy_searches_measure_in_turn_and_each_as_if_alone(tmp_path: Path) -> No
         assert (tmp_path / f"alone{seed}").read_bytes() == (tmp_path / f"together{seed}").read_bytes()
 
 
-def test_runs_are_ordinary_runs(near_and_far: list[Config], capsys: pytest.CaptureFixture[str]) -> None:
-    compare(near_and_far, HashMeasurer)
-    summaries = [read_summary(config) for config in near_and_far]
+def test_runs_are_ordinary_runs(finished: Finished) -> None:
+    configs = two(finished.results)
+    summaries = [read_summary(config) for config in configs]
     assert [s and (s["search"], s["seed"], s["samples"], s["stopped"]) for s in summaries] == [
         ("near", 0, 20, "budget"),
         ("far", 0, 20, "budget"),
     ]
-    directory = run_directory(near_and_far[0].results, "adhoc", near_and_far[0].run)
+    directory = run_directory(configs[0].results, "adhoc", configs[0].run)
     assert {"summary.json", "curve.csv", "calls.csv", "best.json"} <= {path.name for path in directory.iterdir()}
-    progress = capsys.readouterr().err.splitlines()
+    progress = finished.printed.splitlines()
     assert progress[0].startswith(f"{WORKLOAD} seed 0  near(4) 8/20 ") and "  far(4) 8/20 " in progress[0]
     assert "ETA 0 s" in progress[-1]
 
@@ -172,7 +200,9 @@ def test_equal_programs_are_measured_once(
     assert len(set(measurer.seen)) == len(measurer.seen)
 
 
-def test_a_kill_in_the_middle_and_the_same_command_again(near_and_far: list[Config], tmp_path: Path) -> None:
+def test_a_kill_in_the_middle_and_the_same_command_again(
+    finished: Finished, near_and_far: list[Config], tmp_path: Path
+) -> None:
     class Killed(HashMeasurer):
         def measure(self, modules: Sequence[tvm.IRModule], best_secs: float | None) -> Iterator[Measurement]:
             for measurement in super().measure(modules, best_secs):
@@ -180,25 +210,23 @@ def test_a_kill_in_the_middle_and_the_same_command_again(near_and_far: list[Conf
                     raise KeyboardInterrupt
                 yield measurement
 
-    compare(two(tmp_path / "whole"), HashMeasurer)
     before = Killed()
     with pytest.raises(KeyboardInterrupt):
         compare(near_and_far, lambda _: before)
     assert not list((tmp_path / "results").rglob("summary.json"))
     after = HashMeasurer()
     compare(near_and_far, lambda _: after)
-    assert journals(tmp_path / "results") == journals(tmp_path / "whole")
+    assert journals(tmp_path / "results") == journals(finished.results)
     assert not set(before.seen[:-1]) & set(after.seen), "what was recorded before the kill is not measured again"
 
 
-def test_what_is_finished_is_left_alone(near_and_far: list[Config], tmp_path: Path) -> None:
-    compare(near_and_far, HashMeasurer)
+def test_what_is_finished_is_left_alone(finished_near_and_far: list[Config], tmp_path: Path) -> None:
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "results" / "runs").rglob("*.*")}
 
     def never(_: object) -> HashMeasurer:
         raise AssertionError("everything is finished")
 
-    compare(near_and_far, never)
+    compare(finished_near_and_far, never)
     assert times == {path: path.stat().st_mtime_ns for path in (tmp_path / "results" / "runs").rglob("*.*")}
 
 
@@ -245,9 +273,8 @@ def test_the_command_replays_offline_side_by_side_and_lists_what_it_did(
 
 
 def test_a_run_directory_of_another_run_is_not_listed_as_this_one(
-    near_and_far: list[Config], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    finished_near_and_far: list[Config], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    compare(near_and_far[:1], HashMeasurer)
     other = [*common(tmp_path / "results"), "search.name=near", "search.c=0.7"]
     capfd.readouterr()
     assert main(other) == 1
@@ -255,12 +282,12 @@ def test_a_run_directory_of_another_run_is_not_listed_as_this_one(
     assert captured.out == "" and "holds a run with another config" in captured.err
 
 
-def test_a_finished_run_that_lacks_a_file_writes_it_again(near_and_far: list[Config]) -> None:
-    compare(near_and_far, HashMeasurer)
-    turns = run_directory(near_and_far[0].results, "adhoc", near_and_far[0].run) / "turns.csv"
+def test_a_finished_run_that_lacks_a_file_writes_it_again(finished_near_and_far: list[Config]) -> None:
+    near, _ = finished_near_and_far
+    turns = run_directory(near.results, "adhoc", near.run) / "turns.csv"
     before = turns.read_bytes()
     turns.unlink()
-    assert compare(near_and_far, HashMeasurer) == []
+    assert compare(finished_near_and_far, HashMeasurer) == []
     assert turns.read_bytes() == before
 
 

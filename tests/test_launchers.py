@@ -9,7 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from support import ROOT
+
+from tests.support import ROOT
 
 pytestmark = [pytest.mark.tvm, pytest.mark.slow]
 
@@ -22,12 +23,10 @@ INSTALLED = [name for name in LAUNCHERS if find_spec("hydra_plugins") and find_s
 MORE = {"ray": ("+hydra.launcher.ray.init.include_dashboard=false",)}
 
 
-def replay(results: Path, *overrides: str) -> str:
-    """Replay two recorded runs and return what was printed at the end."""
-    results.mkdir()
-    (results / "recordings").symlink_to(ROOT / "results" / "recordings")
-    chosen = ("experiment=cpu", "record=replay", "workload=llama4_scout_mlp", "model_set=small,2", f"results={results}")
-    command = [sys.executable, "-m", "colt_pipeline.tune", *chosen, f"hydra.sweep.dir={results}/logs", *overrides]
+def tuned(results: Path, *overrides: str) -> str:
+    """Tune with two model sets; returns what was printed at the end."""
+    chosen = ("model_set=small,2", f"results={results}", f"hydra.sweep.dir={results}/logs")
+    command = [sys.executable, "-m", "colt_pipeline.tune", "--multirun", *chosen, *overrides]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_USAGE_STATS_ENABLED"}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
@@ -36,7 +35,9 @@ def replay(results: Path, *overrides: str) -> str:
 
 def replayed(results: Path, *overrides: str) -> dict[str, bytes]:
     """Path -> contents of the files that two recorded runs wrote."""
-    replay(results, *overrides)
+    results.mkdir()
+    (results / "recordings").symlink_to(ROOT / "results" / "recordings")
+    tuned(results, "experiment=cpu", "record=replay", "workload=llama4_scout_mlp", *overrides)
     runs = results / "runs"
     return {str(path.relative_to(runs)): path.read_bytes() for path in sorted(runs.rglob("*")) if path.is_file()}
 
@@ -55,7 +56,8 @@ def test_a_launcher_changes_no_byte(launcher: str, basic: dict[str, bytes], tmp_
 
 
 def test_the_table_at_the_end_lists_runs_of_other_processes(tmp_path: Path) -> None:
-    said = replay(tmp_path / "results", "hydra/launcher=joblib").splitlines()
-    runs = [line.split()[0] for line in said if line.startswith("llama4_scout_mlp/")]
-    assert runs == [f"llama4_scout_mlp/cpu-paper-{models}-gpt-5.2-n48-s0" for models in ("small", "2")]
-    assert said[-2].startswith("LLM backend: embedded (stand-ins for the named models)")
+    small = ("workload=deepseek_r1_moe", "workload.shape.inner=128", "search=paper", "samples=4")
+    said = tuned(tmp_path / "results", "hydra/launcher=joblib", *small, "target=h100", "device=estimate").splitlines()
+    runs = [line.split()[0] for line in said if line.startswith("deepseek_r1_moe/")]
+    assert runs == [f"deepseek_r1_moe/h100-paper-{models}-gpt-5.2-n4-s0" for models in ("small", "2")]
+    assert said[-1].startswith("LLM backend: embedded (stand-ins for the named models)")

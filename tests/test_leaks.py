@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support import ROOT, Compose
 
 from colt_pipeline.assemble import assemble
 from colt_pipeline.llm.compact import decisions, outline
 from colt_pipeline.llm.prompt import render
-from colt_pipeline.llm.proposer import Proposer
 from colt_pipeline.records import Answer, ModelSpec, PromptContext
 from colt_pipeline.search.loop import search
-from colt_pipeline.search.state import State
+from stages.benchmarks.replays import Listening
+from tests.support import ROOT, Compose
 
 pytestmark = [pytest.mark.tvm, pytest.mark.slow]
 
@@ -39,24 +37,6 @@ def fastest_known() -> str:
     return min(measured, key=measured.__getitem__)
 
 
-@dataclass
-class Listening:
-    """Forwards questions, and keeps what was shown and when."""
-
-    proposer: Proposer
-    state: State
-    target: str
-    """The first digits of a program's key."""
-    before: list[PromptContext] = field(default_factory=list)
-    """The contexts from before the search made that program."""
-    after: list[PromptContext] = field(default_factory=list)
-
-    def ask(self, model: ModelSpec, context: PromptContext, occurrences: Mapping[str, int]) -> Answer:
-        made = any(program.startswith(self.target) for program in self.state.known)
-        (self.after if made else self.before).append(context)
-        return self.proposer.ask(model, context, occurrences)
-
-
 def test_no_prompt_shows_the_fastest_known_program_before_the_search_has_made_it(
     composed: Compose, tmp_path: Path
 ) -> None:
@@ -65,11 +45,17 @@ def test_no_prompt_shows_the_fastest_known_program_before_the_search_has_made_it
     known = f"pretraining={ROOT / 'results/pretraining'}"
     config = composed("experiment=search", f"workload={WORKLOAD}", "seed=1", f"run={RUN}", "record=replay", known)
     with assemble(config) as job:
-        assert isinstance(job.world.proposer, Proposer)
-        listening = Listening(job.world.proposer, job.state, fastest_known())
-        for _ in search(replace(job.world, proposer=listening), job.journal, job.state):
+        digits, state = fastest_known(), job.state
+        before: list[PromptContext] = []
+        """The contexts from before the search made that program."""
+        after: list[PromptContext] = []
+
+        def keep(model: ModelSpec, context: PromptContext, answer: Answer) -> None:
+            (after if any(program.startswith(digits) for program in state.known) else before).append(context)
+
+        for _ in search(replace(job.world, proposer=Listening(job.world.proposer, keep)), job.journal, state):
             pass
-        (best,) = (job.world.program(p) for key, p in job.state.programs.items() if key.startswith(listening.target))
+        (best,) = (job.world.program(p) for key, p in state.programs.items() if key.startswith(digits))
         sites = job.world.space.sites(best)
 
     def shown(context: PromptContext) -> list[bool]:
@@ -85,6 +71,8 @@ def test_no_prompt_shows_the_fastest_known_program_before_the_search_has_made_it
             context.sites == sites,
         ]
 
-    assert len(listening.before) > 50
-    assert not any(any(shown(context)) for context in listening.before)
-    assert any(sum(shown(context)) == 5 for context in listening.after)  # every part of it that prompts show
+    assert len(before) > 50
+    assert not any(any(shown(context)) for context in before)
+    assert any(
+        sum(shown(context)) == 5 for context in after
+    )  # every part of it that prompts show

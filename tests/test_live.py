@@ -11,18 +11,21 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from server import Server, misbehaving
-from support import ROOT, Compose
 
+from colt_pipeline.errors import ProviderError
 from colt_pipeline.llm import openai_client
 from colt_pipeline.runs.budget import spent
 from colt_pipeline.runs.jsonl import read_growing, read_lines
 from colt_pipeline.runs.layout import SPENDING
 from colt_pipeline.tune import run
+from stages.benchmarks import answers
+from tests.llm.server import Server, misbehaving
+from tests.support import ROOT, Compose
 
 pytestmark = [pytest.mark.tvm, pytest.mark.slow]
 
@@ -44,7 +47,7 @@ def overrides(server: Server, *more: str) -> tuple[str, ...]:
     served = [f"models.{name}.provider=local" for name in ("qwen3-14b", "qwen3-8b")]
     local = {"base_url": server.base_url, "key_env": "TEST_KEY", "timeout_secs": 5, "attempts": 3}
     providers = [f"providers.local.{name}={value}" for name, value in local.items()]
-    return (*SIZE, *RUN, *MODELS, *served, *providers, "measure.budget_secs=0.01", *more)
+    return (*SIZE, *RUN, *MODELS, *served, *providers, "measure.budget_secs=0.01", "measure.builders=1", *more)
 
 
 def command(results: Path, *chosen: str) -> list[str]:
@@ -75,16 +78,34 @@ def moved(results: Path, to: Path) -> Path:
     return to
 
 
-def test_a_live_run_replays_without_server_and_key_and_the_key_is_nowhere(tmp_path: Path) -> None:
-    live, replayed = tmp_path / "live", tmp_path / "replayed"
+@dataclass(frozen=True)
+class Live:
+    """A live run that is over, as its server; tests copy its results and never change them."""
+
+    results: Path
+    server: Server
+    done: subprocess.CompletedProcess[str]
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        return overrides(self.server)
+
+
+@pytest.fixture(scope="module")
+def over(tmp_path_factory: pytest.TempPathFactory) -> Live:
+    results = tmp_path_factory.mktemp("live") / "live"
     with misbehaving("parrot", "500", "refusal", "truncated JSON", "400") as server:
         server.text = ANSWER
-        chosen = overrides(server)
-        done = ran(live, *chosen)
+        done = ran(results, *overrides(server))
+    return Live(results, server, done)
+
+
+def test_a_live_run_replays_without_server_and_key_and_the_key_is_nowhere(over: Live, tmp_path: Path) -> None:
+    live, server, done, replayed = over.results, over.server, over.done, tmp_path / "replayed"
     assert done.returncode == 0, done.stderr
     assert "stand-in" not in done.stderr + done.stdout and "http" not in done.stdout
     assert "LLM backend: local" in done.stdout
-    again = ran(moved(live, replayed), *chosen, "record=replay", TEST_KEY="")
+    again = ran(moved(live, replayed), *over.chosen, "record=replay", TEST_KEY="")
     assert again.returncode == 0, again.stderr
     assert journal(live) == journal(replayed)
     calls = (live / "runs/adhoc/live/calls.csv").read_bytes()
@@ -97,7 +118,7 @@ def test_a_live_run_replays_without_server_and_key_and_the_key_is_nowhere(tmp_pa
     account = read_lines(recording(live) / SPENDING)
     assert spent(account).calls == len(server.requests) == summary(live)["requests"] == summary(replayed)["requests"]
     assert account[0]["prices"]["qwen3-14b"]["date"]
-    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    written = [path for place in (live, replayed) for path in place.rglob("*") if path.is_file()]
     assert len(written) > 10
     for secret in (KEY, server.base_url, str(server.port)):
         holders = [str(path) for path in written if secret.encode() in path.read_bytes()]
@@ -106,7 +127,10 @@ def test_a_live_run_replays_without_server_and_key_and_the_key_is_nowhere(tmp_pa
     assert KEY not in done.stdout + done.stderr + again.stdout + again.stderr
 
 
-def test_kill_9_in_the_middle_of_a_call_and_no_answered_call_is_sent_again(tmp_path: Path) -> None:
+def test_kill_9_in_the_middle_of_a_call_and_no_answered_call_is_sent_again(
+    composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_KEY", KEY)
     requests = 6
     env = {"TEST_KEY": KEY, "PATH": os.environ["PATH"]}
     with misbehaving(*["good"] * (requests - 1), "time-out") as server:
@@ -119,8 +143,8 @@ def test_kill_9_in_the_middle_of_a_call_and_no_answered_call_is_sent_again(tmp_p
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert spent(read_growing(recording(tmp_path) / SPENDING)).calls == requests
-        resumed = ran(tmp_path, *chosen)
-    assert resumed.returncode == 0, resumed.stderr
+        run(composed(*chosen, f"results={tmp_path}"))
+    assert summary(tmp_path)["samples"] == 12
     sent = Counter(json.dumps(request) for request in server.requests)
     assert [body for body, times in sent.items() if times > 1] == [json.dumps(server.requests[requests - 1])]
     answers = read_lines(recording(tmp_path) / "llm.jsonl")
@@ -128,7 +152,10 @@ def test_kill_9_in_the_middle_of_a_call_and_no_answered_call_is_sent_again(tmp_p
     assert len(server.requests) == spent(read_lines(recording(tmp_path) / SPENDING)).calls
 
 
-def test_at_a_limit_a_run_ends_with_its_results_replays_and_goes_on_with_a_higher_one(tmp_path: Path) -> None:
+def test_at_a_limit_a_run_ends_with_its_results_replays_and_goes_on_with_a_higher_one(
+    composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_KEY", KEY)
     live, replayed = tmp_path / "live", tmp_path / "replayed"
     with misbehaving() as server:
         server.text = ANSWER
@@ -138,65 +165,55 @@ def test_at_a_limit_a_run_ends_with_its_results_replays_and_goes_on_with_a_highe
         assert "budget.run.calls=5 is reached (5 used" in limited.stderr
         assert summary(live)["stopped"] == "limit" and summary(live)["samples"] >= 4
         assert len(server.requests) == 5
-        again = ran(moved(live, replayed), *chosen, "record=replay")
-        assert again.returncode == 0, again.stderr
+        run(composed(*chosen, f"results={moved(live, replayed)}", "record=replay"))
         assert journal(replayed) == journal(live)
         assert summary(replayed)["stopped"] == "limit"
         before = journal(live)
-        further = ran(live, *chosen, "budget.run.calls=100")
-    assert further.returncode == 0, further.stderr
+        run(composed(*chosen, f"results={live}", "budget.run.calls=100"))
     assert summary(live)["stopped"] == "budget" and summary(live)["samples"] == 12
     # A resumed run replays too, but with loops as short as these not always to the same trace (NOTES.md, "two traces").
     assert journal(live).startswith(before)
 
 
-def test_what_will_not_heal_stops_the_run_with_the_way_out_and_it_resumes(tmp_path: Path) -> None:
+def test_what_will_not_heal_stops_the_run_with_the_way_out_and_it_resumes(
+    composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with misbehaving("good", "good", "401") as server:
         server.text = ANSWER
         chosen = overrides(server)
         stopped = ran(tmp_path, *chosen)
         assert stopped.returncode == 1
         assert "check TEST_KEY" in stopped.stderr and "Traceback" not in stopped.stderr and KEY not in stopped.stderr
-        missing = ran(tmp_path, *chosen, TEST_KEY="")
-        assert missing.returncode == 1 and "environment variable TEST_KEY" in missing.stderr
-        resumed = ran(tmp_path, *chosen)
-    assert resumed.returncode == 0, resumed.stderr
+        config = composed(*chosen, f"results={tmp_path}")
+        monkeypatch.setenv("TEST_KEY", "")
+        with pytest.raises(ProviderError, match="environment variable TEST_KEY"):
+            run(config)
+        monkeypatch.setenv("TEST_KEY", KEY)
+        run(config)
     sent = Counter(json.dumps(request) for request in server.requests)
     assert max(sent.values()) == 2 and sum(times == 2 for times in sent.values()) == 1
 
 
-def test_a_replay_builds_no_client(composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with misbehaving() as server:
-        server.text = ANSWER
-        chosen = overrides(server)
-        assert ran(tmp_path / "live", *chosen).returncode == 0
-
+def test_a_replay_builds_no_client(
+    over: Live, composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def never(*_: object) -> Any:
         raise AssertionError("a replay builds no client")
 
     monkeypatch.setattr(openai_client, "OpenAIClient", never)
-    moved(tmp_path / "live", tmp_path / "replayed")
-    run(composed(*chosen, f"results={tmp_path / 'replayed'}", "record=replay"))
-    assert journal(tmp_path / "live") == journal(tmp_path / "replayed")
+    run(composed(*over.chosen, f"results={moved(over.results, tmp_path)}", "record=replay"))
+    assert journal(over.results) == journal(tmp_path)
 
 
-def test_a_live_model_is_asked_again_in_other_orders_with_and_without_a_schema(tmp_path: Path) -> None:
+def test_a_live_model_is_asked_again_in_other_orders_with_and_without_a_schema(
+    over: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_KEY", KEY)
     with misbehaving() as server:
         server.text = ANSWER
-        chosen = overrides(server, "pretraining=none")
-        assert ran(tmp_path, *chosen).returncode == 0
-        before = len(server.requests)
-        command_line = ["--out", str(tmp_path), "--results", str(tmp_path), "--experiment", "adhoc"]
-        asked = [*command_line, "--workload", "deepseek_r1_moe", "--prompts", "3", *chosen]
-        env = {"TEST_KEY": KEY, "PATH": os.environ["PATH"]}
-        done = subprocess.run(
-            [sys.executable, "-m", "stages.benchmarks.answers", *asked],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            env=env,
-        )
-    assert done.returncode == 0, done.stderr
+        command_line = ["--out", str(tmp_path), "--results", str(over.results), "--experiment", "adhoc"]
+        asked = [*command_line, "--workload", "deepseek_r1_moe", "--prompts", "3", *overrides(server)]
+        assert answers.main(asked) == 0
     rows = list(csv.DictReader((tmp_path / "answers.csv").read_text().splitlines()))
     assert [(r["condition"], r["answers"], r["valid"]) for r in rows] == [
         ("schema", "3", "1.0"),
@@ -206,7 +223,7 @@ def test_a_live_model_is_asked_again_in_other_orders_with_and_without_a_schema(t
     same = [row["same_under_another_order"] for row in rows]
     assert same == ["1.0", "1.0", ""], "this server always says the same"
     assert 0 < float(rows[0]["first_by_chance"]) < 1
-    requests = server.requests[before:]
+    requests = server.requests
     assert ["response_format" in r for r in requests] == [True] * 6 + [False] * 3
     messages = [request["messages"] for request in requests]
     assert messages[:3] != messages[3:6], "one prompt alone may draw its own order again"

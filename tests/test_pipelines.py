@@ -14,9 +14,9 @@ from pathlib import Path
 import grimp
 import pytest
 from dvc.repo import Repo
-from support import ROOT
 
 from colt_pipeline.config.compose import possible_runs
+from tests.support import ROOT
 
 
 @cache

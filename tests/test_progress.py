@@ -14,11 +14,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
-from support import ROOT, Compose
-from toy_run import STARTED, call, child, events_by_hand, write_run
 
 from colt_pipeline.progress.board import Board, Pace
 from colt_pipeline.progress.standing import FollowedModel, FollowedSearch, Standing, followed_search
@@ -26,6 +25,8 @@ from colt_pipeline.progress.table import RunTable, answered_by, duration, dvc_st
 from colt_pipeline.progress.watch import watched
 from colt_pipeline.records import canonical_json
 from colt_pipeline.runs.events import Event, Finished, Measured, Sample, Stepped
+from tests.support import ROOT, Compose
+from tests.toy_run import STARTED, call, child, events_by_hand, write_run
 
 
 class Told:
@@ -187,7 +188,11 @@ def shown(board: Board, width: int = 100, height: int = 30, answers: str = "", s
 def board() -> Board:
     """Three runs: measured and finished, estimated and running, not begun."""
     clock = Hand()
-    common = {"budget": 40, "calls": Counter({"gpt-5-mini": 12, "gpt-5.2": 9}), "alterations": Counter({"gpt-5.2": 4})}
+    common: dict[str, Any] = {
+        "budget": 40,
+        "calls": Counter({"gpt-5-mini": 12, "gpt-5.2": 9}),
+        "alterations": Counter({"gpt-5.2": 4}),
+    }
     begun = Standing("flux_conv/gpu-colt-8-n40-s0", 0, 40, begun=True)
     done = Standing("flux_conv/gpu-colt-2-n40-s0", 40, speedup=12.345, begun=True, finished=True, **common)
     work = Standing("flux_conv/gpu-colt-8-n40-s0", 10, speedup=3.2, measurement="estimated", begun=True, **common)
@@ -307,6 +312,7 @@ def test_a_log_has_a_line_for_each_run_that_ends(composed: Compose, capsys: pyte
 SCRIPT = """
 import subprocess, sys
 from pathlib import Path
+from typing import Any
 from colt_pipeline.app import command
 from colt_pipeline.config.compose import composed
 from colt_pipeline.progress.standing import followed_search

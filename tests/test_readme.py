@@ -16,11 +16,11 @@ from typing import NamedTuple, NoReturn
 import pytest
 import yaml
 from dvc.repo import Repo
-from readme_blocks import filled, readmes, without_blocks
-from support import ROOT
 
 from colt_pipeline.__main__ import COMMANDS
-from colt_pipeline.config.compose import composed, first, overrides_of, runs
+from colt_pipeline.config.compose import composed, overrides_of, runs
+from tests.readme_blocks import filled, readmes, without_blocks
+from tests.support import ROOT
 
 READMES = readmes()
 HYDRA = {"colt_pipeline.tune", "colt_pipeline.compare", "colt_pipeline.tune_model", "colt_pipeline.tools.forecast"}
@@ -109,7 +109,7 @@ def test_the_readme_is_short() -> None:
 @pytest.mark.parametrize("path", READMES, ids=name)
 def test_generated_blocks_are_as_the_files_have_them(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert text == filled(text), f"python tests/readme_blocks.py writes the blocks of {name(path)} anew"
+    assert text == filled(text), f"python -m tests.readme_blocks writes the blocks of {name(path)} anew"
 
 
 @pytest.mark.parametrize("path", [path for path in READMES if ROOT / "results" not in path.parents], ids=name)
@@ -140,7 +140,7 @@ def test_overrides_compose(command: Command) -> None:
     overrides = overrides_of(command.words[1:])
     assert import_module(command.words[0])
     # The sweeps of experiments have their own test.
-    assert all(runs(overrides)) if "-m" in command.words else first(overrides)
+    assert all(runs(overrides)) if "-m" in command.words else composed(overrides)
 
 
 class Parsed(Exception):

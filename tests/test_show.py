@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from toy_run import STARTED, events_by_hand, write_run
 
 from colt_pipeline.show import main
+from tests.toy_run import STARTED, events_by_hand, write_run
 
 
 def test_it_prints_summary_best_path_and_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

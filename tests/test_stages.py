@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import tvm
 import tvm_ffi
-from support import ROOT, Compose
-from test_tune import TINY, play
 
 from colt_pipeline.prediction.pretrained import read_experience
 from colt_pipeline.workloads.catalogue import WORKLOADS, build
 from stages import command, extract, pretraining
+from tests.small_runs import TINY
+from tests.support import ROOT, Recorded
 
 pytestmark = pytest.mark.tvm
 
@@ -57,10 +57,11 @@ def test_a_bad_workload_file_is_a_message(tmp_path: Path, capsys: pytest.Capture
     assert "workload.name=resnet is unknown" in capsys.readouterr().err
 
 
-def test_what_runs_measured_becomes_experience_once_per_program(composed: Compose, tmp_path: Path) -> None:
-    job = play(composed(*TINY))
-    shutil.copytree(tmp_path / "results" / "runs" / "adhoc", tmp_path / "results" / "runs" / "again")
-    runs, out = tmp_path / "results" / "runs", tmp_path / "out"
+def test_what_runs_measured_becomes_experience_once_per_program(recorded: Recorded, tmp_path: Path) -> None:
+    job = recorded(*TINY)
+    runs, out = tmp_path / "runs", tmp_path / "out"
+    for name in ("adhoc", "again"):
+        shutil.copytree(Path(job.config.results) / "runs" / "adhoc", runs / name)
     assert pretraining.main(["--runs", str(runs), "--out", str(out)]) == 0
     assert [path.stem for path in out.iterdir()] == [job.workload.hash]
     (experience,) = read_experience(out, "another workload")

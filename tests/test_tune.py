@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import os
 import shutil
@@ -18,12 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 import tvm
-from support import ROOT, Compose
 
 from colt_pipeline import assemble as assembly
 from colt_pipeline import job as jobs
 from colt_pipeline.analysis.tidy import aggregate
-from colt_pipeline.assemble import Job, assemble
+from colt_pipeline.assemble import assemble
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import (
     DeviceError,
@@ -39,18 +37,24 @@ from colt_pipeline.prediction.pretrained import write_experience
 from colt_pipeline.records import Measurement, canonical_json
 from colt_pipeline.search.loop import search
 from colt_pipeline.tune import run
+from stages.benchmarks.hashes import HashMeasurer
+from tests.small_runs import (
+    ATTENTION,
+    COLT,
+    PAPER,
+    PROJECTION,
+    SHORT,
+    TINY,
+    colt,
+    command,
+    journal,
+    move_recordings,
+    play,
+)
+from tests.support import ROOT, Compose, Recorded
 
 pytestmark = pytest.mark.tvm
 
-PROJECTION = ("workload=deepseek_r1_moe", "workload.shape.inner=128", "workload.shape.outer=64")
-ATTENTION = (
-    "workload=flux_attention",
-    "workload.shape={heads: 2, kv_heads: 2, head_dim: 32, tokens: 32, context: 32}",
-)
-SHORT = ("search.warmup_samples=8", "model_set=4", "samples=20", "run=tiny")
-PAPER = ("search=paper", *SHORT)
-COLT = ("search=colt", "search.candidates=12", *SHORT)
-TINY = (*PROJECTION, *PAPER)
 SIZES = {
     "paper-projection": TINY,
     "paper-attention": (*ATTENTION, *PAPER),
@@ -60,43 +64,11 @@ SEARCHES = pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 FILES = ("best.json", "best.txt", "calls.csv", "config.yaml", "curve.csv", "events.jsonl", "summary.json", "turns.csv")
 
 
-class HashMeasurer:
-    """Derives latencies from the module's text; counts modules and never measures one twice."""
-
-    def __init__(self, *_: object) -> None:
-        self.seen: list[str] = []
-
-    def measure(self, modules: Sequence[tvm.IRModule], best_secs: float | None) -> Iterator[Measurement]:
-        for module in modules:
-            text = hashlib.sha256(str(module.script(show_meta=False)).encode()).hexdigest()
-            self.seen.append(text)
-            yield Measurement((1e-3 * (1 + int(text[:6], 16) % 1000),), max_relative_error=0.0)
-
-    def close(self) -> None:
-        pass
-
-
-def play(config: Config, measurer: Any = HashMeasurer, stop_after: int | None = None) -> Job:
-    """Run with the test measurer; stop after this many new events, like a kill."""
-    with assemble(config, measurer) as job:
-        for number, _ in enumerate(search(job.world, job.journal, job.state), start=1):
-            if number == stop_after:
-                break
-    return job
-
-
-def journal(config: Config) -> bytes:
-    return (Path(config.results) / "runs" / config.experiment / config.run / "events.jsonl").read_bytes()
-
-
-def move_recordings(source: Config, destination: Config) -> None:
-    shutil.copytree(Path(source.results) / "recordings", Path(destination.results) / "recordings")
-
-
 @SEARCHES
-def test_run_equals_rerun_equals_replay(composed: Compose, tmp_path: Path, size: tuple[str, ...]) -> None:
-    first, second = composed(*size), composed(*size, f"results={tmp_path / 'again'}")
-    play(first)
+def test_run_equals_rerun_equals_replay(
+    composed: Compose, recorded: Recorded, tmp_path: Path, size: tuple[str, ...]
+) -> None:
+    first, second = recorded(*size).config, composed(*size)
     play(second)
     replay = composed(*size, f"results={tmp_path / 'replay'}", "record=replay")
     move_recordings(first, replay)
@@ -110,13 +82,11 @@ def test_run_equals_rerun_equals_replay(composed: Compose, tmp_path: Path, size:
     [(2, "colt-attention"), (5, "paper-attention"), (5, "paper-projection"), (14, "colt-attention")],
 )
 def test_a_live_run_resumed_after_a_kill_asks_and_measures_nothing_twice(
-    composed: Compose, tmp_path: Path, stop_after: int, size: str
+    composed: Compose, recorded: Recorded, stop_after: int, size: str
 ) -> None:
-    whole = composed(*SIZES[size])
-    reference = play(whole)
-    parts = composed(*SIZES[size], f"results={tmp_path / 'parts'}")
+    reference, parts = recorded(*SIZES[size]), composed(*SIZES[size])
     before, after = play(parts, stop_after=stop_after), play(parts)
-    assert journal(parts) == journal(whole)
+    assert journal(parts) == journal(reference.config)
     assert before.cassette.asked + after.cassette.asked == reference.cassette.asked > 0
     assert (
         before.evaluator.measured + after.evaluator.measured == reference.evaluator.measured == 21
@@ -131,7 +101,9 @@ def write_others(directory: Path, name: str = "other") -> None:
     write_experience(directory / f"{name}.csv", rows)
 
 
-def test_a_search_with_experience_repeats_resumes_and_replays(composed: Compose, tmp_path: Path) -> None:
+def test_a_search_with_experience_repeats_resumes_and_replays(
+    composed: Compose, recorded: Recorded, tmp_path: Path
+) -> None:
     write_others(tmp_path / "known")
     colt = (*PROJECTION, *COLT, f"pretraining={tmp_path / 'known'}")
     first, again, parts, replay = (
@@ -145,29 +117,23 @@ def test_a_search_with_experience_repeats_resumes_and_replays(composed: Compose,
     move_recordings(first, replay)
     play(replay)
     assert journal(first) == journal(again) == journal(parts) == journal(replay)
-    without = composed(*PROJECTION, *COLT)
-    play(without)
-    assert journal(without) != journal(first)
+    assert journal(recorded(*PROJECTION, *COLT).config) != journal(first)
 
 
-def test_experience_with_the_workload_itself_is_not_used(composed: Compose, tmp_path: Path) -> None:
-    without = composed(*PROJECTION, *COLT)
-    workload_hash = play(without).workload.hash
-    write_others(tmp_path / "known", workload_hash)
-    own = composed(*PROJECTION, *COLT, f"pretraining={tmp_path / 'known'}", f"results={tmp_path / 'again'}")
+def test_experience_with_the_workload_itself_is_not_used(composed: Compose, recorded: Recorded, tmp_path: Path) -> None:
+    without = recorded(*PROJECTION, *COLT)
+    write_others(tmp_path / "known", without.workload.hash)
+    own = composed(*PROJECTION, *COLT, f"pretraining={tmp_path / 'known'}")
     play(own)
-    assert journal(own) == journal(without)
+    assert journal(own) == journal(without.config)
 
 
-def test_decisions_of_the_models_reach_the_journal(composed: Compose) -> None:
-    config = composed(*PROJECTION, *COLT)
-    job = play(config)
-    edits = [edit for call in job_calls(config) for edit in call["transformations"]]
+def test_decisions_of_the_models_reach_the_journal(recorded: Recorded) -> None:
+    job = recorded(*PROJECTION, *COLT)
+    edits = [edit for call in job_calls(job.config) for edit in call["transformations"]]
     assert any(edit.startswith("TileSize(matmul.") for edit in edits)
     assert not sum(stats.rejections["bad_decision"] for stats in job.state.stats.values())
-    paper = composed(*TINY, "run=paper")
-    play(paper)
-    assert not any("(" in edit for call in job_calls(paper) for edit in call["transformations"])
+    assert not any("(" in edit for call in job_calls(recorded(*TINY).config) for edit in call["transformations"])
 
 
 def job_calls(config: Config) -> list[dict[str, Any]]:
@@ -196,40 +162,34 @@ def job_alterations(config: Config) -> int:
     return sum(call["role"] == "course_alteration" for call in job_calls(config))
 
 
-def test_a_search_without_models_asks_none_and_lists_none(composed: Compose) -> None:
-    config = composed(*PROJECTION, "search=mcts_no_llm", *SHORT)
-    job = play(config)
+def test_a_search_without_models_asks_none_and_lists_none(recorded: Recorded) -> None:
+    job = recorded(*PROJECTION, "search=mcts_no_llm", *SHORT)
     assert job.cassette.asked == 0 and job.state.finished == "budget"
-    summary = write_outputs(job)
+    summary = json.loads((job.rundir.path / "summary.json").read_text())
     assert summary["llm_backend"] == "none" and summary["small_model_calls"] == 0
     assert not list(csv.DictReader((job.rundir.path / "calls.csv").read_text().splitlines()))
 
 
-def test_a_search_without_models_is_aggregated(composed: Compose) -> None:
-    config = composed(*PROJECTION, "search=mcts_no_llm", *SHORT)
-    write_outputs(play(config))
-    tidy = aggregate(Path(config.results) / "runs")
+def test_a_search_without_models_is_aggregated(recorded: Recorded) -> None:
+    job = recorded(*PROJECTION, "search=mcts_no_llm", *SHORT)
+    tidy = aggregate(Path(job.config.results) / "runs")
     assert list(tidy.runs["search"]) == ["mcts_no_llm"] and len(tidy.curves) == 20
     assert tidy.calls.empty
 
 
-def test_answers_and_measurements_without_their_event_are_not_lost(composed: Compose, tmp_path: Path) -> None:
+def test_answers_and_measurements_without_their_event_are_not_lost(composed: Compose, recorded: Recorded) -> None:
     """After a kill between an answer (on disk) and its event, the answer is used and not asked again."""
-    whole = composed(*TINY)
-    reference = play(whole)
-    parts = composed(*TINY, f"results={tmp_path / 'parts'}")
-    move_recordings(whole, parts)
+    reference, parts = recorded(*TINY), composed(*TINY)
+    move_recordings(reference.config, parts)
     job = play(parts)
-    assert journal(parts) == journal(whole)
+    assert journal(parts) == journal(reference.config)
     assert job.cassette.asked == job.evaluator.measured == 0 < reference.cassette.asked
 
 
 def test_a_replay_builds_no_client_and_no_measurer(
-    composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    composed: Compose, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    live = composed(*TINY)
-    play(live)
-    replay = composed(*TINY, f"results={tmp_path / 'replay'}", "record=replay")
+    live, replay = recorded(*TINY).config, composed(*TINY, "record=replay")
     move_recordings(live, replay)
 
     def never(*_: object) -> Any:
@@ -242,14 +202,16 @@ def test_a_replay_builds_no_client_and_no_measurer(
 
 
 def test_a_replay_says_how_many_answers_it_did_not_use(
-    composed: Compose, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    composed: Compose,
+    recorded: Recorded,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(jobs, "on_terminal", lambda: True)
-    live = composed(*TINY)
-    play(live)
-    replay = composed(*TINY, f"results={tmp_path / 'replay'}", "record=replay")
-    move_recordings(live, replay)
-    (recording,) = (tmp_path / "replay").rglob("llm.jsonl")
+    replay = composed(*TINY, "record=replay")
+    move_recordings(recorded(*TINY).config, replay)
+    (recording,) = tmp_path.rglob("llm.jsonl")
     lines = recording.read_text().splitlines()
     with recording.open("a") as file:
         for occurrence in (8, 9):
@@ -263,13 +225,9 @@ def test_a_replay_says_how_many_answers_it_did_not_use(
     assert "not used" not in capsys.readouterr().err
 
 
-def test_a_replay_of_another_configuration_misses_with_a_message(composed: Compose, tmp_path: Path) -> None:
-    live = composed(*TINY)
-    play(live)
-    other = composed(
-        *TINY, f"results={tmp_path / 'replay'}", "record=replay", "search.rollout_length=2", "search.c=0.1"
-    )
-    move_recordings(live, other)
+def test_a_replay_of_another_configuration_misses_with_a_message(composed: Compose, recorded: Recorded) -> None:
+    other = composed(*TINY, "record=replay", "search.rollout_length=2", "search.c=0.1")
+    move_recordings(recorded(*TINY).config, other)
     with pytest.raises(ReplayMissError, match="record=missing"):
         play(other)
 
@@ -279,10 +237,11 @@ def test_a_replay_without_recordings_says_so(composed: Compose) -> None:
         play(composed(*TINY, "record=replay"))
 
 
-def test_a_replay_of_an_unknown_run_says_so(composed: Compose) -> None:
-    play(composed(*TINY))
+def test_a_replay_of_an_unknown_run_says_so(composed: Compose, recorded: Recorded) -> None:
+    other = composed(*TINY, "run=other", "record=replay")
+    move_recordings(recorded(*TINY).config, other)
     with pytest.raises(RecordingError, match="replay of adhoc/other needs its recording .* found: none"):
-        play(composed(*TINY, "run=other", "record=replay"))
+        play(other)
 
 
 def test_another_config_in_the_same_directory_is_refused(composed: Compose) -> None:
@@ -294,11 +253,10 @@ def test_another_config_in_the_same_directory_is_refused(composed: Compose) -> N
     assert journal(config) == before
 
 
-def test_record_all_keeps_what_was_there(composed: Compose, tmp_path: Path) -> None:
-    config = composed(*TINY)
-    play(config)
-    shutil.rmtree(Path(config.results) / "runs")
-    again = play(composed(*TINY, "record=all"))
+def test_record_all_keeps_what_was_there(composed: Compose, recorded: Recorded) -> None:
+    config = composed(*TINY, "record=all")
+    move_recordings(recorded(*TINY).config, config)
+    again = play(config)
     assert again.cassette.asked > 0 and again.evaluator.measured == 21
     kept = list((Path(config.results) / "recordings").rglob("llm.jsonl.1"))
     assert len(kept) == 1 and kept[0].stat().st_size > 0
@@ -338,10 +296,11 @@ def test_a_journal_of_another_device_is_not_continued(
     assert journal(config) == before
 
 
-def test_without_a_device_record_all_touches_no_recording(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = composed(*TINY)
-    play(config)
-    shutil.rmtree(Path(config.results) / "runs")
+def test_without_a_device_record_all_touches_no_recording(
+    composed: Compose, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = composed(*TINY, "record=all")
+    move_recordings(recorded(*TINY).config, config)
     before = sorted((Path(config.results) / "recordings").rglob("*.jsonl*"))
 
     def absent(*_: object) -> Any:
@@ -349,16 +308,14 @@ def test_without_a_device_record_all_touches_no_recording(composed: Compose, mon
 
     monkeypatch.setattr(backends, "choose", absent)
     with pytest.raises(DeviceError):
-        play(composed(*TINY, "record=all"))
+        play(config)
     assert sorted((Path(config.results) / "recordings").rglob("*.jsonl*")) == before
 
 
 def test_the_recording_of_another_device_is_replayed(
-    composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    composed: Compose, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = composed(*TINY)
-    play(config)
-    again = composed(*TINY, f"results={tmp_path / 'again'}")
+    config, again = recorded(*TINY).config, composed(*TINY)
     move_recordings(config, again)
     monkeypatch.setattr(backends, "host_cpu", lambda cores: Device({**host_cpu().facts, "cpu": "Another CPU"}))
     job = play(again)
@@ -396,13 +353,15 @@ def test_an_estimated_run_repeats_replays_and_says_what_it_is(composed: Compose,
     assert repeated.source.startswith("recorded ledger of estimate-")
 
 
-def command(results: Path, *overrides: str) -> list[str]:
-    shown = [f"results={results}", f"hydra.run.dir={results}/logs", f"hydra.sweep.dir={results}/logs"]
-    return [sys.executable, "-m", "colt_pipeline.tune", *TINY, *shown, "measure.budget_secs=0.01", *overrides]
+MEASURED = (*TINY, "measure.budget_secs=0.01", "measure.builders=1")
+
+
+def process(results: Path) -> list[str]:
+    return [sys.executable, "-m", "colt_pipeline", *command(results, *MEASURED)]
 
 
 def test_the_command_writes_every_output_and_labels_the_stand_ins(tmp_path: Path) -> None:
-    done = subprocess.run(command(tmp_path), cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(process(tmp_path), cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "20/20 samples" in done.stderr
     assert "stand-ins for the named models" in done.stdout
@@ -430,41 +389,38 @@ def test_the_command_writes_every_output_and_labels_the_stand_ins(tmp_path: Path
     assert str(tmp_path) not in "".join((run / name).read_text() for name in FILES)
 
 
-def test_ctrl_c_leaves_a_resumable_run(tmp_path: Path) -> None:
-    process = subprocess.Popen(command(tmp_path), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+def test_ctrl_c_leaves_a_resumable_run(composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = subprocess.Popen(process(tmp_path), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     events = tmp_path / "runs" / "adhoc" / "tiny" / "events.jsonl"
-    while process.poll() is None and (not events.exists() or events.read_bytes().count(b"\n") < 4):
+    while running.poll() is None and (not events.exists() or events.read_bytes().count(b"\n") < 4):
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate()
-    assert process.returncode == 130
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate()
+    assert running.returncode == 130
     assert "the same command resumes" in errors and "Traceback" not in errors
-    resumed = subprocess.run(command(tmp_path), cwd=ROOT, capture_output=True, text=True, check=False)
-    assert resumed.returncode == 0, resumed.stderr
+    assert colt(monkeypatch, *command(tmp_path, *MEASURED)) == 0
     replayed = tmp_path / "replayed"
     shutil.copytree(tmp_path / "recordings", replayed / "recordings")
-    subprocess.run(command(replayed, "record=replay"), cwd=ROOT, capture_output=True, check=True)
-    assert (replayed / "runs" / "adhoc" / "tiny" / "events.jsonl").read_bytes() == events.read_bytes()
+    replay = composed(*MEASURED, "record=replay", f"results={replayed}")
+    play(replay)
+    assert journal(replay) == events.read_bytes()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("events", [3, 20])
-def test_kill_9_and_resume_lose_nothing_and_repeat_nothing(tmp_path: Path, events: int) -> None:
+def test_kill_9_and_resume_lose_nothing_and_repeat_nothing(composed: Compose, tmp_path: Path, events: int) -> None:
     """Killed at any moment and resumed under another hash seed, a run records each answer and program once."""
     journal_path = tmp_path / "runs" / "adhoc" / "tiny" / "events.jsonl"
-    hash_seeds = [{**os.environ, "PYTHONHASHSEED": str(n)} for n in (1, 2)]
-    process = subprocess.Popen(command(tmp_path), cwd=ROOT, stderr=subprocess.DEVNULL, env=hash_seeds[0])
-    while process.poll() is None and (not journal_path.exists() or journal_path.read_bytes().count(b"\n") < events):
+    other_seed = {**os.environ, "PYTHONHASHSEED": "1"}
+    running = subprocess.Popen(process(tmp_path), cwd=ROOT, stderr=subprocess.DEVNULL, env=other_seed)
+    while running.poll() is None and (not journal_path.exists() or journal_path.read_bytes().count(b"\n") < events):
         time.sleep(0.01)
-    process.kill()
-    process.wait()
+    running.kill()
+    running.wait()
     recording = next((tmp_path / "recordings").rglob("adhoc/tiny"))
     names = ("llm.jsonl", "measurements.jsonl")
     before = {name: (recording / name).read_bytes() for name in names}
-    resumed = subprocess.run(
-        command(tmp_path), cwd=ROOT, capture_output=True, text=True, check=False, env=hash_seeds[1]
-    )
-    assert resumed.returncode == 0, resumed.stderr
+    run(composed(*MEASURED, f"results={tmp_path}"))
     for name in names:
         after = (recording / name).read_bytes()
         assert after.startswith(before[name][: before[name].rfind(b"\n") + 1])
@@ -474,8 +430,9 @@ def test_kill_9_and_resume_lose_nothing_and_repeat_nothing(tmp_path: Path, event
     assert len(set(programs)) == len(programs) == 21
     replayed = tmp_path / "replayed"
     shutil.copytree(tmp_path / "recordings", replayed / "recordings")
-    subprocess.run(command(replayed, "record=replay"), cwd=ROOT, capture_output=True, check=True, env=hash_seeds[0])
-    assert (replayed / "runs" / "adhoc" / "tiny" / "events.jsonl").read_bytes() == journal_path.read_bytes()
+    replay = composed(*MEASURED, "record=replay", f"results={replayed}")
+    play(replay)
+    assert journal(replay) == journal_path.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -488,51 +445,54 @@ def test_kill_9_and_resume_lose_nothing_and_repeat_nothing(tmp_path: Path, event
         ("record=replay", "there is no recordings directory"),
     ],
 )
-def test_bad_input_is_one_message_without_a_traceback(tmp_path: Path, override: str, message: str) -> None:
-    done = subprocess.run(command(tmp_path, override), cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+def test_bad_input_is_one_message_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], override: str, message: str
+) -> None:
+    assert colt(monkeypatch, *command(tmp_path, *MEASURED, override)) == 1
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert "Traceback" not in errors
 
 
-def test_an_unwritable_results_directory_is_named(tmp_path: Path) -> None:
+def test_an_unwritable_results_directory_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").write_text("in the way")
-    done = subprocess.run(
-        [*command(tmp_path), f"results={tmp_path / 'file'}"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode != 0 and "cannot write" in done.stderr and "Traceback" not in done.stderr
+    assert colt(monkeypatch, *command(tmp_path, *MEASURED), f"results={tmp_path / 'file'}") == 1
+    errors = capsys.readouterr().err
+    assert "cannot write" in errors and "Traceback" not in errors
 
 
-def test_one_sweep_measures_a_cpu_and_estimates_a_gpu(tmp_path: Path) -> None:
-    sweep = [
-        *command(tmp_path, "samples=6", "target=cpu,h100", "model_set=2,4", "run=${target.name}-${model_set}"),
-        "-m",
-    ]
-    done = subprocess.run(sweep, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def test_one_sweep_measures_a_cpu_and_estimates_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = ("samples=6", "target=cpu,h100", "model_set=2,4", "run=${target.name}-${model_set}")
+    assert colt(monkeypatch, *command(tmp_path, *MEASURED, *sweep), "-m") == 0
+    done = capsys.readouterr()
     summaries = [json.loads(p.read_text()) for p in sorted((tmp_path / "runs").rglob("summary.json"))]
     assert [(s["target"], s["measurement"]) for s in summaries] == [("cpu", "measured")] * 2 + [
         ("h100", "estimated")
     ] * 2
-    rows = [line for line in done.stdout.splitlines() if line.startswith(("cpu", "h100"))]
+    rows = [line for line in done.out.splitlines() if line.startswith(("cpu", "h100"))]
     assert ["(estimated)" in row for row in rows] == [row.startswith("h100") for row in rows]
-    assert "relative error <= 0.0001" in done.stdout
-    assert done.stderr.count("device=estimate: estimate-nvidia-h100") == 2
+    assert "relative error <= 0.0001" in done.out
+    assert done.err.count("device=estimate: estimate-nvidia-h100") == 2
 
 
-def test_a_sweep_goes_on_after_a_bad_job_reports_it_and_lists_the_others(tmp_path: Path) -> None:
-    sweep = [*command(tmp_path, "samples=5", "model_set=3,small", "run=${model_set}"), "-m"]
-    done = subprocess.run(sweep, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert "model_set=3 is unknown" in done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines() if line.startswith(("3", "small"))] == ["small"]
-    shown = subprocess.run([*command(tmp_path, "--cfg", "job")], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert shown.returncode == 0 and "speedup" not in shown.stdout, "what was run before is not listed"
+def test_a_sweep_goes_on_after_a_bad_job_reports_it_and_lists_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = command(tmp_path, *MEASURED, "samples=5", "model_set=3,small", "run=${model_set}")
+    assert colt(monkeypatch, *sweep, "-m") == 1
+    done = capsys.readouterr()
+    assert "model_set=3 is unknown" in done.err
+    assert [line.split()[0] for line in done.out.splitlines() if line.startswith(("3", "small"))] == ["small"]
+    assert colt(monkeypatch, *command(tmp_path, *MEASURED), "--cfg", "job") == 0
+    assert "speedup" not in capsys.readouterr().out, "what was run before is not listed"
 
 
-def test_only_runs_that_ended_since_are_listed(composed: Compose) -> None:
-    write_outputs(play(composed(*TINY)))
-    config = composed(*TINY)
+def test_only_runs_that_ended_since_are_listed(recorded: Recorded) -> None:
+    config = recorded(*TINY).config
     path = Path(config.results) / "runs" / "adhoc" / config.run / "summary.json"
     written = path.stat().st_mtime
     assert [summary["run"] for summary in written_since([config], written)] == [config.run]

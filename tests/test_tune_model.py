@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 import tvm
-from support import Compose
-from test_tune import HashMeasurer
 from tvm import te
 
 from colt_pipeline import tune_model
@@ -20,10 +18,12 @@ from colt_pipeline.measurement.devices import host_cpu
 from colt_pipeline.measurement.whole_model import RTOL, measure_model
 from colt_pipeline.records import Measurement
 from colt_pipeline.runs.journal import read_events
-from colt_pipeline.runs.layout import WHOLE_MODEL
-from colt_pipeline.tune_model import WHOLE_MODEL_MEASUREMENTS, run
+from colt_pipeline.runs.layout import WHOLE_MODEL, WHOLE_MODEL_MEASUREMENTS
+from colt_pipeline.tune_model import run
 from colt_pipeline.workloads.extracted import extracted
 from colt_pipeline.workloads.llama import Llama
+from stages.benchmarks.hashes import HashMeasurer
+from tests.support import Compose, configured
 
 pytestmark = pytest.mark.tvm
 
@@ -48,7 +48,7 @@ def whole(model: Llama, modules: Mapping[str, tvm.IRModule], target: dict[str, A
     return Measurement((0.01,), max_relative_error=0.0)
 
 
-def never(*_: object) -> Measurement:
+def never(*_: object) -> Any:
     raise AssertionError("nothing is left to measure")
 
 
@@ -84,9 +84,22 @@ def tiny(composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return make
 
 
-def test_kill_and_resume_equals_uninterrupted_equals_replay(tiny: Any, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """Results of that model, tuned without an interruption, and its summary. Tests copy them and never change them."""
+    directory = tmp_path_factory.mktemp("tuned")
+    places = (f"results={directory / 'results'}", f"pretraining={directory / 'pretraining'}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tune_model, "_WORTH_TUNING", 0.12)
+        return directory / "results", run(configured(*TINY, *places), HashMeasurer, whole)
+
+
+def test_kill_and_resume_equals_uninterrupted_equals_replay(
+    tiny: Any, tuned: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
     first, parts = tiny("first"), tiny("parts")
-    summary = run(first, HashMeasurer, whole)
+    results, summary = tuned
+    shutil.copytree(results, tmp_path / "first")
     assert summary["samples"] in (16, 17)
     for Killed.left in (14, 9):
         with pytest.raises(KeyboardInterrupt):
@@ -109,9 +122,9 @@ def test_kill_and_resume_equals_uninterrupted_equals_replay(tiny: Any, tmp_path:
         run(replay, never, never)
 
 
-def test_every_kernel_counts_and_statistics_are_shared(tiny: Any) -> None:
-    config = tiny("results")
-    summary = run(config, HashMeasurer, whole)
+def test_every_kernel_counts_and_statistics_are_shared(tuned: tuple[Path, dict[str, Any]]) -> None:
+    results, summary = tuned
+    model = directory(configured(*TINY, f"results={results}"))
     rows = {row["task"]: row for row in summary["tasks"]}
     assert summary["unoptimized_secs"] == pytest.approx(
         sum(row["weight"] * row["unoptimized_secs"] for row in rows.values())
@@ -121,14 +134,17 @@ def test_every_kernel_counts_and_statistics_are_shared(tiny: Any) -> None:
     assert any(not row["tuned"] for row in rows.values()), "copies stay as they are, and are counted"
     assert (summary["tuned_secs"], summary["tuned_how"]) == (0.01, "measured whole")
     for name, row in rows.items():
-        kinds = [event.kind for event in read_events(directory(config) / name / "events.jsonl")]
+        kinds = [event.kind for event in read_events(model / name / "events.jsonl")]
         assert kinds[0] == "started" and kinds[-1] == "finished" and (len(kinds) > 2) == row["tuned"]
-        assert (directory(config) / name / "summary.json").exists(), "a kernel is an ordinary run"
+        assert (model / name / "summary.json").exists(), "a kernel is an ordinary run"
 
 
-def test_tuned_and_untuned_models_agree_for_real(tiny: Any) -> None:
+def test_tuned_and_untuned_models_agree_for_real(tiny: Any, tuned: tuple[Path, dict[str, Any]]) -> None:
     """With scheduled kernels, the model still computes what NumPy does; this is checked before timing."""
     config = tiny("results")
+    shutil.copytree(tuned[0] / "recordings", Path(config.results) / "recordings")
+    for recording in Path(config.results).rglob(WHOLE_MODEL_MEASUREMENTS):
+        recording.unlink()
     seen: list[Measurement] = []
 
     def measured(*given: Any) -> Measurement:

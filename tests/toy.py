@@ -5,19 +5,34 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from colt_pipeline.config.schema import SearchConfig
-from colt_pipeline.records import Answer, Edit, ModelSpec, PromptContext, Proposal, Rejection, Reply, Site, digest
+from colt_pipeline.errors import LLMError
+from colt_pipeline.llm.client import Question
+from colt_pipeline.records import (
+    Answer,
+    Edit,
+    ModelSpec,
+    Outcome,
+    PromptContext,
+    Proposal,
+    Rejection,
+    Reply,
+    Role,
+    Site,
+    digest,
+)
 from colt_pipeline.runs.events import Call, Child, Event, Sample, Started
 from colt_pipeline.runs.journal import Journal
 from colt_pipeline.search.loop import search
 from colt_pipeline.search.state import State
 from colt_pipeline.search.world import World
+from tests.support import configured
 
 SMALL = ModelSpec("small", "embedded", "small", 8.0, False)
 LARGE = ModelSpec("large", "embedded", "large", 300.0, True)
@@ -172,6 +187,24 @@ class ToyProposer:
         return Answer(key, occurrence, reply, self.script(model, context, occurrence))
 
 
+@dataclass
+class ToyClient:
+    """Gives one text to everything, or else the number of the question; keeps the questions."""
+
+    text: str | None = None
+    finish_reason: str = "stop"
+    fails_at: int | None = None
+    questions: list[Question] = field(default_factory=list)
+
+    def complete(self, question: Question, occurrence: int) -> Reply:
+        if len(self.questions) == self.fails_at:
+            raise LLMError("down")
+        self.questions.append(question)
+        number = len(self.questions)
+        text = f"answer {number}" if self.text is None else self.text
+        return Reply(text, self.finish_reason, 100 * number, number, 0.0, "m", question.model.provider)
+
+
 def falling(chance: float) -> Callable[[ToyProgram, np.random.Generator], float]:
     """A function of the program that falls with this probability per appended number, and rises otherwise."""
 
@@ -182,55 +215,18 @@ def falling(chance: float) -> Callable[[ToyProgram, np.random.Generator], float]
     return score
 
 
-def call(model: str, hit: bool = False, role: str = "regular", outcome: str = "accepted") -> Call:
+def call(model: str, hit: bool = False, role: Role = "regular", outcome: Outcome = "accepted") -> Call:
     """A call with these outcomes; nothing else matters to statistics."""
     return Call(model, role, "key", 0, outcome, "", (), None, None, 0, 0, hit)
 
 
-COLT: dict[str, Any] = {
-    "decisions": True,
-    "draws_per_proposal": 4,
-    "lambda_": 0.2,
-    "c": 0.2,
-    "branching": 4,
-    "widening": 1.0,
-    "rollout_length": 0,
-    "rewards": "measured",
-    "candidates": 8,
-}
-"""The settings of search=colt that exist in a toy world."""
+_SMALL = {"batch_size": 4, "warmup_samples": 4, "initial_programs": 2, "apply_attempts": 2}
+"""What suits a world in which a run has some twenty samples."""
 
 
-def settings(**changes: Any) -> SearchConfig:
-    """search=paper with small batches."""
-    values: dict[str, Any] = {
-        "name": "paper",
-        "run_name": "paper",
-        "strategy": "mcts",
-        "proposer": "llm",
-        "decisions": False,
-        "draws_per_proposal": 1,
-        "router": "endogenous",
-        "lambda_": 0.5,
-        "c": 2**0.5,
-        "branching": 2,
-        "rollout": "fixed",
-        "rollout_length": 4,
-        "course_alteration": "path",
-        "course_rate": 0.0,
-        "first_children": "proposer",
-        "cost_model": "xgb",
-        "warmup_samples": 4,
-        "rewards": "predicted",
-        "batch_size": 4,
-        "candidates": 0,
-        "initial_programs": 2,
-        "widening": 0.0,
-        "apply_attempts": 2,
-        "max_failures": 3,
-        "evolution": None,
-    }
-    return SearchConfig(**{**values, **changes})
+def settings(name: str = "paper", **changes: Any) -> SearchConfig:
+    """The search of this name with small batches, and changed so."""
+    return replace(configured(f"search={name}").search, **{**_SMALL, **changes})
 
 
 def world(
@@ -241,11 +237,12 @@ def world(
     script: Script = uniform_script,
     space: ToySpace | None = None,
     one_fails_in: int = 0,
+    name: str = "paper",
     **changes: Any,
 ) -> World[ToyProgram]:
-    """A toy world; `changes` go to the search settings."""
+    """A toy world, searched as `settings` says."""
     return World(
-        settings=settings(**changes),
+        settings=settings(name, **changes),
         models=models,
         seed=seed,
         samples=samples,

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from toy import LARGE, SMALL, settings, world
 
-from colt_pipeline.records import canonical_json
+from colt_pipeline.records import Outcome, Role, canonical_json
 from colt_pipeline.runs.events import Call, Child, Event, Finished, Measured, Planted, Sample, Started, Stepped
 from colt_pipeline.runs.journal import Journal
 from colt_pipeline.search.loop import search
 from colt_pipeline.search.state import State
+from tests.toy import LARGE, SMALL, settings, world
 
 STARTED = Started(1, "toy", "0" * 64, {"kind": "toy"}, "toy", "measured", baseline_secs=1.0)
 
@@ -56,7 +56,7 @@ def write_run(directory: Path, events: Iterable[Event], **changes: Any) -> Path:
     return directory
 
 
-def call(model: str, *transformations: str, role: str = "regular", outcome: str = "accepted") -> Call:
+def call(model: str, *transformations: str, role: Role = "regular", outcome: Outcome = "accepted") -> Call:
     return Call(model, role, "k", 0, outcome, "", transformations, None, None, 100, 10, hit=False)
 
 
@@ -104,8 +104,8 @@ def _traced(event: Event) -> Event:
     if isinstance(event, Planted):
         return Planted(tuple(_retrace(c) for c in event.children))
     if isinstance(event, Stepped):
-        grown = {"child": event.child and _retrace(event.child), "pruned": event.pruned and _retrace(event.pruned)}
-        return dataclasses.replace(event, **grown)
+        child, pruned = (made and _retrace(made) for made in (event.child, event.pruned))
+        return dataclasses.replace(event, child=child, pruned=pruned)
     return event
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,14 +25,13 @@ from colt_pipeline.llm.prompt import ORDERS, render
 from colt_pipeline.llm.redact import redacted
 from colt_pipeline.llm.retries import Caller
 from colt_pipeline.llm.schema import answer_schema
-from colt_pipeline.records import Answer, ModelSpec, PromptContext, Proposal
+from colt_pipeline.records import ModelSpec, PromptContext, Proposal
 from colt_pipeline.runs.budget import Budget
 from colt_pipeline.runs.costs import configured_prices
 from colt_pipeline.runs.layout import SPENDING
 from colt_pipeline.search.loop import search
-from colt_pipeline.search.world import ProposerLike
 from stages.benchmarks import Row, command_line, positive, write_rows
-from stages.benchmarks.replays import in_scratch
+from stages.benchmarks.replays import Listening, in_scratch
 
 
 @dataclass(frozen=True)
@@ -132,22 +131,11 @@ def _heard(client: Client, config: Config, model: ModelSpec, offer: PromptContex
 def _contexts(config: Config) -> list[PromptContext]:
     """The contexts of all calls in a recorded run."""
     with in_scratch(config) as copy, assemble(copy) as job:
-        listening = _Listening(job.world.proposer)
-        for _ in search(replace(job.world, proposer=listening), job.journal, job.state):
+        contexts: list[PromptContext] = []
+        proposer = Listening(job.world.proposer, lambda model, context, answer: contexts.append(context))
+        for _ in search(replace(job.world, proposer=proposer), job.journal, job.state):
             pass
-    return listening.contexts
-
-
-class _Listening:
-    """Forwards questions and keeps their contexts."""
-
-    def __init__(self, proposer: ProposerLike) -> None:
-        self._proposer = proposer
-        self.contexts: list[PromptContext] = []
-
-    def ask(self, model: ModelSpec, context: PromptContext, occurrences: Mapping[str, int]) -> Answer:
-        self.contexts.append(context)
-        return self._proposer.ask(model, context, occurrences)
+    return contexts
 
 
 def main(argv: Sequence[str] | None = None) -> int:

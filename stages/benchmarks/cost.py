@@ -33,12 +33,11 @@ from colt_pipeline.measurement.backend import find_recording
 from colt_pipeline.records import Answer, ModelSpec, PromptContext, canonical_json
 from colt_pipeline.runs.costs import Estimate, Prices, Tokens, configured_prices, scaled
 from colt_pipeline.search.loop import search
-from colt_pipeline.search.world import ProposerLike
 from colt_pipeline.stack import usable_cores
 from colt_pipeline.workloads import PAPER
 from colt_pipeline.workloads.catalogue import build
 from stages.benchmarks import Row, command_line, names, positive, write_rows
-from stages.benchmarks.replays import in_scratch
+from stages.benchmarks.replays import Listening, in_scratch
 
 LARGE = "large"
 MODEL_SETS = ("small", LARGE, "2", "4", "8")
@@ -54,30 +53,6 @@ class Replayed:
     samples: int
     calls: Mapping[str, Calls]
     """Form of the prompt -> calls."""
-
-
-class CountingProposer:
-    """A proposer that counts the tokens of each call in every form of the prompt."""
-
-    def __init__(self, inner: ProposerLike, forms: Mapping[str, Proposer], models: Mapping[str, ModelSpec]) -> None:
-        """Wrap a proposer.
-
-        Args:
-            inner: answers the questions.
-            forms: form of the prompt -> proposer that words the question.
-            models: name -> the live model.
-        """
-        self._inner = inner
-        self._forms = forms
-        self._models = models
-        self.calls: dict[str, dict[str, list[Tokens]]] = {form: {name: [] for name in models} for form in forms}
-
-    def ask(self, model: ModelSpec, context: PromptContext, occurrences: Mapping[str, int]) -> Answer:
-        answer = self._inner.ask(model, context, occurrences)
-        for form, proposer in self._forms.items():
-            question = proposer.question(self._models[model.name], context)
-            self.calls[form][model.name].append(Tokens(prompt_tokens(question), answer.reply.completion_tokens))
-        return answer
 
 
 def prompt_tokens(question: Question) -> int:
@@ -120,10 +95,17 @@ def replayed(config: Config) -> Replayed:
         sampling, order = config.llm.sampling, config.prompt.order
         forms = {form: Proposer(job.cassette, sampling, PromptConfig(form, order), config.seed) for form in STYLES}
         models = {model.name: model for model in _real(config).model_specs}
-        proposer = CountingProposer(job.world.proposer, forms, models)
+        calls: dict[str, dict[str, list[Tokens]]] = {form: {name: [] for name in models} for form in forms}
+
+        def count(model: ModelSpec, context: PromptContext, answer: Answer) -> None:
+            for form, wording in forms.items():
+                question = wording.question(models[model.name], context)
+                calls[form][model.name].append(Tokens(prompt_tokens(question), answer.reply.completion_tokens))
+
+        proposer = Listening(job.world.proposer, count)
         for _ in search(replace(job.world, proposer=proposer), job.journal, job.state):
             pass
-        return Replayed(len(job.state.samples), proposer.calls)
+        return Replayed(len(job.state.samples), calls)
 
 
 def table(runs: Mapping[tuple[str, str], Replayed], samples: int, prices: Prices, longest_tokens: int) -> list[Row]:

@@ -7,7 +7,6 @@ journal and ledgers. Because it is CPU time, waiting for the disk or for other p
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import tempfile
 import time
@@ -15,36 +14,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import psutil
-import tvm
 
 from colt_pipeline.assemble import assemble
 from colt_pipeline.config.compose import composed
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.records import Measurement
 from colt_pipeline.search.loop import search
 from stages.benchmarks import Row, command_line, names, positive, write_rows
+from stages.benchmarks.hashes import HashMeasurer
 
 _PARTS = 10
-
-
-class HashMeasurer:
-    """Derives latencies between 1 and 10 ms from the program's text alone."""
-
-    def __init__(self) -> None:
-        self.secs = 0.0
-        """CPU time spent here, which is not the search's own."""
-
-    def measure(self, modules: Sequence[tvm.IRModule], best_secs: float | None) -> Iterator[Measurement]:
-        for module in modules:
-            begin = time.process_time()
-            text = hashlib.sha256(str(module.script()).encode()).digest()
-            latency_secs = 1e-3 + 9e-3 * int.from_bytes(text[:4], "big") / 2**32
-            self.secs += time.process_time() - begin
-            yield Measurement((latency_secs,), stop="steady")
-
-    def close(self) -> None:
-        pass
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from colt_pipeline.search.outcome import ALTERATIONS
 
 WriteRun = Callable[..., Path]
 WriteNoise = Callable[..., Path]
+AddRun = Callable[..., None]
 
 SIZES = {"gpt-5.2": 300.0, "gpt-5-mini": 20.0, "tiny": 0.135}
 

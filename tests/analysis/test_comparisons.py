@@ -1,6 +1,11 @@
 """A difference below the noise floor, or without a known floor, never counts as an improvement."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -9,6 +14,7 @@ from colt_pipeline.analysis.tables.comparisons import comparisons, verdict
 from colt_pipeline.analysis.tidy import aggregate
 from stages import aggregate as aggregate_stage
 from stages import tables as tables_stage
+from tests.analysis.conftest import WriteNoise, WriteRun
 
 LARGE = {"gpt-5.2": (4, 0)}
 SMALL = {"gpt-5-mini": (4, 0)}
@@ -16,11 +22,14 @@ TWO = {"gpt-5.2": (1, 0), "gpt-5-mini": (3, 0)}
 TWICE = (1.0, 2.0) * 10  # a floor of 2
 
 
+Compare = Callable[[], dict[str, dict[Any, Any]]]
+
+
 @pytest.fixture
-def compare(tmp_path):
+def compare(tmp_path: Path) -> Compare:
     """`comparisons` of the runs and recordings written so far: label -> row."""
 
-    def compare():
+    def compare() -> dict[str, dict[Any, Any]]:
         recordings = tmp_path / "noise"
         recordings.mkdir(exist_ok=True)
         table = comparisons(aggregate(tmp_path / "runs", recordings))
@@ -44,11 +53,11 @@ def compare(tmp_path):
         (math.nan, math.nan, None),
     ],
 )
-def test_verdicts(ratio, floor, expected):
+def test_verdicts(ratio: float, floor: float, expected: str) -> None:
     assert verdict(ratio, floor) == expected
 
 
-def test_a_row_by_hand(write_run, write_noise, compare):
+def test_a_row_by_hand(write_run: WriteRun, write_noise: WriteNoise, compare: Compare) -> None:
     write_noise(TWICE)
     write_run("a", LARGE, (0.5, 0.1), model_set="large")
     write_run("b", TWO, (0.04,))
@@ -68,14 +77,18 @@ def test_a_row_by_hand(write_run, write_noise, compare):
     assert (rows["gpt-5.2 (stand-in)"]["ratio"], rows["gpt-5.2 (stand-in)"]["verdict"]) == (1.0, "reference")
 
 
-def test_without_recorded_noise_no_difference_counts(write_run, write_noise, compare):
+def test_without_recorded_noise_no_difference_counts(
+    write_run: WriteRun, write_noise: WriteNoise, compare: Compare
+) -> None:
     write_noise(TWICE, device="another-machine")
     write_run("a", LARGE, (0.1,), model_set="large")
     write_run("b", TWO, (1e-6,))
     assert compare()["COLT (2 models)"]["verdict"] == "noise unknown"
 
 
-def test_estimates_have_no_noise_and_say_that_they_are_estimates(write_run, write_noise, compare):
+def test_estimates_have_no_noise_and_say_that_they_are_estimates(
+    write_run: WriteRun, write_noise: WriteNoise, compare: Compare
+) -> None:
     write_noise(TWICE)
     write_run("a", LARGE, (0.1,), model_set="large", measurement="estimated")
     write_run("b", TWO, (0.099,), measurement="estimated")
@@ -86,7 +99,9 @@ def test_estimates_have_no_noise_and_say_that_they_are_estimates(write_run, writ
     assert {row["noise floor"] for row in rows.values()} == {1.0}
 
 
-def test_an_estimate_is_not_compared_with_a_measurement_nor_devices_with_each_other(write_run, write_noise, compare):
+def test_an_estimate_is_not_compared_with_a_measurement_nor_devices_with_each_other(
+    write_run: WriteRun, write_noise: WriteNoise, compare: Compare
+) -> None:
     write_noise(TWICE)
     write_noise(TWICE, device="other")
     write_run("a", LARGE, (0.1,), model_set="large")
@@ -95,7 +110,7 @@ def test_an_estimate_is_not_compared_with_a_measurement_nor_devices_with_each_ot
     assert [row["verdict"] for row in compare().values()] == ["noise unknown", "reference", "noise unknown"]
 
 
-def test_only_common_seeds_are_compared(write_run, write_noise, compare):
+def test_only_common_seeds_are_compared(write_run: WriteRun, write_noise: WriteNoise, compare: Compare) -> None:
     write_noise(TWICE)
     write_run("a0", LARGE, (0.3,), model_set="large")
     write_run("a1", LARGE, (0.1,), model_set="large", seed=1)
@@ -109,7 +124,9 @@ def test_only_common_seeds_are_compared(write_run, write_noise, compare):
     assert pd.isna(rows["gpt-5-mini (stand-in)"]["verdict"])
 
 
-def test_a_seed_that_found_nothing_leaves_no_verdict(write_run, write_noise, compare):
+def test_a_seed_that_found_nothing_leaves_no_verdict(
+    write_run: WriteRun, write_noise: WriteNoise, compare: Compare
+) -> None:
     write_noise(TWICE)
     write_run("a", LARGE, (0.1,), model_set="large")
     write_run("b", TWO, (0.001,))
@@ -119,7 +136,7 @@ def test_a_seed_that_found_nothing_leaves_no_verdict(write_run, write_noise, com
     assert math.isnan(row["latency (ms)"]) and pd.isna(row["verdict"])
 
 
-def test_the_reference_is_the_large_model_of_the_same_search(write_run, compare):
+def test_the_reference_is_the_large_model_of_the_same_search(write_run: WriteRun, compare: Compare) -> None:
     write_run("a", LARGE, (0.1,), model_set="large", search="colt")
     write_run("b", LARGE, (0.2,), model_set="large")
     write_run("c", TWO, (0.1,))
@@ -129,7 +146,9 @@ def test_the_reference_is_the_large_model_of_the_same_search(write_run, compare)
     assert rows["COLT (2 models), search=colt"]["reference"] == "gpt-5.2 (stand-in), search=colt"
 
 
-def test_without_a_large_model_the_first_configuration_of_the_target_is_the_reference(write_run, compare):
+def test_without_a_large_model_the_first_configuration_of_the_target_is_the_reference(
+    write_run: WriteRun, compare: Compare
+) -> None:
     write_run("a", TWO, (0.1,))
     write_run("b", SMALL, (0.2,), model_set="small")
     write_run("c", TWO, (0.1,), target="gpu")
@@ -141,14 +160,14 @@ def test_without_a_large_model_the_first_configuration_of_the_target_is_the_refe
     }
 
 
-def test_a_workload_that_the_reference_has_not_run_has_no_ratio(write_run, compare):
+def test_a_workload_that_the_reference_has_not_run_has_no_ratio(write_run: WriteRun, compare: Compare) -> None:
     write_run("a", LARGE, (0.1,), model_set="large", workload="my_kernel")
     write_run("b", TWO, (0.1,))
     row = compare()["COLT (2 models)"]
     assert math.isnan(row["ratio"]) and pd.isna(row["verdict"]) and row["reference"] == "gpt-5.2 (stand-in)"
 
 
-def test_stages_carry_the_noise_into_the_table(write_run, write_noise, tmp_path):
+def test_stages_carry_the_noise_into_the_table(write_run: WriteRun, write_noise: WriteNoise, tmp_path: Path) -> None:
     write_noise(TWICE)
     write_run("a", LARGE, (0.1,), model_set="large")
     write_run("b", TWO, (0.04,))
@@ -162,7 +181,9 @@ def test_stages_carry_the_noise_into_the_table(write_run, write_noise, tmp_path)
     assert r"95 \% of pairs of measurements" in latex and r"\begin{tabular}{lllrlrrl}" in latex
 
 
-def test_a_mistyped_noise_directory_is_a_message(runs_dir, tmp_path, capsys):
+def test_a_mistyped_noise_directory_is_a_message(
+    runs_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = ["--runs", str(runs_dir), "--noise", str(tmp_path / "gone"), "--out", str(tmp_path / "data")]
     assert aggregate_stage.main(arguments) == 1
     assert "gone is not a directory" in capsys.readouterr().err

@@ -1,6 +1,10 @@
 """The numbers behind the figures, and that equal numbers give equal files."""
 
+from __future__ import annotations
+
 import re
+from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -13,28 +17,29 @@ from colt_pipeline.analysis.figures.drawing import STYLES, line_styles
 from colt_pipeline.analysis.tidy import aggregate
 from stages import aggregate as aggregate_stage
 from stages import figures as figures_stage
+from tests.analysis.conftest import WriteNoise, WriteRun
 
 ONE = {"gpt-5-mini": (4, 0)}
 
 
 @pytest.fixture
-def data(runs_dir):
+def data(runs_dir: Path) -> pd.DataFrame:
     return speedup_curves_data(aggregate(runs_dir))
 
 
-def _curve(data, workload, family):
+def _curve(data: pd.DataFrame, workload: str, family: str) -> list[tuple[Any, ...]]:
     own = data[(data["workload"] == workload) & (data["family"] == family)]
     return list(zip(own["sample"], own["speedup"], strict=True))
 
 
-def test_curves_are_best_so_far_from_the_first_valid_sample(data):
+def test_curves_are_best_so_far_from_the_first_valid_sample(data: pd.DataFrame) -> None:
     assert _curve(data, "my_kernel", "2") == [(1, 2.0), (2, 2.0), (3, 4.0)]
     assert _curve(data, "flux_conv", "2") == [(2, 1.0), (3, 2.0), (4, 16.0)], "sample 1 failed"
     monotone = data.groupby(["workload", "configuration"])["speedup"].apply(lambda x: x.is_monotonic_increasing)
     assert monotone.all()
 
 
-def test_rows_stand_in_display_order(data):
+def test_rows_stand_in_display_order(data: pd.DataFrame) -> None:
     assert list(dict.fromkeys(zip(data["workload"], data["configuration"], strict=True))) == [
         ("flux_conv", "gpt-5-mini (stand-in)"),
         ("flux_conv", "COLT (2 models)"),
@@ -42,7 +47,7 @@ def test_rows_stand_in_display_order(data):
     ]
 
 
-def test_seeds_are_averaged_only_where_all_have_a_value(write_run, tmp_path):
+def test_seeds_are_averaged_only_where_all_have_a_value(write_run: WriteRun, tmp_path: Path) -> None:
     write_run("a", ONE, (0.5, 0.25, 0.25, 0.125), model_set="small")
     write_run("b", ONE, (None, 0.5, 0.125), model_set="small", seed=1)
     data = speedup_curves_data(aggregate(tmp_path / "runs"))
@@ -50,7 +55,7 @@ def test_seeds_are_averaged_only_where_all_have_a_value(write_run, tmp_path):
     assert data[columns].values.tolist() == [[2, 3.0, 2.0, 4.0, 2], [3, 6.0, 4.0, 8.0, 2]]
 
 
-def test_files_are_identical_when_drawn_again_whatever_the_users_style(data, tmp_path):
+def test_files_are_identical_when_drawn_again_whatever_the_users_style(data: pd.DataFrame, tmp_path: Path) -> None:
     speedup_curves_plot(data, "stand-in LLMs", tmp_path / "one" / "curves")
     before = dict(mpl.rcParams)
     with mpl.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.hashsalt": None}):
@@ -62,7 +67,7 @@ def test_files_are_identical_when_drawn_again_whatever_the_users_style(data, tmp
         assert len(first) > 100
 
 
-def test_stage_draws_caption_labels_and_titles(runs_dir, tmp_path):
+def test_stage_draws_caption_labels_and_titles(runs_dir: Path, tmp_path: Path) -> None:
     assert aggregate_stage.main(["--runs", str(runs_dir), "--out", str(tmp_path / "data")]) == 0
     assert figures_stage.main(["--data", str(tmp_path / "data"), "--out", str(tmp_path / "figures")]) == 0
     svg = (tmp_path / "figures" / "speedup_curves.svg").read_text()
@@ -75,7 +80,7 @@ def test_stage_draws_caption_labels_and_titles(runs_dir, tmp_path):
 
 
 @pytest.mark.parametrize("panels", [1, 3, 4, 5])
-def test_any_number_of_panels_can_be_drawn(write_run, tmp_path, panels):
+def test_any_number_of_panels_can_be_drawn(write_run: WriteRun, tmp_path: Path, panels: int) -> None:
     for index in range(panels):
         write_run(str(index), ONE, (0.5, 0.25), model_set="mine", workload=f"kernel{index}")
     speedup_curves_plot(speedup_curves_data(aggregate(tmp_path / "runs")), "caption", tmp_path / "figure")
@@ -83,14 +88,14 @@ def test_any_number_of_panels_can_be_drawn(write_run, tmp_path, panels):
     assert [f">kernel{index}<" in svg for index in range(6)] == [index < panels for index in range(6)]
 
 
-def test_six_searches_without_a_colour_of_their_own_can_be_told_apart():
+def test_six_searches_without_a_colour_of_their_own_can_be_told_apart() -> None:
     names = [f"mine_{number}" for number in range(6)]
     styles = line_styles(pd.DataFrame({"configuration": names, "family": names}))
     assert len({(style["color"], style["marker"], tuple(style["dashes"])) for style in styles.values()}) == 6
     assert len({style["color"] for style in styles.values()}) == 6
 
 
-def test_the_palette_keeps_the_colours_of_markers(data, tmp_path):
+def test_the_palette_keeps_the_colours_of_markers(data: pd.DataFrame, tmp_path: Path) -> None:
     speedup_curves_plot(data, "stand-in LLMs", tmp_path / "figure")
     with Image.open(tmp_path / "figure.png") as image:
         pixels = np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)
@@ -99,14 +104,16 @@ def test_the_palette_keeps_the_colours_of_markers(data, tmp_path):
         assert np.abs(pixels - wanted).max(axis=1).min() < 16
 
 
-def test_nothing_valid_draws_no_panel(write_run, tmp_path):
+def test_nothing_valid_draws_no_panel(write_run: WriteRun, tmp_path: Path) -> None:
     write_run("a", ONE, (None,), model_set="small")
     data = speedup_curves_data(aggregate(tmp_path / "runs"))
     speedup_curves_plot(data, "caption", tmp_path / "figure")
     assert data.empty and (tmp_path / "figure.png").exists()
 
 
-def test_titles_and_caption_tell_the_noise_where_it_is_known(runs_dir, write_noise, tmp_path):
+def test_titles_and_caption_tell_the_noise_where_it_is_known(
+    runs_dir: Path, write_noise: WriteNoise, tmp_path: Path
+) -> None:
     write_noise((1.0, 1.5) * 10)
     data = speedup_curves_data(aggregate(runs_dir, tmp_path / "noise"))
     assert data.groupby("workload")["noise_floor"].first().dropna().to_dict() == {"flux_conv": 1.5}
@@ -119,7 +126,9 @@ def test_titles_and_caption_tell_the_noise_where_it_is_known(runs_dir, write_noi
         assert (tmp_path / f"one.{suffix}").read_bytes() == (tmp_path / f"two.{suffix}").read_bytes()
 
 
-def test_estimates_and_unknown_noise_have_no_noise_in_the_figure(write_run, write_noise, tmp_path):
+def test_estimates_and_unknown_noise_have_no_noise_in_the_figure(
+    write_run: WriteRun, write_noise: WriteNoise, tmp_path: Path
+) -> None:
     write_noise((1.0, 1.5) * 10)
     write_run("a", ONE, (0.5,), model_set="small", measurement="estimated")
     write_run("b", ONE, (0.5,), model_set="small", workload="my_kernel")
@@ -129,7 +138,9 @@ def test_estimates_and_unknown_noise_have_no_noise_in_the_figure(write_run, writ
     assert ">caption<" in svg and "noise" not in svg
 
 
-def test_a_long_title_has_its_noise_on_a_second_line(write_run, write_noise, tmp_path):
+def test_a_long_title_has_its_noise_on_a_second_line(
+    write_run: WriteRun, write_noise: WriteNoise, tmp_path: Path
+) -> None:
     write_noise((1.0, 1.5) * 10, "llama3_8b_attention_core")
     write_run("a", ONE, (0.5,), model_set="small", workload="llama3_8b_attention_core")
     data = speedup_curves_data(aggregate(tmp_path / "runs", tmp_path / "noise"))

@@ -1,5 +1,11 @@
 """Sentences say what the numbers say, and no more."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from colt_pipeline.analysis.compared import MODEL_SETS, SEARCHES, common_caption, compared
@@ -18,26 +24,27 @@ from colt_pipeline.analysis.report.sections import Section
 from colt_pipeline.analysis.tables.catalogue import write_tables
 from colt_pipeline.analysis.tables.comparisons import comparisons
 from colt_pipeline.analysis.tables.statistics import statistics
-from colt_pipeline.analysis.tidy import aggregate
+from colt_pipeline.analysis.tidy import Tidy, aggregate
 from colt_pipeline.errors import ConfigError
+from tests.analysis.conftest import AddRun, WriteNoise, WriteRun
 
 TWO = {"gpt-5.2": (1, 0), "gpt-5-mini": (3, 0)}
 
 
 @pytest.fixture
-def add(write_run):
-    def add(search, seed, *latencies, **changes):
-        return write_run(f"{search}-{seed}", TWO, latencies, search=search, seed=seed, **changes)
+def add(write_run: WriteRun) -> AddRun:
+    def add(search: str, seed: int, *latencies: float | None, **changes: Any) -> None:
+        write_run(f"{search}-{seed}", TWO, latencies, search=search, seed=seed, **changes)
 
     return add
 
 
 @pytest.fixture
-def tidy(tmp_path):
+def tidy(tmp_path: Path) -> Callable[[], Tidy]:
     return lambda: aggregate(tmp_path / "runs", tmp_path / "noise" if (tmp_path / "noise").exists() else None)
 
 
-def test_the_reference_is_held_against_every_other_search(add, tidy):
+def test_the_reference_is_held_against_every_other_search(add: AddRun, tidy: Callable[[], Tidy]) -> None:
     for seed in (0, 1):
         add("colt", seed, 0.25)
         add("paper", seed, 0.5)
@@ -49,7 +56,7 @@ def test_the_reference_is_held_against_every_other_search(add, tidy):
     assert len(sentences) == 2
 
 
-def test_one_seed_gives_no_interval_and_no_ranking(add, tidy):
+def test_one_seed_gives_no_interval_and_no_ranking(add: AddRun, tidy: Callable[[], Tidy]) -> None:
     add("colt", 0, 0.25)
     add("paper", 0, 0.5)
     (sentence,) = search_findings(statistics(tidy()))
@@ -57,19 +64,21 @@ def test_one_seed_gives_no_interval_and_no_ranking(add, tidy):
     assert any(text.startswith("No ranking: with one seed") for text in limits(tidy()))
 
 
-def test_searches_that_lack_runs_are_not_held_against_each_other(add, tidy):
+def test_searches_that_lack_runs_are_not_held_against_each_other(add: AddRun, tidy: Callable[[], Tidy]) -> None:
     add("colt", 0, 0.25)
     add("paper", 1, 0.5)
     assert search_findings(statistics(tidy())) == ["colt cannot be held against paper: runs are missing."]
 
 
-def test_a_run_that_a_limit_ended_is_not_taken_for_a_finished_one(add, tidy):
+def test_a_run_that_a_limit_ended_is_not_taken_for_a_finished_one(add: AddRun, tidy: Callable[[], Tidy]) -> None:
     add("colt", 0, 0.25, stopped="limit")
     with pytest.raises(ConfigError, match="stopped at a limit of its budget; resume it with a higher one"):
         tidy()
 
 
-def test_differences_within_the_noise_are_counted_and_others_named(write_run, write_noise, tidy):
+def test_differences_within_the_noise_are_counted_and_others_named(
+    write_run: WriteRun, write_noise: WriteNoise, tidy: Callable[[], Tidy]
+) -> None:
     write_noise([1.0, 1.5] * 10)
     write_run("large", {"gpt-5.2": (1, 0)}, (0.5,), model_set="large")
     write_run("small", {"gpt-5-mini": (1, 0)}, (0.45,), model_set="small")
@@ -81,7 +90,7 @@ def test_differences_within_the_noise_are_counted_and_others_named(write_run, wr
     )
 
 
-def test_limits_depend_on_who_answered_and_how_it_was_timed(write_run, tidy):
+def test_limits_depend_on_who_answered_and_how_it_was_timed(write_run: WriteRun, tidy: Callable[[], Tidy]) -> None:
     run_dir = write_run("a", TWO, (0.5,), llm_backend="openai", measurement="estimated")
     text = " ".join(limits(tidy()))
     assert "language models whose names" not in text and "latencies are estimated" in text
@@ -89,29 +98,33 @@ def test_limits_depend_on_who_answered_and_how_it_was_timed(write_run, tidy):
     assert run_dir.exists()
 
 
-def test_what_all_sections_say_is_said_once(add, tidy):
+def test_what_all_sections_say_is_said_once(add: AddRun, tidy: Callable[[], Tidy]) -> None:
     add("colt", 0, 0.25)
 
-    def section(title, *said):
+    def section(title: str, *said: str) -> Section:
         return Section("name", title, tidy(), (), Findings("caption", [], list(said)), figures=(), tables=())
 
     said = shared_limits([section("One", "both.", "first."), section("Two", "both.", "second.")])
     assert said == ["both.", "One: first.", "Two: second."]
 
 
-def test_a_tiny_real_model_is_no_evidence_and_a_stand_in_or_a_larger_one_is_not_called_tiny(write_run, tidy):
+def test_a_tiny_real_model_is_no_evidence_and_a_stand_in_or_a_larger_one_is_not_called_tiny(
+    write_run: WriteRun, tidy: Callable[[], Tidy]
+) -> None:
     write_run("tiny", {"tiny": (1, 0)}, (0.5,), model_set="local", llm_backend="local")
     assert any("these have at most 0.135 billion parameters" in text for text in limits(tidy()))
     write_run("mini", {"gpt-5-mini": (1, 0)}, (0.5,), model_set="small", llm_backend="openai")
     assert not any("at most" in text for text in limits(tidy()))
 
 
-def test_a_single_configuration_is_held_against_nothing(write_run, tidy):
+def test_a_single_configuration_is_held_against_nothing(write_run: WriteRun, tidy: Callable[[], Tidy]) -> None:
     write_run("large", {"gpt-5.2": (1, 0)}, (0.5,), model_set="large")
     assert model_set_findings(comparisons(tidy())) == []
 
 
-def test_findings_are_made_of_the_tables_that_were_written_and_read_back(write_run, tidy, tmp_path):
+def test_findings_are_made_of_the_tables_that_were_written_and_read_back(
+    write_run: WriteRun, tidy: Callable[[], Tidy], tmp_path: Path
+) -> None:
     write_run("large", {"gpt-5.2": (4, 0)}, (0.5,), model_set="large")
     write_run("two", {"gpt-5.2": (1, 2), "gpt-5-mini": (8, 0)}, (0.25,), made={"gpt-5-mini": (8, 4)})
     tables = write_tables(tidy(), tmp_path / "out")
@@ -125,7 +138,9 @@ def test_findings_are_made_of_the_tables_that_were_written_and_read_back(write_r
         read_findings(tmp_path / "out", "dvc repro tables@cpu")
 
 
-def test_several_searches_are_told_from_model_sets_by_the_runs_alone(add, tidy, tmp_path):
+def test_several_searches_are_told_from_model_sets_by_the_runs_alone(
+    add: AddRun, tidy: Callable[[], Tidy], tmp_path: Path
+) -> None:
     add("colt", 0, 0.25)
     assert compared(tidy()) == MODEL_SETS and common_caption(tidy()) == caption(tidy())
     assert set(write_tables(tidy(), tmp_path / "one")).isdisjoint({"search_speedups", "search_ratios"})

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import WriteRun
 
 from colt_pipeline.analysis.metrics import curves, metrics_of, short_names
 from colt_pipeline.analysis.tidy import Tidy, aggregate, write_tidy
 from stages import tables
+from tests.analysis.conftest import WriteRun
 
 TWO = {"gpt-5.2": (10, 4), "gpt-5-mini": (30, 0)}
 

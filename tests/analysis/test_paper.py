@@ -1,7 +1,10 @@
 """The paper's numbers as data, beside ours."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 import pytest
-from support import ROOT
 
 from colt_pipeline.analysis.tables.paper import (
     SOURCE,
@@ -14,12 +17,14 @@ from colt_pipeline.analysis.tables.paper import (
 from colt_pipeline.analysis.tidy import aggregate
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.workloads import PAPER
+from tests.analysis.conftest import WriteRun
+from tests.support import ROOT
 
 TWO = {"gpt-5.2": (10, 4), "gpt-5-mini": (30, 0)}
 
 
 @pytest.mark.parametrize("number", TABLES)
-def test_every_table_names_its_source_and_uses_names_of_the_project(number):
+def test_every_table_names_its_source_and_uses_names_of_the_project(number: int) -> None:
     path = ROOT / "colt_pipeline/analysis/tables/reference" / f"table{number}.csv"
     assert path.read_text().splitlines()[0] == f"# {SOURCE}, table {number}"
     table = paper_table(number)
@@ -30,14 +35,14 @@ def test_every_table_names_its_source_and_uses_names_of_the_project(number):
 
 
 @pytest.mark.parametrize("number", (3, 4, 5))
-def test_regular_calls_add_up_to_a_thousand(number):
+def test_regular_calls_add_up_to_a_thousand(number: int) -> None:
     table = paper_table(number)
     regular = table[table["quantity"] != "course alterations"]
     totals = regular.groupby(["workload", "model_set"])["calls"].sum()
     assert len(totals) == 15 and set(totals) == {1000}
 
 
-def test_the_rates_of_table_1_follow_from_table_3():
+def test_the_rates_of_table_1_follow_from_table_3() -> None:
     rates = paper_table(1).query("target == 'cpu' and largest == 'gpt-5.2'").set_index(["model_set", "quantity"])
     calls = paper_table(3).groupby(["model_set", "quantity"])["calls"].sum()
     for model_set in ("2", "4", "8"):
@@ -45,12 +50,12 @@ def test_the_rates_of_table_1_follow_from_table_3():
         assert rates.loc[(model_set, "gpt-5.2"), "percent"] == pytest.approx(share, abs=0.06)
 
 
-def test_a_table_that_the_paper_lacks_is_a_message():
+def test_a_table_that_the_paper_lacks_is_a_message() -> None:
     with pytest.raises(ConfigError, match="no table 6; choose one of 1, 2, 3, 4, 5"):
         paper_table(6)
 
 
-def test_calls_are_scaled_to_the_papers_thousand_and_name_who_answered(write_run, tmp_path):
+def test_calls_are_scaled_to_the_papers_thousand_and_name_who_answered(write_run: WriteRun, tmp_path: Path) -> None:
     write_run("a", TWO, (0.5,), seed=0)
     write_run("b", TWO, (0.5,), seed=1)
     table = paper_comparison(aggregate(tmp_path / "runs"))
@@ -73,7 +78,7 @@ def test_calls_are_scaled_to_the_papers_thousand_and_name_who_answered(write_run
     ]
 
 
-def test_rates_are_compared_only_over_the_papers_workloads(write_run, tmp_path):
+def test_rates_are_compared_only_over_the_papers_workloads(write_run: WriteRun, tmp_path: Path) -> None:
     *first, last = PAPER
     for workload in first:
         write_run(workload, TWO, (0.5,), workload=workload)
@@ -89,7 +94,7 @@ def test_rates_are_compared_only_over_the_papers_workloads(write_run, tmp_path):
     assert rates["ours"].tolist() == pytest.approx([25.0, 75.0, 100 * 4 / 30, 100 * 14 / 44])
 
 
-def test_what_the_paper_has_not_is_left_out(write_run, tmp_path):
+def test_what_the_paper_has_not_is_left_out(write_run: WriteRun, tmp_path: Path) -> None:
     write_run("a", {"gpt-5-mini": (5, 0)}, (0.5,), model_set="small")
     write_run("b", TWO, (0.5,), target="h100")
     write_run("c", TWO, (0.5,), workload="my_kernel")
@@ -97,7 +102,7 @@ def test_what_the_paper_has_not_is_left_out(write_run, tmp_path):
     assert paper_comparison(aggregate(tmp_path / "runs")).empty
 
 
-def test_a_layout_has_ours_the_papers_and_the_difference_side_by_side(write_run, tmp_path):
+def test_a_layout_has_ours_the_papers_and_the_difference_side_by_side(write_run: WriteRun, tmp_path: Path) -> None:
     write_run("a", TWO, (0.5,))
     tidy = aggregate(tmp_path / "runs")
     table = paper_layout(tidy, 3)
@@ -107,12 +112,14 @@ def test_a_layout_has_ours_the_papers_and_the_difference_side_by_side(write_run,
 
 
 @pytest.mark.parametrize(("target", "largest", "number"), [("cpu", "llama-3.3-70b-instruct", 4), ("gpu", "gpt-5.2", 5)])
-def test_other_experiments_meet_their_tables(write_run, tmp_path, target, largest, number):
+def test_other_experiments_meet_their_tables(
+    write_run: WriteRun, tmp_path: Path, target: str, largest: str, number: int
+) -> None:
     write_run("a", TWO, (0.5,), target=target, largest=largest)
     assert set(paper_comparison(aggregate(tmp_path / "runs"))["table"]) == {number}
 
 
-def test_speedups_that_the_text_names_stand_beside_ours_at_as_many_samples(write_run, tmp_path):
+def test_speedups_that_the_text_names_stand_beside_ours_at_as_many_samples(write_run: WriteRun, tmp_path: Path) -> None:
     for seed, last in ((0, 0.25), (1, 0.125)):
         write_run(f"a{seed}", TWO, (0.5, last), seed=seed, model_set="8", workload="flux_conv")
     (row,) = paper_speedups(aggregate(tmp_path / "runs")).to_dict("records")

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from support import ROOT
 
 from stages import report
+from tests.support import ROOT
 
 COMMITTED = ROOT / "results"
 PIPELINES = {COMMITTED: [], COMMITTED / "studies": ["--pipeline", "stages/studies/dvc.yaml"]}

@@ -13,12 +13,12 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from support import ROOT
-from toy_run import events_by_hand, write_run
 
 from colt_pipeline.analysis.report.page import PACKAGES, pinned
 from colt_pipeline.analysis.report.sections import TITLES
 from stages import report
+from tests.support import ROOT
+from tests.toy_run import events_by_hand, write_run
 
 BACKENDS = ("stand-in LLMs", "LLMs via local", "no LLM", "random answers")
 COMMITTED = ROOT / "results"
@@ -191,7 +191,7 @@ def without(*parts: str) -> Callable[[Path], None]:
     return remove
 
 
-def broken(*parts: str) -> Callable[[Path], None]:
+def broken(*parts: str) -> Callable[[Path], object]:
     return lambda root: root.joinpath(*parts).write_text("[{}]")
 
 

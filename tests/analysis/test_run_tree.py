@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from toy_run import STARTED, events_by_hand, events_of_search, write_run
 
 from colt_pipeline.analysis.tree.decisions import Change
 from colt_pipeline.analysis.tree.page import tree_html
@@ -15,6 +14,7 @@ from colt_pipeline.analysis.tree.words import run_facts
 from colt_pipeline.errors import JournalError, RunDirError
 from colt_pipeline.runs.events import Measured, Sample, Stepped
 from colt_pipeline.runs.journal import Journal
+from tests.toy_run import STARTED, events_by_hand, events_of_search, write_run
 
 
 def test_nodes_say_what_led_to_them(tmp_path: Path) -> None:

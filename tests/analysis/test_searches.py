@@ -1,41 +1,48 @@
 """Comparisons of searches, computed by hand; the unoptimized program takes 1 s, so speedup is 1 / latency."""
 
+from __future__ import annotations
+
 import math
 import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from colt_pipeline.analysis.figures.curves import search_curves_data, search_curves_plot
 from colt_pipeline.analysis.searches import search_caption, search_ratios, search_speedups, searches
 from colt_pipeline.analysis.tables.files import read_tables
 from colt_pipeline.analysis.tables.samples_needed import Bound, geometric_mean, median, samples_to_reach
-from colt_pipeline.analysis.tidy import aggregate
+from colt_pipeline.analysis.tidy import Tidy, aggregate
 from colt_pipeline.errors import ConfigError
 from stages import aggregate as aggregate_stage
 from stages import figures as figures_stage
 from stages import tables as tables_stage
+from tests.analysis.conftest import AddRun, WriteNoise, WriteRun
 
 TWO = {"gpt-5.2": (1, 0), "gpt-5-mini": (3, 0)}
 NOBODY = {"gpt-5-mini": (0, 0)}
 
 
 @pytest.fixture
-def add(write_run):
+def add(write_run: WriteRun) -> AddRun:
     """Write a run: search, workload, seed and latencies."""
 
-    def add(search, workload, seed, *latencies, **changes):
+    def add(search: str, workload: str, seed: int, *latencies: float | None, **changes: Any) -> None:
         name = f"{search}-{workload}-{seed}"
-        return write_run(name, TWO, latencies, search=search, workload=workload, seed=seed, **changes)
+        write_run(name, TWO, latencies, search=search, workload=workload, seed=seed, **changes)
 
     return add
 
 
 @pytest.fixture
-def add_without_llm(write_run):
+def add_without_llm(write_run: WriteRun) -> AddRun:
     """Like `write`, for a search without LLM: its calls.csv has no rows."""
 
-    def add(search, workload, seed, *latencies):
+    def add(search: str, workload: str, seed: int, *latencies: float | None) -> None:
         name = f"{search}-{workload}-{seed}"
         changes = {"search": search, "workload": workload, "seed": seed, "llm_backend": "none", "largest": None}
         path = write_run(name, NOBODY, latencies, **changes) / "calls.csv"
@@ -45,21 +52,21 @@ def add_without_llm(write_run):
 
 
 @pytest.fixture
-def tidy(tmp_path):
+def tidy(tmp_path: Path) -> Callable[[], Tidy]:
     """The runs written so far, aggregated."""
 
-    def tidy():
+    def tidy() -> Tidy:
         return aggregate(tmp_path / "runs")
 
     return tidy
 
 
-def rows(table, *columns):
+def rows(table: pd.DataFrame, *columns: str) -> list[tuple[Any, ...]]:
     """The rows without missing values, as tuples."""
     return [tuple(row) for row in table[list(columns)].itertuples(index=False)]
 
 
-def test_a_geometric_mean_over_workloads_and_seeds_by_hand(add, tidy):
+def test_a_geometric_mean_over_workloads_and_seeds_by_hand(add: AddRun, tidy: Callable[[], Tidy]) -> None:
     for seed, latencies in enumerate([(1.0, 0.5), (0.5, 0.125)]):
         add("colt", "flux_conv", seed, *latencies)
         add("colt", "my_kernel", seed, 0.25, 0.25)
@@ -73,14 +80,16 @@ def test_a_geometric_mean_over_workloads_and_seeds_by_hand(add, tidy):
     assert (mean, low, high) == pytest.approx((4.0, math.sqrt(2 * 4), math.sqrt(8 * 4)))
 
 
-def test_checkpoints_are_powers_and_the_last_sample(add, tidy):
+def test_checkpoints_are_powers_and_the_last_sample(add: AddRun, tidy: Callable[[], Tidy]) -> None:
     add("colt", "flux_conv", 0, *[0.5] * 40)
     assert searches(tidy()).checkpoints == [16, 32, 40]
     add("paper", "flux_conv", 0, *[0.5] * 128)
     assert searches(tidy()).checkpoints == [16, 32, 64, 128]
 
 
-def test_a_run_that_is_over_has_no_later_speedup_unless_its_search_was_exhausted(add, tidy):
+def test_a_run_that_is_over_has_no_later_speedup_unless_its_search_was_exhausted(
+    add: AddRun, tidy: Callable[[], Tidy]
+) -> None:
     add("colt", "flux_conv", 0, 0.5, 0.25)
     add("paper", "flux_conv", 0, 0.5, stopped="exhausted")
     add("official_code", "flux_conv", 0, 0.5)
@@ -88,16 +97,16 @@ def test_a_run_that_is_over_has_no_later_speedup_unless_its_search_was_exhausted
     assert (row["colt"], row["paper"]) == pytest.approx((4.0, 2.0)) and math.isnan(row["official_code"])
 
 
-def test_a_mean_over_fewer_workloads_is_missing(add, tidy):
+def test_a_mean_over_fewer_workloads_is_missing(add: AddRun, tidy: Callable[[], Tidy]) -> None:
     add("colt", "flux_conv", 0, 0.5)
     add("colt", "my_kernel", 0, 0.5)
     add("paper", "flux_conv", 0, 0.5)
     last = search_speedups(tidy()).iloc[-1]
     assert last["colt"] == pytest.approx(2.0) and math.isnan(last["paper"])
-    assert math.isnan(search_ratios(tidy()).set_index("search").loc["paper", "ratio"])
+    assert search_ratios(tidy()).set_index("search")["ratio"].isna()["paper"]
 
 
-def test_equal_runs_have_a_ratio_of_exactly_one(add, tidy):
+def test_equal_runs_have_a_ratio_of_exactly_one(add: AddRun, tidy: Callable[[], Tidy]) -> None:
     rng = np.random.default_rng(0)
     for workload in ("flux_conv", "my_kernel"):
         for seed in range(4):
@@ -111,7 +120,7 @@ def test_equal_runs_have_a_ratio_of_exactly_one(add, tidy):
     ]
 
 
-def test_ratios_are_paired_by_seed(add, tidy):
+def test_ratios_are_paired_by_seed(add: AddRun, tidy: Callable[[], Tidy]) -> None:
     """Seeds differ by a factor of 100, but the reference is twice as fast on each, so the interval is a point."""
     for seed, latency in enumerate((1.0, 0.1, 0.01)):
         add("colt", "flux_conv", seed, latency / 2)
@@ -123,7 +132,7 @@ def test_ratios_are_paired_by_seed(add, tidy):
     assert row["speedup high"] / row["speedup low"] > 50
 
 
-def test_the_share_of_better_pairs_by_hand(add, tidy):
+def test_the_share_of_better_pairs_by_hand(add: AddRun, tidy: Callable[[], Tidy]) -> None:
     for seed, (mine, others) in enumerate([(0.1, 0.2), (0.2, 0.1), (0.1, 0.1), (0.1, 0.3)]):
         add("colt", "flux_conv", seed, mine)
         add("paper", "flux_conv", seed, others)
@@ -132,12 +141,12 @@ def test_the_share_of_better_pairs_by_hand(add, tidy):
     assert row["better low"] < row["better"] < row["better high"]
 
 
-def test_samples_needed_by_hand(add, add_without_llm, tidy):
+def test_samples_needed_by_hand(add: AddRun, add_without_llm: AddRun, tidy: Callable[[], Tidy]) -> None:
     # The best known latency is 90 ms, so 99 ms suffice and 101 ms do not.
     for seed, latencies in enumerate([(0.5, 0.099, 0.5, 0.5), (0.099, 0.5, 0.09, 0.5), (0.5, 0.5, 0.5, 0.5)]):
         add("colt", "flux_conv", seed, *latencies)
-    for seed, latencies in enumerate([(0.5, 0.5, 0.5, 0.099), (None, None, 0.2, 0.101), (0.5, 0.5, 0.5, 0.5)]):
-        add("paper", "flux_conv", seed, *latencies)
+    for seed, others in enumerate([(0.5, 0.5, 0.5, 0.099), (None, None, 0.2, 0.101), (0.5, 0.5, 0.5, 0.5)]):
+        add("paper", "flux_conv", seed, *others)
         add_without_llm("evolutionary", "flux_conv", seed, 0.5, 0.5, 0.5, 0.099)
     table = samples_to_reach(tidy())
     assert rows(table.query("workload == 'FLUX convolution'"), "search", "reached", "samples", "ratio") == [
@@ -163,7 +172,7 @@ def test_samples_needed_by_hand(add, add_without_llm, tidy):
         ([], None),
     ],
 )
-def test_the_median_of_numbers_and_lower_bounds(numbers, expected):
+def test_the_median_of_numbers_and_lower_bounds(numbers: list[Bound], expected: Bound | None) -> None:
     assert median(numbers) == expected
 
 
@@ -176,18 +185,21 @@ def test_the_median_of_numbers_and_lower_bounds(numbers, expected):
         (Bound(6, ">"), Bound(3, ">"), None),
     ],
 )
-def test_ratios_of_bounds(own, other, expected):
+def test_ratios_of_bounds(own: Bound, other: Bound, expected: Bound | None) -> None:
     assert own.over(other) == expected
 
 
-def test_means_of_bounds():
-    assert geometric_mean([Bound(2), Bound(8)]) == Bound(pytest.approx(4))
-    assert geometric_mean([Bound(2), Bound(8, ">")]) == Bound(pytest.approx(4), ">")
+def test_means_of_bounds() -> None:
+    both, least = geometric_mean([Bound(2), Bound(8)]), geometric_mean([Bound(2), Bound(8, ">")])
+    assert both is not None and vars(both) == vars(Bound(4)) | {"value": pytest.approx(4)}
+    assert least is not None and vars(least) == vars(Bound(4, ">")) | {"value": pytest.approx(4)}
     assert geometric_mean([Bound(2, "<"), Bound(8, ">")]) is None
     assert geometric_mean([Bound(2), None]) is None
 
 
-def test_columns_are_searches_the_reference_first(add, add_without_llm, tidy):
+def test_columns_are_searches_the_reference_first(
+    add: AddRun, add_without_llm: AddRun, tidy: Callable[[], Tidy]
+) -> None:
     add("official_code", "flux_conv", 0, 0.5)
     add_without_llm("evolutionary", "flux_conv", 0, 0.5)
     add("paper", "flux_conv", 0, 0.5)
@@ -200,14 +212,16 @@ def test_columns_are_searches_the_reference_first(add, add_without_llm, tidy):
     )
 
 
-def test_a_search_with_several_model_sets_counts_once_for_each(add, write_run, tidy):
+def test_a_search_with_several_model_sets_counts_once_for_each(
+    add: AddRun, write_run: WriteRun, tidy: Callable[[], Tidy]
+) -> None:
     add("colt", "flux_conv", 0, 0.5)
     add("paper", "flux_conv", 0, 0.5)
     write_run("small", {"gpt-5-mini": (4, 0)}, (0.5,), model_set="small", search="colt")
     assert searches(tidy()).names == ["COLT (2 models), search=colt", "gpt-5-mini (stand-in), search=colt", "paper"]
 
 
-def test_the_caption_tells_the_noise(add, write_noise, tmp_path):
+def test_the_caption_tells_the_noise(add: AddRun, write_noise: WriteNoise, tmp_path: Path) -> None:
     add("colt", "flux_conv", 0, 0.5)
     add("colt", "my_kernel", 0, 0.5)
     write_noise((1.0, 1.5) * 10)
@@ -217,14 +231,14 @@ def test_the_caption_tells_the_noise(add, write_noise, tmp_path):
 
 
 @pytest.mark.parametrize(("change", "value"), [("target", "gpu"), ("device", "other"), ("measurement", "estimated")])
-def test_runs_of_two_worlds_are_not_compared(add, tidy, change, value):
+def test_runs_of_two_worlds_are_not_compared(add: AddRun, tidy: Callable[[], Tidy], change: str, value: str) -> None:
     add("colt", "flux_conv", 0, 0.5)
     add("paper", "flux_conv", 0, 0.5, **{change: value})
     with pytest.raises(ConfigError, match=f"cannot be compared across {change}s"):
         searches(tidy())
 
 
-def test_curves_of_workloads_and_their_mean(add, tidy):
+def test_curves_of_workloads_and_their_mean(add: AddRun, tidy: Callable[[], Tidy]) -> None:
     for seed in range(2):
         add("colt", "flux_conv", seed, None, 0.5, 0.25)
         add("colt", "my_kernel", seed, 0.5, 0.5, 0.0625)
@@ -241,7 +255,9 @@ def test_curves_of_workloads_and_their_mean(add, tidy):
 
 
 @pytest.mark.parametrize("workloads", [1, 6])
-def test_the_figure_is_identical_when_drawn_again(add, tidy, tmp_path, workloads):
+def test_the_figure_is_identical_when_drawn_again(
+    add: AddRun, tidy: Callable[[], Tidy], tmp_path: Path, workloads: int
+) -> None:
     for index in range(workloads):
         for seed in range(2):
             add("colt", f"kernel{index}", seed, 0.5 / (1 + seed), 0.25)
@@ -256,14 +272,16 @@ def test_the_figure_is_identical_when_drawn_again(add, tidy, tmp_path, workloads
     assert svg.count(">colt<") == svg.count(">paper<") == 1, "one legend"
 
 
-def test_nothing_valid_can_be_drawn(add, tidy, tmp_path):
+def test_nothing_valid_can_be_drawn(add: AddRun, tidy: Callable[[], Tidy], tmp_path: Path) -> None:
     add("colt", "flux_conv", 0, None)
     data = search_curves_data(tidy())
     search_curves_plot(data, "caption", tmp_path / "figure")
     assert data.empty and (tmp_path / "figure.png").exists()
 
 
-def test_stages_write_the_tables_and_the_figure_of_searches(add, add_without_llm, tmp_path):
+def test_stages_write_the_tables_and_the_figure_of_searches(
+    add: AddRun, add_without_llm: AddRun, tmp_path: Path
+) -> None:
     for seed in range(2):
         add("colt", "flux_conv", seed, 0.5, 0.25)
         add_without_llm("evolutionary", "flux_conv", seed, 0.5, 0.3)

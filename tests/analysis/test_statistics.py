@@ -1,6 +1,11 @@
 """Statistics of samples and distributions with known results; the unoptimized program takes 1 s."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,33 +25,34 @@ from colt_pipeline.analysis.tables.statistics import (
     statistics,
 )
 from colt_pipeline.analysis.tidy import aggregate
+from tests.analysis.conftest import AddRun, WriteRun
 
 TWO = {"gpt-5.2": (1, 0), "gpt-5-mini": (3, 0)}
 
 
 @pytest.fixture
-def add(write_run):
+def add(write_run: WriteRun) -> AddRun:
     """Write a run: search, workload, seed and latencies."""
 
-    def add(search, workload, seed, *latencies, **changes):
+    def add(search: str, workload: str, seed: int, *latencies: float | None, **changes: Any) -> None:
         name = f"{search}-{workload}-{seed}{changes.get('target', '')}"
-        return write_run(name, TWO, latencies, search=search, workload=workload, seed=seed, **changes)
+        write_run(name, TWO, latencies, search=search, workload=workload, seed=seed, **changes)
 
     return add
 
 
 @pytest.fixture
-def table(tmp_path):
+def table(tmp_path: Path) -> Callable[[], pd.DataFrame]:
     """The statistics of the runs written so far."""
     return lambda: statistics(aggregate(tmp_path / "runs"))
 
 
-def row(table, quantity, configuration):
+def row(table: pd.DataFrame, quantity: str, configuration: str) -> dict[Any, Any]:
     (found,) = table[(table["quantity"] == quantity) & (table["configuration"] == configuration)].to_dict("records")
     return found
 
 
-def _column(*values):
+def _column(*values: float) -> np.ndarray[Any, np.dtype[np.float64]]:
     return np.array(values, dtype=float)[:, None]
 
 
@@ -61,13 +67,13 @@ def _column(*values):
         ((-1000, 1, 2, 3, 4, 5, 6, 7000), 3.5),
     ],
 )
-def test_an_interquartile_mean_by_hand(values, mean):
+def test_an_interquartile_mean_by_hand(values: tuple[float, ...], mean: float) -> None:
     assert interquartile_mean(_column(*values)) == pytest.approx([mean])
 
 
-def test_the_interquartile_mean_of_a_skewed_distribution_lies_where_theory_says_and_its_interval_covers_it():
+def test_the_interquartile_mean_of_a_skewed_distribution_lies_where_theory_says_and_its_interval_covers_it() -> None:
     # The mean of the middle half of an exponential distribution: twice the integral of its quantiles -ln(1 - u).
-    def antiderivative(u):
+    def antiderivative(u: float) -> float:
         return (1 - u) * math.log(1 - u) + u
 
     truth = 2 * (antiderivative(0.75) - antiderivative(0.25))
@@ -80,7 +86,7 @@ def test_the_interquartile_mean_of_a_skewed_distribution_lies_where_theory_says_
     assert covered / 200 == pytest.approx(0.95, abs=0.05)
 
 
-def test_an_interquartile_mean_pools_strata_and_has_no_interval_with_one_seed():
+def test_an_interquartile_mean_pools_strata_and_has_no_interval_with_one_seed() -> None:
     pooled = stratified_interquartile_mean([_column(0, 100), _column(4, 6)])
     assert pooled.mean == [5.0] and pooled.low <= 5.0 <= pooled.high
     alone = stratified_interquartile_mean([_column(0), _column(4), _column(6), _column(100)])
@@ -89,7 +95,7 @@ def test_an_interquartile_mean_pools_strata_and_has_no_interval_with_one_seed():
     assert np.isnan(stratified_interquartile_mean([_column(1), np.empty((0, 1))]).mean)
 
 
-def test_equal_distributions_improve_on_each_other_half_the_time_and_a_shifted_one_always():
+def test_equal_distributions_improve_on_each_other_half_the_time_and_a_shifted_one_always() -> None:
     rng = np.random.default_rng(2)
     covered = 0
     for _ in range(200):
@@ -102,7 +108,7 @@ def test_equal_distributions_improve_on_each_other_half_the_time_and_a_shifted_o
     assert stratified_mean([wins(one + 20, one)]) == ([1.0], [1.0], [1.0])
 
 
-def test_the_area_under_a_step_curve_by_hand():
+def test_the_area_under_a_step_curve_by_hand() -> None:
     nan = math.nan
     curves = np.log([[nan, 1.0, 4.0, 4.0], [16.0] * 4, [0.5, 2.0, nan, nan], [nan] * 4])
     # No program, then none faster, then halfway twice; the best from the start; a run that has ended; nothing.
@@ -111,7 +117,7 @@ def test_the_area_under_a_step_curve_by_hand():
     assert np.isnan(area_under_curve(curves, np.zeros(4))).all(), "nothing was faster: there is no scale"
 
 
-def test_every_quantity_of_two_searches_by_hand(add, table):
+def test_every_quantity_of_two_searches_by_hand(add: AddRun, table: Callable[[], pd.DataFrame]) -> None:
     for seed in (0, 1):
         add("colt", "flux_conv", seed, 0.5, 0.0625)  # speedups 2 and 16
         add("colt", "my_kernel", seed, 0.25, 0.25)
@@ -129,7 +135,9 @@ def test_every_quantity_of_two_searches_by_hand(add, table):
     assert better["interval"] == KNOWN and better["low"] == 0.75 and better["high"] == 1.0
 
 
-def test_each_pair_of_model_sets_stands_once_and_one_seed_leaves_the_intervals_unknown(write_run, table):
+def test_each_pair_of_model_sets_stands_once_and_one_seed_leaves_the_intervals_unknown(
+    write_run: WriteRun, table: Callable[[], pd.DataFrame]
+) -> None:
     for name, model_set, secs in (("a", "2", 0.5), ("b", "mine", 0.25), ("c", "other", 0.125)):
         write_run(name, TWO, (secs,), model_set=model_set)
     found = table()
@@ -138,7 +146,9 @@ def test_each_pair_of_model_sets_stands_once_and_one_seed_leaves_the_intervals_u
     assert set(found["interval"]) == {ONE_SEED} and found[["low", "high"]].isna().all(axis=None)
 
 
-def test_a_missing_run_leaves_values_unknown_and_is_told_from_a_single_seed(add, table):
+def test_a_missing_run_leaves_values_unknown_and_is_told_from_a_single_seed(
+    add: AddRun, table: Callable[[], pd.DataFrame]
+) -> None:
     for seed in (0, 1):
         add("colt", "flux_conv", seed, 0.5)
         add("colt", "my_kernel", seed, 0.5)
@@ -149,7 +159,7 @@ def test_a_missing_run_leaves_values_unknown_and_is_told_from_a_single_seed(add,
     assert row(found, SHARE, "colt")["interval"] == KNOWN
 
 
-def test_an_exhausted_search_is_divided_by_the_samples_it_took(add, table):
+def test_an_exhausted_search_is_divided_by_the_samples_it_took(add: AddRun, table: Callable[[], pd.DataFrame]) -> None:
     add("colt", "flux_conv", 0, 0.5, 0.25, 0.25, 0.25)
     add("paper", "flux_conv", 0, 0.5, stopped="exhausted")
     found = table()
@@ -157,7 +167,7 @@ def test_an_exhausted_search_is_divided_by_the_samples_it_took(add, table):
     assert row(found, EFFICIENCY, "paper")["value"] == pytest.approx(2.0)
 
 
-def test_targets_are_not_compared_with_each_other(add, table):
+def test_targets_are_not_compared_with_each_other(add: AddRun, table: Callable[[], pd.DataFrame]) -> None:
     for target in ("cpu", "gpu"):
         for search in ("colt", "paper"):
             add(search, "flux_conv", 0, 0.5, target=target)
@@ -168,7 +178,7 @@ def test_targets_are_not_compared_with_each_other(add, table):
     ]
 
 
-def test_the_table_repeats(add, table):
+def test_the_table_repeats(add: AddRun, table: Callable[[], pd.DataFrame]) -> None:
     for seed in range(3):
         add("colt", "flux_conv", seed, 0.5 / (seed + 1))
         add("paper", "flux_conv", seed, 0.5)

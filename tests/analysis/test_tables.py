@@ -1,6 +1,9 @@
 """Tables against numbers computed by hand; see the fixture runs_dir for the counts."""
 
+from __future__ import annotations
+
 import math
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -13,18 +16,19 @@ from colt_pipeline.analysis.tables.invocation import (
     invocation_rates,
     speedups,
 )
-from colt_pipeline.analysis.tidy import aggregate
+from colt_pipeline.analysis.tidy import Tidy, aggregate
 from colt_pipeline.errors import ConfigError
 from stages import aggregate as aggregate_stage
 from stages import tables as tables_stage
+from tests.analysis.conftest import WriteRun
 
 
 @pytest.fixture
-def tidy(runs_dir):
+def tidy(runs_dir: Path) -> Tidy:
     return aggregate(runs_dir)
 
 
-def test_invocation_rates(tidy):
+def test_invocation_rates(tidy: Tidy) -> None:
     table = invocation_rates(tidy).set_index("model")
     assert list(table.columns) == ["COLT(2)"], "sets of one model have no rates to compare"
     rates = table["COLT(2)"]
@@ -37,19 +41,19 @@ def test_invocation_rates(tidy):
     assert rates.iloc[:2].sum() == pytest.approx(100.0)
 
 
-def test_rates_of_sets_that_were_never_asked_are_missing_not_zero(write_run, tmp_path):
+def test_rates_of_sets_that_were_never_asked_are_missing_not_zero(write_run: WriteRun, tmp_path: Path) -> None:
     write_run("a", {"gpt-5.2": (0, 0), "gpt-5-mini": (0, 0)}, (0.5,))
     assert invocation_rates(aggregate(tmp_path / "runs"))["COLT(2)"].isna().all()
 
 
-def test_searches_are_not_pooled(write_run, tmp_path):
+def test_searches_are_not_pooled(write_run: WriteRun, tmp_path: Path) -> None:
     write_run("a", {"gpt-5.2": (1, 0), "gpt-5-mini": (1, 0)}, (0.5,))
     write_run("b", {"gpt-5.2": (1, 0), "gpt-5-mini": (3, 0)}, (0.5,), search="colt")
     table = invocation_rates(aggregate(tmp_path / "runs")).set_index("model")
     assert table.loc["gpt-5.2 (stand-in)"].to_dict() == {"COLT(2), search=colt": 25.0, "COLT(2), search=paper": 50.0}
 
 
-def test_call_counts(tidy):
+def test_call_counts(tidy: Tidy) -> None:
     assert call_counts(tidy).astype(object).where(lambda table: table.notna(), None).values.tolist() == [
         ["FLUX convolution", "gpt-5-mini (stand-in)", None, 50, 0],
         ["FLUX convolution", "COLT (2 models)", 30, 90, 8],
@@ -57,7 +61,7 @@ def test_call_counts(tidy):
     ]
 
 
-def test_seeds_add_up_in_call_counts_and_average_in_speedups(write_run, tmp_path):
+def test_seeds_add_up_in_call_counts_and_average_in_speedups(write_run: WriteRun, tmp_path: Path) -> None:
     write_run("a", {"gpt-5-mini": (5, 0)}, (0.5,), model_set="small")
     write_run("b", {"gpt-5-mini": (7, 0)}, (0.25,), model_set="small", seed=1)
     tidy = aggregate(tmp_path / "runs")
@@ -65,7 +69,7 @@ def test_seeds_add_up_in_call_counts_and_average_in_speedups(write_run, tmp_path
     assert speedups(tidy)["gpt-5-mini (stand-in)"].tolist() == [3.0, pytest.approx(3.0)]
 
 
-def test_speedups_and_their_geometric_mean(tidy):
+def test_speedups_and_their_geometric_mean(tidy: Tidy) -> None:
     table = speedups(tidy)
     assert table["workload"].tolist() == ["FLUX convolution", "my_kernel", "Geometric mean"]
     assert table["COLT (2 models)"].tolist() == [16.0, 4.0, pytest.approx(8.0)]
@@ -74,19 +78,19 @@ def test_speedups_and_their_geometric_mean(tidy):
     assert math.isnan(single[1]) and math.isnan(single[2]), "a mean over fewer workloads cannot be compared"
 
 
-def test_a_seed_that_found_nothing_is_not_left_out_of_the_mean(write_run, tmp_path):
+def test_a_seed_that_found_nothing_is_not_left_out_of_the_mean(write_run: WriteRun, tmp_path: Path) -> None:
     write_run("a", {"gpt-5-mini": (5, 0)}, (0.5,), model_set="small")
     write_run("b", {"gpt-5-mini": (5, 0)}, (None,), model_set="small", seed=1)
     assert speedups(aggregate(tmp_path / "runs"))["gpt-5-mini (stand-in)"].isna().all()
 
 
-def test_best_latencies_are_milliseconds(tidy):
+def test_best_latencies_are_milliseconds(tidy: Tidy) -> None:
     table = best_latencies(tidy)
     assert table["unoptimized"].tolist() == [1000.0, 1000.0]
     assert table["COLT (2 models)"].tolist() == [62.5, 250.0]
 
 
-def test_all_tables_stand_on_one_page_each_under_its_name_with_its_caption(tmp_path):
+def test_all_tables_stand_on_one_page_each_under_its_name_with_its_caption(tmp_path: Path) -> None:
     frame = pd.DataFrame({"model": ["a_b & 5% #1 | x"], "rate": [0.123456789], "calls": pd.array([None], "Int64")})
     entries = [Entry("first", "100% stand-in_LLMs"), Entry("second_one", "c")]
     write_files(dict(zip(entries, (frame, frame[["model"]]), strict=True)), tmp_path / "new")
@@ -105,9 +109,10 @@ def test_all_tables_stand_on_one_page_each_under_its_name_with_its_caption(tmp_p
     assert read_index(tmp_path / "new", "") == entries
 
 
-def test_cells_come_back_from_markdown(tmp_path):
+def test_cells_come_back_from_markdown(tmp_path: Path) -> None:
     columns = {"a | b": ["x | y", "|", "", "a\\|"], "speedup": [1.0, float("nan"), 0.05, 12.345]}
-    frame = pd.DataFrame(columns).assign(ratio=[">3.00", "2", None, "-"], calls=pd.array([1, None, 2, 3], "Int64"))
+    ratios, calls = pd.Series([">3.00", "2", None, "-"]), pd.array([1, None, 2, 3], "Int64")
+    frame = pd.DataFrame(columns).assign(ratio=ratios, calls=calls)
     other = pd.DataFrame({"x": [1]})
     write_files({Entry("t", "caption"): frame, Entry("u", "caption"): other}, tmp_path)
     cells = read_tables(tmp_path, "dvc repro tables")
@@ -115,7 +120,7 @@ def test_cells_come_back_from_markdown(tmp_path):
     assert cells["t"].numeric == [False, True, False, True], "a ratio that is a text stays one"
 
 
-def test_tables_that_are_missing_or_empty_say_how_to_make_them(tmp_path):
+def test_tables_that_are_missing_or_empty_say_how_to_make_them(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read.*make it with: dvc repro tables@x"):
         read_tables(tmp_path, "dvc repro tables@x")
     (tmp_path / "tables.md").write_text("# Tables\n\n## t\n\ncaption\n")
@@ -123,12 +128,12 @@ def test_tables_that_are_missing_or_empty_say_how_to_make_them(tmp_path):
         read_tables(tmp_path, "dvc repro tables@x")
 
 
-def test_latex_escapes_a_backslash_once(tmp_path):
+def test_latex_escapes_a_backslash_once(tmp_path: Path) -> None:
     write_files({Entry("t", "c"): pd.DataFrame({"x": [r"\{~^$"]})}, tmp_path)
     assert r"\textbackslash{}\{\textasciitilde{}\textasciicircum{}\$ \\" in (tmp_path / "tables.tex").read_text()
 
 
-def test_stage_says_stand_in_in_every_table(runs_dir, tmp_path):
+def test_stage_says_stand_in_in_every_table(runs_dir: Path, tmp_path: Path) -> None:
     assert aggregate_stage.main(["--runs", str(runs_dir), "--out", str(tmp_path / "data")]) == 0
     assert tables_stage.main(["--data", str(tmp_path / "data"), "--out", str(tmp_path / "tables")]) == 0
     tables = sorted(path.stem for path in (tmp_path / "tables").glob("*.csv"))
@@ -138,6 +143,6 @@ def test_stage_says_stand_in_in_every_table(runs_dir, tmp_path):
         assert text.count("stand-in LLMs, measured latency, search=paper") == len(tables)
 
 
-def test_stage_without_data_fails_with_a_message(tmp_path, capsys):
+def test_stage_without_data_fails_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert tables_stage.main(["--data", str(tmp_path / "gone"), "--out", str(tmp_path / "tables")]) == 1
     assert "gone has no runs.csv" in capsys.readouterr().err

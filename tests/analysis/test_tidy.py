@@ -1,5 +1,7 @@
 """aggregate(): what it collects, and what it rejects."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pandas as pd
@@ -9,12 +11,13 @@ from colt_pipeline.analysis.labels import caption, configurations, display_order
 from colt_pipeline.analysis.tidy import IDS, aggregate, read_tidy, write_tidy
 from colt_pipeline.errors import ConfigError
 from stages import aggregate as aggregate_stage
+from tests.analysis.conftest import WriteRun
 
 TWO = {"gpt-5.2": (1, 0), "gpt-5-mini": (3, 0)}
 ONE = {"gpt-5-mini": (4, 0)}
 
 
-def test_collects_nested_runs_in_order_of_their_names(runs_dir):
+def test_collects_nested_runs_in_order_of_their_names(runs_dir: Path) -> None:
     tidy = aggregate(runs_dir)
     assert list(tidy.runs["run"]) == ["a", "b/c", "d"]
     assert list(tidy.curves.columns[:6]) == list(tidy.calls.columns[:6]) == list(IDS)
@@ -22,7 +25,7 @@ def test_collects_nested_runs_in_order_of_their_names(runs_dir):
     assert len(tidy.calls) == 5
 
 
-def test_keeps_scalars_and_their_types(runs_dir):
+def test_keeps_scalars_and_their_types(runs_dir: Path) -> None:
     runs = aggregate(runs_dir).runs
     assert list(runs["model_set"]) == ["2", "2", "small"]
     assert set(runs["best_program"]) == {"12e456"}, "a digest that looks like a number must stay a text"
@@ -30,14 +33,14 @@ def test_keeps_scalars_and_their_types(runs_dir):
     assert "rejections" not in runs
 
 
-def test_a_kind_of_rejection_that_a_run_does_not_list_counts_zero(runs_dir):
+def test_a_kind_of_rejection_that_a_run_does_not_list_counts_zero(runs_dir: Path) -> None:
     calls = aggregate(runs_dir).calls
     assert list(calls["truncated"]) == [0, 0, 3, 3, 0]
     assert list(calls.columns[-12:-9]) == ["truncated", "prompt_tokens", "completion_tokens"]
     assert calls["usd"].isna().all(), "nothing is paid for a stand-in"
 
 
-def test_files_give_back_the_same_frames_and_bytes(runs_dir, tmp_path):
+def test_files_give_back_the_same_frames_and_bytes(runs_dir: Path, tmp_path: Path) -> None:
     tidy = aggregate(runs_dir)
     write_tidy(tidy, tmp_path / "one")
     again = read_tidy(tmp_path / "one")
@@ -49,14 +52,14 @@ def test_files_give_back_the_same_frames_and_bytes(runs_dir, tmp_path):
         assert b"\r" not in data
 
 
-def test_nothing_valid_is_a_missing_value_not_a_number(write_run, tmp_path):
+def test_nothing_valid_is_a_missing_value_not_a_number(write_run: WriteRun, tmp_path: Path) -> None:
     write_run("failed", TWO, (None, None))
     tidy = aggregate(tmp_path / "runs")
     assert tidy.runs["speedup"].isna().all() and tidy.runs["speedup"].dtype == "float64"
     assert tidy.curves["best_secs"].isna().all() and list(tidy.curves["sample"]) == [1, 2]
 
 
-def test_a_run_without_llm_has_no_rows_in_calls(write_run, tmp_path):
+def test_a_run_without_llm_has_no_rows_in_calls(write_run: WriteRun, tmp_path: Path) -> None:
     run_dir = write_run("evo", ONE, (0.5,), search="evolutionary", llm_backend="none", largest=None)
     header = (run_dir / "calls.csv").read_text().splitlines()[0]
     (run_dir / "calls.csv").write_text(header + "\n")
@@ -72,7 +75,7 @@ def test_a_run_without_llm_has_no_rows_in_calls(write_run, tmp_path):
     assert caption(tidy).startswith("no LLM, measured latency")
 
 
-def test_an_unfinished_run_is_named(runs_dir, capsys):
+def test_an_unfinished_run_is_named(runs_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     unfinished = runs_dir / "b" / "killed"
     unfinished.mkdir()
     (unfinished / "events.jsonl").write_text("{}\n")
@@ -83,13 +86,13 @@ def test_an_unfinished_run_is_named(runs_dir, capsys):
     assert not (runs_dir / "data").exists()
 
 
-def test_no_run_at_all_names_the_directory(tmp_path):
+def test_no_run_at_all_names_the_directory(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nothing_here"):
         aggregate(tmp_path / "nothing_here")
 
 
 @pytest.mark.parametrize("name", ["curve.csv", "calls.csv", "turns.csv"])
-def test_a_missing_file_is_named(runs_dir, name):
+def test_a_missing_file_is_named(runs_dir: Path, name: str) -> None:
     (runs_dir / "b" / "c" / name).unlink()
     with pytest.raises(ConfigError, match=f"b/c has no {name}"):
         aggregate(runs_dir)
@@ -106,38 +109,38 @@ def test_a_missing_file_is_named(runs_dir, name):
         ("curve.csv", "sample\n1\n", "lacks best_secs, latency_secs, speedup"),
     ],
 )
-def test_a_broken_file_is_named(runs_dir, name, text, message):
+def test_a_broken_file_is_named(runs_dir: Path, name: str, text: str, message: str) -> None:
     (runs_dir / "d" / name).write_text(text)
     with pytest.raises(ConfigError, match=f"d/{name}.*{message}"):
         aggregate(runs_dir)
 
 
-def test_counts_that_contradict_each_other_are_refused(write_run, tmp_path):
+def test_counts_that_contradict_each_other_are_refused(write_run: WriteRun, tmp_path: Path) -> None:
     write_run("wrong", TWO, (0.5,), course_alterations=7)
     with pytest.raises(ConfigError, match="adds up to 0 course_alterations, summary.json says 7"):
         aggregate(tmp_path / "runs")
 
 
-def test_one_run_in_two_directories_is_refused(write_run, tmp_path):
+def test_one_run_in_two_directories_is_refused(write_run: WriteRun, tmp_path: Path) -> None:
     write_run("first", TWO, (0.5,))
     write_run("second", TWO, (0.25,), experiment="another")
     with pytest.raises(ConfigError, match="first and .*second hold the same run"):
         aggregate(tmp_path / "runs")
 
 
-def test_a_missing_table_is_named(tmp_path: Path):
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has no runs.csv"):
         read_tidy(tmp_path)
 
 
-def test_caption_tells_where_the_numbers_come_from(runs_dir):
+def test_caption_tells_where_the_numbers_come_from(runs_dir: Path) -> None:
     assert caption(aggregate(runs_dir)) == (
         "stand-in LLMs, measured latency, search=paper with warmup_samples=16, 1 seed, 2 to 4 samples, "
         "device cpu-2-cores"
     )
 
 
-def test_caption_shows_mixed_values_as_mixed(write_run, tmp_path):
+def test_caption_shows_mixed_values_as_mixed(write_run: WriteRun, tmp_path: Path) -> None:
     write_run("a", TWO, (0.5,))
     write_run("b", TWO, (0.5,), seed=1, llm_backend="openai", measurement="estimated", warmup_samples=32, device="gpu")
     write_run("c", ONE, (0.5,), model_set="small", search="colt")
@@ -149,7 +152,7 @@ def test_caption_shows_mixed_values_as_mixed(write_run, tmp_path):
     )
 
 
-def test_labels_name_stand_ins_and_what_siblings_differ_in(write_run, tmp_path):
+def test_labels_name_stand_ins_and_what_siblings_differ_in(write_run: WriteRun, tmp_path: Path) -> None:
     write_run("a", ONE, (0.5,), model_set="small")
     write_run("b", TWO, (0.5,), search="colt")
     write_run("c", TWO, (0.5,), search="paper")
@@ -162,7 +165,7 @@ def test_labels_name_stand_ins_and_what_siblings_differ_in(write_run, tmp_path):
     ]
 
 
-def test_a_real_model_is_not_called_a_stand_in(write_run, tmp_path):
+def test_a_real_model_is_not_called_a_stand_in(write_run: WriteRun, tmp_path: Path) -> None:
     write_run("a", ONE, (0.5,), model_set="small", llm_backend="openai")
     assert list(configurations(aggregate(tmp_path / "runs"))["label"]) == ["gpt-5-mini"]
     write_run("b", ONE, (0.5,), model_set="small", seed=1)
@@ -170,5 +173,5 @@ def test_a_real_model_is_not_called_a_stand_in(write_run, tmp_path):
     assert list(mixed) == ["gpt-5-mini (stand-in) / gpt-5-mini"]
 
 
-def test_known_names_come_first_and_once():
+def test_known_names_come_first_and_once() -> None:
     assert display_order(["b", "8", "small", "a", "8"], ("small", "large", "8")) == ["small", "8", "a", "b"]

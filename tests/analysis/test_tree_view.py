@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toy_run import STARTED, events_by_hand, events_of_search, write_run
 
 from colt_pipeline.analysis.tree.page import layout, tree_html, tree_json, write_tree
 from colt_pipeline.analysis.tree.run import TreeNode, read_run
 from colt_pipeline.errors import RunDirError
+from tests.toy_run import STARTED, events_by_hand, events_of_search, write_run
 
 HOSTILE = ("</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>", "\"' onload='alert(1)", "{{ 7 * 7 }}")
 

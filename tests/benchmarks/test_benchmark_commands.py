@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -134,9 +136,13 @@ def test_a_search_too_short_to_have_parts_is_a_message(tmp_path: Path, capsys: p
     assert "it needs --samples of at least 100" in capsys.readouterr().err
 
 
-def test_a_failed_search_is_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_search_is_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing = [sys.executable, "-c", "import sys; sys.exit('error: no such workload')"]
+    monkeypatch.setattr(queue, "_start", lambda *_: subprocess.Popen(failing, stderr=subprocess.PIPE, text=True))
     assert queue.main(["--workload", "nowhere", "--out", str(tmp_path / "out")]) == 1
-    assert "a search failed: " in capsys.readouterr().err
+    assert "a search failed: ['error: no such workload']" in capsys.readouterr().err
 
 
 def test_stand_ins_are_not_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import SMALL, Compose
-from test_tune import TINY, HashMeasurer, play
 
 from colt_pipeline.config.schema import MeasureConfig
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.job import write_outputs
 from colt_pipeline.measurement.backend import local
 from colt_pipeline.workloads.catalogue import WORKLOADS
-from stages.benchmarks import growth, limits, micro, recorded, torch
+from stages.benchmarks import growth, limits, micro, torch
+from stages.benchmarks import recorded as recorded_schedules
 from stages.benchmarks.growth import Lap
 from stages.benchmarks.limits import Limits
 from stages.benchmarks.rounds import medians, own_process
+from tests.small_runs import TINY
+from tests.support import SMALL, Compose, Recorded
 
 pytestmark = pytest.mark.tvm
 
@@ -65,13 +65,11 @@ def test_the_kernels_at_the_limits_do_all_their_work(composed: Compose) -> None:
         assert process.submit(micro.bytes_per_sec, target, 1, config.measure).result() > 0
 
 
-def test_limits_of_a_recorded_schedule(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = composed(*TINY)
-    write_outputs(play(config, HashMeasurer))  # best.json is written only by the app
-    monkeypatch.setattr(recorded, "composed", lambda overrides: composed(*TINY, *overrides))
+def test_limits_of_a_recorded_schedule(composed: Compose, recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorded_schedules, "composed", lambda overrides: composed(*TINY, *overrides))
     monkeypatch.setattr(limits, "composed", lambda _: composed("measure.max_repeats=3", "measure.budget_secs=0"))
     monkeypatch.setattr(limits, "_MEMORY_MIB", 1)
-    (row,) = limits.rows(Path(config.results) / "runs", ["deepseek_r1_moe"], rounds=1)
+    (row,) = limits.rows(Path(recorded(*TINY).config.results) / "runs", ["deepseek_r1_moe"], rounds=1)
     assert row["workload"] == "deepseek_r1_moe"
     assert all(float(str(row[key])) > 0 for key in ("latency_ms", "gflops", "share", "peak_gflops"))
     assert row["data_mib"] == round(4 * (16 * 128 + 128 * 64 + 16 * 64) / 2**20, 2)

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import Compose
-from test_tune import PROJECTION, HashMeasurer, play
 
 from colt_pipeline.config.schema import PricesConfig, RecordConfig
 from colt_pipeline.errors import ConfigError
@@ -18,6 +16,9 @@ from colt_pipeline.runs.costs import Tokens
 from colt_pipeline.runs.events import Stepped
 from stages.benchmarks import cost
 from stages.benchmarks.cost import Replayed, replayed, table
+from stages.benchmarks.hashes import HashMeasurer
+from tests.small_runs import PROJECTION, play
+from tests.support import Compose
 
 pytestmark = pytest.mark.tvm
 

@@ -3,13 +3,12 @@
 import re
 
 import pytest
-from hydra.errors import ConfigCompositionException
-from support import ROOT, Compose
 
 from colt_pipeline.config.checks import SEARCH_CHOICES
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import EMBEDDED
 from colt_pipeline.runs.costs import configured_prices
+from tests.support import ROOT, Compose
 
 
 @pytest.mark.parametrize(
@@ -42,7 +41,7 @@ def test_bad_values_are_named(composed: Compose, override: str, message: str) ->
 
 @pytest.mark.parametrize("override", ["workload=resnet", "target=tpu", "search=magic", "typo=1"])
 def test_unknown_choices_and_keys_are_refused_by_name(composed: Compose, override: str) -> None:
-    with pytest.raises(ConfigCompositionException, match=override.split("=")[-1] if "typo" not in override else "typo"):
+    with pytest.raises(ConfigError, match=override.split("=")[-1] if "typo" not in override else "typo"):
         composed(override)
 
 

@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
-from support import ROOT, Compose
 
 from colt_pipeline.config.compose import composed as of_project
 from colt_pipeline.config.compose import overrides_of, possible_runs, runs, starts_jobs
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import digest
+from tests.support import ROOT, Compose
 
 NAMES = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 CPU_2 = "5450361548dbd49956fd93fbe91c38cb638dec3a3f32021e97503ebb61076d2f"
@@ -142,4 +142,7 @@ def test_a_bad_seed_is_a_message_and_its_runs_are_not_possible(seed: str) -> Non
     with pytest.raises(ConfigError, match=f"seed={seed} is not an integer"):
         runs([f"seed={seed}"])
     assert possible_runs([f"seed={seed}"]) == []
+
+
+def test_the_possible_runs_of_a_sweep_are_those_without_an_impossible_value() -> None:
     assert [config.model_set for config in possible_runs(["model_set=3,small"])] == ["small"]

@@ -4,40 +4,24 @@ import dataclasses
 import json
 import subprocess
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from toy import LARGE, SMALL
 
 from colt_pipeline.errors import JournalError, LLMError, RecordingError, ReplayMissError
 from colt_pipeline.llm.audit import read_intact, write
 from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.llm.client import Client, Question
-from colt_pipeline.records import Message, ModelSpec, Reply
+from colt_pipeline.records import Message, ModelSpec
 from colt_pipeline.runs.jsonl import read_lines
 from colt_pipeline.runs.stopwatch import Stopwatch
+from tests.toy import LARGE, SMALL, ToyClient
 
 SAMPLING = {"temperature": 1.0}
 
 
 def question(*lines: str) -> list[Message]:
     return [{"role": "system", "content": "fixed"}, {"role": "user", "content": "\n".join(lines)}]
-
-
-@dataclass
-class CountingClient:
-    """Answers with the number of the call."""
-
-    asked: list[str] = field(default_factory=list)
-    fails_at: int | None = None
-
-    def complete(self, question: Question, occurrence: int) -> Reply:
-        assert question.sampling == SAMPLING
-        if len(self.asked) == self.fails_at:
-            raise LLMError("down")
-        self.asked.append(question.model.name)
-        return Reply(f"answer {len(self.asked)}", "stop", 1, 2, 0.5, "m", "embedded")
 
 
 def never(provider: str) -> Client:
@@ -49,13 +33,14 @@ def ask(cassette: Cassette, messages: list[Message], occurrence: int = 0, model:
 
 
 def test_recorded_answers_are_replayed_without_a_client(tmp_path: Path) -> None:
-    client = CountingClient()
+    client = ToyClient()
     live = Cassette(tmp_path / "llm.jsonl", lambda provider: client, Stopwatch())
     first = [ask(live, question("a")), ask(live, question("a"), 1), ask(live, question("a"), model=LARGE)]
     live.close()
     replay = Cassette(tmp_path / "llm.jsonl", None, Stopwatch())
     again = [ask(replay, question("a")), ask(replay, question("a"), 1), ask(replay, question("a"), model=LARGE)]
     assert first == again == ["answer 1", "answer 2", "answer 3"]
+    assert [question.sampling for question in client.questions] == [SAMPLING] * 3
     resumed = Cassette(tmp_path / "llm.jsonl", never, Stopwatch())
     assert ask(resumed, question("a"), 1) == "answer 2"
     assert resumed.asked == 0
@@ -63,7 +48,7 @@ def test_recorded_answers_are_replayed_without_a_client(tmp_path: Path) -> None:
 
 
 def test_an_answer_is_on_disk_before_it_is_used_and_a_failed_call_leaves_nothing(tmp_path: Path) -> None:
-    client = CountingClient(fails_at=1)
+    client = ToyClient(fails_at=1)
     live = Cassette(tmp_path / "llm.jsonl", lambda provider: client, Stopwatch())
     ask(live, question("a"))
     with pytest.raises(LLMError):
@@ -73,7 +58,7 @@ def test_an_answer_is_on_disk_before_it_is_used_and_a_failed_call_leaves_nothing
 
 
 def test_a_miss_names_the_nearest_entry_and_the_first_differing_line(tmp_path: Path) -> None:
-    live = Cassette(tmp_path / "llm.jsonl", lambda provider: CountingClient(), Stopwatch())
+    live = Cassette(tmp_path / "llm.jsonl", lambda provider: ToyClient(), Stopwatch())
     ask(live, question("x", "y"))
     ask(live, question("one", "two", "three"))
     live.close()
@@ -90,7 +75,7 @@ def test_a_miss_names_the_nearest_entry_and_the_first_differing_line(tmp_path: P
 
 
 def test_answers_of_another_backend_are_not_passed_off_as_the_models(tmp_path: Path) -> None:
-    live = Cassette(tmp_path / "llm.jsonl", lambda provider: CountingClient(), Stopwatch())
+    live = Cassette(tmp_path / "llm.jsonl", lambda provider: ToyClient(), Stopwatch())
     ask(live, question("a"))
     live.close()
     real = dataclasses.replace(SMALL, provider="openai")
@@ -121,7 +106,7 @@ def test_a_broken_recording_is_refused_and_kept(tmp_path: Path) -> None:
 
 def record(path: Path) -> list[str]:
     """Three answers, two of them to the same question."""
-    live = Cassette(path, lambda provider: CountingClient(), Stopwatch())
+    live = Cassette(path, lambda provider: ToyClient(), Stopwatch())
     texts = [ask(live, question("a")), ask(live, question("a"), 1), ask(live, question("a"), model=LARGE)]
     live.close()
     return texts
@@ -150,7 +135,7 @@ except JournalError as error:
 def test_two_processes_cannot_record_into_one_cassette_but_one_may_replay_it(tmp_path: Path) -> None:
     path = tmp_path / "llm.jsonl"
     command = [sys.executable, "-c", OPEN, str(path)]
-    live = Cassette(path, lambda provider: CountingClient(), Stopwatch())
+    live = Cassette(path, lambda provider: ToyClient(), Stopwatch())
     ask(live, question("a"))
     refused = subprocess.run(command, capture_output=True, text=True, check=False)
     assert refused.returncode == 1 and refused.stdout == "1\n"
@@ -232,7 +217,7 @@ def test_a_recording_without_usual_fields_answers_as_before(tmp_path: Path) -> N
 
 def test_a_recording_with_the_longer_keys_of_before_answers(tmp_path: Path) -> None:
     path = tmp_path / "llm.jsonl"
-    live = Cassette(path, lambda provider: CountingClient(), Stopwatch())
+    live = Cassette(path, lambda provider: ToyClient(), Stopwatch())
     first = ask(live, question("a"))
     live.close()
     (entry,) = read_lines(path)

@@ -1,14 +1,12 @@
 """Compact prompts keep loops, annotations, blocks and decisions in a third of the text; stand-ins can read them."""
 
 import dataclasses
-import json
 import re
-from importlib import import_module
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support import ROOT
 
 from colt_pipeline.llm.client import Question
 from colt_pipeline.llm.compact import decisions, outline, shorten
@@ -16,24 +14,13 @@ from colt_pipeline.llm.embedded import EmbeddedClient
 from colt_pipeline.llm.knowledge import nests
 from colt_pipeline.llm.parse import parse
 from colt_pipeline.llm.prompt import render
-from colt_pipeline.records import ModelSpec, ModelView, ProgramView, PromptContext, Proposal, Rejection, Site
+from colt_pipeline.records import ModelSpec, ProgramView, PromptContext, Proposal, Rejection
+from colt_pipeline.space import Space
+from tests.llm.contexts import RECORDED
+from tests.space.small import gpu_space, space
+from tests.support import ROOT
 
-
-def recorded_context() -> PromptContext:
-    """The context of a recorded call: a matrix product, its parent and grandparent, eight models."""
-    stored = json.loads((ROOT / "tests/data/context.json").read_text())
-    plain = PromptContext(**stored)
-    return dataclasses.replace(
-        plain,
-        lineage=tuple(ProgramView(**{**p, "history": tuple(p["history"])}) for p in stored["lineage"]),
-        transformations=tuple((name, words) for name, words in stored["transformations"]),
-        sites=tuple(Site(**{**s, "now": tuple(s["now"]), "choices": tuple(s["choices"])}) for s in stored["sites"]),
-        models=tuple(ModelView(**m) for m in stored["models"]),
-    )
-
-
-CONTEXT = recorded_context()
-PLAIN = dataclasses.replace(CONTEXT, sites=())
+PLAIN = dataclasses.replace(RECORDED, sites=())
 
 
 def text(context: PromptContext, code: str = "compact") -> str:
@@ -41,7 +28,7 @@ def text(context: PromptContext, code: str = "compact") -> str:
 
 
 def test_an_outline_keeps_loops_annotations_and_blocks() -> None:
-    assert outline(CONTEXT.lineage[0].code).splitlines() == [
+    assert outline(RECORDED.lineage[0].code).splitlines() == [
         "for n_0_i_0_j_0_n_1_i_1_j_1_fused in T.parallel(8, "
         'annotations={"pragma_auto_unroll_max_step": 16, "pragma_unroll_explicit": 1})',
         " for n_2_init, i_2_init, j_2_init, n_3_init, i_3_init in T.grid(1, 2, 64, 1, 4)",
@@ -91,7 +78,7 @@ def test_an_outline_of_a_workload_holds_all_its_blocks_and_loops(path: Path) -> 
 
 
 def test_decisions_are_read_from_a_trace() -> None:
-    assert decisions(CONTEXT.lineage[0].history) == [
+    assert decisions(RECORDED.lineage[0].history) == [
         ("matmul.0", "[1, 1, 1, 1]"),
         ("matmul.1", "[2, 1, 2, 4]"),
         ("matmul.2", "[4, 1, 64, 16]"),
@@ -119,7 +106,7 @@ def test_decisions_of_other_kinds() -> None:
 
 
 def test_with_sites_an_ancestor_shows_what_differs_by_the_names_of_the_sites() -> None:
-    current, parent, grandparent = shorten(CONTEXT).lineage
+    current, parent, grandparent = shorten(RECORDED).lineage
     assert current.history == ()
     assert parent.history == (
         "matmul.i = [2, 4, 1, 2]",
@@ -137,19 +124,19 @@ def test_without_sites_every_program_shows_its_decisions() -> None:
 
 
 def test_sites_that_do_not_agree_with_the_trace_give_it_no_names() -> None:
-    other = dataclasses.replace(CONTEXT, sites=CONTEXT.sites[1:])
+    other = dataclasses.replace(RECORDED, sites=RECORDED.sites[1:])
     assert shorten(other).lineage[1].history[0] == "matmul.1 = [2, 4, 1, 2]"
 
 
 def test_an_ancestor_of_another_structure_keeps_its_own_names() -> None:
-    cut = dataclasses.replace(CONTEXT.lineage[1], history=CONTEXT.lineage[1].history[:6])
-    short = shorten(dataclasses.replace(CONTEXT, lineage=(CONTEXT.lineage[0], cut)))
+    cut = dataclasses.replace(RECORDED.lineage[1], history=RECORDED.lineage[1].history[:6])
+    short = shorten(dataclasses.replace(RECORDED, lineage=(RECORDED.lineage[0], cut)))
     assert short.lineage[1].history == ("matmul.0 = [1, 1, 1, 1]",)
 
 
 @pytest.mark.parametrize("models", [1, 3, 8])
 def test_a_compact_prompt_is_less_than_half_of_a_full_one(models: int) -> None:
-    context = dataclasses.replace(CONTEXT, models=CONTEXT.models[:models])
+    context = dataclasses.replace(RECORDED, models=RECORDED.models[:models])
     assert len(text(context)) / 4 < 1500
     assert len(text(context)) < 0.4 * len(text(context, "full"))
 
@@ -174,27 +161,27 @@ def test_a_compact_prompt_is_less_than_half_of_a_full_one(models: int) -> None:
     ],
 )
 def test_every_item_is_in_a_compact_prompt(item: str) -> None:
-    assert item in text(CONTEXT)
+    assert item in text(RECORDED)
 
 
 def test_a_compact_prompt_of_a_single_model_asks_for_no_other() -> None:
-    alone = text(dataclasses.replace(CONTEXT, models=CONTEXT.models[:1]))
+    alone = text(dataclasses.replace(RECORDED, models=RECORDED.models[:1]))
     assert "next_model" not in alone and "hit_rate" not in alone and "expanded by" not in alone
 
 
 def test_the_unoptimized_program_has_no_decisions() -> None:
     base = ProgramView("for i in range(4):\n    pass", (), None, None)
-    short = text(dataclasses.replace(CONTEXT, lineage=(CONTEXT.lineage[0], base)))
+    short = text(dataclasses.replace(RECORDED, lineage=(RECORDED.lineage[0], base)))
     assert "## Parent\nPredicted score: not applicable (the unoptimized program)\nfor i in range(4)\n\n" in short
 
 
 def test_the_fixed_part_of_a_compact_prompt_comes_first() -> None:
-    later = dataclasses.replace(CONTEXT, depth=7, lineage=CONTEXT.lineage[:1], sites=CONTEXT.sites[:2])
-    assert render(later, "compact")[0] == render(CONTEXT, "compact")[0]
+    later = dataclasses.replace(RECORDED, depth=7, lineage=RECORDED.lineage[:1], sites=RECORDED.sites[:2])
+    assert render(later, "compact")[0] == render(RECORDED, "compact")[0]
 
 
 def test_the_rules_find_the_same_nests_in_a_compact_prompt() -> None:
-    assert nests(text(CONTEXT)) == nests(text(CONTEXT, "full")) != []
+    assert nests(text(RECORDED)) == nests(text(RECORDED, "full")) != []
 
 
 def stand_in_verdicts(context: PromptContext, parameters_b: float) -> list[Proposal | Rejection]:
@@ -205,7 +192,7 @@ def stand_in_verdicts(context: PromptContext, parameters_b: float) -> list[Propo
     return [parse(reply, names, models, context.sites) for reply in replies]
 
 
-@pytest.mark.parametrize("context", [CONTEXT, PLAIN], ids=["sites", "names"])
+@pytest.mark.parametrize("context", [RECORDED, PLAIN], ids=["sites", "names"])
 def test_stand_ins_answer_compact_prompts(context: PromptContext) -> None:
     found = stand_in_verdicts(context, 300.0)
     decided = [any(e.site for e in v.transformations) for v in found if isinstance(v, Proposal) and v.next_model]
@@ -225,11 +212,11 @@ def test_stand_ins_see_in_an_outline_what_is_missing() -> None:
 
 
 @pytest.mark.tvm
-@pytest.mark.parametrize("module", ["test_program", "test_cuda"])
+@pytest.mark.parametrize("make", [space, gpu_space])
 @pytest.mark.parametrize("name", ["deepseek_r1_moe", "flux_attention"])
-def test_the_decisions_of_real_traces_are_those_of_their_sites(module: str, name: str) -> None:
-    space = import_module(module).space(name)
-    for program in space.initial(2, np.random.default_rng(0)):
-        expected = [site.shown(site.now) for site in space.sites(program)]
+def test_the_decisions_of_real_traces_are_those_of_their_sites(make: Callable[[str], Space], name: str) -> None:
+    here = make(name)
+    for program in here.initial(2, np.random.default_rng(0)):
+        expected = [site.shown(site.now) for site in here.sites(program)]
         assert expected and [how for _, how in decisions(program.history)] == expected
         assert outline(program.code).count("T.sblock(") == program.code.count("with T.sblock(")

@@ -1,18 +1,16 @@
 """The stand-ins are deterministic, depend on size, and see nothing but the prompt."""
 
 import dataclasses
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-from test_prompt import CONTEXT
 
 from colt_pipeline.llm.client import Question
 from colt_pipeline.llm.embedded import EmbeddedClient, broken_rate, skill
 from colt_pipeline.llm.parse import parse
 from colt_pipeline.llm.prompt import render
 from colt_pipeline.records import ModelSpec, Proposal, Rejection
+from tests.llm.contexts import CONTEXT
+from tests.support import printed_elsewhere
 
 TINY = ModelSpec("tiny", "embedded", "tiny", 7.0, False)
 HUGE = ModelSpec("huge", "embedded", "huge", 300.0, True)
@@ -26,15 +24,12 @@ def verdicts(model: ModelSpec, count: int) -> list[Proposal | Rejection]:
 
 def test_the_same_question_has_the_same_answer_in_any_process() -> None:
     code = (
-        "import sys; sys.path[:0] = sys.argv[1:]; from test_embedded import *;"
+        "from tests.llm.test_embedded import *;"
         "print(EmbeddedClient().complete(Question(TINY, render(CONTEXT), {}), 3).text, end='')"
     )
-    here = Path(__file__).parent
     expected = EmbeddedClient().complete(Question(TINY, render(CONTEXT), {}), 3).text
-    for hash_seed in ("1", "2"):
-        command = [sys.executable, "-c", code, str(here), str(here.parent)]
-        there = subprocess.run(command, check=True, capture_output=True, text=True, env={"PYTHONHASHSEED": hash_seed})
-        assert there.stdout == expected
+    for hash_seed in (1, 2):
+        assert printed_elsewhere(code, hash_seed=hash_seed) == expected
 
 
 def test_occurrences_differ() -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_prompt import WITH_SITES
 
 from colt_pipeline.llm import knowledge
 from colt_pipeline.llm.client import Question
@@ -19,6 +18,7 @@ from colt_pipeline.llm.knowledge import RULES, Hardware, Nest, Plan, Rule, Tile,
 from colt_pipeline.llm.parse import parse
 from colt_pipeline.llm.prompt import render
 from colt_pipeline.records import ModelSpec, Proposal, Rejection, Site
+from tests.llm.contexts import WITH_SITES
 
 HARDWARE = Hardware(cores=2, lanes=16, registers=32, l2_bytes=512 << 10)
 CHOICES = {"unroll": (0, 16, 64, 512), "parallel": (1, 2, 4, 8, 16, 32, 64, 128)}

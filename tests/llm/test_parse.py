@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import ROOT
 
 from colt_pipeline.llm.parse import parse
 from colt_pipeline.records import REJECTIONS, Edit, Proposal, Rejection, Reply, Site
+from tests.support import ROOT
 
 NAMES = ["TileSize", "ComputeLocation", "Unroll", "Parallel"]
 MODELS = ["gpt-5.2", "gpt-5-mini", "qwen3-8b"]

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_prompt import WITH_SITES as CONTEXT
 
 from colt_pipeline.config.schema import PromptConfig
 from colt_pipeline.llm.cassette import Cassette
@@ -14,25 +13,14 @@ from colt_pipeline.llm.client import Question
 from colt_pipeline.llm.prompt import render
 from colt_pipeline.llm.proposer import Proposer
 from colt_pipeline.llm.schema import answer_schema
-from colt_pipeline.records import Edit, ModelSpec, Proposal, Rejection, Reply
+from colt_pipeline.records import Edit, ModelSpec, Proposal, Rejection
 from colt_pipeline.runs.stopwatch import Stopwatch
+from tests.llm.contexts import WITH_SITES as CONTEXT
+from tests.toy import ToyClient
 
 MODEL = ModelSpec("qwen3-8b", "embedded", "qwen3-8b", 8.0, False)
 SAMPLING: Mapping[str, float] = {"temperature": 0.7}
 GOOD = '{"transformations": ["unroll"], "next_model": "GPT-5.2"}'
-
-
-@dataclass
-class Scripted:
-    """Always gives the same answer, and keeps the questions."""
-
-    text: str = GOOD
-    finish_reason: str = "stop"
-    questions: list[Question] = field(default_factory=list)
-
-    def complete(self, question: Question, occurrence: int) -> Reply:
-        self.questions.append(question)
-        return Reply(self.text, self.finish_reason, 1, 1, 0.0, "m", question.model.provider)
 
 
 Make = Callable[..., Proposer]
@@ -43,7 +31,7 @@ def proposer(tmp_path: Path) -> Iterator[Make]:
     """Proposers with separate recordings, closed at the end."""
     with ExitStack() as stack:
 
-        def make(client: Scripted, code: str = "full", order: str = "listed", seed: int = 0) -> Proposer:
+        def make(client: ToyClient, code: str = "full", order: str = "listed", seed: int = 0) -> Proposer:
             path = tmp_path / f"{code}-{order}-{seed}.jsonl"
             cassette = stack.enter_context(closing(Cassette(path, lambda provider: client, Stopwatch())))
             return Proposer(cassette, SAMPLING, PromptConfig(code, order), seed)
@@ -52,7 +40,7 @@ def proposer(tmp_path: Path) -> Iterator[Make]:
 
 
 def test_by_default_the_question_is_that_of_the_recordings(proposer: Make) -> None:
-    client = Scripted()
+    client = ToyClient(GOOD)
     answer = proposer(client).ask(MODEL, CONTEXT, {})
     assert answer.key == Question(MODEL, render(CONTEXT), SAMPLING).key
     assert answer.verdict == Proposal((Edit("Unroll"),), "gpt-5.2")
@@ -60,7 +48,7 @@ def test_by_default_the_question_is_that_of_the_recordings(proposer: Make) -> No
 
 
 def test_the_schema_goes_only_to_models_that_take_one(proposer: Make) -> None:
-    client = Scripted()
+    client = ToyClient(GOOD)
     there = proposer(client)
     free = there.ask(MODEL, CONTEXT, {})
     bound = there.ask(replace(MODEL, json_schema=True), CONTEXT, {})
@@ -71,7 +59,7 @@ def test_the_schema_goes_only_to_models_that_take_one(proposer: Make) -> None:
 def test_a_seeded_order_is_in_the_question_and_its_key_and_not_in_the_verdict(proposer: Make) -> None:
     model = replace(MODEL, json_schema=True)
     context = replace(CONTEXT, transformations=tuple((name, "words") for name in ("Unroll", *"abcdefg")))
-    here, other = (proposer(Scripted(), order="seeded", seed=seed) for seed in (0, 1))
+    here, other = (proposer(ToyClient(GOOD), order="seeded", seed=seed) for seed in (0, 1))
     question = here.question(model, context)
     assert question.key == here.question(model, context).key != other.question(model, context).key
     assert question.key != Question(model, render(context), SAMPLING, answer_schema(context)).key
@@ -82,7 +70,7 @@ def test_a_seeded_order_is_in_the_question_and_its_key_and_not_in_the_verdict(pr
 
 
 def test_a_compact_prompt_is_asked_where_configured(proposer: Make) -> None:
-    client = Scripted()
+    client = ToyClient(GOOD)
     proposer(client, code="compact").ask(MODEL, CONTEXT, {})
     assert list(client.questions[0].messages) == render(CONTEXT, "compact") != render(CONTEXT)
 
@@ -92,6 +80,6 @@ def test_a_compact_prompt_is_asked_where_configured(proposer: Make) -> None:
     [("no answer within 60 s", "transport", "transport"), ("no JSON", "stop", "not_json")],
 )
 def test_what_cannot_be_used_is_a_rejection(proposer: Make, text: str, finish_reason: str, kind: str) -> None:
-    answer = proposer(Scripted(text, finish_reason)).ask(MODEL, CONTEXT, {})
+    answer = proposer(ToyClient(text, finish_reason)).ask(MODEL, CONTEXT, {})
     assert isinstance(answer.verdict, Rejection) and answer.verdict.kind == kind
     assert answer.reply.text == text

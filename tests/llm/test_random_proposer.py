@@ -4,11 +4,11 @@ import dataclasses
 from collections import Counter
 
 import pytest
-from test_prompt import CONTEXT, WITH_SITES
-from toy import LARGE, SMALL
 
 from colt_pipeline.llm.random_proposer import RandomProposer, Weights
 from colt_pipeline.records import Answer, Proposal, Rejection
+from tests.llm.contexts import CONTEXT, WITH_SITES
+from tests.toy import LARGE, SMALL
 
 CPU = dataclasses.replace(
     CONTEXT, transformations=tuple((name, name) for name in ("TileSize", "ComputeLocation", "Unroll", "Parallel"))

@@ -10,18 +10,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import ROOT
-from test_prompt import CONTEXT, WITH_SITES
-from toy import SMALL
 
 from colt_pipeline.config.schema import PromptConfig
 from colt_pipeline.llm.cassette import Cassette
-from colt_pipeline.llm.client import Question
 from colt_pipeline.llm.prompt import render
 from colt_pipeline.llm.proposer import Proposer
 from colt_pipeline.llm.redact import REDACTED, redacted, scrub
-from colt_pipeline.records import ProgramView, Reply, digest
+from colt_pipeline.records import ProgramView, digest
 from colt_pipeline.runs.stopwatch import Stopwatch
+from tests.llm.contexts import CONTEXT, WITH_SITES
+from tests.support import ROOT
+from tests.toy import SMALL, ToyClient
 
 LETTERS = string.ascii_letters + string.digits
 BASE64_URL = LETTERS + "-_"
@@ -127,19 +126,8 @@ def test_programs_and_prompts_pass() -> None:
                 assert redacted(message["content"]) == message["content"]
 
 
-class Client:
-    """Keeps its questions."""
-
-    def __init__(self) -> None:
-        self.questions: list[Question] = []
-
-    def complete(self, question: Question, occurrence: int) -> Reply:
-        self.questions.append(question)
-        return Reply("", "stop", 0, 0, 0.0, "m", "embedded")
-
-
 def test_a_question_is_redacted_before_its_key_is_computed(tmp_path: Path) -> None:
-    client = Client()
+    client = ToyClient("")
     cassette = Cassette(tmp_path / "llm.jsonl", lambda provider: client, Stopwatch())
     proposer = Proposer(cassette, {}, PromptConfig(code="full", order="listed"), seed=0)
     secret = "sk-0123456789abcdefghij"

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server import ANSWER, Server, misbehaving
-from toy import SMALL
 
 from colt_pipeline.config.schema import BudgetConfig, LimitsConfig, PricesConfig, ProviderConfig
 from colt_pipeline.errors import BudgetError, ConfigError, LLMError, ProviderError
@@ -19,6 +17,8 @@ from colt_pipeline.llm.retries import Caller, cost_bound
 from colt_pipeline.records import ModelSpec, Reply
 from colt_pipeline.runs.budget import Budget, Spent, spent
 from colt_pipeline.runs.jsonl import read_lines
+from tests.llm.server import ANSWER, Server, misbehaving
+from tests.toy import SMALL
 
 KEY = "sk-test-0123456789abcdef0123456789abcdef"
 MODEL = dataclasses.replace(SMALL, provider="served", api_model="org/served-7b")

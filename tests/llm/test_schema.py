@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from test_compact import CONTEXT as RECORDED
-from test_prompt import CONTEXT, WITH_SITES
 
 from colt_pipeline.llm.schema import answer_schema
 from colt_pipeline.records import PromptContext, Site
+from tests.llm.contexts import CONTEXT, RECORDED, WITH_SITES
 
 STRICT = {"type", "properties", "required", "additionalProperties", "items", "anyOf", "enum", "minItems", "maxItems"}
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import tvm
-from support import Compose
 
 from colt_pipeline.errors import ConfigError, DeviceError
 from colt_pipeline.measurement import backend as backends
@@ -21,6 +20,7 @@ from colt_pipeline.measurement.devices import (
     describe,
     host_cpu,
 )
+from tests.support import Compose
 
 pytestmark = pytest.mark.tvm
 

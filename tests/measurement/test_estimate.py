@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +16,7 @@ from colt_pipeline.config.schema import GpuConfig
 from colt_pipeline.measurement.estimate import estimate_secs
 from colt_pipeline.space import Space
 from colt_pipeline.workloads.catalogue import build
+from tests.support import printed_elsewhere
 
 pytestmark = pytest.mark.tvm
 
@@ -51,7 +49,7 @@ SIZE = 512
 """Of the square matmul."""
 
 
-def secs(module: tvm.IRModule, **changes: float) -> float:
+def secs(module: tvm.IRModule, **changes: Any) -> float:
     return estimate_secs(module, tvm.target.Target(TARGET), dataclasses.replace(GPU, **changes))
 
 
@@ -158,18 +156,14 @@ def test_a_module_without_threads_is_refused() -> None:
         secs(matmul().mod)
 
 
+def numbers() -> list[str]:
+    """Estimates of three kernels, in full."""
+    return [secs(module).hex() for module in (copy(), naive_matmul(), tiled_matmul())]
+
+
 def test_another_process_gives_the_same_number() -> None:
-    code = "import test_estimate as t; print([t.secs(m).hex() for m in (t.copy(), t.naive_matmul(), t.tiled_matmul())])"
-    environment = {**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    out = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=Path(__file__).parent,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    assert out.strip() == str([secs(m).hex() for m in (copy(), naive_matmul(), tiled_matmul())])
+    found = printed_elsewhere("from tests.measurement.test_estimate import numbers; print(*numbers())")
+    assert found.split() == numbers()
 
 
 @pytest.mark.parametrize(

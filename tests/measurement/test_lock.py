@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import ROOT
 
 from colt_pipeline.errors import DeviceError
 from colt_pipeline.measurement import lock
 from colt_pipeline.measurement.lock import device_lock
+from tests.support import ROOT
 
 HOLD = """
 import sys, time

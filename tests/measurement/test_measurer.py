@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,37 +16,17 @@ import numpy as np
 import psutil
 import pytest
 import tvm
-from support import ROOT
 
-from colt_pipeline.config.schema import MeasureConfig
 from colt_pipeline.errors import StackError
-from colt_pipeline.measurement.devices import cpu_target, host_cpu
 from colt_pipeline.measurement.measurer import LocalMeasurer
 from colt_pipeline.measurement.process import Lost, WorkerProcess
 from colt_pipeline.records import Measurement
 from colt_pipeline.space import Space
 from stages.benchmarks.kernels import endless, hungry, out_of_bounds, scaled, unlinked, workload
+from tests.measurement.settings import SETTINGS, target
+from tests.support import ROOT
 
 pytestmark = pytest.mark.tvm
-
-SETTINGS = MeasureConfig(
-    min_repeats=3,
-    max_repeats=4,
-    max_spread=0.5,
-    min_repeat_secs=0.0,
-    budget_secs=0.01,
-    slower=0.0,
-    cache_flush_mib=0,
-    build_timeout_secs=20.0,
-    run_timeout_secs=20.0,
-    memory_mib=1024,
-    builders=2,
-)
-
-
-def target() -> dict[str, object]:
-    device = host_cpu()
-    return cpu_target(device.facts["threads"], device.facts["mcpu"])
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +57,7 @@ def test_schedules_of_a_workload_measure_and_are_correct(measurer: LocalMeasurer
         assert m.max_relative_error is not None and m.max_relative_error < workload().rtol
 
 
-FAULTS = {
+FAULTS: dict[str, tuple[Callable[[], tvm.IRModule], str, str]] = {
     "wrong_result": (lambda: scaled(1.01), "wrong_result", "relative error 0.01"),
     "infinite": (lambda: scaled(float("inf")), "wrong_result", "relative error"),
     "out_of_bounds": (out_of_bounds, "crash", "signal 11 (SIGSEGV)"),
@@ -161,9 +141,9 @@ def test_building_goes_on_while_running_waits_off_the_cpu(measurer: LocalMeasure
 
 
 SCRIPT = """
-import sys, yaml
-sys.path[:0] = ["tests", "tests/measurement"]
-from test_measurer import LocalMeasurer, SETTINGS, endless, scaled, target, workload
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background may start without it
+from tests.measurement.test_measurer import LocalMeasurer, SETTINGS, endless, scaled, target, workload
 local = LocalMeasurer(workload(), target(), SETTINGS)
 try:
     print(local._scratch, [m.error for m in local.measure([scaled(1.0)], None)], flush=True)

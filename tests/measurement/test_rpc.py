@@ -15,8 +15,6 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from support import ROOT, Compose
-from test_measurer import SETTINGS, target
 from tvm import rpc as tvm_rpc
 
 from colt_pipeline.assemble import assemble
@@ -27,6 +25,8 @@ from colt_pipeline.measurement.measurer import LocalMeasurer
 from colt_pipeline.runs.jsonl import read_lines
 from colt_pipeline.search.loop import search
 from stages.benchmarks.kernels import SHAPE, endless, out_of_bounds, scaled, workload
+from tests.measurement.settings import SETTINGS, target
+from tests.support import ROOT, Compose
 
 pytestmark = pytest.mark.tvm
 

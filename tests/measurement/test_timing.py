@@ -8,22 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from colt_pipeline.config.schema import MeasureConfig
 from colt_pipeline.measurement.timing import spread, time_kernel
+from tests.support import configured
 
-SETTINGS = MeasureConfig(
-    min_repeats=3,
-    max_repeats=12,
-    max_spread=0.05,
-    min_repeat_secs=0.001,
-    budget_secs=1.0,
-    slower=4.0,
-    cache_flush_mib=0,
-    build_timeout_secs=1.0,
-    run_timeout_secs=1000.0,
-    memory_mib=1,
-    builders=1,
-)
+SETTINGS = configured(
+    "measure.min_repeats=3",
+    "measure.max_repeats=12",
+    "measure.max_spread=0.05",
+    "measure.budget_secs=1",
+    "measure.slower=4",
+    "measure.run_timeout_secs=1000",
+).measure
 
 
 class Script:

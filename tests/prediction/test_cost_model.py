@@ -4,12 +4,12 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 import pytest
-from test_program import space  # the same small workloads
 from tvm.s_tir.meta_schedule.cost_model.xgb_model import XGBConfig, XGBModel
 
 from colt_pipeline.prediction.cost_model import CostModel, measure_candidates, runner_results
 from colt_pipeline.runs.events import Sample
 from colt_pipeline.runs.stopwatch import Stopwatch
+from tests.space.small import space
 
 pytestmark = pytest.mark.tvm
 

@@ -5,18 +5,15 @@ from __future__ import annotations
 import inspect
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support import ROOT, Compose
-from test_program import space  # the same small workloads
-from test_tune import journal, move_recordings, play  # a measurer that computes
 from tvm.s_tir import meta_schedule as ms
 
 from colt_pipeline import assemble as assembly
@@ -29,20 +26,12 @@ from colt_pipeline.records import digest
 from colt_pipeline.runs.events import Sample
 from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.space import Program
+from tests.small_runs import journal, move_recordings, play
+from tests.space.small import space
+from tests.support import ROOT, Compose, Recorded, configured
 
 pytestmark = pytest.mark.tvm
 
-QUICK = {
-    "num_trials_per_iter": 8,
-    "population_size": 24,
-    "init_measured_ratio": 0.5,
-    "init_min_unmeasured": 8,
-    "max_fail_count": 5,
-    "genetic_num_iters": 1,
-    "genetic_mutate_prob": 0.85,
-    "genetic_max_fail_count": 10,
-    "eps_greedy": 0.25,
-}
 RUN = (
     "search=evolutionary",
     "workload=deepseek_r1_moe",
@@ -52,8 +41,20 @@ RUN = (
     "search.warmup_samples=8",
     "samples=20",
     "run=bred",
-    *(f"search.evolution.{name}={value}" for name, value in QUICK.items()),
+    "search.evolution.num_trials_per_iter=8",
+    "search.evolution.population_size=24",
+    "search.evolution.init_measured_ratio=0.5",
+    "search.evolution.init_min_unmeasured=8",
+    "search.evolution.genetic_num_iters=1",
+    "search.evolution.eps_greedy=0.25",
 )
+
+
+def quick() -> EvolutionConfig:
+    """Settings for small populations."""
+    settings = configured(*RUN).search.evolution
+    assert settings is not None
+    return settings
 
 
 def recording(config: Config) -> Path:
@@ -78,9 +79,9 @@ def test_the_settings_are_the_defaults_of_tvm(composed: Compose) -> None:
     assert search.warmup_samples == ms.cost_model.XGBModel().num_warmup_samples
 
 
-def test_batches_are_new_and_end_with_the_budget() -> None:
+def test_batches_are_new_and_end_with_the_samples() -> None:
     here = space("deepseek_r1_moe")
-    evolution = TvmEvolution(here, EvolutionConfig(**QUICK), warmup_samples=8, samples=20)
+    evolution = TvmEvolution(here, quick(), warmup_samples=8, samples=20)
     measured: list[tuple[Program, Sample]] = []
     sizes = []
     while batch := evolution.next_batch(measured):
@@ -93,8 +94,8 @@ def test_batches_are_new_and_end_with_the_budget() -> None:
 
 def test_a_fresh_strategy_goes_on_from_the_measurements_and_repeats_none() -> None:
     here = space("deepseek_r1_moe")
-    settings = EvolutionConfig(**{**QUICK, "init_measured_ratio": 1.0, "init_min_unmeasured": 0})
-    measured = timed(TvmEvolution(here, EvolutionConfig(**QUICK), warmup_samples=8, samples=16).next_batch([]))
+    settings = replace(quick(), init_measured_ratio=1.0, init_min_unmeasured=0)
+    measured = timed(TvmEvolution(here, quick(), warmup_samples=8, samples=16).next_batch([]))
     # Its whole population comes from the database, so breeding at all shows that it got the measurements.
     batch = TvmEvolution(here, settings, warmup_samples=8, samples=16).next_batch(measured)
     assert 0 < len(batch) <= 8
@@ -114,7 +115,7 @@ class Scripted:
 def test_the_recording_serves_what_was_asked_and_nothing_else(tmp_path: Path) -> None:
     here, path = space("deepseek_r1_moe"), tmp_path / "candidates.jsonl"
     programs = here.initial(2, np.random.default_rng(0))
-    live = Evolution(path, here, {"budget": 2}, lambda: Scripted(programs), Stopwatch())  # type: ignore[arg-type,return-value]
+    live = Evolution(path, here, {"samples": 2}, lambda: Scripted(programs), Stopwatch())  # type: ignore[arg-type,return-value]
     measured: list[tuple[Program, Sample]] = []
     for program in programs:
         assert [p.key for p in live.next_batch(measured)] == [program.key]
@@ -124,7 +125,7 @@ def test_the_recording_serves_what_was_asked_and_nothing_else(tmp_path: Path) ->
     live.close()
 
     there = space("deepseek_r1_moe")  # has not seen any of the programs
-    replay = Evolution(path, there, {"budget": 2}, None, Stopwatch())
+    replay = Evolution(path, there, {"samples": 2}, None, Stopwatch())
     assert [p.key for p in replay.next_batch(measured[:1])] == [programs[1].key]
     assert replay.next_batch(measured) == []  # the end is recorded too
     slower = [(programs[0], Sample(programs[0].key, 9.0, None))]
@@ -133,7 +134,7 @@ def test_the_recording_serves_what_was_asked_and_nothing_else(tmp_path: Path) ->
     with pytest.raises(ReplayMissError, match="after 3 measured .*3 batches.*record=missing"):
         replay.next_batch([*measured, *slower])
     with pytest.raises(ReplayMissError, match="after 0 measured"):
-        Evolution(path, there, {"budget": 3}, None, Stopwatch()).next_batch([])
+        Evolution(path, there, {"samples": 3}, None, Stopwatch()).next_batch([])
 
 
 @pytest.mark.parametrize(
@@ -180,11 +181,9 @@ def test_a_run_records_resumes_and_replays_without_a_strategy(
     assert again.asked == again.evaluator.measured == 0
 
 
-def test_a_batch_without_its_event_is_not_lost(composed: Compose, tmp_path: Path) -> None:
+def test_a_batch_without_its_event_is_not_lost(composed: Compose, recorded: Recorded) -> None:
     """After a kill between a batch (on disk) and its event, the batch is used and TVM is not asked again."""
-    config = composed(*RUN)
-    play(config)
-    parts = composed(*RUN, f"results={tmp_path / 'parts'}")
+    config, parts = recorded(*RUN).config, composed(*RUN)
     move_recordings(config, parts)
     job = play(parts)
     assert journal(parts) == journal(config)
@@ -192,11 +191,9 @@ def test_a_batch_without_its_event_is_not_lost(composed: Compose, tmp_path: Path
 
 
 def test_another_process_with_another_hash_seed_replays_the_same_and_shows_no_llm(
-    composed: Compose, tmp_path: Path
+    composed: Compose, recorded: Recorded, tmp_path: Path
 ) -> None:
-    config = composed(*RUN)
-    play(config)
-    replay = composed(*RUN, f"results={tmp_path / 'replay'}")
+    config, replay = recorded(*RUN).config, composed(*RUN)
     move_recordings(config, replay)
     overrides = (*RUN, "record=replay", "model_set=2", f"results={replay.results}", f"hydra.run.dir={tmp_path}/logs")
     done = subprocess.run(
@@ -217,10 +214,9 @@ def test_another_process_with_another_hash_seed_replays_the_same_and_shows_no_ll
     assert caption(tidy).startswith("no LLM, measured latency")
 
 
-def test_record_all_keeps_what_was_bred(composed: Compose) -> None:
-    config = composed(*RUN)
-    play(config)
-    shutil.rmtree(Path(config.results) / "runs")
-    again = play(composed(*RUN, "record=all"))
+def test_record_all_keeps_what_was_bred(composed: Compose, recorded: Recorded) -> None:
+    config = composed(*RUN, "record=all")
+    move_recordings(recorded(*RUN).config, config)
+    again = play(config)
     assert again.asked == recording(config).read_bytes().count(b"\n") > 0
     assert len(list(recording(config).parent.glob("candidates.jsonl.1"))) == 1

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from test_program import space  # the same small workloads
 from tvm.s_tir.meta_schedule.feature_extractor import PerStoreFeature
 
 from colt_pipeline.errors import RecordingError
@@ -19,6 +16,8 @@ from colt_pipeline.prediction import pretrained
 from colt_pipeline.prediction.pretrained import Experience, PretrainedModel, features, read_experience, write_experience
 from colt_pipeline.runs.events import Sample
 from colt_pipeline.runs.stopwatch import Stopwatch
+from tests.space.small import space
+from tests.support import printed_elsewhere
 
 pytestmark = pytest.mark.tvm
 
@@ -199,8 +198,5 @@ def predictions() -> list[str]:
 
 
 def test_another_process_predicts_the_same() -> None:
-    code = "import sys; sys.path[:0] = sys.argv[1:]; from test_pretrained import predictions; print(*predictions())"
-    paths = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "space")]
-    command = [sys.executable, "-c", code, *paths]
-    there = subprocess.run(command, check=True, capture_output=True, text=True, env={"PYTHONHASHSEED": "7"})
-    assert there.stdout.split() == predictions()
+    code = "from tests.prediction.test_pretrained import predictions; print(*predictions())"
+    assert printed_elsewhere(code, hash_seed=7).split() == predictions()

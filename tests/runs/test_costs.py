@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from support import Compose
 
 from colt_pipeline.config.schema import PricesConfig
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.runs.costs import Estimate, Tokens, configured_prices, estimate, listed_prices
+from tests.support import Compose
 
 PRICES = {
     "big": PricesConfig(input=2.0, output=10.0, date="", source=""),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
-from toy import LARGE, SMALL, call, settings
 
 from colt_pipeline.runs.events import Finished, Measured, Sample, Started, Stepped
 from colt_pipeline.search.allocation import Share, next_task, promise
 from colt_pipeline.search.state import State
+from tests.toy import LARGE, SMALL, call, settings
 
 
 def share(weight: int, *latencies: float | None, baseline: float = 1.0, finished: bool = False) -> Share:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toy import ToyCostModel, ToyEvaluator, ToyProgram, child, events_of, play, world
 
 from colt_pipeline.runs.events import Measured, Planted, Sample, Stepped
 from colt_pipeline.search.batch import choose_batch
 from colt_pipeline.search.state import State
 from colt_pipeline.search.world import World
+from tests.toy import ToyCostModel, ToyEvaluator, ToyProgram, child, events_of, play, world
 
 
 def by_last_step(program: ToyProgram, rng: np.random.Generator) -> float:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from toy import LARGE, SMALL, ToyProgram, call, world
 
 from colt_pipeline.records import Edit, ModelSpec, PromptContext, Proposal, Rejection
 from colt_pipeline.runs.events import Child, Planted, Stepped
@@ -12,6 +11,7 @@ from colt_pipeline.search.course_alteration import COURSE_RULES, NewChild, regre
 from colt_pipeline.search.expand import expand
 from colt_pipeline.search.state import State
 from colt_pipeline.search.tree import Node
+from tests.toy import LARGE, SMALL, ToyProgram, call, world
 
 
 def path(*edges: str) -> list[Node]:

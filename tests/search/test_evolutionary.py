@@ -1,12 +1,12 @@
-"""The search without a tree, on a toy evolution: budget, resume, end."""
+"""The search without a tree, on a toy evolution: samples, resume, end."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from toy import ToyEvaluator, ToyEvolution, ToyProgram, ToyProposer, play, settings, world
 
 from colt_pipeline.config.checks import SEARCH_CHOICES
 from colt_pipeline.runs.events import Bred, Measured
@@ -15,6 +15,7 @@ from colt_pipeline.search import outcome
 from colt_pipeline.search.course_alteration import COURSE_RULES
 from colt_pipeline.search.routing import ROUTERS
 from colt_pipeline.search.world import World
+from tests.toy import ToyEvaluator, ToyEvolution, ToyProgram, ToyProposer, play, settings, world
 
 
 def evolutionary(samples: int, last: int = 1_000_000) -> tuple[World[ToyProgram], ToyEvolution]:
@@ -24,7 +25,7 @@ def evolutionary(samples: int, last: int = 1_000_000) -> tuple[World[ToyProgram]
 
 
 def test_every_choice_of_the_configuration_has_its_row() -> None:
-    tables = {"router": ROUTERS, "course_alteration": COURSE_RULES}
+    tables: dict[str, Mapping[str, object]] = {"router": ROUTERS, "course_alteration": COURSE_RULES}
     assert {key: tuple(table) for key, table in tables.items()} == {key: SEARCH_CHOICES[key] for key in tables}
     trees = {choice: settings(strategy=choice).grows_tree for choice in SEARCH_CHOICES["strategy"]}
     assert trees == {"mcts": True, "evolutionary": False}

@@ -1,6 +1,6 @@
 """Whole trees of small scripted searches, as last reviewed.
 
-After an intended change, regenerate them with ``PYTHONPATH=.:tests python tests/search/test_golden.py``, and
+A change that is meant to change them writes them anew, ``python -m tests.search.test_golden``, and
 review the diff, which shows what happened to each node.
 """
 
@@ -10,24 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy import COLT, LARGE, SMALL, events_of, falling, play, world
 
 from colt_pipeline.records import ModelSpec, canonical_json
 from colt_pipeline.runs.events import Stepped
+from tests.toy import LARGE, SMALL, events_of, falling, play, world
 
 DATA = Path(__file__).parent.parent / "data"
 MIDDLE = ModelSpec("middle", "embedded", "middle", 32.0, False)
 RUNS: dict[str, dict[str, Any]] = {
     "paper": {"samples": 20, "score": falling(0.5), "rollout_length": 1},
     "colt": {
-        **{
-            **COLT,
-            "draws_per_proposal": 2,
-            "samples": 14,
-            "candidates": 7,
-            "one_fails_in": 5,
-            "models": (LARGE, MIDDLE, SMALL),
-        },
+        "name": "colt",
+        "draws_per_proposal": 2,
+        "samples": 14,
+        "candidates": 7,
+        "one_fails_in": 5,
+        "models": (LARGE, MIDDLE, SMALL),
         "score": lambda program, rng: program.steps[-1] % 1000 / 1000,
     },
     "streak": {

@@ -1,11 +1,9 @@
-"""The search as a whole, on scripted models: determinism, resume, budget, course alteration."""
+"""The search as a whole, on scripted models: determinism, resume, samples, course alteration."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from toy import (
-    COLT,
+
+from colt_pipeline.records import Edit, ModelSpec, PromptContext, Proposal, Rejection
+from colt_pipeline.runs.events import Child, Measured, Planted, Stepped
+from colt_pipeline.search.course_alteration import COURSE_RULES
+from colt_pipeline.search.expand import plant
+from colt_pipeline.search.routing import ROUTERS
+from colt_pipeline.search.state import State
+from colt_pipeline.search.world import Purpose
+from tests.support import printed_elsewhere
+from tests.toy import (
     LARGE,
     SMALL,
     ToyCostModel,
@@ -29,16 +35,8 @@ from toy import (
     world,
 )
 
-from colt_pipeline.records import Edit, ModelSpec, PromptContext, Proposal, Rejection
-from colt_pipeline.runs.events import Child, Measured, Planted, Stepped
-from colt_pipeline.search.course_alteration import COURSE_RULES
-from colt_pipeline.search.expand import plant
-from colt_pipeline.search.routing import ROUTERS
-from colt_pipeline.search.state import State
-from colt_pipeline.search.world import Purpose
 
-
-def test_a_run_measures_exactly_its_budget_and_every_program_once(tmp_path: Path) -> None:
+def test_a_run_measures_exactly_its_samples_and_every_program_once(tmp_path: Path) -> None:
     toy = world(samples=21)
     state = play(toy, tmp_path / "events.jsonl")
     assert state.finished == "budget"
@@ -81,16 +79,9 @@ def test_a_torn_last_line_is_dropped_on_resume(tmp_path: Path, caplog: pytest.Lo
 
 def test_another_process_with_another_hash_seed_gives_the_same_journal(tmp_path: Path) -> None:
     play(world(), tmp_path / "here.jsonl")
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1]);"
-        "from pathlib import Path; from toy import play, world;"
-        "play(world(), Path(sys.argv[2]))"
-    )
+    code = "import sys; from pathlib import Path; from tests.toy import play, world; play(world(), Path(sys.argv[1]))"
     there = tmp_path / "there.jsonl"
-    tests = str(Path(__file__).parent.parent)
-    subprocess.run(
-        [sys.executable, "-c", code, tests, str(there)], check=True, env={"PYTHONHASHSEED": "12345", "PATH": ""}
-    )
+    printed_elsewhere(code, str(there), hash_seed=12345)
     assert there.read_bytes() == (tmp_path / "here.jsonl").read_bytes()
 
 
@@ -130,7 +121,7 @@ def to_small(model: ModelSpec, context: PromptContext, occurrence: int) -> Propo
     return Proposal((Edit("Step"),), "small")
 
 
-def alteration_rate(tmp_path: Path, chance: float, samples: int, **changes: object) -> tuple[int, int, list[Stepped]]:
+def alteration_rate(tmp_path: Path, chance: float, samples: int, **changes: Any) -> tuple[int, int, list[Stepped]]:
     """(course alterations, small calls, steps) of a run in which small calls regress with this probability."""
     toy = world(samples=samples, score=falling(chance), script=to_small, rollout_length=0, **changes)
     state = play(toy, tmp_path / "events.jsonl")
@@ -227,7 +218,7 @@ options = st.fixed_dictionaries(
 @hypothesis_settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
-    budget=st.integers(1, 30),
+    samples=st.integers(1, 30),
     bad=st.floats(0, 0.9),
     alphabet=st.sampled_from([1, 3, 1_000_000]),
     one_fails_in=st.sampled_from([0, 2]),
@@ -236,7 +227,7 @@ options = st.fixed_dictionaries(
 def test_invariants(
     tmp_path_factory: pytest.TempPathFactory,
     seed: int,
-    budget: int,
+    samples: int,
     bad: float,
     alphabet: int,
     one_fails_in: int,
@@ -250,12 +241,12 @@ def test_invariants(
     models = (LARGE, third, SMALL)
     space = ToySpace(alphabet)
     toy = world(
-        budget, seed, models, script=sometimes, space=space, one_fails_in=one_fails_in, max_failures=2, **changes
+        samples, seed, models, script=sometimes, space=space, one_fails_in=one_fails_in, max_failures=2, **changes
     )
     path = tmp_path_factory.mktemp("run") / "events.jsonl"
     state = play(toy, path)
     assert state.finished in ("budget", "exhausted")
-    assert len(state.samples) == budget if state.finished == "budget" else len(state.samples) < budget
+    assert len(state.samples) == samples if state.finished == "budget" else len(state.samples) < samples
     assert isinstance(toy.evaluator, ToyEvaluator)
     assert len(set(toy.evaluator.measured)) == len(toy.evaluator.measured) == len(state.samples)
     events = events_of(path)
@@ -286,7 +277,13 @@ def _born(event: Planted | Stepped) -> tuple[Child, ...]:
 
 @pytest.mark.parametrize("stop_after", [3, 11, 30])
 def test_a_search_with_every_new_option_is_resumed_as_if_nothing_had_happened(tmp_path: Path, stop_after: int) -> None:
-    changes: dict[str, Any] = dict(COLT, course_alteration="streak", first_children="random", router="ucb")
+    changes: dict[str, Any] = {
+        "name": "colt",
+        "candidates": 8,
+        "course_alteration": "streak",
+        "first_children": "random",
+        "router": "ucb",
+    }
     play(world(samples=30, **changes), tmp_path / "whole.jsonl")
     parts = world(samples=30, **changes)
     play(parts, tmp_path / "parts.jsonl", stop_after)

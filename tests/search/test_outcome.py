@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from toy import LARGE, SMALL, settings
-from toy_run import events_by_hand
-
 from colt_pipeline.config.schema import PricesConfig
 from colt_pipeline.runs.events import Event
 from colt_pipeline.search.outcome import ALTERATIONS, CALL_COLUMNS, calls, turn_columns, turns
 from colt_pipeline.search.state import State
+from tests.toy import LARGE, SMALL, settings
+from tests.toy_run import events_by_hand
 
 
 def folded(events: list[Event]) -> State:

@@ -1,6 +1,7 @@
 """MA-UCT against values computed by hand from the paper's formula (section 3.2)."""
 
 import math
+from functools import partial
 
 import pytest
 
@@ -29,7 +30,7 @@ def test_ma_uct_equals_the_formula() -> None:
 
 
 def test_lambda_trades_reward_for_size() -> None:
-    good_large = dict(value=0.9, visits=1, parent_visits=2, phi=0.0, c=0.0)
-    poor_small = dict(value=0.2, visits=1, parent_visits=2, phi=1.0, c=0.0)
-    assert ma_uct(**good_large, lambda_=0.0) > ma_uct(**poor_small, lambda_=0.0)
-    assert ma_uct(**good_large, lambda_=0.9) < ma_uct(**poor_small, lambda_=0.9)
+    good_large = partial(ma_uct, value=0.9, visits=1, parent_visits=2, phi=0.0, c=0.0)
+    poor_small = partial(ma_uct, value=0.2, visits=1, parent_visits=2, phi=1.0, c=0.0)
+    assert good_large(lambda_=0.0) > poor_small(lambda_=0.0)
+    assert good_large(lambda_=0.9) < poor_small(lambda_=0.9)

@@ -1,17 +1,17 @@
 """Measured rewards: W of a node is the total reward of its subtree, measured if available."""
 
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from toy import LARGE, SMALL, ToyProgram, child, play, settings, world
 
 from colt_pipeline.runs.events import Measured, Planted, Sample, Stepped
 from colt_pipeline.search.loop import tree_policy
 from colt_pipeline.search.state import State
+from tests.toy import LARGE, SMALL, ToyProgram, child, play, settings, world
 
 KEYS = {name: ToyProgram(steps).key for name, steps in {"a": (1,), "b": (2,), "c": (1, 3)}.items()}
 
@@ -74,7 +74,7 @@ def test_selection_by_hand_with_measured_rewards() -> None:
 @hypothesis_settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
-    budget=st.integers(1, 40),
+    samples=st.integers(1, 40),
     branching=st.integers(1, 4),
     candidates=st.integers(0, 12),
     one_fails_in=st.sampled_from([0, 1, 2, 5]),
@@ -83,14 +83,14 @@ def test_selection_by_hand_with_measured_rewards() -> None:
 def test_w_is_the_sum_over_the_subtree(
     tmp_path_factory: pytest.TempPathFactory,
     seed: int,
-    budget: int,
+    samples: int,
     branching: int,
     candidates: int,
     one_fails_in: int,
     rewards: str,
 ) -> None:
     toy = world(
-        budget,
+        samples,
         seed,
         branching=branching,
         candidates=candidates,
@@ -101,11 +101,13 @@ def test_w_is_the_sum_over_the_subtree(
     state = play(toy, tmp_path_factory.mktemp("run") / "events.jsonl")
     latencies = {s.program: s.latency_secs for s in state.samples} if rewards == "measured" else {}
     best = min((t for t in latencies.values() if t), default=0.0)
-    earned: Counter[int] = Counter()
+    earned: defaultdict[int, float] = defaultdict(float)
     for node in state.tree.nodes[1:]:
         assert node.record is not None
-        latency = latencies.get(node.record.program, "not measured")
-        own = node.record.reward if latency == "not measured" else best / latency if latency else 0.0
+        own = node.record.reward
+        if node.record.program in latencies:
+            latency = latencies[node.record.program]
+            own = best / latency if latency else 0.0
         for ancestor in state.tree.path(node.id):
             earned[ancestor.id] += own
     assert totals(state) == pytest.approx([earned[node.id] for node in state.tree.nodes], abs=1e-9)

@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 import pytest
-from toy import LARGE, SMALL, call, child, settings
 
 from colt_pipeline.records import ModelSpec
 from colt_pipeline.runs.events import Planted, Stepped
 from colt_pipeline.search.routing import ROUTERS
 from colt_pipeline.search.state import State
+from tests.toy import LARGE, SMALL, call, child, settings
 
 THIRD = ModelSpec("third", "embedded", "third", 14.0, False)
 TWIN = ModelSpec("twin", "embedded", "twin", 8.0, False)

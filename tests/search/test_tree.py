@@ -61,7 +61,7 @@ def test_visits_rewards_and_open_nodes_add_up(choices: list[tuple[bool, int, flo
     tree = Tree(branching=2, max_failures=2)
     tree.grow(ROOT, child(0), None)
     for number, (grows, pick, reward) in enumerate(choices, start=1):
-        node = tree.select(lambda n, parent, pick=pick: (n.id * 7919 + pick) % 101)
+        node = tree.select(lambda n, parent: (n.id * 7919 + pick) % 101)  # noqa: B023
         if node is None:
             break
         if grows:

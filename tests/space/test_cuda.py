@@ -9,40 +9,32 @@ from typing import Any
 import numpy as np
 import pytest
 import tvm
-from test_program import SHAPES
 
 from colt_pipeline.errors import SpaceError
-from colt_pipeline.measurement.devices import cuda_target
 from colt_pipeline.records import Edit, Rejection
-from colt_pipeline.space import Space
 from colt_pipeline.space import program as programs_module
 from colt_pipeline.space.generate import generate
 from colt_pipeline.space.threads import _factorize, draw_tiles
 from colt_pipeline.workloads.catalogue import build
+from tests.space.small import GPU, SHAPES, gpu_space
 
 pytestmark = pytest.mark.tvm
-
-TARGET = cuda_target("sm_75")
-
-
-def space(name: str) -> Space:
-    return Space(build(name, SHAPES[name]).module, TARGET)
 
 
 @pytest.mark.parametrize("name", ["deepseek_r1_moe", "flux_conv", "flux_attention", "llama3_8b_attention_core"])
 def test_samples_are_bound_verified_and_reloadable(name: str) -> None:
-    here = space(name)
+    here = gpu_space(name)
     programs = here.initial(2, np.random.default_rng(0))
-    again = space(name)
+    again = gpu_space(name)
     for program in programs:
         assert 'thread="threadIdx.x"' in program.text
         assert again.load(program.key, program.trace_json).text == program.text
-    assert [p.key for p in space(name).initial(2, np.random.default_rng(0))] == [p.key for p in programs]
+    assert [p.key for p in gpu_space(name).initial(2, np.random.default_rng(0))] == [p.key for p in programs]
     assert 'thread="blockIdx.x"' in str(here.baseline.script())
 
 
 def test_transformations_change_programs_and_cpu_ones_are_not_offered() -> None:
-    here = space("flux_attention")
+    here = gpu_space("flux_attention")
     program = here.initial(1, np.random.default_rng(0))[0]
     names = [t.name for t in here.applicable(program)]
     assert "TileSize" in names and "ThreadBinding" in names
@@ -68,7 +60,7 @@ def test_factors_multiply_to_the_extent(extent: int, count: int, most: int) -> N
 
 def test_drawn_tiles_keep_the_threads_within_bounds() -> None:
     module = build("deepseek_r1_moe", SHAPES["deepseek_r1_moe"]).module
-    designs = generate(module, TARGET).traces
+    designs = generate(module, GPU).traces
     rng = np.random.default_rng(0)
     for _ in range(20):
         trace = draw_tiles(designs[0], rng)
@@ -82,7 +74,7 @@ def threads(trace: Any) -> int:
 
 
 def test_nothing_valid_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = space("deepseek_r1_moe")
+    here = gpu_space("deepseek_r1_moe")
     monkeypatch.setattr(programs_module, "_realize", lambda *_: None)
     with pytest.raises(SpaceError, match="no valid initial program in 256 samples of 1 design spaces"):
         here.initial(1, np.random.default_rng(0))
@@ -90,7 +82,7 @@ def test_nothing_valid_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
 def test_samples_and_baseline_compile_to_ptx() -> None:
-    here = space("deepseek_r1_moe")
+    here = gpu_space("deepseek_r1_moe")
     for module in (here.baseline, here.initial(1, np.random.default_rng(0))[0].schedule.mod):
-        library = tvm.compile(module, target=tvm.target.Target(TARGET))
+        library = tvm.compile(module, target=tvm.target.Target(GPU))
         assert library.mod.imports[0].kind == "cuda"

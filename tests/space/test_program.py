@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+from tvm.s_tir import meta_schedule as ms
 
 from colt_pipeline.errors import SpaceError
 from colt_pipeline.records import Edit, Rejection
-from colt_pipeline.space import Space
 from colt_pipeline.space import program as programs_module
-from colt_pipeline.workloads.catalogue import build
+from tests.space.small import SHAPES, space
+from tests.support import printed_elsewhere
 
 pytestmark = pytest.mark.tvm
-
-TARGET = {"kind": "llvm", "num-cores": 2, "mcpu": "znver4"}
-SHAPES = {
-    "deepseek_r1_moe": {"batch": 1, "tokens": 16, "inner": 128, "outer": 64},
-    "flux_attention": {"heads": 2, "kv_heads": 2, "head_dim": 32, "tokens": 32, "context": 32},
-    "llama3_8b_attention_core": {"heads": 4, "kv_heads": 2, "head_dim": 32, "tokens": 32, "context": 64},
-    "flux_conv": {"batch": 1, "channels": 16, "filters": 16, "height": 8, "width": 8},
-}
-
-
-def space(name: str) -> Space:
-    return Space(build(name, SHAPES[name]).module, TARGET)
 
 
 def walk(name: str, steps: int = 25) -> list[str]:
@@ -46,14 +31,21 @@ def walk(name: str, steps: int = 25) -> list[str]:
     return keys
 
 
+@pytest.fixture(scope="module")
+def walks_elsewhere() -> dict[str, list[str]]:
+    """The walk of every shape in another process."""
+    code = "import sys; from tests.space.test_program import walk\nfor name in sys.argv[1:]: print(*walk(name))"
+    lines = printed_elsewhere(code, *SHAPES).splitlines()
+    return {name: line.split() for name, line in zip(SHAPES, lines, strict=True)}
+
+
 @pytest.mark.parametrize("name", SHAPES)
-def test_the_same_seed_gives_the_same_programs_in_another_process(name: str) -> None:
-    code = "import sys; sys.path.insert(0, sys.argv[1]); from test_program import walk; print(*walk(sys.argv[2]))"
+def test_the_same_seed_gives_the_same_programs_in_another_process(
+    name: str, walks_elsewhere: dict[str, list[str]]
+) -> None:
     here = walk(name)
     assert len(set(here)) > 10
-    command = [sys.executable, "-c", code, str(Path(__file__).parent), name]
-    there = subprocess.run(command, check=True, capture_output=True, text=True, env={"PYTHONHASHSEED": "1"})
-    assert there.stdout.split() == here
+    assert walks_elsewhere[name] == here
 
 
 def test_a_program_comes_back_from_its_trace() -> None:
@@ -130,11 +122,11 @@ def test_a_trace_that_is_drawn_again_is_not_replayed_again(monkeypatch: pytest.M
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_look_at_the_instructions_says_what_the_mutator_would(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     here, rng = space(name), np.random.default_rng(0)
-    mutator, mutate = here._mutators["ComputeLocation"], programs_module.ms._ffi_api.MutatorApply
+    mutator, mutate = here._mutators["ComputeLocation"], ms._ffi_api.MutatorApply
     programs = here.initial(8, rng)
     programs += [here.rollout(start, 4, rng, 4, "fixed") for start in programs]
     found = [any(mutate(mutator, program.trace, seed) for seed in (1, 2)) for program in programs]
     assert found == ["ComputeLocation" in {t.name for t in here.applicable(program)} for program in programs]
-    monkeypatch.setattr(programs_module.ms._ffi_api, "MutatorApply", lambda *_: pytest.fail("tried"))
+    monkeypatch.setattr(ms._ffi_api, "MutatorApply", lambda *_: pytest.fail("tried"))
     without = next((program for program, one in zip(programs, found, strict=True) if not one), None)
     assert without is None or here._mutate(without.trace, "ComputeLocation", 1) is None

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import test_cuda
-from test_program import space
 
 from colt_pipeline.records import Edit, Rejection, Site
 from colt_pipeline.space import Program, Space
+from tests.space.small import gpu_space, space
 
 pytestmark = pytest.mark.tvm
 
@@ -165,7 +164,7 @@ def test_an_exhaustive_rollout_is_a_program_of_the_space_and_repeats() -> None:
 
 
 def test_on_cuda_cooperative_fetch_is_no_site() -> None:
-    here = test_cuda.space("deepseek_r1_moe")
+    here = gpu_space("deepseek_r1_moe")
     [program] = here.initial(1, np.random.default_rng(0))
     assert sum("cooperative_fetch" in line for line in program.history) == 2
     sites = by_label(here, program)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_program import space  # the small workloads
 
 from colt_pipeline.errors import SpaceError
 from colt_pipeline.records import canonical_json
 from colt_pipeline.space.traces import pack, unpack
+from tests.space.small import space
 
 
 def test_real_traces_come_back_byte_for_byte_and_smaller() -> None:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support import ROOT, Compose
 
 from colt_pipeline.config.compose import runs
 from colt_pipeline.config.schema import Config, LLMConfig
@@ -22,6 +21,7 @@ from colt_pipeline.tools.forecast import (
     recorded,
     table,
 )
+from tests.support import ROOT, Compose
 
 LIVE = ("experiment=cpu", "workload=flux_conv", "model_set=2", "stand_ins=false")
 LARGE, SMALL = (2.0, 10.0), (0.5, 4.0)

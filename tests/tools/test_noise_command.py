@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
-from support import Compose
-from test_tune import TINY, HashMeasurer, play
 
 from colt_pipeline.analysis.noise import read_noise
 from colt_pipeline.errors import DeviceError
 from colt_pipeline.runs.jsonl import read_lines
 from colt_pipeline.tools.noise import main, observe
+from tests.small_runs import TINY
+from tests.support import Compose, Recorded
 
 pytestmark = pytest.mark.tvm
 
@@ -31,13 +32,11 @@ def test_one_schedule_is_measured_again_and_again(composed: Compose) -> None:
     assert len({line["program"] for line in lines}) == 1
 
 
-def test_the_best_recorded_schedule_is_the_one_to_observe(composed: Compose) -> None:
-    job = play(composed(*TINY), HashMeasurer)  # best.json is written only by the app
-    from colt_pipeline.job import write_outputs
-
-    write_outputs(job)
+def test_the_best_recorded_schedule_is_the_one_to_observe(composed: Compose, recorded: Recorded) -> None:
+    job, config = recorded(*TINY), composed(*SMALL)
+    shutil.copytree(job.config.results, config.results)
     assert job.state.best is not None
-    directory = observe([composed(*SMALL)], minutes=0.01)
+    directory = observe([config], minutes=0.01)
     (path,) = directory.glob("*/*.jsonl")
     assert read_lines(path)[1]["program"] == job.state.best.program
 

@@ -6,41 +6,26 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ROOT
-from toy import LARGE, SMALL, settings
-from toy_run import STARTED, write_run
 
 from colt_pipeline.errors import ReplayMissError
 from colt_pipeline.llm.audit import read_intact
 from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.llm.client import Question
-from colt_pipeline.records import Message, ModelSpec, Reply, canonical_json
+from colt_pipeline.records import Message, ModelSpec, canonical_json
 from colt_pipeline.runs.events import Call, Event, Finished, Stepped
 from colt_pipeline.runs.jsonl import JsonLines, read_lines
 from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.tools.recordings import main
+from tests.support import ROOT
+from tests.toy import LARGE, SMALL, ToyClient, settings
+from tests.toy_run import STARTED, write_run
 
 Printed = pytest.CaptureFixture[str]
 CREDENTIAL = "sk-0123456789abcdefghij"
-
-
-@dataclass
-class Scripted:
-    """Numbered answers of a stand-in or a provider."""
-
-    backend: str = "embedded"
-    calls: list[str] = field(default_factory=list)
-
-    def complete(self, question: Question, occurrence: int) -> Reply:
-        self.calls.append(question.model.name)
-        number = len(self.calls)
-        secs = 0.0 if self.backend == "embedded" else float(number)
-        return Reply(f"answer {number}", "stop", 100 * number, number, secs, "m", self.backend)
 
 
 def messages(*lines: str) -> list[Message]:
@@ -56,7 +41,7 @@ def question(model: ModelSpec, word: str) -> Question:
 
 
 def record(path: Path, asked: list[tuple[ModelSpec, str, int]] = ASKED) -> Path:
-    cassette = Cassette(path, lambda provider: Scripted(), Stopwatch())
+    cassette = Cassette(path, lambda provider: ToyClient(), Stopwatch())
     for model, word, occurrence in asked:
         cassette.answer(question(model, word), occurrence)
     cassette.close()

@@ -7,13 +7,13 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import tvm
-from test_workloads import relative_error
 from tvm import relax
 
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.workloads.catalogue import build
 from colt_pipeline.workloads.extracted import extracted
 from colt_pipeline.workloads.llama import Array, Llama, model_of
+from tests.workloads.reference import relative_error
 
 pytestmark = pytest.mark.tvm
 

@@ -2,28 +2,17 @@
 
 import numpy as np
 import pytest
-import tvm
-from support import SMALL
 
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.workloads.catalogue import WORKLOADS, build
-from colt_pipeline.workloads.workload import Workload
+from tests.support import SMALL
+from tests.workloads.reference import relative_error
 
 pytestmark = pytest.mark.tvm
 
 
 def test_every_workload_has_a_small_shape_here() -> None:
     assert SMALL.keys() == WORKLOADS.keys()
-
-
-def relative_error(workload: Workload) -> float:
-    """How far the result of the unoptimized program is from the reference."""
-    kernel = tvm.compile(workload.module, target=tvm.target.Target({"kind": "llvm"})).mod
-    inputs = workload.inputs()
-    out = tvm.runtime.tensor(np.full(workload.parameter_shapes[-1], np.nan, "float32"), tvm.cpu())
-    kernel["main"](*(tvm.runtime.tensor(x, tvm.cpu()) for x in inputs), out)
-    expected = workload.expected(inputs)
-    return float(np.abs(out.numpy() - expected).max() / np.abs(expected).max())
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
