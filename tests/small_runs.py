@@ -46,7 +46,7 @@ def move_recordings(source: Config, destination: Config) -> None:
 
 
 def command(results: Path, *overrides: str) -> list[str]:
-    """The arguments of ``colt tune``; what Hydra notes of its runs goes below the results too."""
+    """The arguments of ``colt tune``; Hydra's logs go below the results, too."""
     return [
         "tune",
         *overrides,
@@ -57,7 +57,7 @@ def command(results: Path, *overrides: str) -> list[str]:
 
 
 def colt(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None:
-    """The exit status of ``colt ARGUMENTS`` in this process, which has TVM at hand; Hydra leaves its logging alone."""
+    """The exit status of ``colt ARGUMENTS`` in this process, where TVM is already imported; Hydra leaves logging alone."""
     name, *rest = arguments
     quiet = ["hydra/job_logging=none", "hydra/hydra_logging=none"] if name == "tune" else []
     monkeypatch.setattr(sys, "argv", ["colt", name, *quiet, *rest])

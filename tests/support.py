@@ -41,8 +41,8 @@ _PLACES = ("results=", "pretraining=")
 def configured(*overrides: str) -> Config:
     """The real configuration with overrides.
 
-    Hydra takes a quarter of a second, so what it makes of the same overrides is kept. Where a run lies changes nothing
-    else of it, so one composition serves all places.
+    Hydra takes a quarter of a second, so its result for the same overrides is cached. The location of a run affects
+    nothing else, so one composition serves all locations.
     """
     config = deepcopy(_composed(tuple(override for override in overrides if not override.startswith(_PLACES))))
     for override in overrides:
@@ -58,7 +58,7 @@ def _composed(overrides: tuple[str, ...]) -> Config:
 
 
 def printed_elsewhere(code: str, *arguments: str, hash_seed: int = 1) -> str:
-    """What the code prints in another process, with another hash seed and nothing of this one's environment."""
+    """The output of the code in another process, with another hash seed and a clean environment."""
     command = [sys.executable, "-c", code, *arguments]
     environment = {"PYTHONHASHSEED": str(hash_seed), "PATH": ""}
     return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout

@@ -1,4 +1,4 @@
-"""Contexts of prompts: a small one made by hand, with and without sites, and one of a recorded search."""
+"""Prompt contexts: a small handwritten one, with and without sites, and one from a recorded search."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""How programs are measured in tests: in little time, with as few processes."""
+"""Measurement settings for tests: little time and few processes."""
 
 from colt_pipeline.measurement.devices import cpu_target, host_cpu
 from tests.support import configured

@@ -1,4 +1,4 @@
-"""What a compiled workload computes, held against its reference."""
+"""Compares what a compiled workload computes with its reference."""
 
 import numpy as np
 import tvm
