@@ -57,7 +57,7 @@ def command(results: Path, *overrides: str) -> list[str]:
 
 
 def colt(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None:
-    """The exit status of ``colt ARGUMENTS`` in this process, where TVM is already imported; Hydra leaves logging alone."""
+    """The exit status of ``colt ARGUMENTS`` in this process, with TVM imported; Hydra leaves logging alone."""
     name, *rest = arguments
     quiet = ["hydra/job_logging=none", "hydra/hydra_logging=none"] if name == "tune" else []
     monkeypatch.setattr(sys, "argv", ["colt", name, *quiet, *rest])

@@ -73,6 +73,4 @@ def test_no_prompt_shows_the_fastest_known_program_before_the_search_has_made_it
 
     assert len(before) > 50
     assert not any(any(shown(context)) for context in before)
-    assert any(
-        sum(shown(context)) == 5 for context in after
-    )  # every part of it that prompts show
+    assert any(sum(shown(context)) == 5 for context in after)  # every part of it that prompts show
