@@ -31,8 +31,9 @@ def metrics_of(tidy: Tidy) -> dict[str, dict[str, Any]]:
     Returns:
         Name (see `short_names`) -> llm (what answered), latency (measured or estimated), device, seeds, samples,
         speedup (final, over the unoptimized program: geometric means over workloads and seeds, and per workload over
-        seeds), calls (including course alterations), largest_percent (of the regular calls) and alterations_percent
-        (per regular call of a small model). Unknown values are omitted, as are percentages for sets of one model.
+        seeds), calls (including course alterations), largest_percent (of the regular calls) and
+        alterations_per_call_percent (per regular call of a small model). Unknown values are omitted, as are
+        percentages for sets of one model.
     """
     rows = list(_rows(tidy))
     names = short_names(pd.DataFrame([row for row, _ in rows]), _TELLING)
@@ -117,7 +118,10 @@ def _shares(part: Tidy, facts: dict[str, Any], rates: pd.DataFrame) -> dict[str,
     own = rates[facts["short_label"]]
     calls = _calls(part, pd.DataFrame([facts])).query("is_largest")
     largest = {model_label(*pair) for pair in zip(calls["model"], calls["backend"], strict=True)}
-    shares = {"largest_percent": own.reindex(sorted(largest)).sum(), "alterations_percent": own[ALTERATION_RATE]}
+    shares = {
+        "largest_percent": own.reindex(sorted(largest)).sum(),
+        "alterations_per_call_percent": own[ALTERATION_RATE],
+    }
     return {key: rounded(value) for key, value in shares.items() if pd.notna(value)}
 
 

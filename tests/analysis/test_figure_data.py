@@ -73,7 +73,7 @@ def test_alterations_are_held_against_chance(write_run: WriteRun, write_counted:
     assert (row["children"], row["regressions"], row["alterations"]) == (2, 2, 1)
     assert (row["rate"], row["coin"]) == (0.5, 0.5)
     (said,) = course_findings(course_data(aggregate(tmp_path / "runs")))
-    assert "1 of 2 programs" in said and said.endswith("nothing that could be told from chance.")
+    assert "1 of 2 programs" in said and said.endswith("not distinguishable from chance.")
 
 
 def test_independent_regressions_alter_the_course_as_often_as_the_formula_says() -> None:

@@ -67,7 +67,7 @@ def test_one_seed_gives_no_interval_and_no_ranking(add: AddRun, tidy: Callable[[
 def test_searches_that_lack_runs_are_not_held_against_each_other(add: AddRun, tidy: Callable[[], Tidy]) -> None:
     add("colt", 0, 0.25)
     add("paper", 1, 0.5)
-    assert search_findings(statistics(tidy())) == ["colt cannot be held against paper: runs are missing."]
+    assert search_findings(statistics(tidy())) == ["colt cannot be compared with paper: runs are missing."]
 
 
 def test_a_run_that_a_limit_ended_is_not_taken_for_a_finished_one(add: AddRun, tidy: Callable[[], Tidy]) -> None:
@@ -84,10 +84,17 @@ def test_differences_within_the_noise_are_counted_and_others_named(
     write_run("small", {"gpt-5-mini": (1, 0)}, (0.45,), model_set="small")
     write_run("two", TWO, (0.1,))
     total, named = model_set_findings(comparisons(tidy()))
-    assert total.endswith("of the same workload: 1 faster, 1 within noise.")
+    assert total.endswith("on the same workload: 1 faster, 1 within noise.")
     assert named.startswith(
-        "FLUX convolution: COLT (2 models) is faster than gpt-5.2 (stand-in) (ratio 5.00, noise floor ×"
+        "FLUX convolution: COLT (2 models) is faster than gpt-5.2 (stand-in) (5.00 times its speed, noise floor ×"
     )
+
+
+def test_estimates_give_no_verdict(write_run: WriteRun, tidy: Callable[[], Tidy]) -> None:
+    for model_set, latency in (("large", 0.5), ("small", 0.1)):
+        write_run(model_set, {"gpt-5.2": (1, 0)}, (latency,), model_set=model_set, measurement="estimated")
+    assert set(comparisons(tidy())["verdict"]) == {"reference", "faster"}
+    assert model_set_findings(comparisons(tidy())) == []
 
 
 def test_limits_depend_on_who_answered_and_how_it_was_timed(write_run: WriteRun, tidy: Callable[[], Tidy]) -> None:
@@ -101,11 +108,11 @@ def test_limits_depend_on_who_answered_and_how_it_was_timed(write_run: WriteRun,
 def test_what_all_sections_say_is_said_once(add: AddRun, tidy: Callable[[], Tidy]) -> None:
     add("colt", 0, 0.25)
 
-    def section(title: str, *said: str) -> Section:
-        return Section("name", title, tidy(), (), Findings("caption", [], list(said)), figures=(), tables=())
+    def section(name: str, *said: str) -> Section:
+        return Section(name, "title", tidy(), (), Findings("caption", [], list(said)), figures=(), tables=())
 
-    said = shared_limits([section("One", "both.", "first."), section("Two", "both.", "second.")])
-    assert said == ["both.", "One: first.", "Two: second."]
+    said = shared_limits([section("one", "both.", "first."), section("two", "both.", "second.")])
+    assert said == ["both.", "one: first.", "two: second."]
 
 
 def test_a_tiny_real_model_is_no_evidence_and_a_stand_in_or_a_larger_one_is_not_called_tiny(

@@ -76,19 +76,21 @@ def search_findings(statistics: pd.DataFrame) -> list[str]:
 
 
 def model_set_findings(comparisons: pd.DataFrame) -> list[str]:
-    """Which differences between model sets exceed the noise."""
+    """Which differences between model sets exceed the noise; none of estimates, which no device has confirmed."""
     verdicts = comparisons["verdict"]
-    held = comparisons[verdicts.notna() & (verdicts != "reference")]
+    estimated = comparisons["noise floor"] == 1  # an estimate repeats exactly
+    held = comparisons[verdicts.notna() & (verdicts != "reference") & ~estimated]
     if held.empty:
         return []
     counts = held["verdict"].value_counts().sort_index()
     said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    findings = [f"Of {len(held)} best latencies held against the reference's of the same workload: {said}."]
+    references = " or ".join(held["reference"].unique())
+    findings = [f"Of {len(held)} best latencies compared with that of {references} on the same workload: {said}."]
     beyond = held[held["verdict"].isin(["faster", "slower"])]
     for row in beyond.to_dict("records"):
         findings.append(
             f"{row['workload']}: {row['configuration']} is {row['verdict']} than {row['reference']} "
-            f"(ratio {row['ratio']:.2f}, noise floor ×{row['noise floor']:.2f})."
+            f"({row['ratio']:.2f} times its speed, noise floor ×{row['noise floor']:.2f})."
         )
     return findings
 
@@ -121,7 +123,7 @@ def limits(tidy: Tidy) -> list[str]:
     )
     seeds = int(runs.groupby(["search", "model_set", "largest", "target", "workload"])["seed"].nunique().max())
     if seeds == 1:
-        found.append("No ranking: with one seed nobody knows how far another seed would lie, so no interval is given.")
+        found.append("No ranking: with one seed the spread between seeds is unknown, so no interval is given.")
     elif seeds < _FEW_SEEDS:
         narrow = 1 - ((seeds - 1) / seeds) ** 0.5
         found.append(
@@ -135,10 +137,10 @@ def limits(tidy: Tidy) -> list[str]:
         )
     floors = [comparison_floor(own, tidy.noise) for _, own in runs.groupby("workload")]
     if pd.notna(floors).all() and max(floors) > 1:
+        ends = " to ".join(dict.fromkeys(f"×{floor:.2f}" for floor in (min(floors), max(floors))))
         found.append(
-            f"No small difference of two latencies: repeated measurements of one program differ by up to "
-            f"×{min(floors):.2f} to ×{max(floors):.2f}, by workload, in 95 % of pairs. A pair of runs counts as won by "
-            "whatever difference."
+            f"No small difference between two latencies: 95 % of pairs of measurements of one program differ by less "
+            f"than {ends}, depending on the workload. A pair of runs counts as a win however small the difference."
         )
     return found
 
@@ -150,7 +152,7 @@ def backends(tidy: Tidy) -> list[str]:
 
 def _improvement(row: pd.Series[Any]) -> str:
     if pd.isna(row["value"]):
-        return f"{row['configuration']} cannot be held against {row['over']}: {row['interval'].partition(': ')[2]}."
+        return f"{row['configuration']} cannot be compared with {row['over']}: {row['interval'].partition(': ')[2]}."
     known = row["interval"] == KNOWN
     interval = f"95 % interval {_percent(row['low'])} to {_percent(row['high'])}" if known else row["interval"]
     return (
@@ -165,7 +167,7 @@ def _course(row: pd.Series[Any]) -> str:
         f"{row['configuration']} altered the course after {row['alterations']} of {row['children']} programs of small "
         f"models ({_percent(row['rate'])}, 95 % interval {_percent(row['low'])} to {_percent(row['high'])}); two "
         f"regressions in a row by chance give {_percent(row['coin'])}: "
-        f"{'the intervals lie apart' if apart else 'nothing that could be told from chance'}."
+        f"{'a difference, for the intervals do not overlap' if apart else 'not distinguishable from chance'}."
     )
 
 

@@ -77,9 +77,9 @@ def shared_limits(sections: Sequence[Section]) -> list[str]:
     said: dict[str, list[str]] = {}
     for section in sections:
         for text in section.said.limits:
-            said.setdefault(text, []).append(section.title)
-    common = [text for text, titles in said.items() if len(titles) == len(sections)]
-    own = [f"{' and '.join(titles)}: {text}" for text, titles in said.items() if len(titles) < len(sections)]
+            said.setdefault(text, []).append(section.name)
+    common = [text for text, names in said.items() if len(names) == len(sections)]
+    own = [f"{', '.join(names)}: {text}" for text, names in said.items() if len(names) < len(sections)]
     return common + own
 
 

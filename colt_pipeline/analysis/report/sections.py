@@ -19,11 +19,11 @@ TITLES = {
     "long": "Twice as many samples",
     "routers": "Who answers next",
     "lambda": "How much small models are preferred",
-    "controls": "What is COLT's own share",
-    "cpu": "The paper's experiment, in small",
+    "controls": "What COLT's parts contribute",
+    "cpu": "The paper's experiment, scaled down",
     "seeds": "The paper's experiment with three seeds, on two workloads",
-    "largest_llama70b": "The paper's experiment with Llama-3.3-70B as the largest model, in small",
-    "gpu": "The paper's experiment on a GPU, in small",
+    "largest_llama70b": "The paper's experiment with Llama-3.3-70B as the largest model, scaled down",
+    "gpu": "The paper's experiment on a GPU, scaled down",
     "local": "A real model, far too small",
 }
 """Experiment -> title, in the order of the page; others follow, titled by name."""
