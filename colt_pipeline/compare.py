@@ -26,7 +26,7 @@ from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ColtError, ConfigError, UnfinishedError
 from colt_pipeline.job import Job, batches_and_outputs, read_summary
 from colt_pipeline.progress.standing import followed_search
-from colt_pipeline.progress.terminal import on_terminal
+from colt_pipeline.progress.terminal import table_is_shown
 from colt_pipeline.progress.watch import watched
 from colt_pipeline.records import LIMIT
 from colt_pipeline.runs.layout import CALLS, CURVE, TURNS, run_directory
@@ -125,7 +125,7 @@ def _together(group: Sequence[Config], clock: _Clock, make_measurer: MakeMeasure
             config.run: cleanup.enter_context(closing(_run(config, clock, failed, make_measurer))) for config in group
         }
         for jobs in rounds(turns):
-            if on_terminal():
+            if table_is_shown():
                 continue  # a table has it
             shown = "  ".join(
                 f"{_name(config)} {_standing(jobs[config.run])}" for config in group if config.run in jobs

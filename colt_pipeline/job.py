@@ -12,7 +12,7 @@ from colt_pipeline.app import raise_if_interrupted, shown_speedup
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import BudgetError
 from colt_pipeline.llm.cassette import Cassette
-from colt_pipeline.progress.terminal import on_terminal
+from colt_pipeline.progress.terminal import table_is_shown
 from colt_pipeline.records import EMBEDDED, LIMIT
 from colt_pipeline.runs.budget import Budget, Spent, spent
 from colt_pipeline.runs.costs import Cost, Prices, costs, listed_prices, recorded_prices
@@ -111,7 +111,7 @@ def _measured(job: Job, events: Iterator[Event]) -> Generator[Measured, None, No
 
 def progress(job: Job, elapsed_secs: float, resumed_at: int) -> None:
     """One line per measured batch: samples, best speedup, calls per model, time left."""
-    if on_terminal():
+    if table_is_shown():
         return  # a table has it
     state, config = job.state, job.config
     done = len(state.samples)

@@ -28,7 +28,7 @@ from colt_pipeline.job import Job, further_batches, write_outputs
 from colt_pipeline.measurement.ledger import Ledger
 from colt_pipeline.measurement.lock import device_lock
 from colt_pipeline.progress.standing import followed_model
-from colt_pipeline.progress.terminal import on_terminal
+from colt_pipeline.progress.terminal import table_is_shown
 from colt_pipeline.progress.watch import watched
 from colt_pipeline.records import EMBEDDED, EndReason, Measurement, digest
 from colt_pipeline.runs.events import Event, Finished
@@ -156,7 +156,7 @@ def _finish(job: Job, reason: EndReason) -> None:
 
 
 def _progress(config: Config, task: Task, job: Job, samples: int, left_secs: float) -> None:
-    if on_terminal():
+    if table_is_shown():
         return  # a table has it
     assert job.state.started is not None
     speedup = shown_speedup(job.state.speedup, job.state.started.measurement)

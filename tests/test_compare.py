@@ -193,7 +193,7 @@ def test_equal_programs_are_measured_once(
     near_and_far: list[Config], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     measurer = HashMeasurer()
-    monkeypatch.setattr(module, "on_terminal", lambda: True)
+    monkeypatch.setattr(module, "table_is_shown", lambda: True)
     compare(near_and_far, lambda _: measurer)
     assert capsys.readouterr().err == "", "on a terminal a table shows how far they are"
     assert 21 < len(measurer.seen) < 2 * 21, "the baseline and the initial programs are equal"

@@ -108,6 +108,23 @@ def test_results_that_cannot_be_read_end_no_progress(tmp_path: Path) -> None:
         assert FollowedSearch(place, "run", 4).read() == FollowedModel(place, "run", 4).read()[:1]
 
 
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null"])
+def test_broken_outputs_end_no_progress(tmp_path: Path, text: str) -> None:
+    directory = write_run(tmp_path / "run", events_by_hand())
+    end(directory)
+    (directory / "summary.json").write_text(text)
+    (tmp_path / "model.json").write_text(text)
+    [run] = FollowedSearch(directory, "run", 4).read()
+    assert run.samples and not run.finished
+    assert not FollowedModel(tmp_path, "llama", 8).read()[0].finished
+
+
+def test_a_fault_of_the_display_never_stops_those_who_print(tmp_path: Path) -> None:
+    *_, said = played(tmp_path, "fault", TERM="xterm")
+    assert "line 99999\r\n" in said, "who prints is not blocked"
+    assert "ZeroDivisionError" in said and said.endswith("status 1")
+
+
 def test_a_whole_model_is_the_sum_of_its_kernels(tmp_path: Path) -> None:
     model = FollowedModel(tmp_path, "llama", 8)
     assert model.read() == [Standing("llama", budget=8)]
@@ -316,7 +333,8 @@ from typing import Any
 from colt_pipeline.app import command
 from colt_pipeline.config.compose import composed
 from colt_pipeline.progress.standing import followed_search
-from colt_pipeline.progress.terminal import on_terminal
+from colt_pipeline.progress.board import Board
+from colt_pipeline.progress.terminal import table_is_shown
 from colt_pipeline.progress.watch import watched
 
 configs = [composed([f"run=r{n}", "results=" + sys.argv[1]]) for n in range(2)]
@@ -324,12 +342,16 @@ configs = [composed([f"run=r{n}", "results=" + sys.argv[1]]) for n in range(2)]
 def jobs():
     print("a note of this process", file=sys.stderr)
     subprocess.run(["sh", "-c", "echo a note of a child; test -t 2 && echo its stderr is a terminal >&2"])
-    print("on a terminal:", on_terminal(), flush=True)
+    print("a table is shown:", table_is_shown(), flush=True)
+    if sys.argv[2] == "fault":
+        print(*(f"line {n}" for n in range(100_000)), sep="\\n")
     if sys.argv[2] == "wait":
         print("waits", flush=True)
         while True:
             Path(sys.argv[1]).exists()
 
+if sys.argv[2] == "fault":
+    Board.update = lambda self: 1 // 0
 with watched(configs, followed_search):
     command(jobs)
 print("the table at the end")
@@ -361,7 +383,7 @@ def played(results: Path, how: str, **environment: str) -> Iterator[str]:
 
 def test_on_a_terminal_the_table_stays_below_what_anybody_prints(tmp_path: Path) -> None:
     *_, said = played(tmp_path, "end", TERM="xterm")
-    for words in ("a note of this process", "a note of a child", "its stderr is a terminal", "on a terminal: True"):
+    for words in ("a note of this process", "a note of a child", "its stderr is a terminal", "a table is shown: True"):
         assert f"{words}\r\n" in said
     table = said.rindex("0 of 2 runs done")
     assert said.index("a note of a child") < table < said.index("the table at the end")
@@ -380,4 +402,4 @@ def test_ctrl_c_leaves_the_terminal_as_it_was_and_the_table_as_it_stood(tmp_path
 
 def test_a_terminal_that_cannot_draw_gets_lines(tmp_path: Path) -> None:
     *_, said = played(tmp_path, "end", TERM="dumb")
-    assert "\x1b" not in said and "on a terminal: False" in said and "the table at the end" in said
+    assert "\x1b" not in said and "a table is shown: False" in said and "the table at the end" in said

@@ -208,7 +208,7 @@ def test_a_replay_says_how_many_answers_it_did_not_use(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(jobs, "on_terminal", lambda: True)
+    monkeypatch.setattr(jobs, "table_is_shown", lambda: True)
     replay = composed(*TINY, "record=replay")
     move_recordings(recorded(*TINY).config, replay)
     (recording,) = tmp_path.rglob("llm.jsonl")

@@ -109,6 +109,7 @@ class CostModel:
             samples = [sample for _, batch in batches for sample in batch]
             self._model.update(self._space.context, measure_candidates(programs), runner_results(samples))
         self._waiting = []
+        assert self._model.data_size == self._measured  # TVM would skip a program without a store
 
 
 def measure_candidates(programs: Sequence[Program]) -> list[MeasureCandidate]:

@@ -158,13 +158,13 @@ def read_experience(directory: Path, workload_hash: str) -> list[Experience]:
         RecordingError: a file was not written by `write_experience`.
     """
     paths = (path for path in sorted(directory.glob("*.csv")) if path.stem != workload_hash)
-    found = (_read(path, path.stat().st_mtime_ns) for path in paths)
+    found = (_read(path.resolve(), path.stat().st_mtime_ns, path.stat().st_size) for path in paths)
     return [experience for experience in found if experience.latencies]
 
 
 @lru_cache(maxsize=64)
-def _read(path: Path, modified: int) -> Experience:
-    """A file written by `write_experience`, read once per process unless `modified` changes."""
+def _read(path: Path, modified: int, size: int) -> Experience:
+    """A file written by `write_experience`, read once per process unless it changed since."""
     features: list[Rows] = []
     latencies: list[float] = []
     try:

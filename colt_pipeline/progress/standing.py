@@ -81,8 +81,8 @@ class FollowedSearch:
                 budget=self._budget,
                 speedup=started.baseline_secs / best_secs if started and best_secs else None,
                 measurement=started.measurement if started else "measured",
-                calls=self._calls,
-                alterations=self._alterations,
+                calls=self._calls.copy(),
+                alterations=self._alterations.copy(),
                 begun=started is not None,
             )
         ]
@@ -93,19 +93,19 @@ class FollowedSearch:
             summary = json.loads((self._directory / SUMMARY).read_text())
             with (self._directory / CALLS).open(newline="") as file:
                 models = list(csv.DictReader(file))
-        except OSError:
+            return Standing(
+                name=self._name,
+                samples=summary["samples"],
+                budget=self._budget,
+                speedup=summary["speedup"],
+                measurement=summary["measurement"],
+                calls=Counter({row["model"]: int(row["regular_calls"]) for row in models}),
+                alterations=Counter({row["model"]: int(row["course_alterations"]) for row in models}),
+                begun=True,
+                finished=True,
+            )
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        return Standing(
-            name=self._name,
-            samples=summary["samples"],
-            budget=self._budget,
-            speedup=summary["speedup"],
-            measurement=summary["measurement"],
-            calls=Counter({row["model"]: int(row["regular_calls"]) for row in models}),
-            alterations=Counter({row["model"]: int(row["course_alterations"]) for row in models}),
-            begun=True,
-            finished=True,
-        )
 
     def _read_journal(self) -> None:
         try:
@@ -140,8 +140,8 @@ class FollowedModel:
     def read(self) -> list[Standing]:
         """The model and, until it has finished, its tuned kernels as far as they are known."""
         try:
-            whole = json.loads((self._directory / WHOLE_MODEL).read_text())
-        except OSError:  # as for a search
+            whole = dict(json.loads((self._directory / WHOLE_MODEL).read_text()))
+        except (OSError, ValueError, TypeError):  # as for a search
             whole = {}
         for journal in sorted(self._directory.glob(f"*/{JOURNAL}")):
             kernel = journal.parent

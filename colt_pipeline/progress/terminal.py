@@ -7,49 +7,71 @@ import select
 import sys
 import termios
 import threading
+import time
 import tty
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from queue import SimpleQueue
 
 _STDOUT, _STDERR = 1, 2
 _WITHOUT_CURSOR = ("dumb", "unknown")
+_TABLE_IS_SHOWN = "COLT_PIPELINE_TABLE_IS_SHOWN"
+"""Set while `captured`: an environment variable reaches the workers of any launcher."""
 _CHUNK = 1 << 16
 _DRAIN_SECS = 0.1
+_MOST_DRAIN_SECS = 1.0
+"""For a child that outlives the table and goes on writing."""
 
 
-def on_terminal() -> bool:
-    """Whether to show progress as a table rather than lines: stderr is a terminal whose lines can be redrawn.
-
-    This holds in every process that writes to that terminal, also inside `captured`.
-    """
+def can_draw() -> bool:
+    """Whether stderr is a terminal whose lines can be redrawn."""
     return sys.stderr.isatty() and os.environ.get("TERM") not in _WITHOUT_CURSOR
 
 
-@contextmanager
-def captured(show: Callable[[str], None]) -> Iterator[None]:
-    """Pass each line that this process or a child writes to the terminal of stderr to `show`.
+def table_is_shown() -> bool:
+    """Whether this process, or the one that started it, shows a table, so that lines of progress would repeat it."""
+    return _TABLE_IS_SHOWN in os.environ
 
-    They write to a pseudo-terminal instead, so that they still see a terminal. `show` is called in a separate thread.
+
+@contextmanager
+def captured() -> Iterator[Callable[[], list[str]]]:
+    """Capture what this process and its children write to the terminal of stderr.
+
+    They write to a pseudo-terminal instead, so that they still see a terminal.
+
+    Yields:
+        A function that returns the lines written since its last call. Those that it has not returned at the end go to
+        the terminal.
     """
     redirected = [_STDERR, *([_STDOUT] if os.isatty(_STDOUT) and os.path.sameopenfile(_STDOUT, _STDERR) else [])]
     master, slave = os.openpty()
     tty.setraw(slave)  # otherwise each newline would become two characters
-    termios.tcsetwinsize(slave, termios.tcgetwinsize(_STDERR))
     before = {number: os.dup(number) for number in redirected}
+    written: SimpleQueue[bytes] = SimpleQueue()
     stop = threading.Event()
-    reader = threading.Thread(target=_forward, args=(master, stop, show), daemon=True)
+    # It does nothing that can fail, for without a reader writers would block.
+    reader = threading.Thread(target=_read, args=(master, stop, written), daemon=True)
+
+    def lines() -> list[str]:
+        termios.tcsetwinsize(slave, termios.tcgetwinsize(before[_STDERR]))  # the user may have resized the terminal
+        return [written.get().decode(errors="replace") for _ in range(written.qsize())]
+
     _flush()
     for number in redirected:
         os.dup2(slave, number)
+    os.environ[_TABLE_IS_SHOWN] = "1"
     reader.start()
     try:
-        yield
+        lines()
+        yield lines
     finally:
         _flush()
         for number, terminal in before.items():
             os.dup2(terminal, number)
+        del os.environ[_TABLE_IS_SHOWN]
         stop.set()
         reader.join()
+        sys.stderr.writelines(f"{line}\n" for line in lines())
         for number in (*before.values(), master, slave):
             os.close(number)
 
@@ -59,21 +81,18 @@ def _flush() -> None:
     sys.stderr.flush()
 
 
-def _forward(master: int, stop: threading.Event, show: Callable[[str], None]) -> None:
-    """Forward lines until `stop` is set, because waiting workers keep the other end open."""
-
-    def _show(line: bytes) -> None:
-        with suppress(OSError):  # the terminal is gone, but this thread must keep reading or writers would block
-            show(line.decode(errors="replace"))
-
-    rest = b""
-    while True:
+def _read(master: int, stop: threading.Event, written: SimpleQueue[bytes]) -> None:
+    """Read lines until `stop` is set and nothing more comes; waiting workers keep the other end open."""
+    rest, deadline = b"", float("inf")
+    while time.monotonic() < deadline:
         ready, _, _ = select.select([master], [], [], _DRAIN_SECS)
         if ready:
             *lines, rest = (rest + os.read(master, _CHUNK)).split(b"\n")
             for line in lines:
-                _show(line)
+                written.put(line)
         elif stop.is_set():
             break
+        if stop.is_set():
+            deadline = min(deadline, time.monotonic() + _MOST_DRAIN_SECS)
     if rest:
-        _show(rest)
+        written.put(rest)

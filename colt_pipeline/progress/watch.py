@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -17,9 +18,9 @@ from colt_pipeline.config.schema import Config
 from colt_pipeline.progress.board import Board
 from colt_pipeline.progress.standing import Followed
 from colt_pipeline.progress.table import RunTable, answered_by, dvc_stage, end_lines
-from colt_pipeline.progress.terminal import captured, on_terminal
+from colt_pipeline.progress.terminal import can_draw, captured
 
-_POLL_SECS = 1.0
+_POLL_SECS = 0.5
 
 
 @contextmanager
@@ -28,35 +29,35 @@ def watched(configs: Sequence[Config], follow: Callable[[Config], Followed]) -> 
 
     A terminal shows a table below everything else that is printed; elsewhere each run gets a line when it ends.
     """
-    if not configs:  # an invalid command line, or one that runs nothing
+    if not configs:  # nothing runs, or only Hydra's sweeper knows what
         yield
         return
     board = Board([follow(config) for config in configs])
-    if on_terminal():
+    if can_draw():
         providers = {model.provider for config in configs for model in config.model_specs}
         with os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding, errors="replace") as terminal:
             with _drawn(board, RunTable(board, answered_by(providers), dvc_stage()), terminal):
                 yield
     else:
-        with _each_second(lambda: _log(board)):
+        with _repeated(lambda: _log(board)):
             yield
 
 
 @contextmanager
 def _drawn(board: Board, table: RunTable, terminal: TextIO) -> Iterator[None]:
-    """Show the table on the terminal; it is kept after an exception, because then no other table follows."""
+    """Show the table on the terminal; after an exception it stays, to show how far the runs came."""
     console = Console(file=terminal, force_terminal=True)
     live = Live(table, console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+    with captured() as lines, live:  # the last lines must not come while the table can still be wiped
 
-    def update() -> None:
-        board.update()
-        live.refresh()
+        def update() -> None:  # all drawing, in one thread
+            board.update()
+            for line in lines():
+                console.print(Text.from_ansi(line), soft_wrap=True)
+            live.refresh()
 
-    def show(line: str) -> None:
-        console.print(Text.from_ansi(line), soft_wrap=True)
-
-    with live, captured(show), _each_second(update):
-        yield
+        with _repeated(update):
+            yield
         live.transient = True
 
 
@@ -67,19 +68,23 @@ def _log(board: Board) -> None:
 
 
 @contextmanager
-def _each_second(step: Callable[[], None]) -> Iterator[None]:
-    """Repeat the step in a thread while the body runs, and once more at the end."""
+def _repeated(step: Callable[[], None]) -> Iterator[None]:
+    """Repeat the step in a thread while the body runs, and once more at the end.
+
+    Raises:
+        Exception: what the step raised, unless the body raises something itself.
+    """
     stop = threading.Event()
 
     def loop() -> None:
         while not stop.wait(_POLL_SECS):
             step()
-
-    thread = threading.Thread(target=loop, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
         step()
+
+    with ThreadPoolExecutor(1) as pool:
+        looping = pool.submit(loop)
+        try:
+            yield
+        finally:
+            stop.set()
+    looping.result()

@@ -278,8 +278,8 @@ def _realize(designs: Designs, trace: Trace, seed: int = 1) -> Program | None:
     return Program(schedule, replayed)
 
 
-@lru_cache(maxsize=32)
-def _sampled(designs: Designs, count: int, rng_state: str) -> tuple[list[Program], Mapping[str, Any]]:
+@lru_cache(maxsize=8)
+def _sampled(designs: Designs, count: int, rng_state: str) -> tuple[tuple[Program, ...], Mapping[str, Any]]:
     """Distinct samples, and the generator's state afterwards; cached, because runs of one seed begin alike."""
     rng = np.random.default_rng()
     rng.bit_generator.state = json.loads(rng_state)
@@ -298,7 +298,7 @@ def _sampled(designs: Designs, count: int, rng_state: str) -> tuple[list[Program
             f"no valid initial program in {_SAMPLING_ATTEMPTS * count} samples of {len(designs.traces)} design "
             "spaces; try another shape or target"
         )
-    return list(found.values()), rng.bit_generator.state
+    return tuple(found.values()), rng.bit_generator.state
 
 
 def program_code(text: str) -> str:

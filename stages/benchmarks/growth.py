@@ -35,7 +35,7 @@ class Lap:
     search_secs: float
     """CPU time without training."""
     training_secs: float
-    """Wall-clock time, nearly equal to CPU time: training uses one thread and does not wait."""
+    """CPU time of training."""
     memory_bytes: int
     """Resident memory after it."""
 
@@ -61,6 +61,7 @@ def _laps(config: Config) -> Iterator[Lap]:
     """The events of a fresh search, preceded by a lap for the start."""
     process, measurer = psutil.Process(), HashMeasurer()
     with assemble(config, lambda _: measurer) as job:
+        job.world.stopwatch.clock = time.process_time
         yield Lap(0, 0.0, 0.0, process.memory_info().rss)
         samples, measuring, training, begin = 0, 0.0, 0.0, time.process_time()
         for _ in search(job.world, job.journal, job.state):
