@@ -327,7 +327,7 @@ def test_a_log_has_a_line_for_each_run_that_ends(composed: Compose, capsys: pyte
 
 
 SCRIPT = """
-import subprocess, sys
+import subprocess, sys, time
 from pathlib import Path
 from typing import Any
 from colt_pipeline.app import command
@@ -343,6 +343,8 @@ def jobs():
     print("a note of this process", file=sys.stderr)
     subprocess.run(["sh", "-c", "echo a note of a child; test -t 2 && echo its stderr is a terminal >&2"])
     print("a table is shown:", table_is_shown(), flush=True)
+    if sys.argv[2] == "end":
+        time.sleep(2)  # what is printed just before the end comes after the table
     if sys.argv[2] == "fault":
         print(*(f"line {n}" for n in range(100_000)), sep="\\n")
     if sys.argv[2] == "wait":
