@@ -12,6 +12,7 @@ import re
 import subprocess
 from pathlib import Path
 
+from colt_pipeline.analysis.tables.files import read_tables
 from tests.support import ROOT
 
 _BLOCK = re.compile(r"(<!-- generated: (?P<source>.+?) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
@@ -61,9 +62,8 @@ def _read_csv(path: str) -> list[dict[str, str]]:
 def _section(path: str, name: str) -> tuple[str, list[dict[str, str]]]:
     """Caption and rows of a section of ``tables.md``."""
     _, _, after = (ROOT / path).read_text(encoding="utf-8").partition(f"\n## {name}\n\n")
-    caption, table = after.partition("\n## ")[0].strip().split("\n\n")
-    head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines())
-    return f"{caption}\n\n", [dict(zip(head, row, strict=True)) for row in rows]
+    cells = read_tables((ROOT / path).parent, "dvc repro")[name]
+    return f"{after.splitlines()[0]}\n\n", [dict(zip(cells.header, row, strict=True)) for row in cells.rows]
 
 
 def _line(cells: list[str]) -> str:
