@@ -14,6 +14,8 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping
+from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from tvm.s_tir.schedule import Instruction, Trace
@@ -29,11 +31,10 @@ def draw_tiles(design: Trace, rng: np.random.Generator) -> Trace:
 
     The decisions in `design`, those of one sample, determine the extents. If no draw fits, the last one is returned.
     """
-    tiles = [(inst, _extent(design, inst)) for inst in design.insts if inst.kind.name == "SamplePerfectTile"]
-    blocks = tiled_blocks(design)
+    tiles, blocks = _tiles(design), tiled_blocks(design)
     factors: dict[Instruction, list[int]] = {}
     for _ in range(_ATTEMPTS):
-        factors = {inst: _factorize(extent, int(inst.attrs[0]), int(inst.attrs[1]), rng) for inst, extent in tiles}
+        factors = {inst: _factorize(*tile, rng) for inst, tile in tiles.items()}
         if all(block.threads_fit(factors) for block in blocks):
             break
     return Trace(design.insts, factors)
@@ -45,7 +46,7 @@ def misfit(design: Trace) -> str:
     if math.prod(shares.values()) >= _LEAST_SHARE:
         return ""
     block = min(shares, key=shares.__getitem__)
-    extents = " x ".join(str(_extent(design, tile)) for tile in block.spatial)
+    extents = " x ".join(str(_tiles(design)[tile][0]) for tile in block.spatial)
     how = "hardly any" if shares[block] else "no"
     return f"{how} tiling of block {block.name} ({extents}) has {block.low} to {block.high} threads"
 
@@ -55,7 +56,7 @@ def share_that_fits(design: Trace, block: TiledBlock) -> float:
     shares = {1: 1.0}  # number of threads -> share of the factors of the loops so far; larger numbers are left out
     for inst in block.spatial:
         grown: dict[int, float] = defaultdict(float)
-        ways = _ways(_extent(design, inst), int(inst.attrs[0]), int(inst.attrs[1]))
+        ways = _ways(*_tiles(design)[inst])
         for factor, number in ways.items():
             for threads, share in shares.items():
                 if threads * factor <= block.high:
@@ -82,8 +83,14 @@ def _ways(extent: int, count: int, most_innermost: int) -> dict[int, int]:
     return ways
 
 
-def _extent(design: Trace, tile: Instruction) -> int:
-    return math.prod(int(factor) for factor in design.get_decision(tile))
+@lru_cache(maxsize=64)
+def _tiles(design: Trace) -> dict[Instruction, tuple[int, int, int]]:
+    """Extent, number of factors and largest innermost factor of each loop that is tiled."""
+    return {
+        inst: (math.prod(map(int, design.get_decision(inst))), int(inst.attrs[0]), int(inst.attrs[1]))
+        for inst in design.insts
+        if inst.kind.name == "SamplePerfectTile"
+    }
 
 
 def _factorize(extent: int, count: int, most_innermost: int, rng: np.random.Generator) -> list[int]:
@@ -91,13 +98,14 @@ def _factorize(extent: int, count: int, most_innermost: int, rng: np.random.Gene
     while True:
         factors = [1] * count
         for prime, power in _primes(extent).items():
-            cuts = np.sort(rng.choice(power + count - 1, count - 1, replace=False))
-            for tile, bars in enumerate(np.diff([-1, *cuts, power + count - 1]) - 1):
-                factors[tile] *= prime ** int(bars)
+            cuts = sorted(rng.choice(power + count - 1, count - 1, replace=False).tolist())
+            for tile, (left, right) in enumerate(pairwise([-1, *cuts, power + count - 1])):
+                factors[tile] *= prime ** (right - left - 1)
         if factors[-1] <= most_innermost:
             return factors
 
 
+@lru_cache(maxsize=256)
 def _primes(number: int) -> Mapping[int, int]:
     powers: dict[int, int] = {}
     divisor = 2
