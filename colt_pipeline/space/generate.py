@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,12 +15,21 @@ from tvm.s_tir.schedule import Trace
 from colt_pipeline.errors import SpaceError
 from colt_pipeline.records import canonical_json
 from colt_pipeline.space import intrinsics
+from colt_pipeline.space.threads import misfit
 
 _log = logging.getLogger(__name__)
 _log.setLevel(logging.WARNING)  # TVM reports every rule that does not apply
 
 TVM_ERRORS = (RuntimeError, ValueError, IndexError)
 """What TVM raises for an invalid schedule."""
+
+_REDUCTION, _TILING = ms.schedule_rule.CrossThreadReduction, ms.schedule_rule.MultiLevelTiling
+_LEFT_OUT: tuple[tuple[type, ...], ...] = ((), (_REDUCTION,), (_TILING,), (_TILING, _REDUCTION))
+"""The rules for CUDA to do without, in the order in which it is tried.
+
+CrossThreadReduction fails in TVM 0.27 on several reductions (attention). MultiLevelTiling divides loops without a
+remainder and wants at least 32 threads, which large prime extents rule out. Without it, AutoBind fuses the spatial
+loops and splits them with a remainder: programs for any extent, although without reuse in shared memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +40,7 @@ class Designs:
     context: ms.TuneContext
     """With TVM's default rules, postprocessors and mutators for the target."""
     traces: tuple[Trace, ...]
-    """One sample per design space."""
+    """One sample per design space; on a GPU without those that `misfit` names."""
     on_gpu: bool
 
     @property
@@ -54,28 +62,35 @@ def _generated(module: tvm.IRModule, target_json: str) -> Designs:
     """Cached by the identity of the module, which suffices because `workloads.catalogue.build` makes each only once."""
     intrinsics.register()
     target = json.loads(target_json)
+    on_gpu = target["kind"] != "llvm"
     said = ""
-    for space in ["post-order-apply"] if target["kind"] == "llvm" else _cuda_spaces():
+    for left_out in _LEFT_OUT if on_gpu else ((),):
         try:
-            context = _context(module, target, space)
+            context = _context(module, target, _cuda_space(left_out) if on_gpu else "post-order-apply")
             traces = tuple(s.trace for s in context.generate_design_space())
-            return Designs(module, context, traces, on_gpu=target["kind"] != "llvm")
         except TVM_ERRORS as error:
             said = str(error).strip().splitlines()[-1]
+            continue
+        misfits = {trace: misfit(trace) for trace in traces} if on_gpu else {}
+        drawable = tuple(trace for trace in traces if not misfits.get(trace))
+        if traces and not drawable:
+            said = misfits[traces[0]]
+            continue
+        if left_out:
+            names = " and ".join(rule.__name__ for rule in left_out)
+            _log.warning("TVM's rules for this workload are used without %s: %s", names, said)
+        return Designs(module, context, drawable, on_gpu)
     raise SpaceError(f"TVM generates no design space of this workload for {target['kind']}: {said}")
 
 
-def _cuda_spaces() -> Iterator[Any]:
-    """TVM's rules for CUDA cores; then without the rule that fails in TVM 0.27 on several reductions (attention).
+def _cuda_space(left_out: tuple[type, ...]) -> ms.space_generator.PostOrderApply:
+    """TVM's rules for CUDA cores, without some.
 
     From sm_80 on, TVM itself would add the tensor core rules, which match no float32 kernel and cost half a minute of
     parsing intrinsics.
     """
-    rules = list(ms.ScheduleRule.create("cuda"))
-    yield ms.space_generator.PostOrderApply(sch_rules=rules, postprocs="cuda", mutator_probs="cuda")
-    _log.warning("TVM's rule CrossThreadReduction fails on this workload and is left out")
-    rules = [rule for rule in rules if not isinstance(rule, ms.schedule_rule.CrossThreadReduction)]
-    yield ms.space_generator.PostOrderApply(sch_rules=rules, postprocs="cuda", mutator_probs="cuda")
+    rules = [rule for rule in ms.ScheduleRule.create("cuda") if not isinstance(rule, left_out)]
+    return ms.space_generator.PostOrderApply(sch_rules=rules, postprocs="cuda", mutator_probs="cuda")
 
 
 def _context(module: tvm.IRModule, target: dict[str, Any], space: Any) -> ms.TuneContext:

@@ -25,10 +25,12 @@ from colt_pipeline.records import Edit, Rejection, Site, canonical_json
 from colt_pipeline.space.generate import TVM_ERRORS, Designs, generate
 from colt_pipeline.space.sites import decide, find_sites
 from colt_pipeline.space.threads import draw_tiles
+from colt_pipeline.space.tiling import refused
 from colt_pipeline.space.transformations import TRANSFORMATIONS, Transformation
 
 _MAX_SEED = 2**31 - 1
 _SAMPLING_ATTEMPTS = 256
+_FAILURES = 128  # replays on a GPU until sampling gives up; each takes 30 to 200 ms
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +111,7 @@ class Space:
         """Up to `count` distinct programs, each a fresh sample of a uniformly drawn design space.
 
         Raises:
-            SpaceError: no valid program in 256 attempts per program.
+            SpaceError: no valid program in 256 attempts per program, or on a GPU in 128 replays.
         """
         programs, rng.bit_generator.state = _sampled(self._designs, count, json.dumps(rng.bit_generator.state))
         return [self._keep(p) for p in programs]
@@ -264,8 +266,18 @@ class Space:
         return self._programs.setdefault(program.key, program)
 
 
-def _realize(designs: Designs, trace: Trace, seed: int = 1) -> Program | None:
-    """The program of `trace`, or None if it is invalid; `seed` is for decisions that `trace` leaves open."""
+def _realize(designs: Designs, trace: Trace) -> Program | None:
+    """The program of `trace`, or None if it is invalid."""
+    return None if _refused(designs, trace) else _replay(designs, trace)
+
+
+def _refused(designs: Designs, trace: Trace) -> bool:
+    """Whether the target certainly refuses `trace`, told without a replay."""
+    return designs.on_gpu and refused(designs.module, designs.context.target, trace)
+
+
+def _replay(designs: Designs, trace: Trace, seed: int = 1) -> Program | None:
+    """Like `_realize`, but by replaying any trace; `seed` is for decisions that `trace` leaves open."""
     schedule = Schedule(designs.module, seed=seed, debug_mask="none")
     try:
         trace.apply_to_schedule(schedule, remove_postproc=True)
@@ -284,19 +296,26 @@ def _sampled(designs: Designs, count: int, rng_state: str) -> tuple[tuple[Progra
     rng = np.random.default_rng()
     rng.bit_generator.state = json.loads(rng_state)
     found: dict[str, Program] = {}
-    for _ in range(_SAMPLING_ATTEMPTS * count):
-        if len(found) == count:
+    samples = failed = 0
+    while len(found) < count and samples < _SAMPLING_ATTEMPTS * count:
+        if designs.on_gpu and not found and failed == _FAILURES:
             break
+        samples += 1
         trace = designs.traces[int(rng.integers(len(designs.traces)))]
         # On a GPU the sampled decisions are needed, because they determine the extents of the tiles.
         trace = draw_tiles(trace, rng) if designs.on_gpu else Trace(trace.insts, {})
-        program = _realize(designs, trace, int(rng.integers(1, _MAX_SEED)))
-        if program is not None:
+        seed = int(rng.integers(1, _MAX_SEED))
+        if _refused(designs, trace):
+            continue
+        program = _replay(designs, trace, seed)
+        if program is None:
+            failed += 1
+        else:
             found.setdefault(program.key, program)
     if not found:
         raise SpaceError(
-            f"no valid initial program in {_SAMPLING_ATTEMPTS * count} samples of {len(designs.traces)} design "
-            "spaces; try another shape or target"
+            f"no valid initial program in {samples} samples of {len(designs.traces)} design spaces; try another shape "
+            "or target"
         )
     return tuple(found.values()), rng.bit_generator.state
 

@@ -75,9 +75,18 @@ def threads(trace: Any) -> int:
 
 def test_nothing_valid_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     here = gpu_space("deepseek_r1_moe")
-    monkeypatch.setattr(programs_module, "_realize", lambda *_: None)
+    monkeypatch.setattr(programs_module, "_refused", lambda *_: True)
     with pytest.raises(SpaceError, match="no valid initial program in 256 samples of 1 design spaces"):
         here.initial(1, np.random.default_rng(0))
+
+
+def test_sampling_gives_up_after_128_replays(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = gpu_space("deepseek_r1_moe")
+    replays: list[int] = []
+    monkeypatch.setattr(programs_module, "_replay", lambda *_: replays.append(1))
+    with pytest.raises(SpaceError, match="no valid initial program"):
+        here.initial(4, np.random.default_rng(0))
+    assert len(replays) == 128
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
