@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -30,7 +31,14 @@ class Bench:
         # On the host: a kernel on the CPU reads them in place, another device gets a copy.
         self._inputs = [tvm.runtime.tensor(x, tvm.cpu()) for x in inputs]
 
-    def measure(self, kernel: Any, device: Any, settings: MeasureConfig, best_secs: float | None) -> Measurement:
+    def measure(
+        self,
+        kernel: Any,
+        device: Any,
+        settings: MeasureConfig,
+        best_secs: float | None,
+        turn: AbstractContextManager[None] | None = None,
+    ) -> Measurement:
         """Time and check ``main`` of a loaded module.
 
         Args:
@@ -38,6 +46,7 @@ class Bench:
             device: TVM's device, local or remote.
             settings: how to time.
             best_secs: the best latency so far, if any.
+            turn: entered while the kernel runs, after everything that may overlap with other kernels.
 
         Raises:
             TVM_ERRORS: the device rejects the kernel or the data.
@@ -47,7 +56,8 @@ class Bench:
         # Filled with NaN, so that elements the kernel does not write count as wrong.
         out = tvm.runtime.tensor(np.full(self._shape, np.nan, "float32"), device)
         timer = partial(_on_host if on_host else _on_device, kernel, device, [*inputs, out], settings.cache_flush_mib)
-        run_secs, stop = time_kernel(timer, settings, best_secs)
+        with turn or nullcontext():
+            run_secs, stop = time_kernel(timer, settings, best_secs)
         difference = float(np.abs(out.numpy() - self.expected).max() / np.abs(self.expected).max())
         if not difference <= self._rtol:
             detail = f"relative error {difference:.3g}, allowed {self._rtol:g}"

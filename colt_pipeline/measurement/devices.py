@@ -21,6 +21,8 @@ from colt_pipeline.errors import ConfigError, DeviceError
 from colt_pipeline.stack import usable_cores
 
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+CUDA_LOCK = "cuda-0"
+"""Name of the lock of this machine's first CUDA GPU."""
 _ARCH = re.compile(r"sm_\d{2,3}[af]?")
 
 # What one block may use on every CUDA architecture since sm_50, static shared memory included (CUDA C++ Programming
@@ -50,14 +52,22 @@ class Device:
             "gpu": lambda: f"{f['gpu']} {f['arch']}",
             "rpc": lambda: f"rpc {f['key']} {f['arch']}",
             "estimate": lambda: f"estimate {f['gpu']} {f['arch']}",
-        }[f.get("kind", "cpu")]()
+        }[self._kind]()
         return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
 
     @property
     def lock(self) -> str:
         """Name of the lock shared by all processes that use this device, however they describe it."""
-        kind = str(self.facts.get("kind", "cpu"))
-        return {"cpu": "cpu", "gpu": "cuda-0"}.get(kind) or self.slug
+        return {"cpu": "cpu", "gpu": CUDA_LOCK}.get(self._kind) or self.slug
+
+    @property
+    def shared_by_kernel(self) -> bool:
+        """Whether processes take turns at each kernel rather than at each batch: a GPU is not disturbed by builds."""
+        return self._kind == "gpu"
+
+    @property
+    def _kind(self) -> str:
+        return str(self.facts.get("kind", "cpu"))
 
 
 def host_cpu(cores: int = 0) -> Device:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Literal
 
@@ -125,13 +125,13 @@ class Evaluator:
     ) -> Iterator[tuple[str, Measurement]]:
         """Take measurements from the device's shared ledger, or measure now and add the successful ones to it.
 
-        The lock also covers builds, which would disturb another process's measurements on a CPU.
+        The device is held for the whole batch, because on a CPU builds would disturb another process's measurements;
+        only on a GPU do processes share it kernel by kernel (worker.py).
         """
-        name = f"{self._workload.name}-{digest(dict(self.header))[:12]}.jsonl"
-        path = self._device_directory / SHARED / name
-        lock = device_lock(Device(self.header["device"]).lock)
-        with lock, closing(Ledger(path, self.header, "append")) as shared:
-            known = {key: m for key in missing if (m := shared.get(key)) is not None and self._serves(m)}
+        device = Device(self.header["device"])
+        with nullcontext() if device.shared_by_kernel else device_lock(device.lock):
+            with self._shared() as shared:
+                known = {key: m for key in missing if (m := shared.get(key)) is not None and self._serves(m)}
             yield from known.items()
             new = {key: module for key, module in missing.items() if key not in known}
             if not new:
@@ -143,11 +143,28 @@ class Evaluator:
                 results = self._measurer.measure(list(new.values()), self._ledger.best_secs)
                 for key, measurement in zip(new, results, strict=True):
                     self.measured += 1
-                    if measurement.error is None:
-                        shared.put(key, measurement)
-                    yield key, measurement
+                    yield key, self._published(key, measurement)
             finally:
                 self.intervals.append((begin, time.time()))
+
+    @contextmanager
+    def _shared(self) -> Iterator[Ledger]:
+        """The ledger of all runs on this device with this header, while no other process uses it."""
+        name = f"{self._workload.name}-{digest(dict(self.header))[:12]}"
+        path = self._device_directory / SHARED / f"{name}.jsonl"
+        with device_lock(f"ledger-{name}"), closing(Ledger(path, self.header, "append")) as shared:
+            yield shared
+
+    def _published(self, key: str, measurement: Measurement) -> Measurement:
+        """A new measurement after adding it to the shared ledger, or what another process has added meanwhile."""
+        if measurement.error is not None:
+            return measurement
+        with self._shared() as shared:
+            first = shared.get(key)
+            if first is not None and self._serves(first):
+                return first
+            shared.put(key, measurement)
+        return measurement
 
     def _serves(self, measurement: Measurement) -> bool:
         """Whether another run's measurement may be reused: not if it was cut short but could be the best here."""

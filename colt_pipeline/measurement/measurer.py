@@ -20,6 +20,7 @@ from colt_pipeline.config.schema import MeasureConfig, RpcConfig
 from colt_pipeline.errors import DeviceError
 from colt_pipeline.measurement.process import WorkerProcess
 from colt_pipeline.measurement.remote import remote_limit_secs
+from colt_pipeline.measurement.worker import GPU_QUEUE_SECS
 from colt_pipeline.records import Measurement
 from colt_pipeline.stack import usable_cores
 from colt_pipeline.workloads.workload import Workload
@@ -107,12 +108,15 @@ class LocalMeasurer:
             environment["TVM_CUDA_COMPILE_MODE"] = "nvcc"  # TVM's default, NVRTC, needs cuda-bindings
         load: dict[str, Any] = {"op": "load", "workload": workload.name, "shape": workload.shape, "target": target}
         load["rpc"] = vars(rpc) if rpc else None
-        self._overlap = target["kind"] != "llvm" or rpc is not None
-        self._device = BoundedSemaphore(slots)
+        on_gpu = rpc is None and target["kind"] == "cuda"
+        self._overlap = on_gpu or rpc is not None
         self._run_secs = remote_limit_secs(rpc, settings) if rpc else settings.run_timeout_secs
+        self._run_secs += GPU_QUEUE_SECS if on_gpu else 0.0
         self._names = count()
-        # When builds overlap with runs, one core stays free for the process that drives the device.
-        builders = settings.builders or max(usable_cores() - int(self._overlap), 1)
+        # When builds overlap with runs, one core stays free for the process that drives the device, but with a single
+        # builder nothing would overlap.
+        builders = settings.builders or (max(usable_cores() - 1, 2) if self._overlap else usable_cores())
+        self._device = BoundedSemaphore(builders if on_gpu else slots)  # kernels on a GPU take turns by themselves
         log = Path(self._scratch) / "errors"
         self._workers = [WorkerProcess(load, environment, log) for _ in range(builders)]
         self._idle: SimpleQueue[WorkerProcess] = SimpleQueue()

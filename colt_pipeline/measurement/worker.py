@@ -33,14 +33,21 @@ import tvm
 from colt_pipeline.config.schema import MeasureConfig, RpcConfig
 from colt_pipeline.errors import DeviceError
 from colt_pipeline.measurement.bench import TVM_ERRORS, Bench, last_line
+from colt_pipeline.measurement.devices import CUDA_LOCK
+from colt_pipeline.measurement.lock import device_lock
 from colt_pipeline.measurement.remote import remote_limit_secs, run_remote
 from colt_pipeline.records import Measurement
 from colt_pipeline.workloads.catalogue import build
 
+GPU_QUEUE_SECS = 600.0
+"""How long a kernel may wait for its GPU, which runs one kernel at a time."""
 _PR_SET_PDEATHSIG = 1
 _CHUNK = 1 << 16
+_BEGUN = b"\n"  # no JSON begins with it
 
 Answer = dict[str, Any]
+Begin = Callable[[], None]
+"""Says that a kernel has its device, from when its time limit counts."""
 
 
 class Worker:
@@ -71,27 +78,38 @@ class Worker:
         """Time and check a built kernel in a fork."""
         library, timing = self._built.pop(name), MeasureConfig(**settings)
 
-        def here() -> Measurement:
-            # CUDA's driver reserves far more address space than it uses, so only CPU kernels are limited.
-            if self._device == "llvm":
-                _limit_memory(timing.memory_mib)
-            device = tvm.cuda(0) if self._device == "cuda" else tvm.cpu()
-            return self._bench.measure(library.mod, device, timing, best_secs)
+        def on_cpu(begin: Begin) -> Measurement:
+            _limit_memory(timing.memory_mib)  # not on a GPU: CUDA's driver reserves more address space than it uses
+            return self._bench.measure(library.mod, tvm.cpu(), timing, best_secs)
 
-        def there() -> Measurement:
+        def on_gpu(begin: Begin) -> Measurement:
+            # A fresh process has a fresh context, so a kernel that faults leaves the device usable. Contexts are
+            # created and inputs copied side by side; kernels run one at a time.
+            return self._bench.measure(library.mod, tvm.cuda(0), timing, best_secs, _gpu_turn(begin))
+
+        def there(begin: Begin) -> Measurement:
             assert self._rpc is not None
             return run_remote(self._rpc, self._device, library, self._bench, timing, best_secs)
 
-        if self._rpc is None:
-            return _in_fork(here, timing.run_timeout_secs, 0.0)
-        return _in_fork(there, timing.run_timeout_secs, remote_limit_secs(self._rpc, timing) - timing.run_timeout_secs)
+        limit = timing.run_timeout_secs
+        if self._rpc is not None:
+            return _in_fork(there, limit, remote_limit_secs(self._rpc, timing) - limit)
+        return _in_fork(on_gpu, limit, GPU_QUEUE_SECS) if self._device == "cuda" else _in_fork(on_cpu, limit)
 
 
-def _in_fork(work: Callable[[], Measurement], timeout_secs: float, waiting_secs: float) -> Answer:
+@contextmanager
+def _gpu_turn(begin: Begin) -> Iterator[None]:
+    """Hold the GPU; the kernel's time limit starts when it is obtained."""
+    with device_lock(CUDA_LOCK):
+        begin()
+        yield
+
+
+def _in_fork(work: Callable[[Begin], Measurement], timeout_secs: float, waiting_secs: float = 0.0) -> Answer:
     """Run `work` in a fork and return its result; if the fork dies or times out, that is a Measurement too.
 
     Args:
-        work: what to compute.
+        work: what to compute; it may call its argument when it has its device, and the time limit starts anew.
         timeout_secs: time limit of the computation.
         waiting_secs: time that the fork may additionally wait for its device.
     """
@@ -104,17 +122,17 @@ def _in_fork(work: Callable[[], Measurement], timeout_secs: float, waiting_secs:
             if os.getppid() != worker:  # the worker died before die_with_parent took effect
                 os._exit(status)
             try:
-                answer = asdict(work())
+                answer = asdict(work(lambda: _say(writer, _BEGUN)))
             except DeviceError as error:
                 answer = {"fatal": str(error)}
             except TVM_ERRORS as error:
                 answer = asdict(Measurement(error="run_error", detail=last_line(error)))
-            os.write(writer, json.dumps(answer).encode())
+            _say(writer, json.dumps(answer).encode())
             status = 0
         finally:
             os._exit(status)  # never return to the worker's loop, whatever happened
     os.close(writer)
-    text = _read_all(reader, timeout_secs + waiting_secs)
+    text = _read_all(reader, timeout_secs + waiting_secs, timeout_secs)
     os.close(reader)
     if text is None:
         os.kill(child, signal.SIGKILL)
@@ -127,8 +145,13 @@ def _in_fork(work: Callable[[], Measurement], timeout_secs: float, waiting_secs:
     return parsed
 
 
-def _read_all(reader: int, timeout_secs: float) -> bytes | None:
-    """Everything until the pipe closes; None after a timeout."""
+def _say(writer: int, text: bytes) -> None:
+    while text:
+        text = text[os.write(writer, text) :]
+
+
+def _read_all(reader: int, timeout_secs: float, begun_timeout_secs: float) -> bytes | None:
+    """Everything until the pipe closes, but _BEGUN, after which another limit counts; None after a timeout."""
     text, deadline = b"", time.monotonic() + timeout_secs
     with selectors.DefaultSelector() as selector:
         selector.register(reader, selectors.EVENT_READ)
@@ -136,7 +159,9 @@ def _read_all(reader: int, timeout_secs: float) -> bytes | None:
             chunk = os.read(reader, _CHUNK)
             if not chunk:
                 return text
-            text += chunk
+            if chunk.startswith(_BEGUN):
+                deadline = time.monotonic() + begun_timeout_secs
+            text += chunk.removeprefix(_BEGUN)
     return None
 
 

@@ -8,6 +8,7 @@ growth       whether a long search slows down, and how much memory it takes
 limits       how close the best recorded schedules come to this machine's peak and bandwidth
 torch        the best recorded schedules compared with PyTorch
 answers      a live model asked the prompts of a recorded run: validity and order of answers, with and without a schema
+gpu          everything that needs a CUDA GPU, in one command; a directory of tables
 cost         tokens and USD that 1000 samples would cost with live models, estimated from recorded runs
 
 Helpers: replays and recorded rerun what was recorded; rounds times subjects in turn; micro and kernels contain kernels
@@ -67,14 +68,19 @@ def write_rows(make: Callable[[], Sequence[Row]], path: Path) -> int:
     except KeyboardInterrupt:
         print("interrupted; no table was written", file=sys.stderr)
         return INTERRUPTED
+    write_csv(rows, path)
+    return 0
+
+
+def write_csv(rows: Sequence[Row], path: Path) -> None:
+    """Write rows, which must not be empty, to `path` as CSV, and print them."""
     columns = list(rows[0])
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    print("\n".join(aligned([columns, *([_cell(row.get(column)) for column in columns] for row in rows)])))
-    return 0
+    print("\n".join(aligned([columns, *([_cell(row.get(column)) for column in columns] for row in rows)])), flush=True)
 
 
 def _cell(value: object) -> str:

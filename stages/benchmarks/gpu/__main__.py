@@ -1,0 +1,99 @@
+"""The GPU check: ``python -m stages.benchmarks.gpu --out results/benchmark/gpu``, at most 9 minutes on one CUDA GPU.
+
+Everything it needs is checked first. Then its parts run one after another, and each writes its file as it ends:
+
+device       device.json       the GPU, its driver, compilers and packages
+faults       faults.csv        kernels that misbehave, what is recorded, and whether the GPU is usable afterwards
+torch        torch.csv         PyTorch on the same inputs, float32, with TF32 off and on; only where it is installed
+searches     searches.csv      the experiments, as ordinary recordings and runs below --results
+latencies    latencies.csv     unoptimized, tuned and PyTorch's latencies per workload
+agreement    agreement.csv     how well device=estimate ranks the programs that were measured
+compiled     compiled.csv      kernels compile for other architectures; needs no GPU
+
+The same command resumes what was cut. --dry-run computes latencies (device=estimate) where there is no GPU.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from colt_pipeline.app import INTERRUPTED, interruptible, with_message
+from colt_pipeline.errors import ConfigError
+from stages.benchmarks import Row, command_line, names, positive, write_csv
+from stages.benchmarks.gpu import agreement, compiled, facts, faults, latencies, searches, with_torch
+from stages.benchmarks.gpu.plan import Plan
+
+_SECS_PER_MINUTE = 60.0
+_SHARE = 0.8
+"""Of the time limit, after which no batch of a search begins; what follows takes less than the rest."""
+
+PARTS: dict[str, Callable[[Plan], Sequence[Row]]] = {
+    "faults": faults.rows,
+    "torch": with_torch.rows,
+    "searches": searches.rows,
+    "latencies": latencies.rows,
+    "agreement": agreement.rows,
+    "compiled": compiled.rows,
+}
+"""Part -> the rows of its CSV file, in order; none if the part does not apply here."""
+
+
+def check(plan: Plan, parts: Sequence[str]) -> None:
+    """Run the parts in order, writing each one's file, and the time it took, as it ends.
+
+    Raises:
+        ColtError: something that the check needs is missing.
+    """
+    device = facts.facts(plan)
+    plan.out.mkdir(parents=True, exist_ok=True)
+    (plan.out / "device.json").write_text(json.dumps(device, indent=1, sort_keys=True) + "\n")
+    print(json.dumps(device, sort_keys=True), flush=True)
+    times: list[Row] = []
+    for part in parts:
+        begin = time.monotonic()
+        rows = PARTS[part](plan)
+        if rows:
+            write_csv(rows, plan.out / f"{part}.csv")
+        times.append({"part": part, "secs": round(time.monotonic() - begin, 1), "latencies": plan.latencies})
+        write_csv(times, plan.out / "times.csv")
+        print(f"{part}: {times[-1]['secs']} s", file=sys.stderr, flush=True)
+
+
+@with_message
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the check; exit status 0, 1 with a message if something is missing, or 130 after Ctrl-C."""
+    parser = command_line(__doc__)
+    parser.add_argument("--results", type=Path, help="directory of recordings and runs; default: results, dry: --out")
+    parser.add_argument("--minutes", type=positive, default=9, help="time limit")
+    parser.add_argument("--dry-run", action="store_true", help="compute latencies; no GPU is needed")
+    parser.add_argument("--parts", type=names, default=tuple(PARTS), help=f"comma-separated: {','.join(PARTS)}")
+    parser.add_argument("--workloads", type=names, default=Plan.workloads, help="comma-separated; default: the paper's")
+    parser.add_argument("--experiments", type=names, default=Plan.experiments, help="comma-separated")
+    parser.add_argument("--samples", type=positive, default=Plan.samples, help="programs to measure per search")
+    given = parser.parse_args(argv)
+    if unknown := [part for part in given.parts if part not in PARTS]:
+        raise ConfigError(f"--parts={','.join(unknown)} is unknown; choose from {', '.join(PARTS)}")
+    plan = Plan(
+        out=given.out,
+        results=given.results or (given.out if given.dry_run else Path("results")),
+        dry=given.dry_run,
+        deadline=time.monotonic() + _SHARE * _SECS_PER_MINUTE * given.minutes,
+        workloads=given.workloads,
+        experiments=given.experiments,
+        samples=given.samples,
+    )
+    try:
+        with interruptible():
+            check(plan, given.parts)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

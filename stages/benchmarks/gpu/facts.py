@@ -1,0 +1,59 @@
+"""The GPU, its driver and the software that a result depends on."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from colt_pipeline.errors import ConfigError
+from colt_pipeline.measurement.backend import BACKENDS
+from colt_pipeline.stack import usable_cores
+from stages.benchmarks.gpu.plan import Plan
+
+_QUERY = "name,driver_version,memory.total,clocks.max.sm,clocks.max.memory,power.limit,persistence_mode"
+_PACKAGES = ("apache-tvm", "apache-tvm-ffi", "xgboost-cpu", "numpy", "torch", "cuda-bindings")
+
+
+def facts(plan: Plan) -> dict[str, Any]:
+    """Device, target, driver, compilers, packages and cores; it also checks that the check can run.
+
+    Raises:
+        ConfigError: there are no runs.
+        DeviceError: there is no usable GPU or CUDA compiler.
+    """
+    if not plan.configs:
+        raise ConfigError("there is nothing to search: name at least one workload and one experiment")
+    backend = BACKENDS[plan.device](plan.configs[0])
+    return {
+        "device": backend.device.facts,
+        "latencies": plan.latencies,
+        "target": backend.target,
+        "nvidia-smi": _said(["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader"]),
+        "nvcc": _release(_said(["nvcc", "--version"])),
+        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "python": platform.python_version(),
+        "cores": usable_cores(),
+    }
+
+
+def _said(command: list[str]) -> str:
+    """What a command prints; "" if it is not installed or fails."""
+    if shutil.which(command[0]) is None:
+        return ""
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _release(text: str) -> str:
+    found = re.search(r"release ([\d.]+)", text)
+    return found.group(1) if found else ""
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,59 @@
+"""What one GPU check covers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from colt_pipeline.config.compose import runs
+from colt_pipeline.config.schema import Config
+from colt_pipeline.stack import usable_cores
+from colt_pipeline.workloads import PAPER
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The settings of a check, from its command line."""
+
+    out: Path
+    """Directory of its tables."""
+    results: Path
+    """Directory of recordings and runs."""
+    dry: bool
+    """Whether latencies are computed instead of measured."""
+    deadline: float
+    """`time.monotonic` after which no batch begins."""
+    workloads: Sequence[str] = PAPER
+    experiments: Sequence[str] = ("gpu_searches", "gpu_measured")
+    samples: int = 24
+
+    @property
+    def latencies(self) -> str:
+        """Where latencies come from, for tables."""
+        return "estimated" if self.dry else "measured"
+
+    @property
+    def device(self) -> str:
+        return "estimate" if self.dry else "local"
+
+    @property
+    def processes(self) -> int:
+        """Searches side by side: each takes one core, besides what its builds take."""
+        return min(usable_cores(), len(self.configs))
+
+    @cached_property
+    def configs(self) -> list[Config]:
+        """The runs, the longest searches first."""
+        return [config for experiment in self.experiments for config in self._of(experiment)]
+
+    def _of(self, experiment: str) -> list[Config]:
+        given = [f"experiment={experiment}", f"workload={','.join(self.workloads)}", f"samples={self.samples}"]
+        given += [f"device={self.device}", f"results={self.results}", "record=missing"]
+        return runs(given)
+
+    @property
+    def late(self) -> bool:
+        return time.monotonic() > self.deadline
