@@ -6,7 +6,9 @@ an unpinned install of apache-tvm pulls it in.
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 from importlib.metadata import PackageNotFoundError, version
 
 from packaging.version import Version
@@ -38,6 +40,23 @@ def require() -> None:
         check()
     except StackError as error:
         raise SystemExit(f"error: {error}") from None
+    _import_tvm_without_torch()
+
+
+def _import_tvm_without_torch() -> None:
+    """Import TVM without PyTorch, which it would import wherever that is installed.
+
+    That takes seconds, and asking PyTorch whether there is a GPU initializes CUDA; what is forked from such a process,
+    as every measured kernel is, cannot use the GPU.
+    """
+    imported = sys.modules.get("torch")
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        importlib.import_module("tvm")
+    finally:
+        del sys.modules["torch"]
+        if imported is not None:
+            sys.modules["torch"] = imported
 
 
 def usable_cores() -> int:

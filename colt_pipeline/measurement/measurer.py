@@ -111,7 +111,7 @@ class LocalMeasurer:
         on_gpu = rpc is None and target["kind"] == "cuda"
         self._overlap = on_gpu or rpc is not None
         self._run_secs = remote_limit_secs(rpc, settings) if rpc else settings.run_timeout_secs
-        self._run_secs += GPU_QUEUE_SECS if on_gpu else 0.0
+        self._run_secs += settings.build_timeout_secs + GPU_QUEUE_SECS if on_gpu else 0.0
         self._names = count()
         # When builds overlap with runs, one core stays free for the process that drives the device, but with a single
         # builder nothing would overlap.

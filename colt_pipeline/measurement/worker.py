@@ -4,9 +4,9 @@ It reads one JSON request per line from standard input and answers each with one
 program, so TVM is imported and the inputs are created only once. Kernels for this machine's CPU are linked in memory:
 no C compiler, no files.
 
-The worker builds kernels itself but runs each one in a fork, which inherits the inputs and the linked kernel. Whatever
-a kernel does (loop forever, write out of bounds, exhaust memory) affects only its fork, within a time limit (and a
-memory limit on this machine's CPU), and the next kernel starts in a clean process.
+The worker runs each kernel in a fork, which inherits the inputs and the linked kernel (one for a GPU is built in the
+fork). Whatever a kernel does (loop forever, write out of bounds, exhaust memory) affects only its fork, within a time
+limit (and a memory limit on this machine's CPU), and the next kernel starts in a clean process.
 
 Requests (``op``): ``load`` (workload, shape, target, rpc), ``build`` (name, module, memory_mib), ``run`` (name,
 settings, best_secs); answers: {"ok": true}, {"fatal": message} or the fields of a Measurement.
@@ -22,32 +22,45 @@ import selectors
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import tvm
+from colt_pipeline import stack
 
-from colt_pipeline.config.schema import MeasureConfig, RpcConfig
-from colt_pipeline.errors import DeviceError
-from colt_pipeline.measurement.bench import TVM_ERRORS, Bench, last_line
-from colt_pipeline.measurement.devices import CUDA_LOCK
-from colt_pipeline.measurement.lock import device_lock
-from colt_pipeline.measurement.remote import remote_limit_secs, run_remote
-from colt_pipeline.records import Measurement
-from colt_pipeline.workloads.catalogue import build
+stack.require()  # before TVM is imported
+
+import tvm  # noqa: E402
+
+from colt_pipeline.config.schema import MeasureConfig, RpcConfig  # noqa: E402
+from colt_pipeline.errors import DeviceError  # noqa: E402
+from colt_pipeline.measurement.bench import TVM_ERRORS, Bench, last_line  # noqa: E402
+from colt_pipeline.measurement.devices import CUDA_LOCK  # noqa: E402
+from colt_pipeline.measurement.lock import device_lock  # noqa: E402
+from colt_pipeline.measurement.remote import remote_limit_secs, run_remote  # noqa: E402
+from colt_pipeline.records import Measurement  # noqa: E402
+from colt_pipeline.workloads.catalogue import build  # noqa: E402
 
 GPU_QUEUE_SECS = 600.0
 """How long a kernel may wait for its GPU, which runs one kernel at a time."""
 _PR_SET_PDEATHSIG = 1
 _CHUNK = 1 << 16
-_BEGUN = b"\n"  # no JSON begins with it
+_ENDED = b"\n"  # no answer contains it
 
 Answer = dict[str, Any]
-Begin = Callable[[], None]
-"""Says that a kernel has its device, from when its time limit counts."""
+Ended = Callable[[], None]
+"""Says that a phase has ended."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the work of a fork, with a time limit of its own."""
+
+    limit_secs: float
+    if_exceeded: Answer
 
 
 class Worker:
@@ -56,62 +69,88 @@ class Worker:
     def load(self, workload: str, shape: dict[str, int], target: dict[str, Any], rpc: dict[str, Any] | None) -> Answer:
         """Create inputs and reference; with `rpc`, kernels run on this tracker's servers."""
         self._bench = Bench(build(workload, shape))
-        self._target = tvm.target.Target(target)
-        self._device = target["kind"]
+        self._target = target
         self._rpc = RpcConfig(**rpc) if rpc else None
-        self._built: dict[str, Any] = {}
+        self._built: dict[str, Callable[[], Any]] = {}
         return {"ok": True}
 
     def build(self, name: str, module: str, memory_mib: int) -> Answer:
-        """Compile and link; a failure is returned as a Measurement."""
+        """Compile and link; a failure is returned as a Measurement. A kernel for this machine's GPU only waits here."""
+        make = partial(self._compiled, module, memory_mib)
+        if self._on_gpu:
+            self._built[name] = make
+            return {"ok": True}
         try:
-            with _memory_limit(memory_mib), self._target:
-                library = tvm.compile(tvm.ir.load_json(module), target=self._target)
-                if self._device == "llvm" and self._rpc is None:
-                    library.mod.get_function("main")  # link now, while builds run in parallel
+            library = make()
         except TVM_ERRORS as error:
             return asdict(Measurement(error="build_error", detail=last_line(error)))
-        self._built[name] = library
+        self._built[name] = lambda: library
         return {"ok": True}
 
+    def _compiled(self, module: str, memory_mib: int) -> Any:
+        target = tvm.target.Target(self._target)
+        with _memory_limit(memory_mib), target:
+            library = tvm.compile(tvm.ir.load_json(module), target=target)
+            if target.kind.name == "llvm" and self._rpc is None:
+                library.mod.get_function("main")  # link now, while builds run in parallel
+        return library
+
     def run(self, name: str, settings: dict[str, Any], best_secs: float | None) -> Answer:
-        """Time and check a built kernel in a fork."""
-        library, timing = self._built.pop(name), MeasureConfig(**settings)
+        """Time and check a kernel in a fork."""
+        built, timing = self._built.pop(name), MeasureConfig(**settings)
+        running = Phase(timing.run_timeout_secs, _late("run", timing.run_timeout_secs))
 
-        def on_cpu(begin: Begin) -> Measurement:
-            _limit_memory(timing.memory_mib)  # not on a GPU: CUDA's driver reserves more address space than it uses
-            return self._bench.measure(library.mod, tvm.cpu(), timing, best_secs)
+        def on_cpu(ended: Ended) -> Measurement:
+            _limit_memory(timing.memory_mib)
+            return self._bench.measure(built().mod, tvm.cpu(), timing, best_secs)
 
-        def on_gpu(begin: Begin) -> Measurement:
-            # A fresh process has a fresh context, so a kernel that faults leaves the device usable. Contexts are
-            # created and inputs copied side by side; kernels run one at a time.
-            return self._bench.measure(library.mod, tvm.cuda(0), timing, best_secs, _gpu_turn(begin))
+        def on_gpu(ended: Ended) -> Measurement:
+            # Built here, because a module for CUDA initializes CUDA where it is deleted, and what was forked from a
+            # process with CUDA cannot use it. Without a limit on memory: CUDA's driver reserves more than it uses.
+            try:
+                library = built()
+            except TVM_ERRORS as error:
+                return Measurement(error="build_error", detail=last_line(error))
+            ended()
+            return self._bench.measure(library.mod, tvm.cuda(0), timing, best_secs, _gpu_turn(ended))
 
-        def there(begin: Begin) -> Measurement:
+        def there(ended: Ended) -> Measurement:
             assert self._rpc is not None
-            return run_remote(self._rpc, self._device, library, self._bench, timing, best_secs)
+            return run_remote(self._rpc, self._target["kind"], built(), self._bench, timing, best_secs)
 
-        limit = timing.run_timeout_secs
         if self._rpc is not None:
-            return _in_fork(there, limit, remote_limit_secs(self._rpc, timing) - limit)
-        return _in_fork(on_gpu, limit, GPU_QUEUE_SECS) if self._device == "cuda" else _in_fork(on_cpu, limit)
+            return _in_fork(there, [replace(running, limit_secs=remote_limit_secs(self._rpc, timing))])
+        if not self._on_gpu:
+            return _in_fork(on_cpu, [running])
+        building = Phase(timing.build_timeout_secs, _late("build", timing.build_timeout_secs))
+        return _in_fork(on_gpu, [building, _GPU_IS_BUSY, running])
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self._rpc is None and bool(self._target["kind"] == "cuda")
 
 
 @contextmanager
-def _gpu_turn(begin: Begin) -> Iterator[None]:
-    """Hold the GPU; the kernel's time limit starts when it is obtained."""
+def _gpu_turn(ended: Ended) -> Iterator[None]:
+    """Hold the GPU: other kernels' contexts are created and their inputs copied meanwhile, but they run in turn."""
     with device_lock(CUDA_LOCK):
-        begin()
+        ended()
         yield
 
 
-def _in_fork(work: Callable[[Begin], Measurement], timeout_secs: float, waiting_secs: float = 0.0) -> Answer:
-    """Run `work` in a fork and return its result; if the fork dies or times out, that is a Measurement too.
+def _late(what: str, limit_secs: float) -> Answer:
+    return asdict(Measurement(error="timeout", detail=f"the {what} took longer than {limit_secs:g} s"))
+
+
+_GPU_IS_BUSY = Phase(GPU_QUEUE_SECS, {"fatal": f"this machine's GPU was not free for {GPU_QUEUE_SECS:g} s"})
+
+
+def _in_fork(work: Callable[[Ended], Measurement], phases: Sequence[Phase]) -> Answer:
+    """Run `work` in a fork and return its result; if the fork dies or times out, that is an answer too.
 
     Args:
-        work: what to compute; it may call its argument when it has its device, and the time limit starts anew.
-        timeout_secs: time limit of the computation.
-        waiting_secs: time that the fork may additionally wait for its device.
+        work: what to compute; it calls its argument at the end of each phase but the last.
+        phases: their time limits.
     """
     reader, writer = os.pipe()
     worker, child = os.getpid(), os.fork()
@@ -122,7 +161,7 @@ def _in_fork(work: Callable[[Begin], Measurement], timeout_secs: float, waiting_
             if os.getppid() != worker:  # the worker died before die_with_parent took effect
                 os._exit(status)
             try:
-                answer = asdict(work(lambda: _say(writer, _BEGUN)))
+                answer = asdict(work(lambda: _say(writer, _ENDED)))
             except DeviceError as error:
                 answer = {"fatal": str(error)}
             except TVM_ERRORS as error:
@@ -132,13 +171,18 @@ def _in_fork(work: Callable[[Begin], Measurement], timeout_secs: float, waiting_
         finally:
             os._exit(status)  # never return to the worker's loop, whatever happened
     os.close(writer)
-    text = _read_all(reader, timeout_secs + waiting_secs, timeout_secs)
+    text, exceeded = b"", None
+    for phase in phases:
+        more = _read(reader, phase.limit_secs, stop_at=b"" if phase is phases[-1] else _ENDED)
+        if more is None:
+            exceeded = phase
+            os.kill(child, signal.SIGKILL)
+            break
+        text += more
     os.close(reader)
-    if text is None:
-        os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
-    if text is None:
-        return asdict(Measurement(error="timeout", detail=f"the run took longer than {timeout_secs:g} s"))
+    if exceeded is not None:
+        return exceeded.if_exceeded
     if not text:
         return asdict(Measurement(error="crash", detail=_how_it_ended(os.waitstatus_to_exitcode(status))))
     parsed: Answer = json.loads(text)
@@ -150,18 +194,16 @@ def _say(writer: int, text: bytes) -> None:
         text = text[os.write(writer, text) :]
 
 
-def _read_all(reader: int, timeout_secs: float, begun_timeout_secs: float) -> bytes | None:
-    """Everything until the pipe closes, but _BEGUN, after which another limit counts; None after a timeout."""
-    text, deadline = b"", time.monotonic() + timeout_secs
+def _read(reader: int, limit_secs: float, stop_at: bytes) -> bytes | None:
+    """Everything until `stop_at`, which is left out, or until the pipe closes; None after a timeout."""
+    text, deadline = b"", time.monotonic() + limit_secs
     with selectors.DefaultSelector() as selector:
         selector.register(reader, selectors.EVENT_READ)
         while selector.select(max(deadline - time.monotonic(), 0)):
-            chunk = os.read(reader, _CHUNK)
-            if not chunk:
+            chunk = os.read(reader, 1 if stop_at else _CHUNK)
+            if not chunk or chunk == stop_at:
                 return text
-            if chunk.startswith(_BEGUN):
-                deadline = time.monotonic() + begun_timeout_secs
-            text += chunk.removeprefix(_BEGUN)
+            text += chunk
     return None
 
 

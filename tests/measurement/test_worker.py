@@ -2,48 +2,82 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from colt_pipeline.measurement.worker import Begin, _in_fork
+from colt_pipeline.measurement.worker import Ended, Phase, _in_fork
 from colt_pipeline.records import Measurement
 
 pytestmark = pytest.mark.tvm
 
 LIMIT_SECS = 0.5
-
-
-def answer(work: Callable[[Begin], Measurement], waiting_secs: float) -> dict[str, Any]:
-    return _in_fork(work, LIMIT_SECS, waiting_secs)
+WAITING = Phase(30.0, {"fatal": "the device was not free"})
+RUNNING = Phase(LIMIT_SECS, {"error": "timeout"})
 
 
 def test_waiting_for_the_device_is_not_running() -> None:
-    def late(begin: Begin) -> Measurement:
+    def late(ended: Ended) -> Measurement:
         time.sleep(2 * LIMIT_SECS)
-        begin()
+        ended()
         return Measurement((1.0,), max_relative_error=0.0)
 
-    assert answer(late, 30.0)["run_secs"] == [1.0]
+    assert _in_fork(late, [WAITING, RUNNING])["run_secs"] == [1.0]
 
 
 def test_a_kernel_that_has_its_device_is_held_to_its_limit() -> None:
-    def endless(begin: Begin) -> Measurement:
-        begin()
+    def endless(ended: Ended) -> Measurement:
+        ended()
         time.sleep(60)
         return Measurement()
 
-    begin = time.monotonic()
-    found = answer(endless, 30.0)
-    assert found["error"] == "timeout" and found["detail"] == "the run took longer than 0.5 s"
-    assert time.monotonic() - begin < 20
+    assert _in_fork(endless, [WAITING, RUNNING]) == {"error": "timeout"}
+
+
+def test_a_device_that_is_never_free_is_no_fault_of_the_kernel() -> None:
+    def waits(ended: Ended) -> Measurement:
+        time.sleep(60)
+        return Measurement()
+
+    never = replace(WAITING, limit_secs=LIMIT_SECS)
+    assert _in_fork(waits, [never, RUNNING]) == {"fatal": "the device was not free"}
+
+
+def test_an_answer_before_its_last_phase_counts() -> None:
+    found = _in_fork(lambda ended: Measurement(error="build_error"), [WAITING, WAITING, RUNNING])
+    assert found["error"] == "build_error"
+
+
+def test_a_death_in_any_phase_is_a_crash() -> None:
+    def dies(ended: Ended) -> Measurement:
+        ended()
+        os.kill(os.getpid(), signal.SIGSEGV)
+        return Measurement()
+
+    assert "SIGSEGV" in _in_fork(dies, [WAITING, RUNNING])["detail"]
 
 
 def test_a_long_answer_arrives_whole() -> None:
-    def long(begin: Begin) -> Measurement:
-        begin()
+    def long(ended: Ended) -> Measurement:
+        ended()
         return Measurement(error="run_error", detail="x" * (1 << 20))
 
-    assert len(answer(long, 30.0)["detail"]) == 1 << 20
+    assert len(_in_fork(long, [WAITING, RUNNING])["detail"]) == 1 << 20
+
+
+def test_pytorch_is_not_imported_with_tvm(tmp_path: Path) -> None:
+    """A stand-in for PyTorch that says when it is imported."""
+    (tmp_path / "torch.py").write_text("print('PyTorch was imported')")
+    code = "import colt_pipeline.measurement.worker as w, torch; print('then', w.tvm.__name__)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["PyTorch was imported", "then tvm"]
+    code = "import colt_pipeline.measurement.worker"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == ""
