@@ -96,7 +96,8 @@ def _nvrtc_architectures() -> set[str]:
         status, archs = nvrtc.nvrtcGetSupportedArchs()
     except RuntimeError as error:
         raise DeviceError(
-            "nvcc is not on the PATH, and cuda-bindings does not find NVRTC's library; pip install nvidia-cuda-nvrtc"
+            "nvcc is not on the PATH, and cuda-bindings does not find NVRTC's library (libnvrtc); pip install "
+            "nvidia-cuda-nvrtc, or put the folder that holds it on LD_LIBRARY_PATH"
         ) from error
     if int(status):
         raise DeviceError(f"NVRTC does not list its architectures: error {int(status)}; reinstall nvidia-cuda-nvrtc")

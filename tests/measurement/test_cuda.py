@@ -107,7 +107,7 @@ def _no_library() -> Any:
     ("architectures", "message"),
     [
         (None, "no CUDA compiler was found: put nvcc on the PATH, or install cuda-bindings"),
-        (_no_library, "cuda-bindings does not find NVRTC's library; pip install nvidia-cuda-nvrtc"),
+        (_no_library, "cuda-bindings does not find NVRTC's library .libnvrtc.; pip install nvidia-cuda-nvrtc, or"),
         (lambda: (5, []), "NVRTC does not list its architectures: error 5; reinstall nvidia-cuda-nvrtc"),
         (lambda: (0, [90]), "NVRTC needs CUDA's headers, but cuda_runtime.h is not below .*; set CUDA_PATH to a CUDA"),
     ],
