@@ -12,6 +12,7 @@ import tvm
 
 from colt_pipeline.errors import ConfigError, DeviceError
 from colt_pipeline.measurement.cuda import cuda_target
+from colt_pipeline.space import Space
 from stages.benchmarks.gpu import compiled
 from stages.benchmarks.gpu.plan import Plan
 
@@ -45,6 +46,20 @@ def test_the_unoptimized_program_and_samples_are_compiled(compilers: list[dict[s
     assert {(each["arch"], each["target_format"], each["compiler"]) for each in compilers} == {
         ("sm_86", "cubin", "nvrtc")
     }
+
+
+def test_samples_are_drawn_until_there_are_enough(
+    compilers: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw, asked = Space.initial, list[int]()
+
+    def one_at_a_time(space: Space, count: int, rng: Any) -> Any:
+        asked.append(count)
+        return draw(space, 1, rng)
+
+    monkeypatch.setattr(Space, "initial", one_at_a_time)
+    assert compiled.compile_row(WORKLOAD, "sm_75", samples=3)["programs"] == 4
+    assert asked == [3, 2, 1]
 
 
 def test_a_program_that_does_not_compile_is_counted(

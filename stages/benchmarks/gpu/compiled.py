@@ -17,7 +17,7 @@ from colt_pipeline.config.compose import composed
 from colt_pipeline.errors import ConfigError, DeviceError
 from colt_pipeline.measurement.bench import TVM_ERRORS, last_line
 from colt_pipeline.measurement.cuda import Compiler, compilable_cuda_target, compiler
-from colt_pipeline.space import Space
+from colt_pipeline.space import Program, Space
 from colt_pipeline.stack import usable_cores
 from colt_pipeline.workloads.catalogue import build
 from stages.benchmarks import Row
@@ -27,6 +27,7 @@ ARCHS = ("sm_75", "sm_86", "sm_90")
 """Turing (the paper's RTX 2080 Ti), Ampere and Hopper."""
 _SAMPLES = 4
 """Of a workload's space, compiled beside its unoptimized program."""
+_ATTEMPTS = 4
 _FORMATS: dict[Compiler, str] = {"nvcc": "fatbin", "NVRTC": "cubin"}
 """What TVM asks for: machine code for one architecture."""
 
@@ -62,9 +63,8 @@ def compile_row(workload: str, arch: str, samples: int = _SAMPLES) -> Row:
         return row | {"failure": str(error)}
     settings = composed([f"workload={workload}"]).workload
     space = Space(build(settings.name, settings.shape).module, target)
-    programs = [program.schedule.mod for program in space.initial(samples, np.random.default_rng(0))]
     secs, failures = [], []
-    for module in (space.baseline, *programs):
+    for module in (space.baseline, *_sampled(space, samples)):
         begin = time.perf_counter()
         try:
             _machine_code(module, tvm.target.Target(target))
@@ -73,6 +73,15 @@ def compile_row(workload: str, arch: str, samples: int = _SAMPLES) -> Row:
         secs.append(time.perf_counter() - begin)
     row |= {"programs": len(secs), "compiled": len(secs) - len(failures)}
     return row | {"secs_per_program": round(sum(secs) / len(secs), 2), "failure": next(iter(failures), "")}
+
+
+def _sampled(space: Space, count: int) -> list[tvm.IRModule]:
+    """Up to `count` distinct programs; where most draws are invalid (attention), one call finds fewer."""
+    found, rng = dict[str, Program](), np.random.default_rng(0)
+    for _ in range(_ATTEMPTS):
+        if len(found) < count:
+            found |= {program.key: program for program in space.initial(count - len(found), rng)}
+    return [program.schedule.mod for program in found.values()]
 
 
 def _machine_code(module: tvm.IRModule, target: tvm.target.Target) -> bytes:
