@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import tvm
 
-from colt_pipeline.errors import ConfigError, DeviceError
+from colt_pipeline.errors import ConfigError, DeviceError, SpaceError
 from colt_pipeline.measurement.cuda import cuda_target
 from colt_pipeline.space import Space
 from stages.benchmarks.gpu import compiled
@@ -55,11 +55,13 @@ def test_samples_are_drawn_until_there_are_enough(
 
     def one_at_a_time(space: Space, count: int, rng: Any) -> Any:
         asked.append(count)
+        if len(asked) == 2:
+            raise SpaceError("no valid initial program")
         return draw(space, 1, rng)
 
     monkeypatch.setattr(Space, "initial", one_at_a_time)
-    assert compiled.compile_row(WORKLOAD, "sm_75", samples=3)["programs"] == 4
-    assert asked == [3, 2, 1]
+    assert compiled.compile_row(WORKLOAD, "sm_75", samples=2)["programs"] == 3
+    assert asked == [2, 2, 2]
 
 
 def test_a_program_that_does_not_compile_is_counted(

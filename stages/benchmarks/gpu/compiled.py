@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import tvm
@@ -14,7 +14,7 @@ from joblib import Parallel, delayed
 from tvm.support.nvcc import compile_cuda
 
 from colt_pipeline.config.compose import composed
-from colt_pipeline.errors import ConfigError, DeviceError
+from colt_pipeline.errors import ConfigError, DeviceError, SpaceError
 from colt_pipeline.measurement.bench import TVM_ERRORS, last_line
 from colt_pipeline.measurement.cuda import Compiler, compilable_cuda_target, compiler
 from colt_pipeline.space import Program, Space
@@ -76,12 +76,13 @@ def compile_row(workload: str, arch: str, samples: int = _SAMPLES) -> Row:
 
 
 def _sampled(space: Space, count: int) -> list[tvm.IRModule]:
-    """Up to `count` distinct programs; where most draws are invalid (attention), one call finds fewer."""
+    """Up to `count` distinct programs; where most draws are invalid (attention), one call finds fewer, or none."""
     found, rng = dict[str, Program](), np.random.default_rng(0)
     for _ in range(_ATTEMPTS):
         if len(found) < count:
-            found |= {program.key: program for program in space.initial(count - len(found), rng)}
-    return [program.schedule.mod for program in found.values()]
+            with suppress(SpaceError):
+                found |= {program.key: program for program in space.initial(count, rng)}
+    return [program.schedule.mod for program in found.values()][:count]
 
 
 def _machine_code(module: tvm.IRModule, target: tvm.target.Target) -> bytes:
