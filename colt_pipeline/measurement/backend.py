@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,15 @@ from colt_pipeline.config.schema import Config, MeasureConfig
 from colt_pipeline.errors import ConfigError, DeviceError, RecordingError
 from colt_pipeline.measurement import remote
 from colt_pipeline.measurement.bench import TVM_ERRORS, last_line
-from colt_pipeline.measurement.devices import (
-    Device,
-    compilable_cuda_target,
-    cpu_target,
-    cuda_target,
-    estimated_gpu,
-    host_cpu,
-    host_gpu,
-    rpc_device,
-)
+from colt_pipeline.measurement.cuda import compilable_cuda_target, cuda_target
+from colt_pipeline.measurement.devices import Device, cpu_target, estimated_gpu, host_cpu, rpc_device
 from colt_pipeline.measurement.estimate import estimate_secs
+from colt_pipeline.measurement.gpu import builders_that_fit, host_gpu
 from colt_pipeline.measurement.ledger import SCHEMA, read_header
 from colt_pipeline.measurement.measurer import LocalMeasurer, Measurer
 from colt_pipeline.records import Measurement, MeasurementKind, written
 from colt_pipeline.runs.layout import MEASUREMENTS, recordings_in
+from colt_pipeline.workloads.catalogue import build
 from colt_pipeline.workloads.workload import Workload
 
 _log = logging.getLogger(__name__)
@@ -98,16 +92,20 @@ def local(config: Config) -> Backend:
     """This machine's CPU or CUDA GPU.
 
     Raises:
-        DeviceError: the target is CUDA, but there is no CUDA GPU.
-        ConfigError: unknown architecture, or too many cores.
+        DeviceError: the target is CUDA, but there is no CUDA GPU, or something that measuring on it needs is missing.
+        ConfigError: unknown architecture, too many cores, or too many builders for the GPU's memory.
     """
+    settings = config.measure
     if config.target.kind == "cuda":
         device = host_gpu(config.target.arch)
         target = compilable_cuda_target(device.facts["arch"])
+        tuned = build(config.workload.name, config.workload.shape)
+        data_bytes = tuned.compulsory_bytes + (settings.cache_flush_mib << 20)
+        settings = replace(settings, builders=builders_that_fit(data_bytes, settings.builders))
     else:
         device = host_cpu(config.target.cores)
         target = cpu_target(device.facts["threads"], config.target.mcpu or device.facts["mcpu"])
-    return Backend(device, target, "measured", lambda workload: LocalMeasurer(workload, target, config.measure))
+    return Backend(device, target, "measured", lambda workload: LocalMeasurer(workload, target, settings))
 
 
 def rpc(config: Config) -> Backend:

@@ -1,16 +1,13 @@
-"""Devices, described by what influences latency, and matching targets. Neither contains host names or paths."""
+"""Devices, described by what influences latency, and CPU targets. Neither contains host names or paths."""
 
 from __future__ import annotations
 
 import platform
 import re
-import shutil
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +20,6 @@ from colt_pipeline.stack import usable_cores
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 CUDA_LOCK = "cuda-0"
 """Name of the lock of this machine's first CUDA GPU."""
-_ARCH = re.compile(r"sm_\d{2,3}[af]?")
-
-# What one block may use on every CUDA architecture since sm_50, static shared memory included (CUDA C++ Programming
-# Guide, compute capabilities). TVM's space and verification read these names.
-_CUDA_LIMITS = {
-    "max_num_threads": 1024,
-    "max_shared_memory_per_block": 48 << 10,
-    "max_threads_per_block": 1024,
-    "registers_per_block": 64 << 10,
-    "thread_warp_size": 32,
-}
 
 
 @dataclass(frozen=True)
@@ -92,27 +78,6 @@ def host_cpu(cores: int = 0) -> Device:
     )
 
 
-def host_gpu(arch: str) -> Device:
-    """This machine's first CUDA GPU; `arch` "" = detected.
-
-    Raises:
-        DeviceError: there is none.
-    """
-    gpu = tvm.cuda(0)
-    if not gpu.exist:
-        raise DeviceError("this machine has no CUDA GPU (device=local)")
-    return Device(
-        {
-            "kind": "gpu",
-            "gpu": str(gpu.device_name),
-            "arch": arch or "sm_" + str(gpu.compute_version).replace(".", ""),
-            "multiprocessors": int(gpu.multi_processor_count),
-            "clock_khz": int(gpu.max_clock_rate),
-            "tvm": version("apache-tvm"),
-        }
-    )
-
-
 def rpc_device(settings: RpcConfig, target: TargetConfig, session: Any) -> Device:
     """The servers of a tracker, described by one of them; as in TVM's tracker, servers with one key count as equal.
 
@@ -153,35 +118,6 @@ def cpu_target(threads: int, mcpu: str) -> dict[str, Any]:
     return target
 
 
-def cuda_target(arch: str) -> dict[str, Any]:
-    """TVM's target for a CUDA GPU.
-
-    Raises:
-        ConfigError: `arch` is not a CUDA architecture.
-    """
-    if not _ARCH.fullmatch(arch):
-        raise ConfigError(f"target.arch={arch} is not a CUDA architecture; write it like sm_90")
-    return {"kind": "cuda", "arch": arch, **_CUDA_LIMITS, "host": {"kind": "llvm"}}
-
-
-def compilable_cuda_target(arch: str) -> dict[str, Any]:
-    """Like `cuda_target`, for kernels that are compiled on this machine.
-
-    Raises:
-        ConfigError: `arch` is not a CUDA architecture, or the installed nvcc cannot compile for it.
-        DeviceError: there is no CUDA compiler.
-    """
-    target = cuda_target(arch)
-    if shutil.which("nvcc") is None and find_spec("cuda") is None:
-        raise DeviceError("no CUDA compiler was found: put nvcc on the PATH, or install cuda-bindings")
-    known = _nvcc_architectures()
-    if known and arch.rstrip("af") not in known:
-        raise ConfigError(
-            f"target.arch={arch} is unknown to the installed nvcc, which compiles for {', '.join(sorted(known))}"
-        )
-    return target
-
-
 def describe(target: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     """A target in words, for prompts."""
     if target["kind"] == "llvm":
@@ -200,15 +136,6 @@ def hardware(target: Mapping[str, Any], l2_kib: int) -> str:
     has = partial(tvm.target.codegen.target_has_features, target=tvm.target.Target(dict(target)))
     lanes, registers = (16, 32) if has("avx512f") else (8, 16) if has("avx") else (4, 16)
     return f"vectors of {lanes} float32, {registers} vector registers, {l2_kib} KiB of L2 cache per core"
-
-
-def _nvcc_architectures() -> set[str]:
-    """The architectures that the installed nvcc compiles for; empty if there is none."""
-    nvcc = shutil.which("nvcc")
-    if nvcc is None:
-        return set()
-    done = subprocess.run([nvcc, "--list-gpu-code"], capture_output=True, text=True, check=False)
-    return set(done.stdout.split())
 
 
 def _cpu_model() -> str:

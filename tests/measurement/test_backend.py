@@ -12,14 +12,8 @@ from colt_pipeline.errors import ConfigError, DeviceError
 from colt_pipeline.measurement import backend as backends
 from colt_pipeline.measurement import devices
 from colt_pipeline.measurement.backend import choose
-from colt_pipeline.measurement.devices import (
-    Device,
-    compilable_cuda_target,
-    cpu_target,
-    cuda_target,
-    describe,
-    host_cpu,
-)
+from colt_pipeline.measurement.cuda import cuda_target
+from colt_pipeline.measurement.devices import Device, cpu_target, describe, host_cpu
 from tests.support import Compose
 
 pytestmark = pytest.mark.tvm
@@ -30,7 +24,7 @@ GPU = Device({"kind": "gpu", "gpu": "Some GPU", "arch": "sm_90", "tvm": "0"})
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(arch: str) -> Device:
-        raise DeviceError("this machine has no CUDA GPU (device=local)")
+        raise DeviceError("this machine has no CUDA GPU: its driver, libcuda.so.1, is not installed")
 
     monkeypatch.setattr(backends, "host_gpu", absent)
 
@@ -54,6 +48,8 @@ def test_without_a_gpu_auto_estimates_for_the_configured_one(composed: Compose) 
 
 def test_a_gpu_at_hand_comes_first(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "host_gpu", lambda arch: GPU)
+    monkeypatch.setattr(backends, "compilable_cuda_target", cuda_target)
+    monkeypatch.setattr(backends, "builders_that_fit", lambda data_bytes, builders: 3)
     name, backend, absent = choose(composed("target=gpu"), ())
     assert (name, backend.device.slug, backend.target["arch"], absent) == ("local", "some-gpu-sm-90", "sm_90", "")
     recorded = ["estimate-nvidia-geforce-rtx-2080-ti-sm-75"]
@@ -76,7 +72,10 @@ def test_named_gpus_have_their_architecture(composed: Compose, target: str, arch
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("target=gpu", "device=local"), "device=local: this machine has no CUDA GPU .* Other devices: auto, rpc, est"),
+        (
+            ("target=gpu", "device=local"),
+            "device=local: this machine has no CUDA GPU: .* Other devices: auto, rpc, est",
+        ),
         (("target=cpu", "device=estimate"), "estimates need a GPU's data sheet, but target=cpu has none"),
         (("target=gpu", "device=rpc"), "no RPC tracker is configured"),
         (("target=gpu", "device=rpc", "rpc.key=k", "rpc.port=1"), "no RPC tracker answers at rpc.host=127.0.0.1 rpc.p"),
@@ -101,14 +100,6 @@ def test_a_device_that_is_not_there_is_named_with_the_way_out(
 def test_a_target_that_cannot_be_is_named(composed: Compose, overrides: tuple[str, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         choose(composed(*overrides), ())
-
-
-def test_an_architecture_that_nvcc_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "_nvcc_architectures", lambda: {"sm_80", "sm_90"})
-    with pytest.raises(ConfigError, match="sm_75 is unknown to the installed nvcc, which compiles for sm_80, sm_90"):
-        compilable_cuda_target("sm_75")
-    assert compilable_cuda_target("sm_90a")["arch"] == "sm_90a"
-    assert cuda_target("sm_75")["arch"] == "sm_75"
 
 
 def test_a_tracker_beyond_loopback_is_warned_about(

@@ -1,6 +1,6 @@
 """Design spaces of small workloads, for a CPU and for a GPU."""
 
-from colt_pipeline.measurement.devices import cuda_target
+from colt_pipeline.measurement.cuda import cuda_target
 from colt_pipeline.space import Space
 from colt_pipeline.workloads.catalogue import build
 
