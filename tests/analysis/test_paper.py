@@ -69,6 +69,7 @@ def test_calls_are_scaled_to_the_papers_thousand_and_name_who_answered(write_run
             ours,
             ours - paper,
             "stand-in LLMs",
+            "measured",
         ]
         for row, paper, ours in (
             ("gpt-5-mini", 686.0, 750.0),

@@ -50,7 +50,7 @@ def test_each_experiment_has_its_labels_figure_findings_and_numbers(results: Pat
     for section in sections:
         caption = section.split("\nExperiment ")[1].splitlines()[0]
         assert re.search(r"stand-in LLMs|LLMs via local", caption)
-        assert re.search(r"(measured|estimated) latency, .*device ", caption)
+        assert re.search(r"(measured latency|estimated latency \(not measured\)), .*device ", caption)
         assert section.count("![") == 1
         assert "| Geometric mean |" in section or "| samples | search |" in section
         assert "/tables.md)" in section
