@@ -123,8 +123,9 @@ def _draw_workloads(data: pd.DataFrame, caption: str) -> Figure:
         panel.set_axis_off()
     for panel in axes[: len(workloads) : columns]:
         panel.set_ylabel("Speedup over\nunoptimized program")
+    samples = "Samples" if (data["noise_floor"] == _OF_ESTIMATES).all() else "Measured samples"
     for panel in axes[max(len(workloads) - columns, 0) : len(workloads)]:
-        panel.set_xlabel("Measured samples")
+        panel.set_xlabel(samples)
     title = seeds_title(data, "mean")
     draw_legend(figure, axes[len(workloads) :], axes[: len(workloads)], title)
     return figure
