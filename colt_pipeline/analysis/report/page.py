@@ -96,13 +96,9 @@ def environment(sections: Sequence[Section]) -> pd.DataFrame:
     rows = []
     for section in sections:
         for (device, target, measurement), runs in section.tidy.runs.groupby(["device", "target", "measurement"]):
+            latency = f"{measurement}{unmeasured(str(measurement))}"
             rows.append(
-                {
-                    "experiment": section.name,
-                    "device": device,
-                    "target": target,
-                    "latency": f"{measurement}{unmeasured(measurement)}",
-                }
+                {"experiment": section.name, "device": device, "target": target, "latency": latency}
                 | {"runs": len(runs), "seeds": runs["seed"].nunique(), "samples": _range(runs["samples"])}
                 | {"searches": ", ".join(sorted(set(runs["search"])))}
                 | {"model sets": ", ".join(sorted(set(runs["model_set"])))}
