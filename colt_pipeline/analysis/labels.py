@@ -29,6 +29,8 @@ MODEL_SETS = ("small", "large", "2", "4", "8")
 
 _BACKENDS = {EMBEDDED: "stand-in LLMs", RANDOM: "random answers", "none": "no LLM"}
 _MARKS = {EMBEDDED: " (stand-in)", RANDOM: " (random)"}
+NOT_MEASURED = "(not measured)"
+"""Marks a latency that was computed."""
 
 
 def workload_title(workload: str) -> str:
@@ -50,6 +52,11 @@ def model_label(model: str, backend: str) -> str:
 def backend_label(backend: str) -> str:
     """What answered, in words; stand-ins are identified as such."""
     return _BACKENDS.get(backend, f"LLMs via {backend}")
+
+
+def unmeasured(measurement: str) -> str:
+    """What follows a latency, or the word for its source: NOT_MEASURED if it was not measured."""
+    return "" if measurement == "measured" else f" {NOT_MEASURED}"
 
 
 @lru_cache(maxsize=32)  # used by every table and figure, by some for parts of the runs
@@ -96,7 +103,7 @@ def _caption(tidy: Tidy, named: str) -> str:
     seeds = runs.groupby([*CONFIGURATION, "workload"])["seed"].nunique()
     parts = [
         one_or_mixed("LLM backends", map(backend_label, backends)),
-        one_or_mixed("measurements", [f"{name} latency" for name in runs["measurement"]]),
+        one_or_mixed("measurements", [f"{name} latency{unmeasured(name)}" for name in runs["measurement"]]),
         named + one_or_mixed("warm-ups", [f"warmup_samples={count}" for count in runs["warmup_samples"]]),
         _count("seed", seeds),
         _count("sample", runs["samples"]),

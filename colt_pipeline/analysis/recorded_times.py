@@ -24,7 +24,8 @@ def recorded_times(tidy: Tidy) -> pd.DataFrame:
         waited = part.calls.groupby(list(IDS))["llm_secs"].sum().rename("llm").reset_index()
         runs = members.merge(part.runs, on=list(IDS)).merge(waited, on=list(IDS), how="left")
         for name, own in runs.groupby("configuration", sort=False):
-            means = {LLM: own["llm"].fillna(0).mean(), RUNS: own["timed_secs"].mean(skipna=False)}
+            timed = own["timed_secs"].where(own["measurement"] == "measured")
+            means = {LLM: own["llm"].fillna(0).mean(), RUNS: timed.mean(skipna=False)}
             rows.append({"configuration": name, "runs": len(own)} | means)
     return pd.DataFrame(rows).dropna(how="all", subset=[LLM, RUNS])
 

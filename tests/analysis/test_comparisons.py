@@ -95,7 +95,7 @@ def test_estimates_have_no_noise_and_say_that_they_are_estimates(
     write_run("c", SMALL, (0.1,), model_set="small", measurement="estimated")
     rows = compare()
     assert [row["verdict"] for row in rows.values()] == ["equal", "reference", "faster"]
-    assert {row["measurement"] for row in rows.values()} == {"estimated"}
+    assert {row["measurement"] for row in rows.values()} == {"estimated (not measured)"}
     assert {row["noise floor"] for row in rows.values()} == {1.0}
 
 

@@ -175,6 +175,12 @@ def test_recorded_times_are_means_over_runs(write_run: WriteRun, tmp_path: Path)
     assert time_data(tidy)[["configuration", "runs", LLM, RUNS]].to_numpy().tolist() == [["paper", 2, 12.0, 0.5]]
 
 
+def test_estimates_have_no_timed_runs(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run("a", TWO, (0.5,), timed_secs=0.75, measurement="estimated")
+    (row,) = recorded_times(aggregate(tmp_path / "runs")).to_dict("records")
+    assert (row["runs"], row[LLM]) == (1, 0.0) and math.isnan(row[RUNS])
+
+
 def test_stand_ins_take_no_time_that_could_be_drawn(write_run: WriteRun, tmp_path: Path) -> None:
     write_run("a", TWO, (0.5,))
     tidy = aggregate(tmp_path / "runs")

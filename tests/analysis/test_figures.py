@@ -136,6 +136,14 @@ def test_estimates_and_unknown_noise_have_no_noise_in_the_figure(
     speedup_curves_plot(data, "caption", tmp_path / "figure")
     svg = (tmp_path / "figure.svg").read_text()
     assert ">caption<" in svg and "noise" not in svg
+    assert ">FLUX convolution (not measured)<" in svg and ">my_kernel<" in svg and ">Measured samples<" in svg
+
+
+def test_a_figure_of_estimates_only_has_no_measured_samples(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run("a", ONE, (0.5,), model_set="small", measurement="estimated")
+    speedup_curves_plot(speedup_curves_data(aggregate(tmp_path / "runs")), "caption", tmp_path / "figure")
+    svg = (tmp_path / "figure.svg").read_text()
+    assert ">FLUX convolution (not measured)<" in svg and ">Samples<" in svg
 
 
 def test_a_long_title_has_its_noise_on_a_second_line(

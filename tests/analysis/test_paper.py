@@ -9,6 +9,7 @@ import pytest
 from colt_pipeline.analysis.tables.paper import (
     SOURCE,
     TABLES,
+    paper_beside,
     paper_comparison,
     paper_layout,
     paper_speedups,
@@ -69,6 +70,7 @@ def test_calls_are_scaled_to_the_papers_thousand_and_name_who_answered(write_run
             ours,
             ours - paper,
             "stand-in LLMs",
+            "measured",
         ]
         for row, paper, ours in (
             ("gpt-5-mini", 686.0, 750.0),
@@ -109,6 +111,32 @@ def test_a_layout_has_ours_the_papers_and_the_difference_side_by_side(write_run:
     assert list(table.columns) == ["row", "COLT(2) ours", "COLT(2) paper", "COLT(2) difference"]
     assert table.iloc[0].tolist() == ["FLUX convolution, gpt-5-mini", 750.0, 686.0, 64.0]
     assert paper_layout(tidy, 5).empty, "no run on a GPU"
+
+
+def test_what_was_not_measured_is_marked_where_it_stands(write_run: WriteRun, tmp_path: Path) -> None:
+    for workload in PAPER:
+        write_run(f"cpu/{workload}", TWO, (0.5,), workload=workload)
+        write_run(f"gpu/{workload}", TWO, (0.5,), workload=workload, target="gpu", measurement="estimated")
+    tidy = aggregate(tmp_path / "runs")
+    rates = list(paper_layout(tidy, 1).columns)
+    assert "COLT(2), target=cpu ours" in rates and "COLT(2), target=gpu ours (not measured)" in rates
+    assert list(paper_layout(tidy, 5).columns)[1] == "COLT(2), target=gpu ours (not measured)"
+    assert list(paper_layout(tidy, 3).columns)[1] == "COLT(2), target=cpu ours"
+
+
+def test_measured_numbers_stand_beside_estimated_ones_and_the_papers(write_run: WriteRun, tmp_path: Path) -> None:
+    eight = {"gpt-5.2": (10, 4), "gpt-5-mini": (20, 0), "tiny": (10, 0)}
+    write_run("a", {"gpt-5.2": (30, 3), "gpt-5-mini": (10, 0)}, (0.5,), target="gpu")
+    measured = aggregate(tmp_path / "runs")
+    for name, calls, models in (("b", TWO, "2"), ("c", eight, "8")):
+        facts = {"model_set": models, "measurement": "estimated"}
+        write_run(f"{name}", calls, (0.5,), target="gpu", **facts)
+    (tmp_path / "runs" / "a").rename(tmp_path / "a")
+    table = paper_beside(measured, aggregate(tmp_path / "runs"), 5)
+    heads = ("measured", "not measured", "paper")
+    assert list(table.columns)[:4] == ["row", *(f"COLT(2) {head}" for head in heads)]
+    assert table.iloc[0].tolist()[:4] == ["FLUX convolution, gpt-5-mini", 250.0, 750.0, 813.0]
+    assert table["COLT(8) measured"].isna().all() and table["COLT(8) not measured"].notna().any()
 
 
 @pytest.mark.parametrize(("target", "largest", "number"), [("cpu", "llama-3.3-70b-instruct", 4), ("gpu", "gpt-5.2", 5)])

@@ -50,14 +50,14 @@ def test_each_experiment_has_its_labels_figure_findings_and_numbers(results: Pat
     for section in sections:
         caption = section.split("\nExperiment ")[1].splitlines()[0]
         assert re.search(r"stand-in LLMs|LLMs via local", caption)
-        assert re.search(r"(measured|estimated) latency, .*device ", caption)
+        assert re.search(r"(measured latency|estimated latency \(not measured\)), .*device ", caption)
         assert section.count("![") == 1
         assert "| Geometric mean |" in section or "| samples | search |" in section
         assert "/tables.md)" in section
 
 
 def test_it_stays_small_enough_to_be_read(text: str) -> None:
-    assert len(text.encode()) < 27_000
+    assert len(text.encode()) < 30_000
 
 
 def test_an_unwritable_place_is_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
+from itertools import product
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -150,6 +151,54 @@ def test_the_page_shows_what_the_stages_wrote_and_computes_nothing_again(small: 
     page = (small / "report.html").read_text()
     assert "<li>found</li>" in page and "<li>limited</li>" in page and '<p class="note">common</p>' in page
     assert ">altered by hand</th>" in page and "<img" not in page
+
+
+@pytest.fixture
+def on_gpu(tmp_path: Path) -> Path:
+    """Results of the experiment on a GPU: estimated, and as if the same numbers had been measured on another device."""
+    for kind, name in product(("data", "tables", "figures"), ("gpu", "gpu_measured")):
+        shutil.copytree(COMMITTED / kind / "gpu", tmp_path / kind / name)
+    runs = tmp_path / "data" / "gpu_measured" / "runs.csv"
+    text = runs.read_text()
+    (device,) = set(re.findall(r"estimate-[^,]*", text))
+    runs.write_text(text.replace(device, "some-gpu").replace(",estimated,", ",measured,"))
+    for drawing in (tmp_path / "figures").glob("*/speedup_curves.svg"):
+        drawing.write_text(drawing.read_text().replace("<svg ", f'<svg id="{drawing.parent.name}" ', 1))
+    return tmp_path
+
+
+def test_measured_and_estimated_stand_side_by_side_and_are_told_apart(on_gpu: Path) -> None:
+    assert write(None, on_gpu / "report.html", on_gpu, "--readme", str(on_gpu / "README.md")) == 0
+    text = (on_gpu / "report.html").read_text()
+    ids = re.findall(r'<h2 id="([^"]*)"', text)
+    assert ids == ["shown", "measured-beside-estimated", "gpu_measured", "gpu", "environment", "paper"]
+    pair = text[text.index('<h2 id="measured') : text.index('<section aria-labelledby="gpu_measured"')]
+    assert "gpu_measured was measured on some-gpu. gpu was not measured" in pair and "RTX 2080 Ti" in pair
+    assert re.findall(r"<h3>(.*)</h3>", pair) == [
+        "Figure 4, measured: gpu_measured",
+        "Figure 4, not measured: gpu",
+        "Table 1, measured beside estimated",
+        "Table 5, measured beside estimated",
+    ]
+    assert {"COLT(8) measured", "COLT(8) not measured", "COLT(8) paper"} <= {
+        *re.findall(r">(COLT\(8\)[^<]*)</th>", pair)
+    }
+    for name in ("gpu_measured", "gpu"):
+        assert text.count(f'<svg id="{name}"') == 1, "drawn once"
+    summary = (on_gpu / "README.md").read_text()
+    headings = re.findall(r"^## (.*)$", summary, re.MULTILINE)
+    assert headings.index("On a GPU: measured beside estimated") + 1 == headings.index(TITLES["gpu_measured"])
+    assert f"{TITLES['gpu']} (not measured)" in headings
+
+
+def test_without_a_measurement_the_estimate_is_marked_and_stands_alone(on_gpu: Path) -> None:
+    for kind in ("data", "tables", "figures"):
+        shutil.rmtree(on_gpu / kind / "gpu_measured")
+    assert write(None, on_gpu / "report.html", on_gpu) == 0
+    text = (on_gpu / "report.html").read_text()
+    assert f'<h2 id="gpu">{TITLES["gpu"]} (not measured)</h2>'.replace("'", "&#39;") in text
+    assert "<strong>Not measured.</strong>" in text and ">estimated (not measured)</td>" in text
+    assert "measured-beside-estimated" not in text
 
 
 def test_studies_have_a_page_without_a_tree_and_with_their_own_commands(small: Path) -> None:

@@ -146,7 +146,7 @@ def test_caption_shows_mixed_values_as_mixed(write_run: WriteRun, tmp_path: Path
     write_run("c", ONE, (0.5,), model_set="small", search="colt")
     assert caption(aggregate(tmp_path / "runs")) == (
         "mixed LLM backends (LLMs via openai, stand-in LLMs), "
-        "mixed measurements (estimated latency, measured latency), "
+        "mixed measurements (estimated latency (not measured), measured latency), "
         "mixed searches (search=colt, search=paper) with mixed warm-ups (warmup_samples=16, warmup_samples=32), "
         "1 to 2 seeds, 1 sample, mixed devices (device cpu-2-cores, device gpu)"
     )

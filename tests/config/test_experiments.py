@@ -46,6 +46,19 @@ def test_the_ablations_are_experiment_cpu_but_for_what_they_ablate(composed: Com
     assert {key for key in cpu if cpu[key] != gpu[key]} == {"experiment", "run", "target"}
 
 
+def test_what_is_measured_on_a_gpu_is_never_estimated_and_its_cost_model_learns() -> None:
+    measured, estimated = (
+        of_project([f"experiment={name}", "workload=flux_conv", "model_set=8"]) for name in ("gpu_measured", "gpu")
+    )
+    searches = runs(["experiment=gpu_searches", "workload=flux_conv"])
+    for config in (measured, *searches):
+        assert (config.device, config.target, config.samples) == ("local", estimated.target, 24)
+    assert measured.search.warmup_samples + measured.search.batch_size < measured.samples
+    assert {config.search.name for config in searches} == {"colt", "evolutionary"}
+    ours, theirs = measured.identity(), estimated.identity()
+    assert {key for key in ours if ours[key] != theirs[key]} == {"experiment", "run", "samples", "search"}
+
+
 def test_variants_of_one_search_have_names_of_their_own(composed: Compose) -> None:
     swept = [composed("experiment=lambda", f"search.lambda_={value}") for value in (0.0, 0.5)]
     ruled = [composed("experiment=course_alteration", f"search.course_alteration={rule}") for rule in ("path", "never")]

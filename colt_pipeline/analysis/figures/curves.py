@@ -30,6 +30,7 @@ from colt_pipeline.analysis.figures.drawing import (
 )
 from colt_pipeline.analysis.labels import (
     CONFIGURATION,
+    NOT_MEASURED,
     WORKLOAD_TITLES,
     configurations,
     display_order,
@@ -41,6 +42,7 @@ from colt_pipeline.analysis.tidy import Tidy
 
 _TITLE_LINE = 36  # characters of a title that fit over one panel
 _NOISE_CAPTION = "; noise: 95 % of pairs of measurements of one program differ by less"
+_OF_ESTIMATES = 1.0  # the noise floor of estimates, see `comparison_floor`
 _LARGE = 2
 """Rows and columns spanned by the panel of the mean over workloads."""
 
@@ -121,8 +123,9 @@ def _draw_workloads(data: pd.DataFrame, caption: str) -> Figure:
         panel.set_axis_off()
     for panel in axes[: len(workloads) : columns]:
         panel.set_ylabel("Speedup over\nunoptimized program")
+    samples = "Samples" if (data["noise_floor"] == _OF_ESTIMATES).all() else "Measured samples"
     for panel in axes[max(len(workloads) - columns, 0) : len(workloads)]:
-        panel.set_xlabel("Measured samples")
+        panel.set_xlabel(samples)
     title = seeds_title(data, "mean")
     draw_legend(figure, axes[len(workloads) :], axes[: len(workloads)], title)
     return figure
@@ -130,15 +133,18 @@ def _draw_workloads(data: pd.DataFrame, caption: str) -> Figure:
 
 def _panel_title(workload: str, floor: float) -> str:
     title = workload_title(workload)
-    if not _is_noise(floor):
+    if _is_noise(floor):
+        remark = f"(noise ×{floor:.2f})"
+    elif floor == _OF_ESTIMATES:
+        remark = NOT_MEASURED
+    else:
         return title
-    noise = f"(noise ×{floor:.2f})"
-    return (" " if len(title) + len(noise) < _TITLE_LINE else "\n").join((title, noise))
+    return (" " if len(title) + len(remark) < _TITLE_LINE else "\n").join((title, remark))
 
 
 def _is_noise(floor: float) -> bool:
-    """False for an unknown floor (NaN) and for that of estimates (1), which have no noise."""
-    return floor > 1
+    """False for an unknown floor (NaN) and for that of estimates, which have no noise."""
+    return floor > _OF_ESTIMATES
 
 
 def _draw_searches(data: pd.DataFrame, caption: str) -> Figure:

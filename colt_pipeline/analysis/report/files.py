@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from colt_pipeline.analysis.report.beside import beside
 from colt_pipeline.analysis.report.page import pinned, report_html
 from colt_pipeline.analysis.report.readme import readme
 from colt_pipeline.analysis.report.sections import Pipeline, read_sections, read_whole_models
@@ -32,11 +33,12 @@ def write_report(
     """
     made_by = Pipeline(pipeline)
     sections, whole_models = read_sections(results, made_by), read_whole_models(results, made_by)
-    page = report_html(sections, whole_models, pinned(constraints), None if run is None else read_run(run))
+    pair = beside(sections, made_by)
+    page = report_html(sections, pair, whole_models, pinned(constraints), None if run is None else read_run(run))
     _write(page, out, "--out")
     if summary is not None:
         address = Path(os.path.relpath(out, summary.parent)).as_posix()
-        _write(readme(sections, whole_models, made_by, address), summary, "--readme")
+        _write(readme(sections, pair, whole_models, made_by, address), summary, "--readme")
 
 
 def _write(text: str, path: Path, flag: str) -> None:

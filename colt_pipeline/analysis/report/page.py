@@ -12,7 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from colt_pipeline.analysis.labels import WORKLOAD_TITLES, display_order, workload_title
+from colt_pipeline.analysis.labels import WORKLOAD_TITLES, display_order, unmeasured, workload_title
+from colt_pipeline.analysis.report.beside import TITLE, Beside
 from colt_pipeline.analysis.report.findings import PAPER_SAMPLES, PAPER_SEEDS, backends
 from colt_pipeline.analysis.report.sections import Section, Table
 from colt_pipeline.analysis.tables.files import shown
@@ -26,18 +27,25 @@ PACKAGES = ("apache-tvm", "apache-tvm-ffi", "xgboost-cpu", "numpy", "pandas", "m
 
 
 def report_html(
-    sections: Sequence[Section], whole_models: Sequence[Table], versions: dict[str, str], run: Run | None
+    sections: Sequence[Section],
+    pair: Beside | None,
+    whole_models: Sequence[Table],
+    versions: dict[str, str],
+    run: Run | None,
 ) -> str:
     """The page as HTML.
 
     Args:
         sections: in the order of the page.
+        pair: two of them side by side, shown before the measured one; None for no such pair.
         whole_models: tables of whole models, shown after the sections.
         versions: package -> version, see `pinned`.
         run: the run whose tree is drawn; None for no tree.
     """
     return PAGES.get_template("report.html.j2").render(
         sections=sections,
+        pair=pair,
+        pair_title=TITLE,
         whole_models=whole_models,
         **facts(sections),
         versions=versions,
@@ -88,8 +96,9 @@ def environment(sections: Sequence[Section]) -> pd.DataFrame:
     rows = []
     for section in sections:
         for (device, target, measurement), runs in section.tidy.runs.groupby(["device", "target", "measurement"]):
+            latency = f"{measurement}{unmeasured(str(measurement))}"
             rows.append(
-                {"experiment": section.name, "device": device, "target": target, "latency": measurement}
+                {"experiment": section.name, "device": device, "target": target, "latency": latency}
                 | {"runs": len(runs), "seeds": runs["seed"].nunique(), "samples": _range(runs["samples"])}
                 | {"searches": ", ".join(sorted(set(runs["search"])))}
                 | {"model sets": ", ".join(sorted(set(runs["model_set"])))}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from colt_pipeline.analysis.report.beside import TITLE, Beside
 from colt_pipeline.analysis.report.page import environment, facts, noise
 from colt_pipeline.analysis.report.sections import WHOLE_MODELS, Pipeline, Section, Table
 from colt_pipeline.analysis.tables.files import markdown, shown
@@ -13,11 +14,14 @@ LEADING = ("speedups", "search_ratios")
 """The tables shown on the page; it links to the others."""
 
 
-def readme(sections: Sequence[Section], whole_models: Sequence[Table], made_by: Pipeline, page: str) -> str:
+def readme(
+    sections: Sequence[Section], pair: Beside | None, whole_models: Sequence[Table], made_by: Pipeline, page: str
+) -> str:
     """The page as Markdown, with links relative to the directory that contains tables/ and figures/.
 
     Args:
         sections: in the order of the page.
+        pair: two of them side by side, shown before the measured one; None for no such pair.
         whole_models: tables of whole models, of which the first is shown.
         made_by: the pipeline whose stages wrote what is shown.
         page: the address of the report.
@@ -28,6 +32,8 @@ def readme(sections: Sequence[Section], whole_models: Sequence[Table], made_by: 
         .get_template("results.md.j2")
         .render(
             sections=sections,
+            pair=pair,
+            pair_title=TITLE,
             whole_models=whole_models,
             whole_models_name=WHOLE_MODELS,
             leading=LEADING,

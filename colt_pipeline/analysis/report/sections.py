@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
 from colt_pipeline.analysis.index import INDEX, read_index, title
-from colt_pipeline.analysis.labels import display_order
+from colt_pipeline.analysis.labels import NOT_MEASURED, display_order
 from colt_pipeline.analysis.report.findings import Findings, read_findings
 from colt_pipeline.analysis.tables.files import MARKDOWN, Cells, read_tables
 from colt_pipeline.analysis.tidy import Tidy, read_tidy
@@ -17,12 +17,14 @@ TITLES = {
     "search": "Searches at equal samples",
     "unseen": "Workloads that played no part in the development",
     "long": "Twice as many samples",
+    "gpu_searches": "Searches at equal samples on a GPU",
     "routers": "Who answers next",
     "lambda": "How much small models are preferred",
     "controls": "What COLT's parts contribute",
     "cpu": "The paper's experiment, scaled down",
     "seeds": "The paper's experiment with three seeds, on two workloads",
     "largest_llama70b": "The paper's experiment with Llama-3.3-70B as the largest model, scaled down",
+    "gpu_measured": "The paper's experiment measured on a GPU, scaled down",
     "gpu": "The paper's experiment on a GPU, scaled down",
     "local": "A real model, far too small",
 }
@@ -77,6 +79,16 @@ class Section:
     figures: tuple[Figure, ...]
     tables: tuple[Table, ...]
 
+    @property
+    def devices(self) -> str:
+        """The devices of its runs."""
+        return ", ".join(sorted(set(self.tidy.runs["device"])))
+
+    @property
+    def estimated(self) -> bool:
+        """Whether none of its latencies were measured."""
+        return set(self.tidy.runs["measurement"]) == {"estimated"}
+
 
 @dataclass(frozen=True)
 class Pipeline:
@@ -123,7 +135,7 @@ def _section(results: Path, pipeline: Pipeline, name: str) -> Section:
     run, aggregate, draw, tabulate = (
         pipeline.command(f"{stage}@{name}") for stage in ("runs", "aggregate", "figures", "tables")
     )
-    return Section(
+    section = Section(
         name=name,
         title=TITLES.get(name, title(name)),
         tidy=read_tidy(results / "data" / name),
@@ -132,6 +144,7 @@ def _section(results: Path, pipeline: Pipeline, name: str) -> Section:
         figures=tuple(_figures(results / "figures" / name, draw)),
         tables=tuple(_tables(results / "tables" / name, tabulate)),
     )
+    return replace(section, title=f"{section.title} {NOT_MEASURED}") if section.estimated else section
 
 
 def _tables(directory: Path, command: str) -> list[Table]:

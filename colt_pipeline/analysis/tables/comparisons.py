@@ -7,7 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from colt_pipeline.analysis.labels import CONFIGURATION, WORKLOAD_TITLES, configurations, display_order, workload_title
+from colt_pipeline.analysis.labels import (
+    CONFIGURATION,
+    WORKLOAD_TITLES,
+    configurations,
+    display_order,
+    unmeasured,
+    workload_title,
+)
 from colt_pipeline.analysis.noise import comparison_floor
 from colt_pipeline.analysis.tidy import Tidy
 
@@ -74,7 +81,7 @@ def _row(own: pd.DataFrame, base: pd.DataFrame, noise: pd.DataFrame) -> dict[str
     mine, theirs = (_mean_secs(runs) for runs in pair)
     ratio, floor = theirs / mine, comparison_floor(pd.concat(pair), noise)
     return {
-        "measurement": " / ".join(sorted(set(own["measurement"]))),
+        "measurement": " / ".join(f"{name}{unmeasured(name)}" for name in sorted(set(own["measurement"]))),
         "latency (ms)": 1e3 * _mean_secs(own),
         "ratio": ratio,
         "noise floor": floor,

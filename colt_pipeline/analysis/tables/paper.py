@@ -7,6 +7,7 @@ file names the source.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, lru_cache
 from importlib.resources import files
@@ -14,15 +15,20 @@ from typing import Any
 
 import pandas as pd
 
-from colt_pipeline.analysis.labels import CONFIGURATION, backend_label, configurations, workload_title
+from colt_pipeline.analysis.labels import CONFIGURATION, backend_label, configurations, unmeasured, workload_title
 from colt_pipeline.analysis.tables.invocation import call_counts, invocation_rates
 from colt_pipeline.analysis.tidy import Tidy
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.workloads import PAPER
 
 SOURCE = "COLT, arXiv 2602.01935v1"
+GPU = "RTX 2080 Ti"
+"""The paper's GPU (section 4.1)."""
 TABLES = (1, 2, 3, 4, 5)
 """1: invocation rates; 2: sample efficiency of all of Llama-3-8B; 3 to 5: call counts (CPU, Llama-3.3-70B, GPU)."""
+
+GPU_TABLE = 5
+"""The table of the runs on the GPU; table 1 has their rates beside those of the CPU."""
 
 COMPARED = {1: "invocation rates in percent", **dict.fromkeys((3, 4, 5), "calls per 1000 regular ones")}
 """Table -> what its numbers are, for the tables that runs of single layers are compared with."""
@@ -31,7 +37,7 @@ RATE, COUNT = "percent", "calls per 1000 regular ones"
 _COUNT_TABLES = (3, 4, 5)
 _PAPER_CALLS = 1000  # regular calls per workload and model set
 _ALTERATIONS = "course alterations"
-_COLUMNS = ("table", "row", "column", "unit", "paper", "ours", "difference", "ours by")
+_COLUMNS = ("table", "row", "column", "unit", "paper", "ours", "difference", "ours by", "latency")
 
 
 def paper_table(number: int) -> pd.DataFrame:
@@ -50,7 +56,7 @@ def paper_table(number: int) -> pd.DataFrame:
     return _reference(f"table{number}.csv")
 
 
-@lru_cache(maxsize=1)  # shared by the layouts of all tables
+@lru_cache(maxsize=2)  # shared by the layouts of all tables
 def paper_comparison(tidy: Tidy) -> pd.DataFrame:
     """Tables 1 and 3 to 5 of the paper beside our numbers, for the settings for which `tidy` has runs.
 
@@ -60,12 +66,13 @@ def paper_comparison(tidy: Tidy) -> pd.DataFrame:
     Returns:
         Columns table (its number), row, column (our short label of the model set), unit (RATE or COUNT), paper, ours,
         difference (ours - paper), ours by (what answered in our runs: rows are named as in the paper, but a stand-in is
-        not the model it is named after).
+        not the model it is named after), latency (how our searches got theirs: measured or estimated).
     """
     rows = []
     for configuration in configurations(tidy).query("models > 1").to_dict("records"):
         own = _only(tidy, configuration)
         facts = {"column": configuration["short_label"], "ours by": _backends(own)}
+        facts["latency"] = " / ".join(sorted(set(own.runs["measurement"])))
         unmarked = replace(own, calls=own.calls.assign(backend=""))  # rows are named as in the paper
         if set(own.runs["workload"]) == set(PAPER):
             rows += [facts | row for row in _rates(unmarked, configuration)]
@@ -81,13 +88,37 @@ def paper_layout(tidy: Tidy, number: int) -> pd.DataFrame:
     """Table `number` in the paper's layout, with its values and the differences beside ours.
 
     Returns:
-        Column `row`, then three columns for each of our configurations that the paper has: its short label with "ours",
-        "paper" and "difference"; see `paper_comparison`. Empty if the paper has none of them.
+        Column `row`, then three columns for each of our configurations that the paper has: its short label with "ours"
+        (marked if latencies were not measured), "paper" and "difference"; see `paper_comparison`. Empty if the paper
+        has none of them.
     """
     long = paper_comparison(tidy).query(f"table == {number}")
     if long.empty:
         return long
-    parts = ("ours", "paper", "difference")
+    sources = long[["column", "latency"]].drop_duplicates().itertuples(index=False)
+    marked = {f"{label} ours": f"{label} ours{unmeasured(latency)}" for label, latency in sources}
+    return _wide(long, ("ours", "paper", "difference")).rename(columns=marked)
+
+
+def paper_beside(measured: Tidy, estimated: Tidy, number: int) -> pd.DataFrame:
+    """Table `number` from measured runs, from runs with estimated latencies and in the paper, side by side.
+
+    Returns:
+        Column `row`, then three columns for each configuration: its short label with "measured", "not measured" and
+        "paper"; see `paper_comparison`.
+    """
+    ours = {"measured": measured, "not measured": estimated}
+    keys = ["row", "column", "paper"]
+    parts = [
+        paper_comparison(tidy).query(f"table == {number}")[[*keys, "ours"]].rename(columns={"ours": name})
+        for name, tidy in ours.items()
+    ]
+    long = pd.concat(parts).groupby(keys, sort=False, dropna=False).first().reset_index()
+    return _wide(long, (*ours, "paper"))
+
+
+def _wide(long: pd.DataFrame, parts: Sequence[str]) -> pd.DataFrame:
+    """A table's rows, with the columns `parts` of `long` side by side for each of the table's columns."""
     labels = list(long["column"].unique())
     wide = long.pivot(index="row", columns="column", values=list(parts)).reindex(long["row"].unique())
     wide = wide[[(part, label) for label in labels for part in parts]]
