@@ -39,6 +39,7 @@ from colt_pipeline.config.schema import MeasureConfig, RpcConfig  # noqa: E402
 from colt_pipeline.errors import DeviceError  # noqa: E402
 from colt_pipeline.measurement.bench import TVM_ERRORS, Bench, last_line  # noqa: E402
 from colt_pipeline.measurement.devices import CUDA_LOCK  # noqa: E402
+from colt_pipeline.measurement.gpu import load_runtime  # noqa: E402
 from colt_pipeline.measurement.lock import device_lock  # noqa: E402
 from colt_pipeline.measurement.remote import remote_limit_secs, run_remote  # noqa: E402
 from colt_pipeline.records import Measurement  # noqa: E402
@@ -72,6 +73,8 @@ class Worker:
         self._target = target
         self._rpc = RpcConfig(**rpc) if rpc else None
         self._built: dict[str, Callable[[], Any]] = {}
+        if self._on_gpu:
+            load_runtime()  # forks inherit it; CUDA itself is initialized only there
         return {"ok": True}
 
     def build(self, name: str, module: str, memory_mib: int) -> Answer:

@@ -72,15 +72,18 @@ def write_rows(make: Callable[[], Sequence[Row]], path: Path) -> int:
     return 0
 
 
-def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """Write rows, which must not be empty, to `path` as CSV, and print them."""
+def write_csv(rows: Sequence[Row], path: Path, show: bool = True) -> None:
+    """Write rows, which must not be empty, to `path` as CSV; `show` = print them too."""
     columns = list(rows[0])
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    print("\n".join(aligned([columns, *([_cell(row.get(column)) for column in columns] for row in rows)])), flush=True)
+    if show:
+        print(
+            "\n".join(aligned([columns, *([_cell(row.get(column)) for column in columns] for row in rows)])), flush=True
+        )
 
 
 def _cell(value: object) -> str:

@@ -59,13 +59,15 @@ def evaluator(tmp_path: Path) -> Iterator[Make]:
     """Makes the evaluator of a run; a second one for the same run takes over its ledger."""
     ledgers: dict[str, Ledger] = {}
 
-    def make(run: str, measurer: Scripted | None, reuse: Reuse = "any_run") -> Evaluator:
+    def make(
+        run: str, measurer: Scripted | None, reuse: Reuse = "any_run", header: dict[str, Any] = HEADER
+    ) -> Evaluator:
         if run in ledgers:
             ledgers[run].close()
         directory = tmp_path / "some-device"
-        ledgers[run] = Ledger(directory / run / "measurements.jsonl", HEADER, "append" if measurer else "replay")
+        ledgers[run] = Ledger(directory / run / "measurements.jsonl", header, "append" if measurer else "replay")
         return Evaluator(
-            WORKLOAD, ledgers[run], HEADER, None if measurer is None else lambda: measurer, directory, reuse
+            WORKLOAD, ledgers[run], header, None if measurer is None else lambda: measurer, directory, reuse
         )
 
     yield make
@@ -100,6 +102,33 @@ def test_a_latency_that_was_cut_short_serves_only_as_a_loser(evaluator: Make) ->
     assert latencies(three, "b") + latencies(three, "c") == [0.1, 0.4]
     four = evaluator("four", Scripted({}))
     assert latencies(four, "b") + latencies(four, "c") == [0.1, 0.4] and four.measured == 0
+
+
+class Meanwhile(Scripted):
+    """A measurer during whose work another run measures the same programs."""
+
+    def __init__(self, other: Callable[[], object]) -> None:
+        super().__init__({"a": Measurement((0.3,))})
+        self._other = other
+
+    def measure(self, modules: Sequence[tvm.IRModule], best_secs: float | None) -> Iterator[Measurement]:
+        self._other()
+        yield from super().measure(modules, best_secs)
+
+
+def test_runs_on_a_gpu_measure_side_by_side_and_agree(evaluator: Make) -> None:
+    on_gpu = {**HEADER, "device": {"kind": "gpu", "gpu": "H", "arch": "sm_90"}}
+    quicker = evaluator("quicker", Scripted({"a": Measurement((0.1,))}), header=on_gpu)
+    slower = evaluator("slower", Meanwhile(lambda: latencies(quicker, "a")), header=on_gpu)
+    assert latencies(slower, "a") == [0.1] == latencies(quicker, "a")
+
+
+def test_what_was_cut_short_meanwhile_does_not_replace_a_whole_measurement(evaluator: Make) -> None:
+    on_gpu = {**HEADER, "device": {"kind": "gpu", "gpu": "H", "arch": "sm_90"}}
+    cut = evaluator("cut", Scripted({"a": Measurement((0.9,), stop="slower")}), header=on_gpu)
+    whole = evaluator("whole", Meanwhile(lambda: latencies(cut, "a")), header=on_gpu)
+    assert latencies(whole, "a") == [0.3]
+    assert latencies(evaluator("later", Scripted({}), header=on_gpu), "a") == [0.3]
 
 
 def test_errors_are_samples_but_not_shared(evaluator: Make) -> None:

@@ -15,6 +15,7 @@ The same command resumes what was cut. --dry-run computes latencies (device=esti
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 import time
@@ -30,6 +31,10 @@ from stages.benchmarks.gpu.plan import Plan
 _SECS_PER_MINUTE = 60.0
 _SHARE = 0.8
 """Of the time limit, after which no batch of a search begins; what follows takes less than the rest."""
+
+_TIMES = "times.csv"
+_OFFLINE = {"latencies", "agreement", "compiled"}
+"""Parts that need no GPU, but what the others wrote."""
 
 PARTS: dict[str, Callable[[Plan], Sequence[Row]]] = {
     "faults": faults.rows,
@@ -48,19 +53,30 @@ def check(plan: Plan, parts: Sequence[str]) -> None:
     Raises:
         ColtError: something that the check needs is missing.
     """
-    device = facts.facts(plan)
     plan.out.mkdir(parents=True, exist_ok=True)
-    (plan.out / "device.json").write_text(json.dumps(device, indent=1, sort_keys=True) + "\n")
-    print(json.dumps(device, sort_keys=True), flush=True)
-    times: list[Row] = []
+    if not _OFFLINE.issuperset(parts):
+        device = facts.facts(plan)
+        (plan.out / "device.json").write_text(json.dumps(device, indent=1, sort_keys=True) + "\n")
+        print(json.dumps(device, sort_keys=True), flush=True)
+    times = _times(plan)
     for part in parts:
         begin = time.monotonic()
         rows = PARTS[part](plan)
         if rows:
             write_csv(rows, plan.out / f"{part}.csv")
-        times.append({"part": part, "secs": round(time.monotonic() - begin, 1), "latencies": plan.latencies})
-        write_csv(times, plan.out / "times.csv")
-        print(f"{part}: {times[-1]['secs']} s", file=sys.stderr, flush=True)
+        secs = round(time.monotonic() - begin, 1)
+        times[part] = {"part": part, "secs": secs, "latencies": plan.latencies}
+        print(f"{part}: {secs} s", flush=True)
+        write_csv([times[name] for name in PARTS if name in times], plan.out / _TIMES, show=False)
+
+
+def _times(plan: Plan) -> dict[str, Row]:
+    """What earlier checks with the same output took, by part."""
+    path = plan.out / _TIMES
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        return {row["part"]: dict(row) for row in csv.DictReader(file)}
 
 
 @with_message

@@ -23,11 +23,11 @@ Pairs = dict[str, tuple[float, float]]
 
 def rows(plan: Plan) -> Sequence[Row]:
     """One row per workload: programs, tau, and how many times longer a program takes than its estimate."""
-    pairs = Parallel(plan.processes)(delayed(compared)(config) for config in plan.configs)
+    pairs = Parallel(plan.processes)(delayed(compared)(config) for config in plan.recorded)
     found: list[Row] = []
     for workload in plan.workloads:
         of_workload: Pairs = {}
-        for config, some in zip(plan.configs, pairs, strict=True):
+        for config, some in zip(plan.recorded, pairs, strict=True):
             if config.workload.name == workload:
                 of_workload |= some
         if len(of_workload) > 1:

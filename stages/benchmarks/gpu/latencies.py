@@ -18,7 +18,7 @@ def rows(plan: Plan) -> Sequence[Row]:
     torch = _torch(plan)
     found: list[Row] = []
     for workload in plan.workloads:
-        configs = [c for c in plan.configs if c.workload.name == workload and c.search.name in _SEARCHES]
+        configs = [c for c in plan.recorded if c.workload.name == workload and c.search.name in _SEARCHES]
         summaries = {c.search.name: summary for c in configs if (summary := read_summary(c)) is not None}
         if summaries:
             found.append(row(workload, plan.latencies, summaries, torch.get(workload, {})))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from colt_pipeline.config.compose import runs
 from colt_pipeline.config.schema import Config
+from colt_pipeline.job import read_summary
 from colt_pipeline.stack import usable_cores
 from colt_pipeline.workloads import PAPER
 
@@ -47,12 +48,17 @@ class Plan:
     @cached_property
     def configs(self) -> list[Config]:
         """The runs, the longest searches first."""
-        return [config for experiment in self.experiments for config in self._of(experiment)]
+        return self._runs("record=missing")
 
-    def _of(self, experiment: str) -> list[Config]:
-        given = [f"experiment={experiment}", f"workload={','.join(self.workloads)}", f"samples={self.samples}"]
-        given += [f"device={self.device}", f"results={self.results}", "record=missing"]
-        return runs(given)
+    @cached_property
+    def recorded(self) -> list[Config]:
+        """The same runs where they are recorded, which needs no device."""
+        return [config for config in self._runs("record=replay") if read_summary(config) is not None]
+
+    def _runs(self, record: str) -> list[Config]:
+        common = [f"workload={','.join(self.workloads)}", f"samples={self.samples}", f"device={self.device}"]
+        common += [f"results={self.results}", record]
+        return [config for experiment in self.experiments for config in runs([f"experiment={experiment}", *common])]
 
     @property
     def late(self) -> bool:

@@ -1,0 +1,109 @@
+"""The GPU check without a GPU: its parts on computed latencies, what it leaves behind, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from colt_pipeline.errors import DeviceError
+from colt_pipeline.measurement import backend
+from stages.benchmarks.gpu import __main__ as check
+from stages.benchmarks.gpu import agreement, faults, latencies
+from stages.benchmarks.gpu.__main__ import PARTS, main
+from stages.benchmarks.gpu.plan import Plan
+
+pytestmark = [pytest.mark.tvm, pytest.mark.slow]
+
+SMALL = ["--workloads", "deepseek_r1_moe", "--experiments", "gpu_measured", "--samples", "3", "--dry-run"]
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def dry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a dry run of the parts with searches and their tables."""
+    out = tmp_path_factory.mktemp("check")
+    assert main(["--out", str(out), "--parts", "faults,torch,searches,latencies,agreement", *SMALL]) == 0
+    return out
+
+
+def test_every_search_ends_and_nothing_looks_measured(dry: Path) -> None:
+    rows = table(dry / "searches.csv")
+    assert len(rows) == 5 and {row["ended"] for row in rows} == {"budget"}
+    assert {row["samples"] for row in rows} == {"3"} and {row["latencies"] for row in rows} == {"estimated"}
+    facts = json.loads((dry / "device.json").read_text())
+    assert facts["latencies"] == "estimated" and facts["device"]["kind"] == "estimate"
+    assert not (dry / "torch.csv").exists() and not (dry / "faults.csv").exists()
+
+
+def test_programs_found_again_in_recordings_agree_with_themselves(dry: Path) -> None:
+    (row,) = table(dry / "agreement.csv")
+    assert int(row["programs"]) >= 3 and float(row["kendall_tau"]) == 1.0
+    assert float(row["median_measured/estimate"]) == 1.0 and row["latencies"] == "estimated"
+
+
+def test_tables_are_made_again_without_a_device(dry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise AssertionError("a device was asked for")
+
+    for name in backend.BACKENDS:
+        monkeypatch.setitem(backend.BACKENDS, name, none)
+    before = (dry / "agreement.csv").read_text()
+    (dry / "agreement.csv").unlink()
+    monkeypatch.setattr(check, "PARTS", {**PARTS, "agreement": serial})
+    assert main(["--out", str(dry), "--parts", "agreement", *SMALL]) == 0
+    assert (dry / "agreement.csv").read_text() == before
+    assert {row["part"] for row in table(dry / "times.csv")} >= {"searches", "agreement"}
+
+
+def serial(plan: Plan) -> object:
+    """The agreement in this process, where the device is out of reach."""
+    found: agreement.Pairs = {}
+    for config in plan.recorded:
+        found |= agreement.compared(config)
+    return [agreement._row(plan.workloads[0], found, plan.latencies)]
+
+
+def test_the_same_command_measures_nothing_twice(dry: Path) -> None:
+    assert main(["--out", str(dry), "--parts", "searches", *SMALL]) == 0
+    assert {row["measured_here"] for row in table(dry / "searches.csv")} == {"0"}
+
+
+def test_unknown_parts_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--out", str(tmp_path), "--parts", "torhc", *SMALL]) == 1
+    said = capsys.readouterr().err
+    assert "--parts=torhc is unknown" in said and "torch" in said
+
+
+def test_without_a_gpu_it_says_so_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(*_: object) -> None:
+        raise DeviceError("this machine has no CUDA GPU")
+
+    monkeypatch.setitem(backend.BACKENDS, "local", absent)
+    assert main(["--out", str(tmp_path), *SMALL[:-1]]) == 1
+    assert "this machine has no CUDA GPU" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_faulty_kernels_are_bound_to_threads() -> None:
+    for _, make in faults.FAULTS.values():
+        assert 'thread="threadIdx.x"' in str(faults.bound(make()).script())
+
+
+def test_latencies_stand_side_by_side_and_what_is_missing_is_empty() -> None:
+    summaries: dict[str, Mapping[str, object]] = {
+        "colt": {"baseline_secs": 0.008, "best_secs": 0.002, "samples": 24},
+        "evolutionary": {"baseline_secs": 0.008, "best_secs": None, "samples": 0},
+    }
+    row = latencies.row("w", "measured", summaries, {"torch_ms": "1.0", "torch_tf32_ms": ""})
+    assert row["unoptimized/colt"] == 4.0 and row["torch/colt"] == 0.5
+    assert row["evolutionary_ms"] is None and row["torch_tf32/colt"] is None
