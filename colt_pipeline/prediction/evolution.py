@@ -86,6 +86,13 @@ class TvmEvolution:
             new = {p.key: p for p in programs if p.key not in known}
             if new:
                 return list(new.values())
+        if not measured:
+            _log.warning(
+                "TVM's evolutionary search draws too few valid programs of this workload to begin, so the run ends "
+                "without samples; try a larger search.evolution.max_fail_count, a smaller "
+                "search.evolution.init_min_unmeasured, or search=colt, which draws tiles that give a permitted number "
+                "of threads"
+            )
         return []
 
     def _learn(self, measured: Experience) -> None:

@@ -30,6 +30,7 @@ from colt_pipeline.space.transformations import TRANSFORMATIONS, Transformation
 
 _MAX_SEED = 2**31 - 1
 _SAMPLING_ATTEMPTS = 256
+_PATIENCE = 4  # times as many attempts on a GPU before it is an error: 1 in 500 fits for FLUX attention on sm_90
 _FAILURES = 128  # replays on a GPU until sampling gives up; each takes 30 to 200 ms
 
 
@@ -111,7 +112,7 @@ class Space:
         """Up to `count` distinct programs, each a fresh sample of a uniformly drawn design space.
 
         Raises:
-            SpaceError: no valid program in 256 attempts per program, or on a GPU in 128 replays.
+            SpaceError: no valid program in 256 attempts per program; on a GPU in 1024, or in 128 replays.
         """
         programs, rng.bit_generator.state = _sampled(self._designs, count, json.dumps(rng.bit_generator.state))
         return [self._keep(p) for p in programs]
@@ -297,7 +298,8 @@ def _sampled(designs: Designs, count: int, rng_state: str) -> tuple[tuple[Progra
     rng.bit_generator.state = json.loads(rng_state)
     found: dict[str, Program] = {}
     samples = failed = 0
-    while len(found) < count and samples < _SAMPLING_ATTEMPTS * count:
+    limit = _SAMPLING_ATTEMPTS * count
+    while len(found) < count and samples < limit * (1 if found or not designs.on_gpu else _PATIENCE):
         if designs.on_gpu and not found and failed == _FAILURES:
             break
         samples += 1

@@ -70,10 +70,16 @@ class TiledBlock:
             first.bind(axis, tvm.tirx.const(0, axis.ty.dtype))
             last.bind(axis, tvm.tirx.const(math.prod(factors[self.tiles[position]][1:]) - 1, axis.ty.dtype))
         boxes = (
-            itemsize * math.prod(abs(int(last.simplify(i)) - int(first.simplify(i))) + 1 for i in indices)
-            for itemsize, indices in (reads[index] for index in self.fetched)
+            itemsize * math.prod(_span(first.simplify(index), last.simplify(index)) for index in indices)
+            for itemsize, indices in (reads[number] for number in self.fetched)
         )
         return self.stages * sum(boxes)
+
+
+def _span(first: Any, last: Any) -> int:
+    """Length of the interval between two indices, at least; 1 if they are unknown, as those of a gather."""
+    known = isinstance(first, tvm.tirx.IntImm) and isinstance(last, tvm.tirx.IntImm)
+    return abs(int(last) - int(first)) + 1 if known else 1
 
 
 def tiled_blocks(trace: Trace) -> tuple[TiledBlock, ...]:

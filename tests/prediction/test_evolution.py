@@ -102,6 +102,13 @@ def test_a_fresh_strategy_goes_on_from_the_measurements_and_repeats_none() -> No
     assert not {p.key for p in batch} & {p.key for p, _ in measured}
 
 
+def test_a_search_that_cannot_begin_says_so(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    evolution = TvmEvolution(space("deepseek_r1_moe"), quick(), warmup_samples=8, samples=8)
+    monkeypatch.setattr(ms.TuneContext, "generate_measure_candidates", lambda _: None)
+    assert evolution.next_batch([]) == []
+    assert "too few valid programs" in caplog.text and "max_fail_count" in caplog.text
+
+
 class Scripted:
     """A scripted strategy: one program per call, from a list."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -74,8 +75,17 @@ def threads(trace: Any) -> int:
 def test_nothing_valid_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     here = gpu_space("deepseek_r1_moe")
     monkeypatch.setattr(programs_module, "_refused", lambda *_: True)
-    with pytest.raises(SpaceError, match="no valid initial program in 256 samples of 1 design spaces"):
+    with pytest.raises(SpaceError, match="no valid initial program in 1024 samples of 1 design spaces"):
         here.initial(1, np.random.default_rng(0))
+
+
+def test_sampling_is_patient_until_the_first_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = gpu_space("deepseek_r1_moe")
+    draws = itertools.count(1)
+    monkeypatch.setattr(programs_module, "_refused", lambda *_: next(draws) <= 600)
+    # Samples are cached by seed. Beyond 512 draws one program is enough.
+    assert len(here.initial(2, np.random.default_rng(7))) == 1
+    assert next(draws) > 601
 
 
 def test_sampling_gives_up_after_128_replays(monkeypatch: pytest.MonkeyPatch) -> None:

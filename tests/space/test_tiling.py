@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from itertools import product
 
@@ -97,13 +98,10 @@ def test_ways_are_those_of_an_enumeration(extent: int, most: int) -> None:
 def test_the_share_that_fits_is_that_of_random_tilings() -> None:
     design = generate(build("deepseek_r1_moe", SHAPES["deepseek_r1_moe"]).module, GPU).traces[0]
     block = tiled_blocks(design)[0]
-    ways = [_ways(extent, 5, 64) for extent in (1, 16, 64)]
-    total = fitting = 0
-    for choice in product(*ways):
-        number = int(np.prod([w[factor] for w, factor in zip(ways, choice, strict=True)]))
-        total += number
-        fitting += number * (32 <= np.prod(choice) <= 1024)
-    assert share_that_fits(design, block) == pytest.approx(fitting / total)
+    choices = list(product(*(_ways(extent, 5, 64).items() for extent in (1, 16, 64))))
+    tilings = [(math.prod(f for f, _ in choice), math.prod(n for _, n in choice)) for choice in choices]
+    fitting = sum(number for threads, number in tilings if 32 <= threads <= 1024)
+    assert share_that_fits(design, block) == pytest.approx(fitting / sum(number for _, number in tilings))
     assert misfit(design) == ""
 
 
