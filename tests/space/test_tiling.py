@@ -11,7 +11,7 @@ import pytest
 import tvm
 from tvm.s_tir.schedule import Trace
 
-from colt_pipeline.measurement.devices import cuda_target
+from colt_pipeline.measurement.cuda import cuda_target
 from colt_pipeline.measurement.lowered import lowered_kernels
 from colt_pipeline.space import Space
 from colt_pipeline.space.generate import generate
