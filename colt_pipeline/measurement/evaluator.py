@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +13,7 @@ import tvm
 from colt_pipeline.errors import DeviceError, ReplayMissError
 from colt_pipeline.measurement.devices import Device
 from colt_pipeline.measurement.ledger import Header, Ledger
-from colt_pipeline.measurement.lock import device_lock
+from colt_pipeline.measurement.lock import batch_lock, device_lock
 from colt_pipeline.measurement.measurer import Measurer
 from colt_pipeline.records import Measurement, digest
 from colt_pipeline.runs.events import Sample
@@ -123,15 +123,11 @@ class Evaluator:
     def _through_shared(
         self, missing: Modules, make_measurer: Callable[[], Measurer]
     ) -> Iterator[tuple[str, Measurement]]:
-        """Take measurements from the device's shared ledger, or measure now and add the successful ones to it.
-
-        The device is held for the whole batch, because on a CPU builds would disturb another process's measurements;
-        only on a GPU do processes share it kernel by kernel (worker.py).
-        """
-        device = Device(self.header["device"])
-        with nullcontext() if device.shared_by_kernel else device_lock(device.lock):
+        """Take measurements from the device's shared ledger, or measure now and add the successful ones to it."""
+        with batch_lock(Device(self.header["device"])):
             with self._shared() as shared:
-                known = {key: m for key in missing if (m := shared.get(key)) is not None and self._serves(m)}
+                found = {key: m for key in missing if (m := shared.get(key)) is not None}
+            known = {key: m for key, m in found.items() if self._serves(m)}
             yield from known.items()
             new = {key: module for key, module in missing.items() if key not in known}
             if not new:
@@ -143,7 +139,7 @@ class Evaluator:
                 results = self._measurer.measure(list(new.values()), self._ledger.best_secs)
                 for key, measurement in zip(new, results, strict=True):
                     self.measured += 1
-                    yield key, self._published(key, measurement)
+                    yield key, self._published(key, measurement, found.get(key))
             finally:
                 self.intervals.append((begin, time.time()))
 
@@ -155,13 +151,16 @@ class Evaluator:
         with device_lock(f"ledger-{name}"), closing(Ledger(path, self.header, "append")) as shared:
             yield shared
 
-    def _published(self, key: str, measurement: Measurement) -> Measurement:
-        """A new measurement after adding it to the shared ledger, or what another process has added meanwhile."""
+    def _published(self, key: str, measurement: Measurement, before: Measurement | None) -> Measurement:
+        """A new measurement after adding it to the shared ledger, or what another process has added meanwhile.
+
+        What was there `before` did not serve, and must not replace the new one because the best has improved since.
+        """
         if measurement.error is not None:
             return measurement
         with self._shared() as shared:
             first = shared.get(key)
-            if first is not None and self._serves(first):
+            if first is not None and first != before and self._serves(first):
                 return first
             shared.put(key, measurement)
         return measurement

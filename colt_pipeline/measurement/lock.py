@@ -1,4 +1,4 @@
-"""One measuring process per device on this machine; others wait in line."""
+"""Locks shared by all processes on this machine: a device has one user at a time, and others wait in line."""
 
 from __future__ import annotations
 
@@ -6,19 +6,32 @@ import fcntl
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from colt_pipeline.errors import DeviceError
+
+if TYPE_CHECKING:  # imports TVM, which takes seconds
+    from colt_pipeline.measurement.devices import Device
 
 _LOCKS = (Path("/run/lock"), Path("/tmp"))
 """Directories that all users can share for lock files, best first; not TMPDIR, which may differ between processes."""
 _log = logging.getLogger(__name__)
 
 
+def batch_lock(device: Device) -> AbstractContextManager[None]:
+    """Hold `device` while a batch is built and measured.
+
+    On a CPU builds would disturb another process's measurements. On a GPU nothing is held, because each kernel's own
+    process locks it (worker.py) and would wait for this one forever.
+    """
+    return nullcontext() if device.shared_by_kernel else device_lock(device.lock)
+
+
 @contextmanager
 def device_lock(name: str) -> Iterator[None]:
-    """Hold this machine's device `name`, waiting until no other process does; the lock file is removed afterwards.
+    """Hold the lock `name` of this machine, waiting until no other process does; its file is removed afterwards.
 
     Raises:
         DeviceError: no directory for lock files is writable, or the disk is full.
@@ -33,7 +46,7 @@ def device_lock(name: str) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _log.info("another process is measuring on %s; waiting", name)
+            _log.info("another process is using %s; waiting", name)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if _is(path, descriptor):
             break

@@ -21,7 +21,7 @@ from colt_pipeline.app import INTERRUPTED, with_message
 from colt_pipeline.config.compose import composed
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import DeviceError
-from colt_pipeline.measurement.lock import device_lock
+from colt_pipeline.measurement.lock import batch_lock
 from colt_pipeline.records import Measurement, canonical_json
 from colt_pipeline.runs.layout import BEST, SUMMARY, noise_in, runs_in
 from colt_pipeline.runs.rundir import write_text
@@ -109,7 +109,7 @@ def _subject(config: Config, cleanup: ExitStack) -> _Subject:
 
 
 def _measure(subject: _Subject, modules: list[tvm.IRModule]) -> list[Measurement]:
-    with device_lock(subject.backend.device.lock):
+    with batch_lock(subject.backend.device):
         return list(subject.measurer.measure(modules, None))
 
 

@@ -104,6 +104,15 @@ def test_a_latency_that_was_cut_short_serves_only_as_a_loser(evaluator: Make) ->
     assert latencies(four, "b") + latencies(four, "c") == [0.1, 0.4] and four.measured == 0
 
 
+def test_an_old_cut_does_not_replace_what_was_measured_again(evaluator: Make) -> None:
+    """Its latency did not serve before the batch; within it, the best improves enough that it would."""
+    cut = evaluator("cut", Scripted({"a": Measurement((0.9,), stop="slower")}))
+    assert latencies(cut, "a") == [0.9]
+    again = evaluator("again", Scripted({"b": Measurement((0.1,)), "a": Measurement((0.8,))}))
+    assert latencies(again, "b", "a") == [0.1, 0.8]
+    assert latencies(evaluator("later", Scripted({})), "a") == [0.8]
+
+
 class Meanwhile(Scripted):
     """A measurer during whose work another run measures the same programs."""
 

@@ -10,8 +10,11 @@ import pytest
 
 from colt_pipeline.errors import DeviceError
 from colt_pipeline.measurement import lock
-from colt_pipeline.measurement.lock import device_lock
+from colt_pipeline.measurement.devices import Device
+from colt_pipeline.measurement.lock import batch_lock, device_lock
 from tests.support import ROOT
+
+pytestmark = pytest.mark.tvm
 
 HOLD = """
 import sys, time
@@ -60,3 +63,11 @@ def test_no_place_for_locks_is_one_message(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(lock, "_LOCKS", (tmp_path / "absent",))
     with pytest.raises(DeviceError, match="cannot lock the device with .*absent/colt-a.lock"), device_lock("a"):
         pass
+
+
+def test_a_batch_holds_a_cpu_but_leaves_a_gpu_to_its_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "_LOCKS", (tmp_path,))
+    with batch_lock(Device({"cpu": "A"})):
+        assert [p.name for p in tmp_path.iterdir()] == ["colt-cpu.lock"]
+    with batch_lock(Device({"kind": "gpu", "gpu": "H", "arch": "sm_90"})):
+        assert not list(tmp_path.iterdir())
