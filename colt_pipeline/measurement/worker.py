@@ -23,7 +23,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from colt_pipeline import stack
 
 stack.require()  # before TVM is imported
 
+import psutil  # noqa: E402
 import tvm  # noqa: E402
 
 from colt_pipeline.config.schema import MeasureConfig, RpcConfig  # noqa: E402
@@ -179,7 +180,7 @@ def _in_fork(work: Callable[[Ended], Measurement], phases: Sequence[Phase]) -> A
         more = _read(reader, phase.limit_secs, stop_at=b"" if phase is phases[-1] else _ENDED)
         if more is None:
             exceeded = phase
-            os.kill(child, signal.SIGKILL)
+            _kill(child)
             break
         text += more
     os.close(reader)
@@ -190,6 +191,16 @@ def _in_fork(work: Callable[[Ended], Measurement], phases: Sequence[Phase]) -> A
         return asdict(Measurement(error="crash", detail=_how_it_ended(os.waitstatus_to_exitcode(status))))
     parsed: Answer = json.loads(text)
     return parsed
+
+
+def _kill(child: int) -> None:
+    """Kill a fork and the CUDA compiler that it called, which would go on without it."""
+    os.kill(child, signal.SIGSTOP)  # it starts no further processes
+    family = psutil.Process(child).children(recursive=True)
+    os.kill(child, signal.SIGKILL)
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def _say(writer: int, text: bytes) -> None:

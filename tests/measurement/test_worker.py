@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from colt_pipeline.measurement.worker import Ended, Phase, _in_fork
@@ -38,6 +40,21 @@ def test_a_kernel_that_has_its_device_is_held_to_its_limit() -> None:
         return Measurement()
 
     assert _in_fork(endless, [WAITING, RUNNING]) == {"error": "timeout"}
+
+
+def test_a_compiler_ends_with_the_build_that_called_it(tmp_path: Path) -> None:
+    called = tmp_path / "pid"
+
+    def builds(ended: Ended) -> Measurement:
+        compiler = subprocess.Popen(["sleep", "60"])
+        called.write_text(str(compiler.pid))
+        compiler.wait()
+        return Measurement()
+
+    assert _in_fork(builds, [replace(RUNNING, limit_secs=3.0)]) == {"error": "timeout"}
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(int(called.read_text())).wait(timeout=10)
+    assert not psutil.pid_exists(int(called.read_text()))
 
 
 def test_a_device_that_is_never_free_is_no_fault_of_the_kernel() -> None:
