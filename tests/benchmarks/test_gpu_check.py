@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from colt_pipeline.errors import DeviceError
 from colt_pipeline.measurement import backend
 from stages.benchmarks.gpu import __main__ as check
-from stages.benchmarks.gpu import agreement, faults, latencies
+from stages.benchmarks.gpu import agreement, faults, latencies, searches
 from stages.benchmarks.gpu.__main__ import PARTS, main
 from stages.benchmarks.gpu.plan import Plan
 
@@ -74,6 +76,34 @@ def serial(plan: Plan) -> object:
 def test_the_same_command_measures_nothing_twice(dry: Path) -> None:
     assert main(["--out", str(dry), "--parts", "searches", *SMALL]) == 0
     assert {row["measured_here"] for row in table(dry / "searches.csv")} == {"0"}
+
+
+def test_after_the_time_limit_no_batch_begins(tmp_path: Path) -> None:
+    plan = Plan(tmp_path, tmp_path, True, time.monotonic(), ("deepseek_r1_moe",), ("gpu_measured",), samples=3)
+    row = searches._run(plan, plan.configs[0])
+    assert row["ended"] == "time limit" and row["samples"] == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_search_whose_last_batch_ends_late_has_its_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan(tmp_path, tmp_path, True, math.inf, ("deepseek_r1_moe",), ("gpu_measured",), samples=3)
+    config = plan.configs[0]
+    late = iter([False, True])  # before the search, and after its only batch
+    monkeypatch.setattr(Plan, "late", property(lambda plan: next(late)))
+    assert searches._run(plan, config)["ended"] == "budget"
+
+
+def test_estimates_do_not_replace_measurements(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "device.json").write_text('{"latencies": "measured"}')
+    assert main(["--out", str(tmp_path), "--parts", "latencies", *SMALL]) == 1
+    assert "holds measured latencies, not estimated ones; choose another directory" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["device.json"]
+
+
+def test_an_output_that_is_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert main(["--out", str(tmp_path / "file"), *SMALL]) == 1
+    assert "/file cannot be created: File exists; choose another directory" in capsys.readouterr().err
 
 
 def test_unknown_parts_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -32,6 +33,7 @@ _SECS_PER_MINUTE = 60.0
 _SHARE = 0.8
 """Of the time limit, after which no batch of a search begins; what follows takes less than the rest."""
 
+_DEVICE = "device.json"
 _TIMES = "times.csv"
 _OFFLINE = {"latencies", "agreement", "compiled"}
 """Parts that need no GPU, but what the others wrote."""
@@ -53,10 +55,16 @@ def check(plan: Plan, parts: Sequence[str]) -> None:
     Raises:
         ColtError: something that the check needs is missing.
     """
-    plan.out.mkdir(parents=True, exist_ok=True)
+    try:
+        plan.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out={plan.out} cannot be created: {error.strerror}; choose another directory") from error
+    if not os.access(plan.out, os.W_OK):
+        raise ConfigError(f"--out={plan.out} is not writable; choose another directory")
+    _keep_apart(plan)
     if not _OFFLINE.issuperset(parts):
         device = facts.facts(plan)
-        (plan.out / "device.json").write_text(json.dumps(device, indent=1, sort_keys=True) + "\n")
+        (plan.out / _DEVICE).write_text(json.dumps(device, indent=1, sort_keys=True) + "\n")
         print(json.dumps(device, sort_keys=True), flush=True)
     times = _times(plan)
     for part in parts:
@@ -68,6 +76,19 @@ def check(plan: Plan, parts: Sequence[str]) -> None:
         times[part] = {"part": part, "secs": secs, "latencies": plan.latencies}
         print(f"{part}: {secs} s", flush=True)
         write_csv([times[name] for name in PARTS if name in times], plan.out / _TIMES, show=False)
+
+
+def _keep_apart(plan: Plan) -> None:
+    """Check that no estimates replace measurements, or stand beside them.
+
+    Raises:
+        ConfigError: the output is that of another kind of check.
+    """
+    path = plan.out / _DEVICE
+    if path.exists() and (there := json.loads(path.read_text())["latencies"]) != plan.latencies:
+        raise ConfigError(
+            f"--out={plan.out} holds {there} latencies, not {plan.latencies} ones; choose another directory"
+        )
 
 
 def _times(plan: Plan) -> dict[str, Row]:

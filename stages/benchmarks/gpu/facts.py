@@ -44,7 +44,8 @@ def _said(command: list[str]) -> str:
     """What a command prints; "" if it is not installed or fails."""
     if shutil.which(command[0]) is None:
         return ""
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return "" if done.returncode else done.stdout.strip()
 
 
 def _release(text: str) -> str:

@@ -19,6 +19,7 @@ from stages.benchmarks.gpu.plan import Plan
 
 _BUILDERS = 2
 """Per search; there are as many searches as cores, which take turns between computing and building."""
+_TIME_LIMIT = "time limit"
 
 
 def rows(plan: Plan) -> Sequence[Row]:
@@ -32,16 +33,18 @@ def _run(plan: Plan, config: Config) -> Row:
     few = replace(config, measure=replace(config.measure, builders=_BUILDERS))
     row: Row = {"experiment": config.experiment, "run": config.run, "samples": 0, "measured_here": 0, "failed": 0}
     row |= {"best_ms": None, "speedup": None, "ended": "", "secs": 0.0, "latencies": plan.latencies}
+    if plan.late:
+        return row | {"ended": _TIME_LIMIT}
     try:
         with assemble(config, BACKENDS[plan.device](few).make_measurer) as job:
-            for _ in batches(job):
-                if plan.late:
-                    break
             state = job.state
+            for _ in batches(job):
+                if plan.late and len(state.samples) < config.samples:
+                    break
             write_outputs(job, None if state.finished else LIMIT)
             failed = [sample.error for sample in state.samples if sample.error]
             row |= {"samples": len(state.samples), "measured_here": job.evaluator.measured, "failed": len(failed)}
-            row["ended"] = state.finished or "time limit"
+            row["ended"] = state.finished or _TIME_LIMIT
             if state.best is not None and state.best.latency_secs is not None:
                 row["best_ms"] = round(1e3 * state.best.latency_secs, 5)
                 row["speedup"] = round(state.speedup or 0.0, 3)
