@@ -5,16 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import math
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from colt_pipeline.config.compose import composed
 from colt_pipeline.errors import DeviceError
 from colt_pipeline.measurement import backend
 from stages.benchmarks.gpu import __main__ as check
-from stages.benchmarks.gpu import agreement, faults, latencies, searches
+from stages.benchmarks.gpu import agreement, faults, latencies, searches, with_torch
 from stages.benchmarks.gpu.__main__ import PARTS, main
 from stages.benchmarks.gpu.plan import Plan
 
@@ -100,6 +103,17 @@ def test_estimates_do_not_replace_measurements(tmp_path: Path, capsys: pytest.Ca
     assert [path.name for path in tmp_path.iterdir()] == ["device.json"]
 
 
+def test_recordings_of_another_device_are_not_added_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A replay, which the tables are made from, would not know which of the two to take."""
+    config = Plan(tmp_path, tmp_path, True, math.inf, ("deepseek_r1_moe",), ("gpu_measured",), samples=3).configs[0]
+    there = tmp_path / "recordings" / "nvidia-h200-sm-90" / config.experiment / config.run / "measurements.jsonl"
+    there.parent.mkdir(parents=True)
+    there.touch()
+    assert main(["--out", str(tmp_path), *SMALL]) == 1
+    said = capsys.readouterr().err
+    assert "holds gpu_measured as recorded on nvidia-h200-sm-90, and this is estimate-" in said and "--results=" in said
+
+
 def test_an_output_that_is_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     assert main(["--out", str(tmp_path / "file"), *SMALL]) == 1
@@ -127,6 +141,17 @@ def test_without_a_gpu_it_says_so_and_writes_nothing(
 def test_faulty_kernels_are_bound_to_threads() -> None:
     for _, make in faults.FAULTS.values():
         assert 'thread="threadIdx.x"' in str(faults.bound(make()).script())
+
+
+def test_a_pytorch_that_fails_costs_its_row_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)  # an import fails
+    measure = composed([]).measure
+    row = with_torch._row("flux_conv", {}, measure)
+    assert row["torch_ms"] is None and "torch" in str(row["failure"])
+    finds_none = SimpleNamespace(__version__="2.11", cuda=SimpleNamespace(is_available=lambda: False))
+    monkeypatch.setitem(sys.modules, "torch", finds_none)
+    other = with_torch._row("flux_conv", {}, measure)
+    assert other["failure"] == "PyTorch finds no CUDA GPU" and list(other) == list(row)
 
 
 def test_latencies_stand_side_by_side_and_what_is_missing_is_empty() -> None:

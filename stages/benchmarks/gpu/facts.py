@@ -11,6 +11,7 @@ from typing import Any
 
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.measurement.backend import BACKENDS
+from colt_pipeline.runs.layout import MEASUREMENTS, recordings_in
 from colt_pipeline.stack import usable_cores
 from stages.benchmarks.gpu.plan import Plan
 
@@ -22,12 +23,14 @@ def facts(plan: Plan) -> dict[str, Any]:
     """Device, target, driver, compilers, packages and cores; it also checks that the check can run.
 
     Raises:
-        ConfigError: there are no runs.
-        DeviceError: there is no usable GPU or CUDA compiler.
+        ConfigError: there are no runs, or they are recorded from another device.
+        DeviceError: there is no usable GPU or CUDA compiler, or not enough memory.
     """
     if not plan.configs:
         raise ConfigError("there is nothing to search: name at least one workload and one experiment")
-    backend = BACKENDS[plan.device](plan.configs[0])
+    # Workloads differ in the memory that they need.
+    (backend, *_) = [BACKENDS[plan.device](c) for c in {c.workload.name: c for c in plan.configs}.values()]
+    _check_recordings(plan, backend.device.slug)
     return {
         "device": backend.device.facts,
         "latencies": plan.latencies,
@@ -38,6 +41,23 @@ def facts(plan: Plan) -> dict[str, Any]:
         "python": platform.python_version(),
         "cores": usable_cores(),
     }
+
+
+def _check_recordings(plan: Plan, slug: str) -> None:
+    """Check that the runs will be recorded from this device only, because a replay takes no choice.
+
+    Raises:
+        ConfigError: there is a recording of another device.
+    """
+    recordings = recordings_in(plan.results)
+    for config in plan.configs:
+        for path in sorted(recordings.glob(f"*/{config.experiment}/{config.run}/{MEASUREMENTS}")):
+            found = path.relative_to(recordings).parts[0]
+            if found != slug:
+                raise ConfigError(
+                    f"{recordings} holds {config.experiment} as recorded on {found}, and this is {slug}; choose "
+                    "another directory for the recordings of this check with --results=DIR"
+                )
 
 
 def _said(command: list[str]) -> str:

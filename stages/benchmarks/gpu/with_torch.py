@@ -23,7 +23,10 @@ _MS_PER_SEC = 1e3
 
 
 def rows(plan: Plan) -> Sequence[Row]:
-    """One row per workload: latency and largest relative error, with TF32 off and on; none without PyTorch."""
+    """One row per workload: latency and largest relative error, with TF32 off and on; none without PyTorch.
+
+    What PyTorch cannot do here is in its row; the other parts of the check do without.
+    """
     if plan.dry or find_spec("torch") is None:
         return []
     shapes = {config.workload.name: config.workload.shape for config in plan.configs}
@@ -33,15 +36,24 @@ def rows(plan: Plan) -> Sequence[Row]:
 
 
 def _row(name: str, shape: dict[str, int], settings: MeasureConfig) -> Row:
+    columns = ("torch_ms", "torch_error", "torch_tf32_ms", "torch_tf32_error", "failure")
+    row: Row = {"workload": name, "torch": "", **dict.fromkeys(columns)}
+    try:
+        return row | _measured(name, shape, settings)
+    except (ImportError, RuntimeError) as error:  # its libraries, or CUDA: no GPU, no kernels for it, no memory
+        return row | {"failure": str(error).partition("\n")[0]}
+
+
+def _measured(name: str, shape: dict[str, int], settings: MeasureConfig) -> Row:
     import torch
 
     if not torch.cuda.is_available():
-        return {"workload": name, "torch_ms": None, "torch_tf32_ms": None, "torch": f"{torch.__version__} without CUDA"}
+        return {"torch": torch.__version__, "failure": "PyTorch finds no CUDA GPU"}
     workload = build(name, shape)
     inputs = workload.inputs()
     expected = workload.expected(inputs)
     tensors = [torch.from_numpy(x).cuda() for x in inputs]
-    row: Row = {"workload": name, "torch": torch.__version__}
+    row: Row = {"torch": torch.__version__}
     for label, tf32 in (("torch", False), ("torch_tf32", True)):
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
         with torch.inference_mode(), device_lock(CUDA_LOCK):
