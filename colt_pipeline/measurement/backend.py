@@ -99,13 +99,17 @@ def local(config: Config) -> Backend:
     if config.target.kind == "cuda":
         device = host_gpu(config.target.arch)
         target = compilable_cuda_target(device.facts["arch"])
-        tuned = build(config.workload.name, config.workload.shape)
-        data_bytes = tuned.compulsory_bytes + (settings.cache_flush_mib << 20)
-        settings = replace(settings, builders=builders_that_fit(data_bytes, settings.builders))
+        settings = replace(settings, builders=builders_that_fit(data_bytes(config), settings.builders))
     else:
         device = host_cpu(config.target.cores)
         target = cpu_target(device.facts["threads"], config.target.mcpu or device.facts["mcpu"])
     return Backend(device, target, "measured", lambda workload: LocalMeasurer(workload, target, settings))
+
+
+def data_bytes(config: Config) -> int:
+    """What one kernel of a run holds on a GPU: its tensors, and what flushes the cache."""
+    tuned = build(config.workload.name, config.workload.shape)
+    return tuned.compulsory_bytes + (config.measure.cache_flush_mib << 20)
 
 
 def rpc(config: Config) -> Backend:

@@ -116,18 +116,34 @@ def builders_that_fit(data_bytes: int, builders: int) -> int:
         DeviceError: not even one fits.
         ConfigError: fewer fit than asked for.
     """
-    gpu = driver_facts()
-    needed = _CONTEXT_BYTES + data_bytes
-    fit = gpu.free_bytes // needed
-    sizes = (
-        f"each needs {_mib(needed)} MiB of GPU memory, and {_mib(gpu.free_bytes)} of {_mib(gpu.total_bytes)} MiB are "
-        f"free on this machine's {gpu.name}"
-    )
-    if not fit:
-        raise DeviceError(f"no kernel of this workload fits: {sizes}; stop what uses the GPU, or choose smaller shapes")
+    fit = kernels_that_fit(data_bytes)
     if builders > fit:
-        raise ConfigError(f"measure.builders={builders} do not fit: {sizes}; use measure.builders={fit}, or 0")
+        raise ConfigError(
+            f"measure.builders={builders} do not fit: {_sizes(data_bytes)}; use measure.builders={fit}, or 0"
+        )
     return builders or (fit if fit < usable_cores() else 0)
+
+
+def kernels_that_fit(data_bytes: int) -> int:
+    """How many kernels, each in a process of its own, may hold their data on the GPU at once; at least 1.
+
+    Raises:
+        DeviceError: not even one fits.
+    """
+    fit = driver_facts().free_bytes // (_CONTEXT_BYTES + data_bytes)
+    if not fit:
+        raise DeviceError(
+            f"no kernel of this workload fits: {_sizes(data_bytes)}; stop what uses the GPU, or choose smaller shapes"
+        )
+    return fit
+
+
+def _sizes(data_bytes: int) -> str:
+    gpu = driver_facts()
+    return (
+        f"each needs {_mib(_CONTEXT_BYTES + data_bytes)} MiB of GPU memory, and {_mib(gpu.free_bytes)} of "
+        f"{_mib(gpu.total_bytes)} MiB are free on this machine's {gpu.name}"
+    )
 
 
 def _mib(size: int) -> int:

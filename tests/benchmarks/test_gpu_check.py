@@ -88,6 +88,16 @@ def test_after_the_time_limit_no_batch_begins(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("fit", "expected"), [(100, (4, 2)), (5, (2, 2)), (2, (1, 2)), (1, (1, 1))])
+def test_searches_side_by_side_fit_into_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fit: int, expected: tuple[int, int]
+) -> None:
+    plan = Plan(tmp_path, tmp_path, False, math.inf, ("deepseek_r1_moe",), ("gpu_measured",))
+    monkeypatch.setattr(Plan, "processes", 4)
+    monkeypatch.setattr(searches, "kernels_that_fit", lambda data: fit)
+    assert searches.side_by_side(plan) == expected
+
+
 def test_a_search_whose_last_batch_ends_late_has_its_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = Plan(tmp_path, tmp_path, True, math.inf, ("deepseek_r1_moe",), ("gpu_measured",), samples=3)
     config = plan.configs[0]

@@ -12,25 +12,41 @@ from colt_pipeline.assemble import assemble
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ColtError
 from colt_pipeline.job import batches, write_outputs
-from colt_pipeline.measurement.backend import BACKENDS
+from colt_pipeline.measurement.backend import BACKENDS, data_bytes
+from colt_pipeline.measurement.gpu import kernels_that_fit
 from colt_pipeline.records import LIMIT
 from stages.benchmarks import Row
 from stages.benchmarks.gpu.plan import Plan
 
 _BUILDERS = 2
-"""Per search; there are as many searches as cores, which take turns between computing and building."""
+"""Per search; there may be as many searches as cores, which take turns between computing and building."""
 _TIME_LIMIT = "time limit"
 
 
 def rows(plan: Plan) -> Sequence[Row]:
     """One row per run, in the order in which they ended: samples, failures by kind, best latency, how long it took."""
-    return list(Parallel(plan.processes, return_as="generator_unordered")(delayed(_run)(plan, c) for c in plan.configs))
+    processes, builders = side_by_side(plan)
+    jobs = (delayed(_run)(plan, config, builders) for config in plan.configs)
+    return list(Parallel(processes, return_as="generator_unordered")(jobs))
 
 
-def _run(plan: Plan, config: Config) -> Row:
+def side_by_side(plan: Plan) -> tuple[int, int]:
+    """Searches at once, and builders of each: as many as there are cores for, and memory on the GPU for their kernels.
+
+    Raises:
+        DeviceError: a workload does not fit into the GPU's memory.
+    """
+    if plan.dry:
+        return plan.processes, _BUILDERS
+    fit = min(kernels_that_fit(data_bytes(config)) for config in plan.configs)
+    builders = min(_BUILDERS, fit)
+    return min(plan.processes, fit // builders), builders
+
+
+def _run(plan: Plan, config: Config, builders: int = _BUILDERS) -> Row:
     begin = time.monotonic()
     # The number of builders belongs to this machine, not to the run.
-    few = replace(config, measure=replace(config.measure, builders=_BUILDERS))
+    few = replace(config, measure=replace(config.measure, builders=builders))
     row: Row = {"experiment": config.experiment, "run": config.run, "samples": 0, "measured_here": 0, "failed": 0}
     row |= {"best_ms": None, "speedup": None, "ended": "", "secs": 0.0, "latencies": plan.latencies}
     if plan.late:
