@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 from joblib import Parallel, delayed
@@ -21,9 +21,9 @@ _BUILDERS = 2
 """Per search; there are as many searches as cores, which take turns between computing and building."""
 
 
-def rows(plan: Plan) -> Sequence[Row]:
-    """One row per run, in the order in which they ended: samples, failures by kind, best latency, how long it took."""
-    return list(Parallel(plan.processes, return_as="generator_unordered")(delayed(_run)(plan, c) for c in plan.configs))
+def rows(plan: Plan) -> Iterator[Row]:
+    """One row per run, as they end: samples, failures, best latency, how long it took."""
+    yield from Parallel(plan.processes, return_as="generator_unordered")(delayed(_run)(plan, c) for c in plan.configs)
 
 
 def _run(plan: Plan, config: Config) -> Row:
