@@ -69,21 +69,23 @@ def write_rows(make: Callable[[], Sequence[Row]], path: Path) -> int:
         print("interrupted; no table was written", file=sys.stderr)
         return INTERRUPTED
     write_csv(rows, path)
+    print(table(rows), flush=True)
     return 0
 
 
-def write_csv(rows: Sequence[Row], path: Path, show: bool = True) -> None:
-    """Write rows, which must not be empty, to `path` as CSV; `show` = print them too."""
-    columns = list(rows[0])
+def write_csv(rows: Sequence[Row], path: Path) -> None:
+    """Write rows, which must not be empty, to `path` as CSV."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    if show:
-        print(
-            "\n".join(aligned([columns, *([_cell(row.get(column)) for column in columns] for row in rows)])), flush=True
-        )
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows, which must not be empty, as aligned text."""
+    columns = list(rows[0])
+    return "\n".join(aligned([columns, *([_cell(row.get(column)) for column in columns] for row in rows)]))
 
 
 def _cell(value: object) -> str:

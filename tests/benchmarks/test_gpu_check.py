@@ -166,9 +166,9 @@ def test_a_pytorch_that_fails_costs_its_row_only(monkeypatch: pytest.MonkeyPatch
 
 def test_latencies_stand_side_by_side_and_what_is_missing_is_empty() -> None:
     summaries: dict[str, Mapping[str, object]] = {
-        "colt": {"baseline_secs": 0.008, "best_secs": 0.002, "samples": 24},
-        "evolutionary": {"baseline_secs": 0.008, "best_secs": None, "samples": 0},
+        "colt": {"baseline_secs": 0.008, "best_secs": 0.002, "budget_samples": 24, "llm_backend": "embedded"},
+        "evolutionary": {"baseline_secs": 0.008, "best_secs": None, "budget_samples": 24, "llm_backend": "none"},
     }
     row = latencies.row("w", "measured", summaries, {"torch_ms": "1.0", "torch_tf32_ms": ""})
     assert row["unoptimized/colt"] == 4.0 and row["torch/colt"] == 0.5
-    assert row["evolutionary_ms"] is None and row["torch_tf32/colt"] is None
+    assert row["llm"] == "embedded" and row["evolutionary_ms"] is None and row["torch_tf32/colt"] is None

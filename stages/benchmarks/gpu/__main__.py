@@ -1,6 +1,6 @@
 """The GPU check: ``python -m stages.benchmarks.gpu --out results/benchmark/gpu``, at most 9 minutes on one CUDA GPU.
 
-Everything it needs is checked first. Then its parts run one after another, and each writes its file as it ends:
+Everything it needs is checked first. Then its parts run one after another, and each writes its file row by row:
 
 device       device.json       the GPU, its driver, compilers and packages
 faults       faults.csv        kernels that misbehave, what is recorded, and whether the GPU is usable afterwards
@@ -20,12 +20,12 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from colt_pipeline.app import INTERRUPTED, interruptible, with_message
 from colt_pipeline.errors import ConfigError
-from stages.benchmarks import Row, command_line, names, positive, write_csv
+from stages.benchmarks import Row, command_line, names, positive, table, write_csv
 from stages.benchmarks.gpu import agreement, compiled, facts, faults, latencies, searches, with_torch
 from stages.benchmarks.gpu.plan import Plan
 
@@ -38,7 +38,7 @@ _TIMES = "times.csv"
 _OFFLINE = {"latencies", "agreement", "compiled"}
 """Parts that need no GPU, but what the others wrote."""
 
-PARTS: dict[str, Callable[[Plan], Sequence[Row]]] = {
+PARTS: dict[str, Callable[[Plan], Iterable[Row]]] = {
     "faults": faults.rows,
     "torch": with_torch.rows,
     "searches": searches.rows,
@@ -46,7 +46,7 @@ PARTS: dict[str, Callable[[Plan], Sequence[Row]]] = {
     "agreement": agreement.rows,
     "compiled": compiled.rows,
 }
-"""Part -> the rows of its CSV file, in order; none if the part does not apply here."""
+"""Part -> the rows of its CSV file, as they become known; none if the part does not apply here."""
 
 
 def check(plan: Plan, parts: Sequence[str]) -> None:
@@ -68,14 +68,16 @@ def check(plan: Plan, parts: Sequence[str]) -> None:
         print(json.dumps(device, sort_keys=True), flush=True)
     times = _times(plan)
     for part in parts:
-        begin = time.monotonic()
-        rows = PARTS[part](plan)
-        if rows:
+        begin, rows = time.monotonic(), list[Row]()
+        for row in PARTS[part](plan):
+            rows.append(row)
             write_csv(rows, plan.out / f"{part}.csv")
+        if rows:
+            print(table(rows), flush=True)
         secs = round(time.monotonic() - begin, 1)
         times[part] = {"part": part, "secs": secs, "latencies": plan.latencies}
         print(f"{part}: {secs} s", flush=True)
-        write_csv([times[name] for name in PARTS if name in times], plan.out / _TIMES, show=False)
+        write_csv([times[name] for name in PARTS if name in times], plan.out / _TIMES)
 
 
 def _keep_apart(plan: Plan) -> None:

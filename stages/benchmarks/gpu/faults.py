@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 
@@ -38,17 +38,15 @@ def bound(module: tvm.IRModule) -> tvm.IRModule:
     return schedule.mod
 
 
-def rows(plan: Plan) -> Sequence[Row]:
+def rows(plan: Plan) -> Iterator[Row]:
     """One row per fault: what was provoked and recorded, and what a good kernel gives right afterwards."""
     if plan.dry:
-        return []
+        return
     config = plan.configs[0]
     config = replace(config, measure=replace(config.measure, run_timeout_secs=_RUN_TIMEOUT_SECS, builders=1))
-    found: list[Row] = []
     with closing(BACKENDS[plan.device](config).make_measurer(workload())) as measurer:
         for what, (expected, make) in FAULTS.items():
             faulty, good = measurer.measure([bound(make()), bound(scaled(1.0))], None)
             then = "a latency" if good.error is None else f"{good.error}: {good.detail}"
             row: Row = {"provoked": what, "expected": expected, "recorded": faulty.error or "a latency"}
-            found.append({**row, "detail": faulty.detail, "next_kernel": then})
-    return found
+            yield {**row, "detail": faulty.detail, "next_kernel": then}

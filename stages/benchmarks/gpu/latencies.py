@@ -38,7 +38,8 @@ def row(workload: str, latencies: str, summaries: Mapping[str, Mapping[str, obje
     found |= {f"{name}_ms": ms for name, ms in others.items()}
     found |= {"unoptimized/colt": _ratio(unoptimized, colt)}
     found |= {f"{name}/colt": _ratio(ms, colt) for name, ms in others.items()}
-    return {**found, "samples": first["samples"], "latencies": latencies}
+    llm = summaries["colt"]["llm_backend"] if "colt" in summaries else None
+    return {**found, "samples": first["budget_samples"], "llm": llm, "latencies": latencies}
 
 
 def _torch(plan: Plan) -> dict[str, dict[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 from joblib import Parallel, delayed
@@ -23,11 +23,11 @@ _BUILDERS = 2
 _TIME_LIMIT = "time limit"
 
 
-def rows(plan: Plan) -> Sequence[Row]:
-    """One row per run, in the order in which they ended: samples, failures by kind, best latency, how long it took."""
+def rows(plan: Plan) -> Iterator[Row]:
+    """One row per run, as they end: samples, failures, best latency, how long it took."""
     processes, builders = side_by_side(plan)
     jobs = (delayed(_run)(plan, config, builders) for config in plan.configs)
-    return list(Parallel(processes, return_as="generator_unordered")(jobs))
+    yield from Parallel(processes, return_as="generator_unordered")(jobs)
 
 
 def side_by_side(plan: Plan) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
@@ -22,17 +22,18 @@ from stages.benchmarks.torch import TORCH
 _MS_PER_SEC = 1e3
 
 
-def rows(plan: Plan) -> Sequence[Row]:
+def rows(plan: Plan) -> Iterator[Row]:
     """One row per workload: latency and largest relative error, with TF32 off and on; none without PyTorch.
 
     What PyTorch cannot do here is in its row; the other parts of the check do without.
     """
     if plan.dry or find_spec("torch") is None:
-        return []
+        return
     shapes = {config.workload.name: config.workload.shape for config in plan.configs}
     settings = plan.configs[0].measure
     with own_process() as process:
-        return [process.submit(_row, name, shape, settings).result() for name, shape in shapes.items()]
+        for name, shape in shapes.items():
+            yield process.submit(_row, name, shape, settings).result()
 
 
 def _row(name: str, shape: dict[str, int], settings: MeasureConfig) -> Row:
