@@ -124,6 +124,12 @@ def test_recordings_of_another_device_are_not_added_to(tmp_path: Path, capsys: p
     assert "holds gpu_measured as recorded on nvidia-h200-sm-90, and this is estimate-" in said and "--results=" in said
 
 
+def test_tables_without_runs_say_what_they_lack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--out", str(tmp_path), "--parts", "latencies", *SMALL]) == 0
+    assert "latencies: nothing to write; no run of these experiments has ended" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["times.csv"]
+
+
 def test_an_output_that_is_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     assert main(["--out", str(tmp_path / "file"), *SMALL]) == 1

@@ -37,6 +37,7 @@ _DEVICE = "device.json"
 _TIMES = "times.csv"
 _OFFLINE = {"latencies", "agreement", "compiled"}
 """Parts that need no GPU, but what the others wrote."""
+_WITHOUT_RUNS = dict.fromkeys(("latencies", "agreement"), "; no run of these experiments has ended below --results")
 
 PARTS: dict[str, Callable[[Plan], Iterable[Row]]] = {
     "faults": faults.rows,
@@ -72,8 +73,7 @@ def check(plan: Plan, parts: Sequence[str]) -> None:
         for row in PARTS[part](plan):
             rows.append(row)
             write_csv(rows, plan.out / f"{part}.csv")
-        if rows:
-            print(table(rows), flush=True)
+        print(table(rows) if rows else f"{part}: nothing to write{_WITHOUT_RUNS.get(part, '')}", flush=True)
         secs = round(time.monotonic() - begin, 1)
         times[part] = {"part": part, "secs": secs, "latencies": plan.latencies}
         print(f"{part}: {secs} s", flush=True)
