@@ -178,3 +178,13 @@ def test_latencies_stand_side_by_side_and_what_is_missing_is_empty() -> None:
     row = latencies.row("w", "measured", summaries, {"torch_ms": "1.0", "torch_tf32_ms": ""})
     assert row["unoptimized/colt"] == 4.0 and row["torch/colt"] == 0.5
     assert row["llm"] == "embedded" and row["evolutionary_ms"] is None and row["torch_tf32/colt"] is None
+
+
+def test_what_should_not_be_is_said_at_the_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = {"workload": "w", "arch": "sm_75", "programs": 5, "compiled": 4}
+    monkeypatch.setattr(check, "PARTS", {**PARTS, "compiled": lambda _: [bad, {**bad, "compiled": 5}]})
+    assert main(["--out", str(tmp_path), "--parts", "compiled", *SMALL]) == 1
+    assert "1 of compiled.csv" in capsys.readouterr().err
+    assert len(table(tmp_path / "compiled.csv")) == 2

@@ -5,7 +5,7 @@ Everything it needs is checked first. Then its parts run one after another, and 
 device       device.json       the GPU, its driver, compilers and packages
 faults       faults.csv        kernels that misbehave, what is recorded, and whether the GPU is usable afterwards
 torch        torch.csv         PyTorch on the same inputs, float32, with TF32 off and on; only where it is installed
-searches     searches.csv      the experiments, as ordinary recordings and runs below --results
+searches     searches.csv      the experiments; recordings and runs below --results replay like all others
 latencies    latencies.csv     unoptimized, tuned and PyTorch's latencies per workload
 agreement    agreement.csv     how well device=estimate ranks the programs that were measured
 compiled     compiled.csv      kernels compile for other architectures; needs no GPU
@@ -20,11 +20,12 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from colt_pipeline.app import INTERRUPTED, interruptible, with_message
-from colt_pipeline.errors import ConfigError
+from colt_pipeline.errors import ConfigError, UnfinishedError
 from stages.benchmarks import Row, command_line, names, positive, table, write_csv
 from stages.benchmarks.gpu import agreement, compiled, facts, faults, latencies, searches, with_torch
 from stages.benchmarks.gpu.plan import Plan
@@ -49,12 +50,20 @@ PARTS: dict[str, Callable[[Plan], Iterable[Row]]] = {
 }
 """Part -> the rows of its CSV file, as they become known; none if the part does not apply here."""
 
+_WRONG: dict[str, Callable[[Row], bool]] = {
+    "faults": lambda row: (row["recorded"], row["next_kernel"]) != (row["expected"], faults.USABLE),
+    "searches": lambda row: str(row["ended"]).startswith(searches.FAILED),
+    "compiled": lambda row: row["compiled"] != row["programs"],
+}
+"""Part -> whether a row shows a failure of this project or machine."""
+
 
 def check(plan: Plan, parts: Sequence[str]) -> None:
     """Run the parts in order, writing each one's file, and the time it took, as it ends.
 
     Raises:
         ColtError: something that the check needs is missing.
+        UnfinishedError: rows show what should not be.
     """
     try:
         plan.out.mkdir(parents=True, exist_ok=True)
@@ -67,7 +76,7 @@ def check(plan: Plan, parts: Sequence[str]) -> None:
         device = facts.facts(plan)
         (plan.out / _DEVICE).write_text(json.dumps(device, indent=1, sort_keys=True) + "\n")
         print(json.dumps(device, sort_keys=True), flush=True)
-    times = _times(plan)
+    times, wrong = _times(plan), list[str]()
     for part in parts:
         begin, rows = time.monotonic(), list[Row]()
         for row in PARTS[part](plan):
@@ -78,6 +87,10 @@ def check(plan: Plan, parts: Sequence[str]) -> None:
         times[part] = {"part": part, "secs": secs, "latencies": plan.latencies}
         print(f"{part}: {secs} s", flush=True)
         write_csv([times[name] for name in PARTS if name in times], plan.out / _TIMES)
+        wrong += [part for row in rows if part in _WRONG and _WRONG[part](row)]
+    if wrong:
+        shown = ", ".join(f"{count} of {part}.csv" for part, count in Counter(wrong).items())
+        raise UnfinishedError(f"the check is complete, but rows show failures: {shown} in {plan.out}")
 
 
 def _keep_apart(plan: Plan) -> None:
@@ -104,9 +117,9 @@ def _times(plan: Plan) -> dict[str, Row]:
 
 @with_message
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the check; exit status 0, 1 with a message if something is missing, or 130 after Ctrl-C."""
+    """Run the check; exit status 0, 1 with a message if something is missing or failed, or 130 after Ctrl-C."""
     parser = command_line(__doc__)
-    parser.add_argument("--results", type=Path, help="directory of recordings and runs; default: results, dry: --out")
+    parser.add_argument("--results", type=Path, help="directory of recordings and runs; default: that of --out")
     parser.add_argument("--minutes", type=positive, default=9, help="time limit")
     parser.add_argument("--dry-run", action="store_true", help="compute latencies; no GPU is needed")
     parser.add_argument("--parts", type=names, default=tuple(PARTS), help=f"comma-separated: {','.join(PARTS)}")
@@ -118,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ConfigError(f"--parts={','.join(unknown)} is unknown; choose from {', '.join(PARTS)}")
     plan = Plan(
         out=given.out,
-        results=given.results or (given.out if given.dry_run else Path("results")),
+        results=given.results or given.out,
         dry=given.dry_run,
         deadline=time.monotonic() + _SHARE * _SECS_PER_MINUTE * given.minutes,
         workloads=given.workloads,

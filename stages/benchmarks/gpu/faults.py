@@ -14,6 +14,8 @@ from stages.benchmarks import Row
 from stages.benchmarks.gpu.plan import Plan
 from stages.benchmarks.kernels import endless, hungry, out_of_bounds, scaled, workload
 
+USABLE = "a latency"
+"""What the next kernel gives on a usable GPU."""
 _RUN_TIMEOUT_SECS = 5.0
 
 FAULTS: dict[str, tuple[str, Callable[[], tvm.IRModule]]] = {
@@ -47,6 +49,6 @@ def rows(plan: Plan) -> Iterator[Row]:
     with closing(BACKENDS[plan.device](config).make_measurer(workload())) as measurer:
         for what, (expected, make) in FAULTS.items():
             faulty, good = measurer.measure([bound(make()), bound(scaled(1.0))], None)
-            then = "a latency" if good.error is None else f"{good.error}: {good.detail}"
+            then = USABLE if good.error is None else f"{good.error}: {good.detail}"
             row: Row = {"provoked": what, "expected": expected, "recorded": faulty.error or "a latency"}
             yield {**row, "detail": faulty.detail, "next_kernel": then}

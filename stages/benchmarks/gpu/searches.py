@@ -21,6 +21,8 @@ from stages.benchmarks.gpu.plan import Plan
 _BUILDERS = 2
 """Per search; there may be as many searches as cores, which take turns between computing and building."""
 _TIME_LIMIT = "time limit"
+FAILED = "error: "
+"""How the column ``ended`` of a search that failed begins."""
 
 
 def rows(plan: Plan) -> Iterator[Row]:
@@ -65,7 +67,7 @@ def _run(plan: Plan, config: Config, builders: int = _BUILDERS) -> Row:
                 row["best_ms"] = round(1e3 * state.best.latency_secs, 5)
                 row["speedup"] = round(state.speedup or 0.0, 3)
     except ColtError as error:
-        row["ended"] = f"error: {error}"
+        row["ended"] = f"{FAILED}{error}"
     row["secs"] = round(time.monotonic() - begin, 1)
     print(f"{config.experiment} {config.run}: {row['ended']}, {row['best_ms']} ms", flush=True)
     return row
