@@ -26,7 +26,7 @@ from colt_pipeline.workloads.catalogue import build
 from colt_pipeline.workloads.workload import Workload
 
 _log = logging.getLogger(__name__)
-_ESTIMATE = 1
+_ESTIMATE = 2
 """Version of the formula in estimate.py; each version counts as a device of its own."""
 _LOOK_SECS = 60.0
 """Session length for querying an RPC server's properties."""

@@ -18,8 +18,9 @@ from tvm import s_tir, sym, tirx
 WARP = 32  # threads; CUDA C++ Programming Guide
 SECTOR = 32  # bytes, unit of global transfers; CUDA C++ Best Practices Guide, coalesced access
 BANKS = 32  # of shared memory, 4 bytes each per cycle; CUDA C++ Programming Guide
-SECTORS_PER_CYCLE = 4  # L1 delivers 128 bytes per cycle; Jia et al., Dissecting the NVIDIA Turing T4 GPU (2019)
-UNROLLED_STEPS = 32  # copies of a loop body up to which nvcc unrolls without a pragma; assumption
+LINE = 128  # bytes; L1 looks up one line per cycle, so a warp whose threads read 32 rows takes 32: seen on an H200
+COPIES = 4096  # of one statement in an unrolled body, up to which they are told apart
+UNROLLED_STEPS = 256  # stores up to which nvcc unrolls a nest without a pragma: 256 yes, 512 no in its output
 SPECIAL_LANES = 8  # slots of a division or exponential: 16 of 64 to 128 lanes have the unit, plus range reduction
 
 _TAGS = {tirx.ForKind.VECTORIZED: "vector", tirx.ForKind.UNROLLED: "unrolled"}
@@ -37,8 +38,14 @@ class Loop:
     extent: int
     tag: str
     """Thread axis, ``vector``, ``unrolled``, or "" for a serial loop."""
-    unrolled_steps: int
-    """The loop is unrolled up to this many copies of its body, inner loops included."""
+    stages: int
+    """Versions of each shared buffer that the body fills: more than 1 if later iterations' loads run ahead."""
+    unrolled: bool
+    """Whether its body is replicated: virtual threads, vectors, and loops within the unroll limit."""
+
+    @property
+    def virtual(self) -> bool:
+        return self.tag.startswith("vthread")
 
 
 @dataclass(eq=False)
@@ -48,7 +55,8 @@ class Kernel:
     launches: int
     axes: dict[str, Loop] = field(default_factory=dict)
     shared_bytes: int = 0
-    local_bytes: int = 0
+    local_bytes: dict[Any, int] = field(default_factory=dict)
+    """Bytes of one thread per local buffer."""
     stores: list[tuple[Any, tuple[Loop, ...], tuple[Any, ...]]] = field(default_factory=list)
     """Store or all-reduce call, its loops from outer to inner, its predicates."""
 
@@ -74,38 +82,48 @@ def lowered_kernels(module: tvm.IRModule, target: tvm.target.Target) -> list[Ker
 
 
 def _collect(
-    stmt: Any, loops: tuple[Loop, ...], where: tuple[Any, ...], kernel: Kernel | None, kernels: list[Kernel]
+    stmt: Any,
+    loops: tuple[Loop, ...],
+    where: tuple[Any, ...],
+    kernel: Kernel | None,
+    kernels: list[Kernel],
+    limit: int = UNROLLED_STEPS,
 ) -> None:
     """Append the kernels below `stmt` to `kernels`, in program order."""
     if isinstance(stmt, tirx.For):
-        steps = loops[-1].unrolled_steps if loops else UNROLLED_STEPS
-        steps = max(steps, int(stmt.annotations.get("pragma_auto_unroll_max_step", 0)))
-        tag = str(stmt.thread_binding.thread_tag) if stmt.thread_binding is not None else _TAGS.get(stmt.kind, "")
-        loop = Loop(stmt.loop_var, int(stmt.extent), tag, steps)
+        tag = _tag(stmt)
+        limit = max(limit, int(stmt.annotations.get("pragma_auto_unroll_max_step", 0)))
+        pipeline = [int(stage) for stage in stmt.annotations.get("software_pipeline_stage", [0])]
+        loop = Loop(
+            stmt.loop_var,
+            int(stmt.extent),
+            tag,
+            max(pipeline) - min(pipeline) + 1,
+            bool(tag) or stmt.extent == 1 or _steps(stmt, limit, _vthreads(loops)) is not None,
+        )
         if tag.startswith(("blockIdx", "threadIdx")):
             if kernel is None:
                 kernel = Kernel(math.prod(outer.extent for outer in loops))
                 kernels.append(kernel)
                 loops = ()
             kernel.axes[tag] = loop
-        _collect(stmt.body, (*loops, loop), where, kernel, kernels)
+        _collect(stmt.body, (*loops, loop), where, kernel, kernels, limit)
     elif isinstance(stmt, tirx.SeqStmt):
         for part in stmt.seq:
-            _collect(part, loops, where, kernel, kernels)
+            _collect(part, loops, where, kernel, kernels, limit)
     elif isinstance(stmt, tirx.IfThenElse):
-        _collect(stmt.then_case, loops, (*where, stmt.condition), kernel, kernels)
+        _collect(stmt.then_case, loops, (*where, stmt.condition), kernel, kernels, limit)
         if stmt.else_case is not None:
-            _collect(stmt.else_case, loops, where, kernel, kernels)
+            _collect(stmt.else_case, loops, where, kernel, kernels, limit)
     elif isinstance(stmt, s_tir.SBlockRealize):
         for buffer in stmt.block.alloc_buffers if kernel else ():
-            copies = math.prod(loop.extent for loop in loops if loop.tag.startswith("vthread"))
             if buffer.scope().startswith("shared"):
-                kernel.shared_bytes += _bytes(buffer)  # type: ignore[union-attr]
+                kernel.shared_bytes += math.prod(loop.stages for loop in loops) * buffer_bytes(buffer)  # type: ignore[union-attr]
             elif buffer.scope() == "local":
-                kernel.local_bytes += copies * _bytes(buffer)  # type: ignore[union-attr]
-        _collect(stmt.block.body, loops, (*where, stmt.predicate), kernel, kernels)
+                kernel.local_bytes[buffer] = _vthreads(loops) * buffer_bytes(buffer)  # type: ignore[union-attr]
+        _collect(stmt.block.body, loops, (*where, stmt.predicate), kernel, kernels, limit)
     elif isinstance(stmt, tirx.AttrStmt):
-        _collect(stmt.body, loops, where, kernel, kernels)
+        _collect(stmt.body, loops, where, kernel, kernels, limit)
     elif isinstance(stmt, tirx.BufferStore) or isinstance(getattr(stmt, "value", None), tvm.ir.Call):
         if kernel is None:
             raise ValueError(f"no thread binding around this statement; schedule the module for CUDA first: {stmt}")
@@ -114,17 +132,43 @@ def _collect(
         raise ValueError(f"no estimate for a statement of type {type(stmt).__name__}")
 
 
+def _vthreads(loops: Sequence[Loop]) -> int:
+    return math.prod(loop.extent for loop in loops if loop.virtual)
+
+
+def _tag(stmt: Any) -> str:
+    return str(stmt.thread_binding.thread_tag) if stmt.thread_binding is not None else _TAGS.get(stmt.kind, "")
+
+
+def _steps(stmt: Any, limit: int, copies: int) -> int | None:
+    """Stores in the unrolled body of `stmt`, as TVM's UnrollLoop counts them; None if some loop stays a loop.
+
+    Args:
+        copies: virtual threads around it. They replicate everything except what fills shared memory.
+    """
+    if isinstance(stmt, tirx.For):
+        tag, extent = _tag(stmt), int(stmt.extent)
+        if tag.startswith("vthread"):
+            return _steps(stmt.body, limit, copies * extent)
+        steps = _steps(stmt.body, limit, copies)
+        if steps is None or extent == 1 or tag.startswith("threadIdx") or tag == "vector":
+            return steps
+        return steps * extent if tag or steps * extent <= limit else None
+    if isinstance(stmt, tirx.SeqStmt):
+        parts = [_steps(part, limit, copies) for part in stmt.seq]
+        return None if None in parts else sum(part for part in parts if part is not None)
+    if isinstance(stmt, tirx.IfThenElse):
+        return _steps(stmt.then_case, limit, copies)
+    if isinstance(stmt, s_tir.SBlockRealize):
+        return _steps(stmt.block.body, limit, copies)
+    if isinstance(stmt, tirx.AttrStmt):
+        return _steps(stmt.body, limit, copies)
+    return 1 if isinstance(stmt, tirx.BufferStore) and stmt.buffer.scope().startswith("shared") else copies
+
+
 def unrolled(loops: Sequence[Loop]) -> set[Loop]:
-    """The loops whose body is replicated: virtual threads, vectors, and inner loops within the unroll limit."""
-    found, steps = set(), 1
-    for loop in reversed(loops):
-        if loop.tag:
-            found.add(loop)
-            continue
-        steps *= loop.extent
-        if steps <= loop.unrolled_steps:
-            found.add(loop)
-    return found
+    """The loops whose body is replicated."""
+    return {loop for loop in loops if loop.unrolled}
 
 
 def block_access(
@@ -164,7 +208,8 @@ def block_access(
     groups, group = np.unique(np.broadcast_to(group, flat.shape)[active], return_inverse=True)
     address = flat[active] * size
     sectors = np.unique(np.stack([group, address // SECTOR]), axis=1)[0]
-    busy = np.maximum(1, np.bincount(sectors) / SECTORS_PER_CYCLE)
+    lines = np.unique(np.stack([group, address // LINE]), axis=1)[0]
+    busy = np.bincount(lines)
     if shared:
         words = np.unique(np.stack([group, address // 4]), axis=1)
         banks = np.zeros((len(groups), BANKS))
@@ -172,6 +217,19 @@ def block_access(
         busy = banks.max(axis=1)
     share = 1 if lane and lane.tag else width  # of this copy in the instruction
     return (1 if whole else width) / share, len(sectors) / share, float(busy.sum()) / share
+
+
+def distinct(indices: Sequence[Any], loops: Sequence[Loop]) -> int:
+    """Different elements that one thread accesses in all iterations of `loops`; equal loads of copies are one."""
+    size = math.prod(loop.extent for loop in loops)
+    if size > COPIES:
+        return size
+    values, rest = {}, np.arange(size)
+    for loop in loops:
+        values[loop.var] = rest % loop.extent
+        rest = rest // loop.extent
+    columns = [np.broadcast_to(_value(index, values), size) for index in indices]
+    return len(np.unique(np.stack(columns), axis=1)[0]) if columns else 1
 
 
 def _value(expr: Any, values: Mapping[Any, Any]) -> Any:
@@ -230,8 +288,8 @@ def box_bytes(box: Any, buffer: Any) -> int:
         length = max(1, min(high, int(extent) - 1) + min(low, 0) + 1)
         run, rows = (run * length, rows) if contiguous else (run, rows * length)
         contiguous = contiguous and length == int(extent)
-    return min(_bytes(buffer), rows * math.ceil(run / SECTOR) * SECTOR)
+    return min(buffer_bytes(buffer), rows * math.ceil(run / SECTOR) * SECTOR)
 
 
-def _bytes(buffer: Any) -> int:
+def buffer_bytes(buffer: Any) -> int:
     return math.prod(int(extent) for extent in buffer.shape) * int(buffer.dtype.itemsize)

@@ -13,7 +13,8 @@ from tvm import te
 from tvm.s_tir import Schedule
 
 from colt_pipeline.config.schema import GpuConfig
-from colt_pipeline.measurement.estimate import estimate_secs
+from colt_pipeline.measurement.estimate import estimate_secs, in_memory
+from colt_pipeline.measurement.lowered import lowered_kernels
 from colt_pipeline.space import Space
 from colt_pipeline.workloads.catalogue import build
 from tests.support import printed_elsewhere
@@ -91,19 +92,27 @@ def naive_matmul() -> tvm.IRModule:
     return sch.mod
 
 
-def tiled_matmul(tile: int = 64) -> tvm.IRModule:
-    """256 threads per tile of the output, operands through shared memory, accumulators in registers."""
+def tiled_matmul(tile: int = 64, stages: tuple[int, ...] = (), vthreads: int = 1, unroll: int = 512) -> tvm.IRModule:
+    """256 threads per tile of the output, operands through shared memory, accumulators in registers.
+
+    Args:
+        tile: rows and columns of a tile.
+        stages: of a software pipeline over the steps of the reduction.
+        vthreads: virtual threads among which the rows of a thread are divided.
+        unroll: statements up to which TVM unrolls a loop.
+    """
     sch = matmul()
     block = sch.get_sblock("C")
     i, j, k = sch.get_loops(block)
-    bi, ti, vi = sch.split(i, [None, 16, tile // 16])
+    bi, virtual, ti, vi = sch.split(i, [None, vthreads, 16, tile // 16 // vthreads])
     bj, tj, vj = sch.split(j, [None, 16, tile // 16])
     step, inner = sch.split(k, [None, 16])
-    sch.reorder(bi, bj, ti, tj, step, inner, vi, vj)
+    sch.reorder(bi, bj, virtual, ti, tj, step, inner, vi, vj)
     blocks, threads = sch.fuse(bi, bj), sch.fuse(ti, tj)
     sch.bind(blocks, "blockIdx.x")
+    sch.bind(virtual, "vthread.x")
     sch.bind(threads, "threadIdx.x")
-    sch.annotate(blocks, "pragma_auto_unroll_max_step", 512)
+    sch.annotate(blocks, "pragma_auto_unroll_max_step", unroll)
     sch.reverse_compute_at(sch.cache_write(block, 0, "local"), threads)
     for operand in (0, 1):
         fetch = sch.cache_read(block, operand, "shared")
@@ -111,12 +120,15 @@ def tiled_matmul(tile: int = 64) -> tvm.IRModule:
         share = sch.fuse(*sch.get_loops(fetch)[-2:])
         sch.bind(sch.split(share, [None, 256])[1], "threadIdx.x")
     sch.decompose_reduction(block, step)
+    if stages:
+        sch.annotate(step, "software_pipeline_stage", list(stages))
+        sch.annotate(step, "software_pipeline_order", list(range(len(stages))))
     return sch.mod
 
 
 def test_a_copy_takes_its_bytes_over_the_bandwidth() -> None:
     roof = 2 * 4 * ROWS * COLUMNS / BANDWIDTH
-    assert roof + LAUNCH <= secs(copy()) < 1.1 * roof + LAUNCH
+    assert roof + LAUNCH <= secs(copy()) < 1.15 * roof + LAUNCH  # not 1: the other bounds overlap imperfectly
 
 
 def test_strided_threads_cost_several_times_as_much() -> None:
@@ -126,6 +138,49 @@ def test_strided_threads_cost_several_times_as_much() -> None:
 def test_a_tiled_matmul_beats_the_naive_one_and_not_the_roof() -> None:
     tiled, naive = secs(tiled_matmul()), secs(naive_matmul())
     assert 2 * SIZE**3 / PEAK + LAUNCH < tiled < naive / 2
+
+
+def test_accumulators_beyond_the_registers_cost_local_memory() -> None:
+    registers, memory = tiled_matmul(tile=128), tiled_matmul(tile=512)  # 64 and 1024 per thread
+    assert secs(memory, multiprocessors=1) > 2 * secs(registers, multiprocessors=1)
+
+
+def test_accumulators_stay_in_local_memory_if_a_loop_indexes_them() -> None:
+    def on_stack(module: tvm.IRModule) -> bool:
+        (kernel,) = lowered_kernels(module, tvm.target.Target(TARGET))
+        return bool(in_memory(kernel))
+
+    assert on_stack(tiled_matmul(tile=512))
+    assert not on_stack(tiled_matmul(tile=512, unroll=2**14))  # spilled registers instead
+    assert not on_stack(tiled_matmul(tile=128, unroll=0))  # nvcc unrolls what fits into registers
+
+
+def test_virtual_threads_count_towards_the_unroll_limit() -> None:
+    def unrolled_rows(tile: int, vthreads: int) -> set[bool]:
+        (kernel,) = lowered_kernels(tiled_matmul(tile, vthreads=vthreads), tvm.target.Target(TARGET))
+        return {loop.unrolled for _, loops, _ in kernel.stores for loop in loops if loop.extent == 8 and not loop.tag}
+
+    assert unrolled_rows(tile=256, vthreads=2) == {True}  # 2 * 8 rows * 16 columns
+    assert unrolled_rows(tile=512, vthreads=4) == {False}  # 4 * 8 rows * 32 columns
+
+
+def test_a_software_pipeline_multiplies_shared_memory() -> None:
+    plain, pipelined = (
+        lowered_kernels(module, tvm.target.Target(TARGET))[0].shared_bytes
+        for module in (tiled_matmul(), tiled_matmul(stages=(0, 0, 3)))
+    )
+    assert pipelined == 4 * plain
+
+
+def test_data_that_fit_into_l2_are_not_read_from_device_memory() -> None:
+    module = naive_matmul()  # 3 MiB
+    assert secs(module, l2_mib=4, bandwidth_gb_s=1) == secs(module, l2_mib=4)
+    assert secs(module, l2_mib=1, bandwidth_gb_s=1) > 2 * secs(module, l2_mib=1)
+
+
+def test_a_warp_pays_for_each_line_that_it_reads() -> None:
+    near = {"l2_mib": 2048}
+    assert secs(copy(order=(1, 0)), **near) > 8 * secs(copy(), **near)
 
 
 def test_blocks_must_fill_the_gpu() -> None:
