@@ -170,8 +170,9 @@ def parsing(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("parsing")
 @pytest.mark.parametrize("command", [c for c in of("colt_pipeline", "stages") if c.words[0] not in HYDRA], ids=str)
 def test_arguments_are_accepted(command: Command) -> None:
-    module, *arguments = command.words
-    main = import_module(module).main
+    name, *arguments = command.words
+    module = import_module(name)
+    main = (import_module(f"{name}.__main__") if hasattr(module, "__path__") else module).main
     with pytest.raises(Parsed):
         main(arguments)
 
