@@ -30,6 +30,7 @@ from colt_pipeline.stack import usable_cores
 RUNTIME = "libcudart.so.13"
 """What this TVM's part for CUDA GPUs links besides the driver."""
 _TVM_PART = "libtvm_runtime_cuda.so"
+_PROBE_SECS = 60.0
 _CONTEXT_BYTES = 512 << 20
 """What a process with a CUDA context takes on the GPU besides its data."""
 
@@ -65,10 +66,15 @@ def driver_facts() -> Facts:
     """What the driver says, asked once.
 
     Raises:
-        DeviceError: there is no driver, it fails to start, or it finds no GPU.
+        DeviceError: there is no driver, it fails to start, gives no answer, or finds no GPU.
     """
     command = [sys.executable, "-m", "colt_pipeline.measurement.gpu_probe"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PROBE_SECS)
+    except subprocess.TimeoutExpired as error:
+        raise DeviceError(
+            f"this machine's CUDA driver gave no answer in {_PROBE_SECS:g} s; see nvidia-smi, or restart the machine"
+        ) from error
     if done.returncode:
         said = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
         raise DeviceError(f"asking this machine's CUDA driver for its GPU failed: {said[0]}; see nvidia-smi")

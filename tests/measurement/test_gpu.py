@@ -153,6 +153,16 @@ def test_what_the_probe_says_is_passed_on(
         gpu.driver_facts()
 
 
+def test_a_driver_that_hangs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(command: list[str], timeout: float, **_: object) -> None:
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    gpu.driver_facts.cache_clear()
+    monkeypatch.setattr(subprocess, "run", hang)
+    with pytest.raises(DeviceError, match="gave no answer in 60 s"):
+        gpu.driver_facts()
+
+
 def test_the_probe_is_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu.driver_facts.cache_clear()
     commands: list[list[str]] = []
