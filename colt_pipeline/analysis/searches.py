@@ -117,6 +117,7 @@ def searches(tidy: Tidy) -> Searches:
     labels = _named(configurations(tidy))
     runs = labels.merge(tidy.runs, on=CONFIGURATION).set_index(_KEY)
     speedups = labels.merge(tidy.curves, on=CONFIGURATION).pivot(index=_KEY, columns="sample", values="speedup")
+    speedups = speedups.reindex(speedups.index.union(runs.index))  # a run may have no samples at all
     exhausted = (runs["stopped"] == "exhausted").reindex(speedups.index)
     return Searches(
         names=list(labels["name"]),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from colt_pipeline.search.outcome import ALTERATIONS
+from colt_pipeline.search.outcome import ALTERATIONS, CURVE_COLUMNS
 
 WriteRun = Callable[..., Path]
 WriteNoise = Callable[..., Path]
@@ -97,7 +97,7 @@ def write_run(tmp_path: Path) -> WriteRun:
         }
         (run_dir / "summary.json").write_text(json.dumps(summary))
         (run_dir / "events.jsonl").touch()
-        _write_csv(run_dir / "curve.csv", curve)
+        _write_csv(run_dir / "curve.csv", curve, list(curve[0]) if curve else CURVE_COLUMNS)
         rows: list[dict[str, Any]] = [
             {"model": model, "parameters_b": SIZES[model], "is_largest": model == largest, "backend": backend}
             | {"regular_calls": regular, "course_alterations": altered, "hits": 0, "hit_rate": 0.0, "errors": 0}

@@ -167,6 +167,19 @@ def test_an_exhausted_search_is_divided_by_the_samples_it_took(add: AddRun, tabl
     assert row(found, EFFICIENCY, "paper")["value"] == pytest.approx(2.0)
 
 
+def test_a_search_without_samples_leaves_its_values_unknown_and_the_others_known(
+    add: AddRun, table: Callable[[], pd.DataFrame]
+) -> None:
+    add("colt", "flux_conv", 0, 0.5, 0.25)
+    add("evolutionary", "flux_conv", 0, stopped="exhausted")
+    found = table()
+    assert row(found, EFFICIENCY, "colt")["value"] == pytest.approx(4 / 2)
+    assert row(found, SHARE, "colt")["value"] == pytest.approx(1)
+    for quantity in (SHARE, EFFICIENCY):
+        assert math.isnan(row(found, quantity, "evolutionary")["value"])
+        assert row(found, quantity, "evolutionary")["interval"] == MISSING
+
+
 def test_targets_are_not_compared_with_each_other(add: AddRun, table: Callable[[], pd.DataFrame]) -> None:
     for target in ("cpu", "gpu"):
         for search in ("colt", "paper"):

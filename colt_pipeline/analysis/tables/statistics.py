@@ -102,7 +102,7 @@ def _numbers(data: Searches) -> pd.DataFrame:
         {
             SHARE: np.exp(final - best),
             AREA: area_under_curve(curves.to_numpy(), best),
-            EFFICIENCY: final - np.log(data.runs["samples"]),
+            EFFICIENCY: final - np.log(data.runs["samples"].where(data.runs["samples"] > 0)),
         }
     )
 
