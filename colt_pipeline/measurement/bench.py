@@ -58,12 +58,17 @@ class Bench:
         timer = partial(_on_host if on_host else _on_device, kernel, device, [*inputs, out], settings.cache_flush_mib)
         with turn or nullcontext():
             run_secs, stop = time_kernel(timer, settings, best_secs)
-        difference = float(np.abs(out.numpy() - self.expected).max() / np.abs(self.expected).max())
+        difference = relative_error(out.numpy(), self.expected)
         if not difference <= self._rtol:
             detail = f"relative error {difference:.3g}, allowed {self._rtol:g}"
             finite = difference if math.isfinite(difference) else None
             return Measurement(run_secs, "wrong_result", detail, finite, stop)
         return Measurement(run_secs, max_relative_error=difference, stop=stop)
+
+
+def relative_error(found: Any, expected: Any) -> float:
+    """The largest difference of two arrays of one shape, relative to the largest expected magnitude; NaN if any is."""
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
 def _on_host(kernel: Any, device: Any, arguments: list[Any], flush_mib: int, number: int, repeat: int) -> list[float]:

@@ -66,7 +66,7 @@ def driver_facts() -> Facts:
     """What the driver says, asked once.
 
     Raises:
-        DeviceError: there is no driver, it fails to start, gives no answer, or finds no GPU.
+        DeviceError: no driver is installed, or it fails to start, does not answer or finds no GPU.
     """
     command = [sys.executable, "-m", "colt_pipeline.measurement.gpu_probe"]
     try:
@@ -181,7 +181,7 @@ def _runs(arch: str, gpu: str) -> bool:
     """Whether a GPU executes machine code for `arch`: the same major version, and a minor version up to its own."""
     wanted, own = re.fullmatch(r"sm_(\d+)(\d)([af]?)", arch), re.fullmatch(r"sm_(\d+)(\d)", gpu)
     if wanted is None or own is None:
-        return True  # cuda_target names what is no architecture
+        return True  # cuda_target reports a malformed architecture
     if wanted[3] == "a":
         return wanted.groups()[:2] == own.groups()
     return wanted[1] == own[1] and wanted[2] <= own[2]

@@ -46,7 +46,7 @@ def facts() -> Facts:
     """Ask the driver.
 
     Raises:
-        DeviceError: there is no driver, it fails to start, or it finds no GPU.
+        DeviceError: no driver is installed, or it fails to start or finds no GPU.
     """
     try:
         driver = ctypes.CDLL(DRIVER)

@@ -16,13 +16,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import tvm
 from tvm import relax
 
 from colt_pipeline.config.schema import MeasureConfig
 from colt_pipeline.errors import DeviceError
-from colt_pipeline.measurement.bench import TVM_ERRORS, last_line
+from colt_pipeline.measurement.bench import TVM_ERRORS, last_line, relative_error
 from colt_pipeline.measurement.timing import time_kernel
 from colt_pipeline.records import Measurement
 from colt_pipeline.workloads.extracted import extracted
@@ -81,7 +80,7 @@ def _measured(
         logits = run(*arguments).numpy()
     except TVM_ERRORS as error:
         return Measurement(error="build_error", detail=last_line(error))
-    difference = float(np.abs(logits - expected).max() / np.abs(expected).max())
+    difference = relative_error(logits, expected)
     if not difference <= RTOL:
         return Measurement(error="wrong_result", detail=f"relative error {difference:.3g}, allowed {RTOL:g}")
 

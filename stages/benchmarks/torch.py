@@ -15,11 +15,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from colt_pipeline.config.compose import composed
 from colt_pipeline.config.schema import MeasureConfig
 from colt_pipeline.errors import ConfigError, DeviceError
+from colt_pipeline.measurement.bench import relative_error
 from colt_pipeline.workloads.catalogue import build
 from colt_pipeline.workloads.workload import Workload
 from stages.benchmarks import Row, command_line, names, positive, write_rows
@@ -116,7 +115,7 @@ def _checked_inputs(name: str, shape: tuple[tuple[str, int], ...]) -> tuple[Any,
     inputs = workload.inputs()
     tensors = tuple(torch.from_numpy(x) for x in inputs)
     expected = workload.expected(inputs)
-    error = float(np.abs(TORCH[name](torch, *tensors).numpy() - expected).max() / np.abs(expected).max())
+    error = relative_error(TORCH[name](torch, *tensors).numpy(), expected)
     if not error <= workload.rtol:
         raise DeviceError(f"{name} in PyTorch: relative error {error:.3g}, allowed {workload.rtol:g}")
     return tensors

@@ -1,4 +1,4 @@
-"""The GPU check: ``python -m stages.benchmarks.gpu --out results/benchmark/gpu``, at most 9 minutes on one CUDA GPU.
+"""The GPU check: ``python -m stages.benchmarks.gpu --out results/benchmark/gpu``, minutes on one CUDA GPU.
 
 Everything it needs is checked first. Then its parts run one after another, and each writes its file row by row:
 
@@ -32,7 +32,7 @@ from stages.benchmarks.gpu.plan import Plan
 
 _SECS_PER_MINUTE = 60.0
 _SHARE = 0.8
-"""Of the time limit, after which no batch of a search begins; what follows takes less than the rest."""
+"""Of the time limit, after which no batch of a search begins; the rest is for the parts that follow."""
 
 _DEVICE = "device.json"
 _TIMES = "times.csv"
@@ -94,7 +94,7 @@ def check(plan: Plan, parts: Sequence[str]) -> None:
 
 
 def _keep_apart(plan: Plan) -> None:
-    """Check that no estimates replace measurements, or stand beside them.
+    """Keep estimates and measurements out of each other's output.
 
     Raises:
         ConfigError: the output is that of another kind of check.
@@ -120,7 +120,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the check; exit status 0, 1 with a message if something is missing or failed, or 130 after Ctrl-C."""
     parser = command_line(__doc__)
     parser.add_argument("--results", type=Path, help="directory of recordings and runs; default: that of --out")
-    parser.add_argument("--minutes", type=positive, default=9, help="time limit")
+    parser.add_argument(
+        "--minutes", type=positive, default=9, help="time limit; no batch of a search begins after four fifths of it"
+    )
     parser.add_argument("--dry-run", action="store_true", help="compute latencies; no GPU is needed")
     parser.add_argument("--parts", type=names, default=tuple(PARTS), help=f"comma-separated: {','.join(PARTS)}")
     parser.add_argument("--workloads", type=names, default=Plan.workloads, help="comma-separated; default: the paper's")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from functools import cache
 
 import tvm
 from joblib import Parallel, delayed
@@ -53,7 +54,7 @@ def compared(config: Config) -> Pairs:
     """The programs of a run that were measured successfully, if this GPU has a data sheet in conf/target."""
     with assemble(config) as job:
         fold(job.world, job.journal, job.state)
-        sheet = data_sheet(job.evaluator.header["device"])
+        sheet = data_sheet(job.evaluator.header["device"]["gpu"])
         if sheet is None:
             return {}
         target, found = tvm.target.Target(job.target), {}
@@ -64,10 +65,11 @@ def compared(config: Config) -> Pairs:
         return found
 
 
-def data_sheet(facts: dict[str, object]) -> GpuConfig | None:
-    """The data sheet of this GPU, by its name; None if conf/target has none."""
+@cache
+def data_sheet(name: str) -> GpuConfig | None:
+    """The data sheet of the GPU with this name; None if conf/target has none."""
     for path in sorted((CONF / "target").glob("*.yaml")):
         gpu = composed([f"target={path.stem}"]).target.gpu
-        if gpu is not None and gpu.name == facts.get("gpu"):
+        if gpu is not None and gpu.name == name:
             return gpu
     return None

@@ -24,7 +24,7 @@ def facts(plan: Plan) -> dict[str, Any]:
 
     Raises:
         ConfigError: there are no runs, or they are recorded from another device.
-        DeviceError: there is no usable GPU or CUDA compiler, or not enough memory.
+        DeviceError: the GPU, the CUDA compiler or the memory that the check needs is missing.
     """
     if not plan.configs:
         raise ConfigError("there is nothing to search: name at least one workload and one experiment")

@@ -26,7 +26,7 @@ def rows(plan: Plan) -> Sequence[Row]:
 
 
 def row(workload: str, latencies: str, summaries: Mapping[str, Mapping[str, object]], torch: Mapping[str, str]) -> Row:
-    """A workload's row; "" for what was not measured."""
+    """A workload's row; None for what was not measured."""
     first = next(iter(summaries.values()))
     best = {name: _ms(summaries.get(name, {}).get("best_secs")) for name in _SEARCHES}
     unoptimized, colt = _ms(first["baseline_secs"]), best["colt"]

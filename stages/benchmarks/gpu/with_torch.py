@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
-import numpy as np
-
 from colt_pipeline.config.schema import MeasureConfig
+from colt_pipeline.measurement.bench import relative_error
 from colt_pipeline.measurement.devices import CUDA_LOCK
 from colt_pipeline.measurement.lock import device_lock
 from colt_pipeline.measurement.timing import time_kernel
@@ -60,7 +59,7 @@ def _measured(name: str, shape: dict[str, int], settings: MeasureConfig) -> Row:
         with torch.inference_mode(), device_lock(CUDA_LOCK):
             got = TORCH[name](torch, *tensors).cpu().numpy()
             secs, _ = time_kernel(_timer(torch, lambda: TORCH[name](torch, *tensors)), settings, None)
-        error = float(np.abs(got - expected).max() / np.abs(expected).max())
+        error = relative_error(got, expected)
         row |= {f"{label}_ms": round(_MS_PER_SEC * statistics.median(secs), 5), f"{label}_error": float(f"{error:.2g}")}
     return row
 
