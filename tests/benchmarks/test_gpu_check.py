@@ -126,7 +126,7 @@ def test_recordings_of_another_device_are_not_added_to(tmp_path: Path, capsys: p
 
 def test_tables_without_runs_say_what_they_lack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--out", str(tmp_path), "--parts", "latencies", *SMALL]) == 0
-    assert "latencies: nothing to write; no run of these experiments has ended" in capsys.readouterr().out
+    assert "latencies: nothing to write; no run of gpu_searches has ended" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["times.csv"]
 
 

@@ -38,7 +38,10 @@ _DEVICE = "device.json"
 _TIMES = "times.csv"
 _OFFLINE = {"latencies", "agreement", "compiled"}
 """Parts that need no GPU, but what the others wrote."""
-_WITHOUT_RUNS = dict.fromkeys(("latencies", "agreement"), "; no run of these experiments has ended below --results")
+_WITHOUT_RUNS = {
+    "latencies": "; no run of gpu_searches has ended below --results",
+    "agreement": "; no run of these experiments has ended below --results, or conf/target lacks this GPU's data sheet",
+}
 
 PARTS: dict[str, Callable[[Plan], Iterable[Row]]] = {
     "faults": faults.rows,
