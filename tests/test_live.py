@@ -120,7 +120,7 @@ def test_a_live_run_replays_without_server_and_key_and_the_key_is_nowhere(over: 
     assert account[0]["prices"]["qwen3-14b"]["date"]
     written = [path for place in (live, replayed) for path in place.rglob("*") if path.is_file()]
     assert len(written) > 10
-    for secret in (KEY, server.base_url, str(server.port)):
+    for secret in (KEY, server.base_url, f"127.0.0.1:{server.port}"):
         holders = [str(path) for path in written if secret.encode() in path.read_bytes()]
         holders = [path for path in holders if ".hydra" not in path or secret == KEY]
         assert not holders, secret
