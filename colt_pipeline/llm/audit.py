@@ -67,17 +67,17 @@ class CassetteFile:
         return [entry for entry in self.entries if entry.answered]
 
 
-def find(path: Path) -> list[Path]:
+def find(path: Path, required: bool = True) -> list[Path]:
     """The cassette at `path`, or all cassettes below it; a compressed one is skipped if it also exists uncompressed.
 
     Raises:
-        RecordingError: there are none.
+        RecordingError: there are none, and they are `required`.
     """
-    if path.is_file():
+    if path.is_file() and (required or path.name.startswith(ANSWERS)):
         return [path]
     plain = set(path.rglob(ANSWERS))
     packed = {found for found in path.rglob(ANSWERS + PACKED) if found.with_name(ANSWERS) not in plain}
-    if not plain | packed:
+    if required and not plain | packed:
         raise RecordingError(
             f"no {ANSWERS} below {path}; name a recording such as results/recordings/<device>/<experiment>/<run>"
         )

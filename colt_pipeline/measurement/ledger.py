@@ -54,9 +54,7 @@ def read_header(path: Path) -> dict[str, Any] | None:
     try:
         typed(_Header, lines[0])
     except ValueError as error:
-        raise RecordingError(
-            f"{path}, line 1: not a header of schema {SCHEMA} ({error}); restore the file"
-        ) from error
+        raise RecordingError(f"{path}, line 1: not a header of schema {SCHEMA} ({error}); restore the file") from error
     return _with_measurement(lines[0])
 
 
