@@ -57,7 +57,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "402": lambda h: h.reply(402, error("no credit")),
     "403": lambda h: h.reply(403, error("not for you")),
     "404 model": lambda h: h.reply(404, error("The model does not exist", "model_not_found")),
-    "400": lambda h: h.reply(400, error("temperature is not supported")),
+    "400": lambda h: h.reply(400, error("the messages are invalid")),
     "overflow": lambda h: h.reply(400, error("maximum context length is 8192 tokens", "context_length_exceeded")),
     "redirect": lambda h: h.send(307, b"", {"Location": "http://127.0.0.2:9/v1/chat/completions"}),
     "time-out": lambda h: time.sleep(1.5),
