@@ -38,6 +38,8 @@ _WAY_OUT: dict[int, str] = {
     HTTPStatus.UNAUTHORIZED: "the key is wrong or expired; check {key}",
     HTTPStatus.FORBIDDEN: "the key may not use this model; check {key}",
     HTTPStatus.PAYMENT_REQUIRED: "the account has no credit left",
+    HTTPStatus.PROXY_AUTHENTICATION_REQUIRED: "the proxy asks for a user name and password; give them in the "
+    "environment variable that providers.{provider}.proxy='${{oc.env:VARIABLE}}' names",
     HTTPStatus.NOT_FOUND: "there is no such model or address; check api_model={api_model} in "
     "conf/models/{model}.yaml and base_url in conf/providers/{provider}.yaml",
 }
@@ -163,8 +165,8 @@ class OpenAIClient:
             return TransientError(detail, wait, maybe_charged=status in _GATEWAY_GAVE_UP)
         if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or any(word in words for word in _OVERFLOW):
             return CallError(f"context overflow: {detail}")
-        way_out = self._way_out_of_refusal(question, words) if status in _REFUSED else None
-        return CallError(f"bad request: {detail}") if way_out is None else ProviderError(f"{detail}; {way_out}")
+        change = self._way_out_of_refusal(question, words) if status in _REFUSED else None
+        return CallError(f"bad request: {detail}") if change is None else ProviderError(f"{detail}; {change}")
 
     def _way_out_of_refusal(self, question: Question, words: str) -> str | None:
         """What to change if the server names a parameter of the request: it would refuse every other question too."""
