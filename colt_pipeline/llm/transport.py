@@ -22,7 +22,7 @@ import httpx2
 from colt_pipeline.errors import ProviderError
 
 UNCOMPRESSED = {"Accept-Encoding": "identity"}
-_KEPT_HEADERS = ("retry-after", "retry-after-ms", "location")
+_KEPT_HEADERS = ("retry-after", "retry-after-ms")
 """The only headers of a response that anything here reads; others could set cookies or name an odd character set."""
 _PIECE = 1 << 14
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -92,7 +92,8 @@ class Transport(httpx2.BaseTransport):
 
 
 def _kept(headers: httpx2.Headers) -> dict[str, str]:
-    return {name: headers[name] for name in _KEPT_HEADERS if name in headers} | {"content-type": "application/json"}
+    kept = {name: headers[name] for name in _KEPT_HEADERS if name in headers and headers[name].isascii()}
+    return {**kept, "content-type": "application/json"}
 
 
 class _Network(httpcore2.NetworkBackend):
