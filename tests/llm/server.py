@@ -173,6 +173,12 @@ class Handler(BaseHTTPRequestHandler):
         else:
             BEHAVIOURS[behaviour](self)
 
+    def do_CONNECT(self) -> None:
+        """Refuse to be a tunnel."""
+        self.state.requests.append({"path": self.path})
+        self.state.headers.append({k.lower(): v for k, v in self.headers.items()})
+        self.send(407, b"")
+
     @property
     def key(self) -> str:
         return self.headers["Authorization"].split()[-1]

@@ -96,6 +96,7 @@ def test_a_character_set_is_no_decompressor() -> None:
         ("huge integer", "no chat completion"),
         ("stream", "no chat completion .*data:"),
         ("odd bytes in headers", "answered 429"),
+        ("switches protocols", "RemoteProtocolError"),
         ("null choices and an error", "answered 503.*busy"),
         ("choice error 429", "answered 429.*Rate limit exceeded upstream"),
         ("choice error in words", "answered 502.*try later"),
