@@ -24,6 +24,8 @@ _FAILURES_IN_A_ROW = 5
 _backoff = wait_random_exponential(multiplier=1, max=60)
 _CHARACTERS_PER_LONG_TOKEN = 8
 """Tokenizers produce shorter tokens from prompts, on average."""
+_CHARACTERS_PER_TOKEN_OF_CUT = 16
+"""No tokenizer produces tokens this long: a server that counts so few has not read the whole prompt."""
 
 
 class Caller:
@@ -89,7 +91,7 @@ class Caller:
         with self._budget.attempt(question.model.name, cost_bound(question)) as bill:
             reply = self._client.complete(question, occurrence)
             bill.tokens = Tokens(reply.prompt_tokens, reply.completion_tokens)
-        if reply.prompt_tokens < characters // _CHARACTERS_PER_LONG_TOKEN and model.name not in self._suspected:
+        if reply.prompt_tokens < characters // _CHARACTERS_PER_TOKEN_OF_CUT and model.name not in self._suspected:
             self._suspected.add(model.name)
             print(
                 f"note: {self._provider} counted {reply.prompt_tokens} tokens in a prompt of {characters} characters "
