@@ -127,11 +127,11 @@ class OpenAIClient:
             failed = failure_in(body)
             if failed is None:
                 return reply_in(question, body, latency_secs, self._name, lambda shown: scrub(shown, self._secrets))
+            status, described = failed[0], json.dumps(failed[1])
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             shown = self._clean(f"{self._name} sent no chat completion ({type(error).__name__}): {text}")
             raise TransientError(shown, maybe_charged=True) from None
-        status, described = failed
-        raise self._failure(question, status, json.dumps(described), {})
+        raise self._failure(question, status, described, {})
 
     def _lost(self, cause: BaseException) -> TransientError:
         """The error for a connection that could not be made, or that broke or was given up."""

@@ -20,7 +20,8 @@ ANSWER = '{"transformations": ["Step"], "next_model": "small"}'
 class Server:
     """The requests received, and the scripted responses to the next ones; after those, valid answers.
 
-    A response is one of BEHAVIOURS, JSON for the `usage` of a valid answer, or a ``Retry-After:`` header of a 429.
+    A response is one of BEHAVIOURS, JSON for the `usage` of a valid answer, ``raw:`` and a body, or the
+    ``Retry-After:`` header of a 429.
     """
 
     behaviours: list[str] = field(default_factory=list)
@@ -93,7 +94,6 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "deep": lambda h: h.send(200, b"[" * 100_000),
     "parts": lambda h: h.reply(200, completion(None, message={"content": [{"type": "text", "text": h.state.text}]})),
     "null usage": lambda h: h.reply(200, completion(h.state.text, usage={"prompt_tokens": None})),
-    "reasoning only": lambda h: h.reply(200, completion(None, message={"reasoning_content": h.state.text})),
     "tool call": lambda h: h.reply(
         200,
         completion(
@@ -168,6 +168,8 @@ class Handler(BaseHTTPRequestHandler):
         behaviour = self.state.behaviours.pop(0) if self.state.behaviours else self.state.always
         if behaviour.startswith("{"):
             self.reply(200, completion(self.state.text, usage=json.loads(behaviour)))
+        elif behaviour.startswith("raw:"):
+            self.send(200, behaviour.removeprefix("raw:").encode())
         elif behaviour.startswith("Retry-After:"):
             self.reply(429, error("slow down"), {"Retry-After": behaviour.partition(":")[2]})
         else:

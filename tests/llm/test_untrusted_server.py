@@ -13,7 +13,8 @@ import pytest
 from colt_pipeline.errors import BudgetError, ProviderError, TransientError
 from colt_pipeline.llm.completion import failure_in, reply_in
 from colt_pipeline.llm.openai_client import OpenAIClient
-from colt_pipeline.records import Reply
+from colt_pipeline.llm.parse import parse
+from colt_pipeline.records import Rejection, Reply
 from tests.llm.live import KEY, MESSAGES, MODEL, NONE, Setting, provider, question
 from tests.llm.server import ANSWER, completion, misbehaving
 
@@ -132,6 +133,15 @@ def test_only_the_status_of_a_failure_counts_as_one(code: Any, status: int) -> N
     assert found is not None and found[0] == status
 
 
+def test_no_depth_of_a_failure_is_too_deep() -> None:
+    with misbehaving() as server:
+        client = OpenAIClient("served", provider(server, timeout_secs=5.0))
+        for depth in (*range(800, 1000, 20), 10_000):
+            server.behaviours = [f'raw:{{"choices": [{{"error": {"[" * depth}1{"]" * depth}}}]}}']
+            with pytest.raises(TransientError, match="answered 502|sent no chat completion"):
+                client.complete(question(), 0)
+
+
 @pytest.mark.parametrize("field", ["prompt_tokens", "completion_tokens"])
 @pytest.mark.parametrize(
     "value", ["0", "-1", "true", '"12"', "12.0", "NaN", "1e400", "-Infinity", str(10**30), "[1]", "null"]
@@ -174,8 +184,16 @@ def test_a_prompt_that_the_server_seems_to_cut_is_said_once(tmp_path: Path, caps
     assert "served counted 3 tokens in a prompt of 100 characters to small" in line
 
 
-def test_an_answer_in_the_wrong_field_is_kept_as_reasoning_and_is_no_answer() -> None:
-    assert asked("reasoning only").text == f"<think>{ANSWER}</think>"
+@pytest.mark.parametrize("thoughts", [ANSWER, f"</think>{ANSWER}", f"<think></think>{ANSWER}"])
+def test_an_answer_in_the_wrong_field_is_kept_as_reasoning_and_is_no_answer(thoughts: str) -> None:
+    body = completion(None, message={"reasoning_content": thoughts})
+    reply = reply_in(question(), body, 0.0, "served", str)
+    assert reply.text == f"<think>{thoughts}</think>"
+    verdict = parse(reply, ["Step"], ["small"])
+    assert isinstance(verdict, Rejection) and verdict.kind == "empty"
+
+
+def test_an_answer_as_a_tool_call_is_no_answer() -> None:
     called = asked("tool call")
     assert (called.text, called.finish_reason) == ("", "tool_calls")
 
