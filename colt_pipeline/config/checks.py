@@ -157,12 +157,12 @@ def _provider(key: str, provider: ProviderConfig) -> None:
 
 
 def _no_passwords(raw: DictConfig) -> None:
-    """Refuse those that Hydra's logs would hold; it logs an interpolation as such, without its value."""
+    """Refuse a proxy's password that Hydra would log; of an interpolation it does not log the value."""
     for name, provider in raw.providers.items():
         proxy = None if OmegaConf.is_interpolation(provider, "proxy") else provider.get("proxy")
         if "@" in str(proxy):
             raise ConfigError(
-                f"providers.{name}.proxy contains a user name or password, which logs would show; put the address into "
+                f"providers.{name}.proxy contains a user name or password, which Hydra's logs hold; put the address into "
                 f"an environment variable and set providers.{name}.proxy='${{oc.env:VARIABLE}}'"
             )
 

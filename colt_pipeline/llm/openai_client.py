@@ -137,7 +137,9 @@ class OpenAIClient:
         """The error for a connection that could not be made, or that broke or was given up."""
         detail = self._clean(f"no answer from {self._name} ({type(cause).__name__}: {cause})")
         unreached = isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError)
-        if unreached and self._provider.proxy:
+        if "CERTIFICATE_VERIFY_FAILED" in detail:
+            detail += "; where an authority of your own signs certificates, let SSL_CERT_FILE name its file"
+        elif unreached and self._provider.proxy:
             detail += f"; it was asked through providers.{self._name}.proxy, which may be wrong"
         elif unreached and (variable := unused_proxy(self._provider.base_url)):
             detail += (
