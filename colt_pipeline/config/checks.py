@@ -162,7 +162,7 @@ def _no_passwords(raw: DictConfig) -> None:
         proxy = None if OmegaConf.is_interpolation(provider, "proxy") else provider.get("proxy")
         if "@" in str(proxy):
             raise ConfigError(
-                f"providers.{name}.proxy contains a user name or password, which Hydra's logs hold; put the address into "
+                f"providers.{name}.proxy contains a user name or password, which Hydra's logs hold; put it into "
                 f"an environment variable and set providers.{name}.proxy='${{oc.env:VARIABLE}}'"
             )
 
