@@ -25,6 +25,7 @@ from colt_pipeline.config.compose import runs, strict_overrides_of
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ColtError, ConfigError, UnfinishedError
 from colt_pipeline.job import Job, batches_and_outputs, read_summary
+from colt_pipeline.llm.unusable import note_unusable_models
 from colt_pipeline.progress.standing import followed_search
 from colt_pipeline.progress.terminal import table_is_shown
 from colt_pipeline.progress.watch import watched
@@ -153,6 +154,7 @@ def _run(
                 clock.count(len(job.state.samples) - seen, len(batch.samples))
                 seen = len(job.state.samples)
                 yield job
+            note_unusable_models(config.run, job.journal.events, job.cassette.reply)
     except ColtError as error:
         failed.append(config.run)
         print(f"error: {config.run}: {error}", file=sys.stderr, flush=True)

@@ -179,6 +179,10 @@ class ModelSpec:
     """Whether answers can be constrained by a JSON schema."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Further parameters of every request, such as the reasoning effort."""
+    sampling: Mapping[str, Any] = field(default_factory=dict, metadata={_BEFORE: {}})
+    """Sampling parameters of this model alone; None = not sent."""
+    output_limit: str | None = field(default=None, metadata={_BEFORE: None})
+    """Request parameter that limits the tokens of an answer; None = the provider's."""
 
 
 EMBEDDED = "embedded"

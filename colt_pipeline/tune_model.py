@@ -25,6 +25,7 @@ from colt_pipeline.config.compose import CONF, overrides_of, possible_runs, star
 from colt_pipeline.config.schema import Config, MeasureConfig, WorkloadConfig
 from colt_pipeline.errors import ConfigError, ReplayMissError
 from colt_pipeline.job import Job, further_batches, write_outputs
+from colt_pipeline.llm.unusable import note_unusable_models
 from colt_pipeline.measurement.ledger import Ledger
 from colt_pipeline.measurement.lock import device_lock
 from colt_pipeline.progress.standing import followed_model
@@ -101,6 +102,7 @@ def run(
         _search(config, tuned, jobs)
         for job in jobs.values():
             write_outputs(job)
+            note_unusable_models(job.config.run, job.journal.events, job.cassette.reply)
         whole = _whole(config, model, jobs, measure)
         summary = _summary(config, tasks, jobs, whole)
     directory = run_directory(config.results, config.experiment, config.run)

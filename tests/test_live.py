@@ -194,6 +194,20 @@ def test_what_will_not_heal_stops_the_run_with_the_way_out_and_it_resumes(
     assert max(sent.values()) == 2 and sum(times == 2 for times in sent.values()) == 1
 
 
+def test_models_without_a_usable_answer_are_named_at_the_end_of_a_run_and_of_its_replay(
+    composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TEST_KEY", KEY)
+    with misbehaving(always="tool call") as server:
+        chosen = overrides(server)
+        run(composed(*chosen, f"results={tmp_path / 'live'}"))
+    live = [line for line in capsys.readouterr().err.splitlines() if "were unusable" in line]
+    assert len(live) == 2 and all("are tool calls instead of text" in line for line in live)
+    run(composed(*chosen, f"results={moved(tmp_path / 'live', tmp_path / 'replayed')}", "record=replay"))
+    assert [line for line in capsys.readouterr().err.splitlines() if "were unusable" in line] == live
+    assert journal(tmp_path / "live") == journal(tmp_path / "replayed")
+
+
 def test_a_replay_builds_no_client(
     over: Live, composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

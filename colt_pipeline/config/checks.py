@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from operator import attrgetter
+from typing import Any
 from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, OmegaConf
@@ -46,8 +48,6 @@ LEAST = {
     "search.candidates": 0,
     "search.widening": 0,
     "target.cores": 0,
-    "llm.temperature": 0,
-    "llm.max_tokens": 1,
     "measure.min_repeats": 1,
     "measure.memory_mib": 1,
     "measure.max_spread": 0,
@@ -72,6 +72,7 @@ def load(raw: DictConfig) -> Config:
         message = str(error).splitlines()[0]
         raise ConfigError(f"configuration key {error.full_key or '?'}: {message}") from error
     assert isinstance(config, Config)
+    _no_passwords(raw)
     _choice("model_set", config.model_set, list(config.model_sets))
     _choice("record.mode", config.record.mode, list(RECORD_MODES))
     _choice("target.kind", config.target.kind, list(TARGET_KINDS))
@@ -125,13 +126,16 @@ def _model_set(config: Config) -> None:
 
 def _llm(config: Config) -> None:
     """Sampling parameters, limits and providers."""
-    if config.llm.top_p is not None and not 0 < config.llm.top_p <= 1:
-        raise ConfigError(f"llm.top_p={config.llm.top_p} must be above 0 and at most 1")
+    _sampling("llm", vars(config.llm))
     for scope, limits in (("run", config.budget.run), ("sweep", config.budget.sweep)):
         for key, value in vars(limits).items():
             _at_least(0, f"budget.{scope}.{key}", 0 if value is None else value)
     for name in config.model_sets[config.model_set]:
         _choice(f"models.{name}.provider", config.models[name].provider, [EMBEDDED, *config.providers])
+        own, key = config.models[name].sampling, f"models.{name}.sampling"
+        for parameter in own:
+            _choice(f"parameter in {key}", str(parameter), list(vars(config.llm)))
+        _sampling(key, own)
     for name, provider in config.providers.items():
         _provider(f"providers.{name}", provider)
 
@@ -140,6 +144,7 @@ def _provider(key: str, provider: ProviderConfig) -> None:
     _at_least(1, f"{key}.attempts", provider.attempts)
     if not 0 < provider.timeout_secs < math.inf:
         raise ConfigError(f"{key}.timeout_secs={provider.timeout_secs} must be positive")
+    _at_least(1, f"{key}.max_bytes", provider.max_bytes)
     url = urlsplit(provider.base_url)
     if url.scheme not in ("http", "https") or not url.hostname:
         raise ConfigError(f"{key}.base_url={provider.base_url} is not a valid URL; it must look like https://HOST/v1")
@@ -147,6 +152,49 @@ def _provider(key: str, provider: ProviderConfig) -> None:
         raise ConfigError(f"{key}.base_url contains a user name or password; use {key}.key_env instead")
     if provider.key_env and url.scheme == "http" and url.hostname not in _LOOPBACK:
         raise ConfigError(f"{key}.base_url={provider.base_url} would send the key of {provider.key_env} unencrypted")
+    if provider.proxy is not None:
+        _proxy(key, provider, url.scheme)
+
+
+def _no_passwords(raw: DictConfig) -> None:
+    """Refuse a proxy's password that Hydra would log; of an interpolation it does not log the value."""
+    for name, provider in raw.providers.items():
+        proxy = None if OmegaConf.is_interpolation(provider, "proxy") else provider.get("proxy")
+        if "@" in str(proxy):
+            raise ConfigError(
+                f"providers.{name}.proxy contains a user name or password, which Hydra's logs hold; put it into "
+                f"an environment variable and set providers.{name}.proxy='${{oc.env:VARIABLE}}'"
+            )
+
+
+def _proxy(key: str, provider: ProviderConfig, scheme: str) -> None:
+    """The address of a proxy may hold a password, so no message shows it."""
+    if not _is_proxy(provider.proxy or ""):
+        raise ConfigError(f"{key}.proxy is not the address of an HTTP proxy; it must look like http://HOST:PORT")
+    if provider.key_env and scheme == "http":
+        raise ConfigError(f"{key}.proxy would see the key of {provider.key_env}; use a base_url with https://")
+
+
+def _is_proxy(address: str) -> bool:
+    try:
+        url = urlsplit(address)
+        return url.scheme == "http" and bool(url.hostname) and (url.port is None or url.port > 0)
+    except ValueError:  # of a port or an IPv6 address
+        return False
+
+
+def _sampling(key: str, parameters: Mapping[str, Any]) -> None:
+    """Check sampling parameters; None = not sent."""
+    for name, value in parameters.items():
+        if value is None and name != "max_tokens":
+            continue
+        whole = name in ("max_tokens", "seed")
+        if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+            raise ConfigError(f"{key}.{name}={value} must be a {'whole ' if whole else ''}number")
+        if name == "top_p" and not 0 < value <= 1:
+            raise ConfigError(f"{key}.top_p={value} must be above 0 and at most 1")
+        if name in ("temperature", "max_tokens"):
+            _at_least(int(whole), f"{key}.{name}", value)
 
 
 def _evolution(evolution: EvolutionConfig | None) -> None:

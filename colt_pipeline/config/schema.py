@@ -1,13 +1,14 @@
 """The schema of the configuration. Values and their explanations are found only in ``conf/``.
 
 Schema classes have no defaults, so a key that is missing, unknown or of the wrong type is an error that gives its full
-name (checks.py). A key added after recordings were made states the earlier behaviour: `records.added`.
+name (checks.py). A key added after recordings were made states the earlier behaviour: `records.added`. Only keys
+added to models and providers have defaults, for users have files of their own for these.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from colt_pipeline.records import EMBEDDED, NO_MODEL, RANDOM, ModelSpec, written
@@ -84,6 +85,10 @@ class ModelConfig:
     json_schema: bool
     extra: dict[str, Any]
     prices: PricesConfig | None
+    sampling: dict[str, Any] = field(default_factory=dict)
+    """Keys of conf/llm for this model alone; None = not sent."""
+    output_limit: str | None = None
+    """Like the provider's; None = as the provider says."""
 
 
 @dataclass
@@ -96,8 +101,13 @@ class ProviderConfig:
     output_limit: str
     """Request parameter that limits the tokens of an answer."""
     timeout_secs: float
+    """Longest time of one attempt, from connecting to the last byte."""
     attempts: int
     """Attempts per call."""
+    max_bytes: int = 4 << 20
+    """Longest response, headers included."""
+    proxy: str | None = None
+    """Address of an HTTP proxy; None = none, whatever the environment says."""
 
 
 @dataclass
@@ -165,7 +175,7 @@ class SearchConfig:
 class LLMConfig:
     """conf/llm: sampling parameters, part of every recording key; None = not sent."""
 
-    temperature: float
+    temperature: float | None
     max_tokens: int
     top_p: float | None
     seed: int | None

@@ -101,6 +101,11 @@ class Cassette:
         self.asked += 1
         return self._recorded.append({**asked, **asdict(reply)})
 
+    def reply(self, key: str, occurrence: int) -> Reply | None:
+        """The recorded answer; None if there is none."""
+        entry = self._recorded.get((key, occurrence))
+        return reply_of(entry) if entry is not None and is_answered(entry) else None
+
     def llm_secs(self, key: str, occurrence: int) -> float:
         """Seconds that the answer took when it was recorded; 0 if it is not in the recording."""
         return float((self._recorded.get((key, occurrence)) or {}).get("latency_secs", 0.0))

@@ -24,14 +24,20 @@ class Question:
     model: ModelSpec
     messages: Sequence[Message]
     sampling: Mapping[str, Any]
-    """temperature, max_tokens and any other parameters, by their names in the OpenAI API."""
+    """temperature, max_tokens and any other parameters, by their names in the OpenAI API; see `parameters`."""
     answer_schema: Mapping[str, Any] | None = None
     """JSON schema that constrains the answer; None = unconstrained."""
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The sampling parameters that are sent: where the model has its own, those count, and None is not sent."""
+        own = {**self.sampling, **self.model.sampling}
+        return {name: value for name, value in own.items() if value is not None}
 
     @cached_property
     def key(self) -> str:
         """The first KEY_WIDTH digits of the sha256 that identifies the question in a recording."""
-        identity = [SCHEMA, self.model.name, self.model.api_model, list(self.messages), dict(self.sampling)]
+        identity = [SCHEMA, self.model.name, self.model.api_model, list(self.messages), self.parameters]
         constraints = {"answer_schema": self.answer_schema, "extra": dict(self.model.extra)}
         # Only those that are set, so that a question without them keeps its original key.
         return digest([*identity, *([name, value] for name, value in constraints.items() if value)])[:KEY_WIDTH]

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
+import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
@@ -20,11 +23,14 @@ import openai
 
 from colt_pipeline.config.schema import ProviderConfig
 from colt_pipeline.errors import CallError, LLMError, ProviderError, TransientError
-from colt_pipeline.llm.client import CHARACTERS_PER_TOKEN, Question
+from colt_pipeline.llm.client import Question
+from colt_pipeline.llm.completion import failure_in, reply_in
 from colt_pipeline.llm.redact import scrub
+from colt_pipeline.llm.transport import UNCOMPRESSED, Transport, proxy_secrets, unused_proxy
 from colt_pipeline.records import Reply
 
 _SHOWN = 300
+_CLEANED = 1 << 16
 _NO_KEY = "none-needed"
 _FOREIGN_HEADERS = "OPENAI_CUSTOM_HEADERS"
 _TRANSIENT = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
@@ -32,6 +38,8 @@ _WAY_OUT: dict[int, str] = {
     HTTPStatus.UNAUTHORIZED: "the key is wrong or expired; check {key}",
     HTTPStatus.FORBIDDEN: "the key may not use this model; check {key}",
     HTTPStatus.PAYMENT_REQUIRED: "the account has no credit left",
+    HTTPStatus.PROXY_AUTHENTICATION_REQUIRED: "the proxy asks for a user name and password; give them in the "
+    "environment variable that providers.{provider}.proxy='${{oc.env:VARIABLE}}' names",
     HTTPStatus.NOT_FOUND: "there is no such model or address; check api_model={api_model} in "
     "conf/models/{model}.yaml and base_url in conf/providers/{provider}.yaml",
 }
@@ -41,6 +49,10 @@ _GATEWAY_GAVE_UP = (HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT, 524)
 _NO_QUOTA = ("insufficient_quota", "billing_hard_limit_reached")
 _OVERFLOW = ("context_length_exceeded", "exceed_context_size_error", "context size", "context length")
 _LONGEST_WAIT_SECS = 600.0
+_REFUSED = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
+"""Statuses of a request with a parameter that the server does not accept."""
+_OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens")
+_SCHEMA_WORDS = ("response_format", "json_schema", "json schema", "grammar", "structured output")
 
 
 class OpenAIClient:
@@ -65,7 +77,7 @@ class OpenAIClient:
             raise ProviderError(f"unset {_FOREIGN_HEADERS}: the openai package would send them to every provider")
         self._name = name
         self._provider = provider
-        self._secrets = [key]
+        self._secrets = [key, *proxy_secrets(provider.proxy)]
         self._openai = openai.OpenAI(
             api_key=key,
             base_url=provider.base_url,
@@ -73,7 +85,10 @@ class OpenAIClient:
             # Would belong to another provider's account, if set in the environment.
             default_headers={"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()},  # type: ignore[dict-item]
             http_client=httpx2.Client(
-                transport=_Deadline(provider.timeout_secs), timeout=provider.timeout_secs, follow_redirects=False
+                transport=Transport(provider.base_url, provider.proxy, provider.timeout_secs, provider.max_bytes),
+                timeout=None,  # the transport has it
+                headers=UNCOMPRESSED,
+                follow_redirects=False,
             ),
         )
 
@@ -88,56 +103,50 @@ class OpenAIClient:
             response = self._openai.chat.completions.with_raw_response.create(**self._request(question))
             text = response.text
         except openai.APIConnectionError as error:
-            cause = error.__cause__ or error
-            detail = f"no answer from {self._name} ({type(cause).__name__}: {cause})"
-            unreached = isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout)
-            raise TransientError(self._clean(detail), maybe_charged=not unreached, unreached=unreached) from None
+            raise self._lost(error.__cause__ or error) from None
         except openai.APIStatusError as error:
             raise self._failure(question, error.status_code, error.response.text, error.response.headers) from None
         return self._reply(question, text, time.monotonic() - begin)
 
     def _request(self, question: Question) -> dict[str, Any]:
-        model, sampling = question.model, dict(question.sampling)
+        model, parameters = question.model, question.parameters
         request: dict[str, Any] = {"model": model.api_model, "messages": list(question.messages)}
-        request[self._provider.output_limit] = sampling.pop("max_tokens")
+        request[self._output_limit(question)] = parameters.pop("max_tokens")
         if question.answer_schema is not None:
             schema = {"name": "answer", "strict": True, "schema": dict(question.answer_schema)}
             request["response_format"] = {"type": "json_schema", "json_schema": schema}
-        return {**request, **sampling, "extra_body": dict(model.extra)}
+        return {**request, **parameters, "extra_body": dict(model.extra)}
+
+    def _output_limit(self, question: Question) -> str:
+        return question.model.output_limit or self._provider.output_limit
 
     def _reply(self, question: Question, text: str, latency_secs: float) -> Reply:
-        """The answer in a response's body, ignoring any other fields."""
+        """The answer in a response's body, unless it is a failure with status 200."""
         try:
             body = json.loads(text)
-            failed = body.get("error") if "choices" not in body else None
-            if not failed:
-                return self._answer(question, body, latency_secs)
+            failed = failure_in(body)
+            if failed is None:
+                return reply_in(question, body, latency_secs, self._name, lambda shown: scrub(shown, self._secrets))
+            status, described = failed[0], json.dumps(failed[1])
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            shown = self._clean(f"{self._name} sent no chat completion ({type(error).__name__}): {text!r}")
+            shown = self._clean(f"{self._name} sent no chat completion ({type(error).__name__}): {text}")
             raise TransientError(shown, maybe_charged=True) from None
-        # Some servers send errors with status 200.
-        code = failed.get("code") if isinstance(failed, dict) else None
-        raise self._failure(question, code if isinstance(code, int) else HTTPStatus.BAD_GATEWAY, text, {})
+        raise self._failure(question, status, described, {})
 
-    def _answer(self, question: Question, body: dict[str, Any], latency_secs: float) -> Reply:
-        choice = body["choices"][0]
-        message = choice["message"]
-        refusal = message.get("refusal")
-        content = refusal or message.get("content") or ""
-        if isinstance(content, list):  # of parts
-            content = "".join(part.get("text", "") for part in content)
-        usage = body.get("usage") or {}
-        prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        asked = sum(len(m["content"]) for m in question.messages)
-        return Reply(
-            text=scrub(content, self._secrets),
-            finish_reason="content_filter" if refusal else str(choice.get("finish_reason")),
-            prompt_tokens=asked // CHARACTERS_PER_TOKEN if prompt is None else int(prompt),
-            completion_tokens=len(content) // CHARACTERS_PER_TOKEN if completion is None else int(completion),
-            latency_secs=round(latency_secs, 3),
-            provider_model=scrub(str(body.get("model")), self._secrets),
-            backend=self._name,
-        )
+    def _lost(self, cause: BaseException) -> TransientError:
+        """The error for a connection that could not be made, or that broke or was given up."""
+        detail = self._clean(f"no answer from {self._name} ({type(cause).__name__}: {cause})")
+        unreached = isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError)
+        if "CERTIFICATE_VERIFY_FAILED" in detail:
+            detail += "; where an authority of your own signs certificates, let SSL_CERT_FILE name its file"
+        elif unreached and self._provider.proxy:
+            detail += f"; it was asked through providers.{self._name}.proxy, which may be wrong"
+        elif unreached and (variable := unused_proxy(self._provider.base_url)):
+            detail += (
+                f"; {variable} is set but not used: if this machine needs a proxy, set "
+                f"providers.{self._name}.proxy='${{oc.env:{variable}}}'"
+            )
+        return TransientError(detail, maybe_charged=not unreached, unreached=unreached)
 
     def _failure(self, question: Question, status: int, text: str, headers: Mapping[str, str]) -> LLMError:
         """The error class for an HTTP status and its response."""
@@ -153,58 +162,52 @@ class OpenAIClient:
                 f"{detail}; redirects are not followed, set base_url in conf/providers/{self._name}.yaml"
             )
         if wait is not None and wait > _LONGEST_WAIT_SECS:
-            return ProviderError(f"{detail}; the server asks to wait {wait:.0f} s, run the same command again then")
+            return ProviderError(f"{detail}; the server asks to wait {wait:g} s, run the same command again then")
         if status in _TRANSIENT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return TransientError(detail, wait, maybe_charged=status in _GATEWAY_GAVE_UP)
-        overflow = status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or any(word in words for word in _OVERFLOW)
-        return CallError(f"context overflow: {detail}" if overflow else f"bad request: {detail}")
+        if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or any(word in words for word in _OVERFLOW):
+            return CallError(f"context overflow: {detail}")
+        change = self._way_out_of_refusal(question, words) if status in _REFUSED else None
+        return CallError(f"bad request: {detail}") if change is None else ProviderError(f"{detail}; {change}")
+
+    def _way_out_of_refusal(self, question: Question, words: str) -> str | None:
+        """What to change if the server names a parameter of the request: it would refuse every other question too."""
+        file = f"conf/models/{question.model.name}.yaml"
+
+        def named(parameter: str) -> bool:
+            return re.search(rf"\b{re.escape(parameter.lower())}\b", words) is not None
+
+        if question.answer_schema is not None and any(word in words for word in _SCHEMA_WORDS):
+            return f"set json_schema: false in {file}"
+        if (extra := next((name for name in question.model.extra if named(name)), None)) is not None:
+            return f"correct or remove {extra} in extra of {file}"
+        if any(named(limit) for limit in (*_OUTPUT_LIMITS, self._output_limit(question))):
+            return f"set output_limit: {' or '.join(_OUTPUT_LIMITS)} in {file}, or lower llm.max_tokens"
+        for parameter in question.parameters:
+            if named(parameter):
+                return f"set sampling: {{{parameter}: null}} in {file}, so that it is not sent"
+        return None
 
     def _clean(self, message: str) -> str:
-        return scrub(" ".join(message.split()), self._secrets)[:_SHOWN]
+        return scrub(" ".join(message.split())[:_CLEANED], self._secrets)[:_SHOWN]
 
 
 def _retry_after_secs(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the server asks to wait: ``Retry-After`` as a number or a date."""
+    """Seconds that the server asks to wait: ``Retry-After`` as a number or a date, or in milliseconds; None if not."""
     value = headers.get("retry-after")
-    if value is None:
-        return None
+    millis = headers.get("retry-after-ms")
     try:
-        return max(0.0, float(value))
+        secs = float(value) if value is not None else float(millis or "nan") / 1000
     except ValueError:
-        pass
+        secs = _secs_until(value or "")
+    return max(0.0, secs) if math.isfinite(secs) else None
+
+
+def _secs_until(date: str) -> float:
+    """Seconds until an HTTP date; NaN if it is none."""
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
-
-
-class _Deadline(httpx2.BaseTransport):
-    """Limits the total time of a response: the usual timeouts restart with every byte."""
-
-    def __init__(self, timeout_secs: float) -> None:
-        self._timeout_secs = timeout_secs
-        self._transport = httpx2.HTTPTransport()
-
-    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        begin = time.monotonic()
-        response = self._transport.handle_request(request)
-        assert isinstance(response.stream, httpx2.SyncByteStream)
-        response.stream = _Timed(response.stream, request, begin + self._timeout_secs)
-        return response
-
-    def close(self) -> None:
-        self._transport.close()
-
-
-class _Timed(httpx2.SyncByteStream):
-    def __init__(self, stream: httpx2.SyncByteStream, request: httpx2.Request, end: float) -> None:
-        self._stream, self._request, self._end = stream, request, end
-
-    def __iter__(self) -> Iterator[bytes]:
-        for chunk in self._stream:
-            if time.monotonic() > self._end:
-                raise httpx2.ReadTimeout("the answer takes too long", request=self._request)
-            yield chunk
-
-    def close(self) -> None:
-        self._stream.close()
+        then = parsedate_to_datetime(date)
+        # Without a zone, or with "-0000", it is UTC.
+        return (then if then.tzinfo else then.replace(tzinfo=UTC)).timestamp() - time.time()
+    except (ValueError, OverflowError):
+        return math.nan

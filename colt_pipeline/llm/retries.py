@@ -8,6 +8,7 @@ reached, many consecutive failures, no server) ends the run instead; nothing is 
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 
@@ -23,6 +24,8 @@ _FAILURES_IN_A_ROW = 5
 _backoff = wait_random_exponential(multiplier=1, max=60)
 _CHARACTERS_PER_LONG_TOKEN = 8
 """Tokenizers produce shorter tokens from prompts, on average."""
+_CHARACTERS_PER_TOKEN_OF_CUT = 16
+"""No tokenizer produces tokens this long: a server that counts so few has not read the whole prompt."""
 
 
 class Caller:
@@ -44,6 +47,7 @@ class Caller:
         self._provider = provider
         self._budget = budget
         self._failed_in_a_row = 0
+        self._suspected: set[str] = set()
         self._retrying = Retrying(
             retry=retry_if_exception_type(TransientError),
             wait=_wait_secs,
@@ -87,6 +91,14 @@ class Caller:
         with self._budget.attempt(question.model.name, cost_bound(question)) as bill:
             reply = self._client.complete(question, occurrence)
             bill.tokens = Tokens(reply.prompt_tokens, reply.completion_tokens)
+        if reply.prompt_tokens < characters // _CHARACTERS_PER_TOKEN_OF_CUT and model.name not in self._suspected:
+            self._suspected.add(model.name)
+            print(
+                f"note: {self._provider} counted {reply.prompt_tokens} tokens in a prompt of {characters} characters "
+                f"to {model.name}; it may cut prompts to fit, so check the context size that it serves",
+                file=sys.stderr,
+                flush=True,
+            )
         return reply
 
 
@@ -94,7 +106,7 @@ def cost_bound(question: Question) -> Tokens:
     """The most that an attempt may cost: a token has at least one character, and schemas are charged too."""
     schema = canonical_json(question.answer_schema) if question.answer_schema else ""
     characters = sum(len(message["content"]) for message in question.messages) + len(schema)
-    return Tokens(characters, int(question.sampling["max_tokens"]))
+    return Tokens(characters, int(question.parameters["max_tokens"]))
 
 
 def _wait_secs(state: RetryCallState) -> float:

@@ -102,6 +102,24 @@ def test_only_live_models_have_prices(composed: Compose) -> None:
         ("providers.nscale.base_url=http://example.org/v1", "would send the key of NSCALE_SERVICE_TOKEN unencrypted"),
         ("providers.openai.base_url=https://me:secret@example.org/v1", "contains a user name or password"),
         ("providers.openai.attempts=0", "providers.openai.attempts=0 must be at least 1"),
+        ("providers.openai.max_bytes=0", "providers.openai.max_bytes=0 must be at least 1"),
+        ("providers.openai.proxy=nowhere", "providers.openai.proxy is not the address of an HTTP proxy; it must look"),
+        ("providers.openai.proxy=https://proxy:1", "providers.openai.proxy is not the address of an HTTP proxy"),
+        ("providers.openai.proxy='http://[::1'", "providers.openai.proxy is not the address of an HTTP proxy"),
+        ("providers.openai.proxy=http://me:secret@proxy:1", "set providers.openai.proxy='${oc.env:VARIABLE}'"),
+        ("llm.temperature=-1", "llm.temperature=-1.0 must be at least 0"),
+        ("llm.temperature=nan", "llm.temperature=nan must be at least 0"),
+        ("llm.max_tokens=null", "llm.max_tokens"),
+        (
+            "+models.qwen3-8b.sampling.max_tokens=null",
+            "models.qwen3-8b.sampling.max_tokens=None must be a whole number",
+        ),
+        ("+models.qwen3-8b.sampling.max_tokens=0", "models.qwen3-8b.sampling.max_tokens=0 must be at least 1"),
+        ("+models.qwen3-8b.sampling.temperature=hot", "models.qwen3-8b.sampling.temperature=hot must be a number"),
+        (
+            "+models.qwen3-8b.sampling.heat=1",
+            "parameter in models.qwen3-8b.sampling=heat is unknown; choose one of: ",
+        ),
         ("models.qwen3-8b.provider=nowhere", "models.qwen3-8b.provider=nowhere is unknown; choose one of: embedded, "),
     ],
 )
@@ -110,6 +128,31 @@ def test_a_bad_setting_of_the_llm_side_names_key_value_and_way_out(
 ) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         composed("model_set=8", override)
+
+
+def test_a_parameter_that_is_null_is_not_sent_by_any_model_or_by_one(composed: Compose) -> None:
+    assert composed("llm.temperature=null").llm.sampling == {"max_tokens": 1024}
+    config = composed("model_set=2", "stand_ins=false", "+models.gpt-5-mini.sampling.temperature=null")
+    assert [dict(model.sampling) for model in config.model_specs] == [{}, {"temperature": None}]
+
+
+def test_a_proxy_with_a_password_comes_from_the_environment(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_PROXY", "http://me:secret@proxy:1")
+    config = composed("providers.openai.proxy=${oc.env:A_PROXY}")
+    assert config.providers["openai"].proxy == "http://me:secret@proxy:1"
+    assert "secret" not in str(config.identity())
+    with pytest.raises(ConfigError, match="providers.local.proxy would see the key of KEY"):
+        composed("providers.local.proxy=${oc.env:A_PROXY}", "providers.local.key_env=KEY")
+
+
+def test_a_model_or_provider_of_ones_own_needs_no_key_that_was_added_later(composed: Compose) -> None:
+    old = "{provider:mine,api_model:m,parameters_b:3,assumed:false,context_length:0,json_schema:true,extra:{}"
+    server = "{base_url:'http://127.0.0.1:1/v1',key_env:'',output_limit:max_tokens,timeout_secs:5,attempts:1}"
+    sets = ("+model_sets.mine=[mine]", "model_set=mine", "stand_ins=false")
+    config = composed(f"+models.mine={old},prices:null}}", f"+providers.mine={server}", *sets)
+    [model] = config.identity()["models"].values()
+    assert "sampling" not in model and "output_limit" not in model, "recordings made before are found"
+    assert config.providers["mine"].proxy is None
 
 
 def test_the_identity_of_a_run_leaves_out_where_and_how_it_is_stored(composed: Compose) -> None:
