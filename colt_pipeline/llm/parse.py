@@ -37,7 +37,7 @@ _UNOPENED = re.compile(rf"\A.*(?:{'|'.join(end for _, end in _REASONING)})", _FL
 _OBJECT = re.compile(r"""\{\s*+["'}]""")
 _BRACE = re.compile(r"[{}]")
 _INVISIBLE = string.whitespace + "\ufeff\0"
-_LONGEST_END = 1 << 19
+_LONGEST_END = 1 << 17
 """Characters that are read at each end of a longer text: reasoning may open at one, the answer stands at the other."""
 _MOST_BROKEN = 1000
 """Broken objects after which the search ends: each costs a pass through the text."""
@@ -77,7 +77,9 @@ def parse(
     names = found.get("transformations")
     if not isinstance(names, list) or not names:
         before_the_cut = cut and "transformations" not in found
-        return Rejection("truncated" if before_the_cut else "not_json", 'no list "transformations" with at least one name')
+        return Rejection(
+            "truncated" if before_the_cut else "not_json", 'no list "transformations" with at least one name'
+        )
     proposed = []
     for item in names[:MAX_TRANSFORMATIONS]:
         edit = _edit(item, transformations, sites)
@@ -133,18 +135,20 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
     ends: dict[int, int] | None = None
     position = broken = 0
     while broken < _MOST_BROKEN and (brace := _OBJECT.search(text, position)):
-        start = position = brace.start()
+        start = brace.start()
         try:
             value, position = decoder.raw_decode(text, start)
         except json.JSONDecodeError as error:
             position = error.pos
         except RecursionError:
-            pass
+            position = start
         else:
             yield value
             continue
         broken += 1
         ends = _ends(text) if ends is None else ends
+        if position == start and start not in ends:
+            return  # nested too deeply, and never closed
         position = max(position, ends.get(start, start) + 1)
 
 

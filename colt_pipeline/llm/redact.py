@@ -21,7 +21,9 @@ _FLAGS = re.ASCII | re.IGNORECASE
 _NAME = r"(?:api|access|private|secret)[_-]?key|token|secret|password|passwd|credentials?"
 
 
-def _run(before: str, characters: str, least: int, *, digit: bool = False, after: str = "", keep: bool = False) -> _Search:
+def _run(
+    before: str, characters: str, least: int, *, digit: bool = False, after: str = "", keep: bool = False
+) -> _Search:
     """A search for credentials that extend as far as their characters do.
 
     Args:
