@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import unicodedata
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from rich.console import Console
 
 from colt_pipeline.app import aligned, attempt, escaping, printable, with_message
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ProviderError
+from colt_pipeline.progress.watch import above_table
 from colt_pipeline.show import main as show
 from colt_pipeline.tools.forecast import main as forecast
 from colt_pipeline.tools.recordings import main as recordings
@@ -110,6 +114,18 @@ def test_paths_and_flags_are_escaped(odd: str, tmp_path: Path, capsys: Printed) 
     with pytest.raises(SystemExit):
         show(["run", f"--{odd}"])
     assert_escaped(capsys.readouterr().err, odd)
+
+
+@odd
+@pytest.mark.parametrize("reset", ["", "\x1bc", "\x1b#8", "\x0e"])
+def test_what_other_processes_write_keeps_its_color_above_a_table_and_no_more(odd: str, reset: str) -> None:
+    console = Console(file=StringIO(), force_terminal=True, width=80, color_system="truecolor", legacy_windows=False)
+    with console.capture() as captured:
+        console.print(above_table(f"a{odd}b{reset}"), soft_wrap=True)
+    assert harmless(re.sub(r"\x1b\[[\d;]*m", "", captured.get()))
+    with console.capture() as captured:
+        console.print(above_table("\x1b[31mred\x1b[0m [blue]"), soft_wrap=True)
+    assert captured.get() == "\x1b[31mred\x1b[0m [blue]\n"
 
 
 @odd
