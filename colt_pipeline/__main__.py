@@ -27,7 +27,9 @@ def main() -> None:
         print("\n".join(["usage: colt COMMAND ...", "", *lines, "", "Run colt COMMAND --help for details."]))
         return
     if name not in COMMANDS:
-        print(f"error: {name} is not a command; choose one of: {', '.join(COMMANDS)}", file=sys.stderr)
+        from colt_pipeline.app import printable  # imports Hydra, which --help does not need
+
+        print(f"error: {printable(name)} is not a command; choose one of: {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(2)
     module, _ = COMMANDS[name]
     sys.argv = [f"colt {name}", *sys.argv[2:]]

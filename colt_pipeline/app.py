@@ -1,4 +1,4 @@
-"""What all commands share: error messages, exit statuses, signals and text tables."""
+"""What all commands share: error messages, exit statuses, signals, text tables and a terminal that nothing controls."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, ParamSpec
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any, ParamSpec, TextIO, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
@@ -26,10 +26,46 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C or SIGTERM."""
 
 
+def printable(text: str, but: str = "") -> str:
+    """`text` with characters that control a terminal or the order of its text escaped, except those in `but`."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in but else c.encode("unicode_escape").decode() for c in text)
+
+
+class _Escaping:
+    """A text stream without control characters other than line breaks and tabs."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(printable(text, but="\n\t"))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def escaping() -> Iterator[None]:
+    """Escape control characters in what Python code prints, or decorate a command so that they are.
+
+    Names, server errors, recordings and overrides come from others, and reach the terminal by way of messages, Hydra
+    and argparse.
+    """
+    with redirect_stdout(cast(TextIO, _Escaping(sys.stdout))), redirect_stderr(cast(TextIO, _Escaping(sys.stderr))):
+        yield
+
+
 def with_message(command: Callable[P, int]) -> Callable[P, int]:
-    """Decorate a command that returns its exit status: a ColtError becomes a message on stderr and status 1."""
+    """Decorate a command that returns its exit status: a ColtError becomes a message on stderr and status 1.
+
+    What it prints is escaped.
+    """
 
     @functools.wraps(command)
+    @escaping()
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> int:
         try:
             return command(*args, **kwargs)
@@ -40,6 +76,7 @@ def with_message(command: Callable[P, int]) -> Callable[P, int]:
     return wrapped
 
 
+@escaping()  # a launcher may run it in another process than the command
 def attempt(work: Callable[[Config], object], raw: DictConfig) -> None:
     """Run one of Hydra's jobs; a failure becomes a message and exit status 1 (for a sweep, at its end)."""
     try:
@@ -106,15 +143,11 @@ def shown_speedup(speedup: float | None, measurement: str) -> str:
     return "-" if speedup is None else f"{speedup:.2f}x{mark(measurement)}"
 
 
-def printable(text: str) -> str:
-    """`text` with control characters escaped: what a model or a user wrote must not control the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """A text table: one line per row, columns padded to their widest cell."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    """A text table: one line per row, columns padded to their widest cell; cells are escaped."""
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
 
 
 def summary_table(summaries: Sequence[dict[str, Any]]) -> str:

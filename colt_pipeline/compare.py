@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from colt_pipeline.app import INTERRUPTED, interruptible, shown_speedup, summary_table, with_message
+from colt_pipeline.app import INTERRUPTED, escaping, interruptible, shown_speedup, summary_table, with_message
 from colt_pipeline.config.compose import runs, strict_overrides_of
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ColtError, ConfigError, UnfinishedError
@@ -111,6 +111,7 @@ class _Clock:
         return f"elapsed {elapsed:.0f} s  ETA {left}"
 
 
+@escaping()  # in a process of its own
 def _replayed(config: Config, parent: int) -> list[str]:
     """Like `_together`, for one run; `parent` is the requesting process (this one if there is only one core)."""
     if os.getpid() != parent:

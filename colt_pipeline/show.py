@@ -14,7 +14,7 @@ from pathlib import Path
 from colt_pipeline.analysis.tree.page import write_tree
 from colt_pipeline.analysis.tree.run import Run, best_path, improvements, model_rows, read_run, tree_nodes
 from colt_pipeline.analysis.tree.words import NO_PATH, Fact, caption, edge_facts, label, run_facts, title
-from colt_pipeline.app import aligned, printable, with_message
+from colt_pipeline.app import aligned, with_message
 from colt_pipeline.records import REJECTIONS
 
 
@@ -56,7 +56,7 @@ def _models(run: Run) -> str:
 def _aligned(facts: Sequence[Fact]) -> str:
     """One fact per line; repeated labels are left blank."""
     shown = [name if index == 0 or facts[index - 1][0] != name else "" for index, (name, _) in enumerate(facts)]
-    return "\n".join(aligned([("", name, printable(text)) for name, (_, text) in zip(shown, facts, strict=True)]))
+    return "\n".join(aligned([("", name, text) for name, (_, text) in zip(shown, facts, strict=True)]))
 
 
 @with_message

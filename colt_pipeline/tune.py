@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import hydra
 from omegaconf import DictConfig
 
-from colt_pipeline.app import INTERRUPTED, attempt, command, summary_table
+from colt_pipeline.app import INTERRUPTED, attempt, command, escaping, summary_table
 from colt_pipeline.config.compose import CONF, overrides_of, possible_runs, starts_jobs
 from colt_pipeline.config.schema import Config
 from colt_pipeline.job import batches_and_outputs, progress, written_since
@@ -57,6 +57,7 @@ def _job(raw: DictConfig) -> None:
     attempt(run, raw)
 
 
+@escaping()
 def main() -> None:
     """Announce the cost of live calls, run Hydra's jobs, print the table of results; see `app.command`."""
     # For hydra/launcher=ray: Ray would report usage statistics.

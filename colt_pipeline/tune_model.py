@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig
 
-from colt_pipeline.app import attempt, command, shown_speedup
+from colt_pipeline.app import attempt, command, escaping, shown_speedup
 from colt_pipeline.config.compose import CONF, overrides_of, possible_runs, starts_jobs
 from colt_pipeline.config.schema import Config, MeasureConfig, WorkloadConfig
 from colt_pipeline.errors import ConfigError, ReplayMissError
@@ -257,6 +257,7 @@ def _job(raw: DictConfig) -> None:
     attempt(lambda config: _show(run(config)), raw)
 
 
+@escaping()
 def main() -> None:
     """Run Hydra's jobs; exit status 1 if one failed, 130 after Ctrl-C or SIGTERM."""
     arguments = sys.argv[1:]

@@ -1,8 +1,8 @@
 """Untrusted text -> Proposal or typed Rejection.
 
-Reasoning blocks and fences are dropped, the first JSON object is taken, and names must match what was offered exactly
-(ignoring case). Nothing is guessed: ``gpt-4`` is not ``gpt-5.2``, broken JSON is not repaired, nothing is evaluated.
-Parsing takes time linear in the length of the text.
+Reasoning, fences and prose are dropped, the last JSON object with transformations is taken, and names must match what
+was offered exactly (ignoring case). Nothing is guessed: ``gpt-4`` is not ``gpt-5.2``, broken JSON is not repaired,
+Python's quoting is not JSON, nothing is evaluated. Parsing takes time linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -11,16 +11,34 @@ import json
 import math
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from colt_pipeline.llm.client import TRANSPORT
 from colt_pipeline.records import Edit, Proposal, Rejection, Reply, Site
 
-_REASONING = re.compile(r"<(think|thinking|reasoning|thought)>.*?(</\1>|\Z)", re.DOTALL | re.IGNORECASE)
-_ORPHAN_CLOSE = re.compile(r"\A.*</(think|thinking|reasoning|thought)>", re.DOTALL | re.IGNORECASE)
+_REASONING: tuple[tuple[str, str], ...] = (
+    *((f"<{tag}>", f"</{tag}>") for tag in ("think", "thinking", "reasoning", "thought", "seed:think")),
+    (r"\[THINK\]", r"\[/THINK\]"),  # Mistral
+    ("◁think▷", "◁/think▷"),  # Kimi
+    (r"<\|START_THINKING\|>", r"<\|END_THINKING\|>"),  # Cohere
+    (r"<\|begin_of_thought\|>", r"<\|end_of_thought\|>"),  # OpenThinker
+    # Harmony, the format of gpt-oss: all that comes before the message in the channel "final".
+    (
+        r"<\|channel\|>\s{0,9}(?:analysis|commentary)",
+        r"<\|channel\|>\s{0,9}final[^<]{0,99}(?:<\|constrain\|>[^<]{0,99})?<\|message\|>",
+    ),
+)
+"""How reasoning begins and ends in the texts of servers that do not part it from the answer."""
+
+_FLAGS = re.DOTALL | re.IGNORECASE
+_CLOSED_OR_CUT = re.compile("|".join(f"{begin}.*?(?:{end}|\\Z)" for begin, end in _REASONING), _FLAGS)
+_UNOPENED = re.compile(rf"\A.*(?:{'|'.join(end for _, end in _REASONING)})", _FLAGS)
+_OBJECT = re.compile(r"""\{\s*+["'}]""")
 _BRACE = re.compile(r"[{}]")
 _INVISIBLE = string.whitespace + "\ufeff\0"
+_LONGEST_END = 1 << 17
+"""Characters that are read at each end of a longer text: reasoning may open at one, the answer stands at the other."""
 _MOST_BROKEN = 1000
 """Broken objects after which the search ends: each costs a pass through the text."""
 _MOST_DIGITS = 18
@@ -46,16 +64,22 @@ def parse(
         return Rejection("transport", reply.text)
     if reply.finish_reason == "content_filter":
         return Rejection("refusal", "the provider withheld the answer")
-    text = _ORPHAN_CLOSE.sub("", _REASONING.sub("", reply.text)).strip(_INVISIBLE)
+    text = reply.text
+    if len(text) > 2 * _LONGEST_END:
+        text = text[:_LONGEST_END] + text[-_LONGEST_END:]
+    text = _UNOPENED.sub("", _CLOSED_OR_CUT.sub("", text)).strip(_INVISIBLE)
+    cut = reply.finish_reason == "length"
     if not text:
-        return Rejection("truncated" if reply.finish_reason == "length" else "empty", "no text outside of reasoning")
-    found = _first_object(text)
+        return Rejection("truncated" if cut else "empty", "no text outside of reasoning")
+    found = _answer(text)
     if found is None:
-        cut = reply.finish_reason == "length"
         return Rejection("truncated" if cut else "not_json", f"no JSON object in {_short(text)}")
     names = found.get("transformations")
     if not isinstance(names, list) or not names:
-        return Rejection("not_json", 'no list "transformations" with at least one name')
+        before_the_cut = cut and "transformations" not in found
+        return Rejection(
+            "truncated" if before_the_cut else "not_json", 'no list "transformations" with at least one name'
+        )
     proposed = []
     for item in names[:MAX_TRANSFORMATIONS]:
         edit = _edit(item, transformations, sites)
@@ -92,25 +116,40 @@ def _edit(item: object, transformations: Sequence[str], sites: Sequence[Site]) -
     return Edit(name, site, tuple(numbers))
 
 
-def _first_object(text: str) -> dict[str, Any] | None:
-    """The first JSON object in `text`, ignoring fences and prose around it."""
+def _answer(text: str) -> dict[str, Any] | None:
+    """The last object in `text` with transformations; if none has any, the first object; None if there is none."""
+    answer = None
+    for found in _objects(text):
+        if answer is None or "transformations" in found:
+            answer = found
+    return answer
+
+
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    """The outermost JSON objects in `text`, in their order.
+
+    Braces that do not begin with a quoted key are prose, LaTeX or code, and what they enclose is searched. A broken
+    object is skipped as a whole: an object nested inside it is a part of the answer, not the answer.
+    """
     decoder = json.JSONDecoder(parse_int=_whole)
     ends: dict[int, int] | None = None
-    start = text.find("{")
-    for _ in range(_MOST_BROKEN):
-        if start < 0:
-            return None
+    position = broken = 0
+    while broken < _MOST_BROKEN and (brace := _OBJECT.search(text, position)):
+        start = brace.start()
         try:
-            value, _ = decoder.raw_decode(text, start)
+            value, position = decoder.raw_decode(text, start)
         except json.JSONDecodeError as error:
-            # Continue after the broken object: an object nested inside it is not the answer.
-            ends = _ends(text) if ends is None else ends
-            start = text.find("{", max(error.pos, ends.get(start, start) + 1))
-            continue
+            position = error.pos
         except RecursionError:
-            return None
-        return value if isinstance(value, dict) else None
-    return None
+            position = start
+        else:
+            yield value
+            continue
+        broken += 1
+        ends = _ends(text) if ends is None else ends
+        if position == start and start not in ends:
+            return  # nested too deeply, and never closed
+        position = max(position, ends.get(start, start) + 1)
 
 
 def _ends(text: str) -> dict[int, int]:

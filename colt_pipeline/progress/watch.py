@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from colt_pipeline.app import printable
 from colt_pipeline.config.schema import Config
 from colt_pipeline.progress.board import Board
 from colt_pipeline.progress.standing import Followed
@@ -53,12 +54,18 @@ def _drawn(board: Board, table: RunTable, terminal: TextIO) -> Iterator[None]:
         def update() -> None:  # all drawing, in one thread
             board.update()
             for line in lines():
-                console.print(Text.from_ansi(line), soft_wrap=True)
+                console.print(above_table(line), soft_wrap=True)
             live.refresh()
 
         with _repeated(update):
             yield
         live.transient = True
+
+
+def above_table(line: str) -> Text:
+    """A line that some process wrote, with its colors, but nothing else that controls the terminal."""
+    text = Text.from_ansi(line)
+    return text if text.plain.isprintable() else Text(printable(text.plain, but="\t"))
 
 
 def _log(board: Board) -> None:

@@ -29,6 +29,8 @@ from colt_pipeline.errors import ConfigError, ProviderError, StackError
 
 _HOST = "127.0.0.1"
 _MAGIC = b"GGUF"
+_HEADER_BYTES = 24
+"""The magic number, the version, and how many tensors and settings follow."""
 _WATCH_SECS = 0.5
 _ERRORS_ONLY = 1
 
@@ -61,14 +63,22 @@ def model_file(model: str) -> Path:
 
     Raises:
         StackError: the model's package is not installed.
-        ConfigError: the file does not exist or is not GGUF.
+        ConfigError: the file does not exist, cannot be read, is not GGUF or ends within its header.
     """
     path = _packaged_file(model) if model in PACKAGED else Path(model)
-    if not path.is_file():
-        raise ConfigError(f"no model file {model}; give a GGUF file or one of: {', '.join(PACKAGED)}")
-    with path.open("rb") as file:
-        if file.read(len(_MAGIC)) != _MAGIC:
-            raise ConfigError(f"{path} is not a GGUF file; only GGUF files can be served")
+    try:
+        if not path.is_file():  # opening a pipe would wait for a writer
+            what = "is not a file" if path.exists() else "does not exist"
+            raise ConfigError(f"{model} {what}; give a GGUF file or one of: {', '.join(PACKAGED)}")
+        with path.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+    except OSError as error:
+        raise ConfigError(f"{model} cannot be read: {error.strerror}; give a GGUF file that can") from error
+    if not header.startswith(_MAGIC):
+        found = "empty" if not header else "not a GGUF file"
+        raise ConfigError(f"{path} is {found}; only GGUF files can be served")
+    if len(header) < _HEADER_BYTES:
+        raise ConfigError(f"{path} ends within its header; copy or download it again")
     return path
 
 
@@ -119,7 +129,7 @@ def serve(path: Path, port: int, threads: int, context: int) -> None:
         server = llama.Server(params)
     except RuntimeError as error:
         raise ConfigError(
-            f"xllamacpp cannot serve {path} with a context of {context} tokens ({error}); the lines above say why"
+            f"xllamacpp cannot serve {path} with a context of {context} tokens ({error}); its own lines say why"
         ) from error
     print(f"{server.listening_address}/v1", flush=True)
     while os.getppid() == parent:

@@ -9,6 +9,7 @@ limits       how close the best recorded schedules come to this machine's peak a
 torch        the best recorded schedules compared with PyTorch
 answers      a live model asked the prompts of a recorded run: validity and order of answers, with and without a schema
 gpu          everything that needs a CUDA GPU, in one command; a directory of tables
+redaction    whether redacting hostile answers takes time linear in their length
 cost         tokens and USD that 1000 samples would cost with live models, estimated from recorded runs
 
 Helpers: replays and recorded rerun what was recorded; rounds times subjects in turn; micro and kernels contain kernels

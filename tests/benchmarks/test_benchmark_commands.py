@@ -24,6 +24,7 @@ from stages.benchmarks import (
     measurement,
     overhead,
     queue,
+    redaction,
     torch,
     write_rows,
 )
@@ -39,6 +40,7 @@ DEFAULTS: dict[ModuleType, dict[str, object]] = {
     growth: {"workloads": (ATTENTION,), "model_set": "8", "samples": 1000, "overrides": []},
     limits: {"runs": RUNS, "workloads": (), "rounds": 7},
     torch: {"runs": RUNS, "workloads": (), "rounds": 7},
+    redaction: {"kib": 128, "rounds": 7},
     answers: {"results": RESULTS, "experiment": "local", "workload": ATTENTION, "prompts": 12, "overrides": []},
     cost: {"results": RESULTS, "experiment": "cpu", "workloads": PAPER, "samples": 1000, "overrides": []},
 }

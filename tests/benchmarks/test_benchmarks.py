@@ -11,7 +11,7 @@ from colt_pipeline.config.schema import MeasureConfig
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.measurement.backend import local
 from colt_pipeline.workloads.catalogue import WORKLOADS
-from stages.benchmarks import growth, limits, micro, torch
+from stages.benchmarks import growth, limits, micro, redaction, torch
 from stages.benchmarks import recorded as recorded_schedules
 from stages.benchmarks.growth import Lap
 from stages.benchmarks.limits import Limits
@@ -42,6 +42,17 @@ def test_the_roofline_is_the_longer_of_computing_and_moving(
 def test_a_share_of_the_roofline() -> None:
     row = limits.row(MACHINE, "product", flop=10**9, data_bytes=10**6, secs=0.04)
     assert (row["gflops"], row["roofline_ms"], row["share"], row["bound"]) == (25.0, 10.0, 0.25, "compute")
+
+
+def test_every_hostile_text_is_redacted_at_two_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(redaction, "redacted", lambda text: sizes.append(len(text)))
+    times = iter(range(10**6))
+    monkeypatch.setattr("time.process_time", lambda: float(next(times)))
+    rows = redaction.rows(kib=1, rounds=3)
+    assert [row["repeated"] for row in rows] == [text.strip() for text in redaction.REPEATED]
+    assert all((row["ms"], row["ms_at_8x"], row["ratio"]) == (1000.0, 1000.0, 1.0) for row in rows)
+    assert all(1024 <= short < 1100 and long == 8 * short for short, long in zip(sizes[::2], sizes[1::2], strict=True))
 
 
 def test_subjects_take_turns_and_their_medians_count() -> None:

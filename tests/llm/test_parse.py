@@ -37,7 +37,7 @@ def verdict(text: str, finish_reason: str = "stop") -> Proposal | Rejection:
         f"Sure! Here is my answer:\n{GOOD}\nGood luck.",
         f'<think>do not use Unroll, use {{"transformations": ["Parallel"]}}</think>\n{GOOD}',
         f"I first thought so, but no.</think>{GOOD}",
-        f'{GOOD}\n{{"transformations": ["Parallel"], "next_model": "gpt-5.2"}}',
+        f'{{"transformations": ["Parallel"], "next_model": "gpt-5.2"}}\n{GOOD}',
         '{"transformations": ["tilesize", " UNROLL "], "next_model": "GPT-5-Mini"}',
         f"Braces {{like these}} first. {GOOD}",
     ],
@@ -222,7 +222,7 @@ BAD = [json.loads(line) for line in (ROOT / "tests/data/bad_answers.jsonl").read
 
 @pytest.mark.parametrize("case", BAD, ids=[case["name"] for case in BAD])
 def test_bad_answers_as_they_come(case: dict[str, Any]) -> None:
-    """Includes texts of a megabyte: a parser that takes more than linear time would not finish."""
+    """Includes texts of up to 60 MB: a parser that takes more than linear time would not finish."""
     text = case["text"] * case.get("repeat", 1)
     found = parse(reply(text, case["finish_reason"]), NAMES, MODELS, SITES)
     if isinstance(found, Rejection):
@@ -232,6 +232,20 @@ def test_bad_answers_as_they_come(case: dict[str, Any]) -> None:
         edits = [str(edit) for edit in found.transformations]
         shown = {"transformations": edits, "next_model": found.next_model, "flaw": found.flaw}
     assert shown == case["verdict"]
+
+
+@pytest.mark.parametrize("depth", [500, 1500, 100_000])
+def test_an_answer_after_something_nested_deeply_is_found(depth: int) -> None:
+    deep = '{"a":' * depth + "1" + "}" * depth
+    assert verdict(deep + GOOD) == verdict(GOOD)
+
+
+def test_of_a_very_long_text_both_ends_are_read() -> None:
+    filler = "I would tile the reduction loop. " * 100_000
+    assert verdict(f"{filler}{GOOD}") == verdict(GOOD)
+    assert verdict(f"<think>{filler}</think>{GOOD}") == verdict(GOOD)
+    open_still = verdict(f"<think>{filler}{GOOD}")
+    assert isinstance(open_still, Rejection) and open_still.kind == "empty"
 
 
 def test_a_failed_call_keeps_its_reason() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import string
 from collections.abc import Mapping
 from pathlib import Path
@@ -95,6 +96,58 @@ def test_what_stands_around_a_credential_stays() -> None:
 def test_one_credential_inside_another_leaves_no_half() -> None:
     assert redacted("token=0123456789abcdeftoken: fedcba9876543210") == f"token={REDACTED}: {REDACTED}"
     assert redacted("sk-0123456789abcdefgh_api_key=SECRET0SECRET0SECRET") == f"{REDACTED}={REDACTED}"
+
+
+HOSTILE = [
+    "sk-",
+    "nvapi-",
+    "hf_",
+    "ghp_",
+    "github_pat_",
+    "eyJ",
+    "eyJaaaaaaaa.",
+    "AKIA",
+    "token=",
+    "token",
+    "api_key",
+    "Bearer ",
+    "-----BEGIN PRIVATE KEY-----",
+    "-----BEGIN ",
+    "-----END ",
+    "-----BEGIN PRIVATE KEY",
+]
+
+
+@pytest.mark.parametrize("prefix", HOSTILE)
+def test_prefixes_by_the_hundred_thousand_end(prefix: str) -> None:
+    """Megabytes of prefixes: in quadratic time none of these would finish."""
+    repeated = prefix * (1_000_000 // len(prefix))
+    for secret in ("nvapi-0123456789abcdefghij", pem("MIIE")):
+        clean = redacted(f"{repeated} {secret} end")
+        assert secret not in clean and clean.endswith(f"{REDACTED} end")
+
+
+PIECES = [
+    *HOSTILE,
+    "0123456789abcdefghij",
+    "ABCDEFGHIJKLMNOP",
+    "abcdefgh",
+    "-----END PRIVATE KEY-----",
+    *" \n\\\"'.:=_-0a",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=20).map("".join))
+def test_each_prefix_is_tried_wherever_it_stands(text: str) -> None:
+    """Prefixes inside a run of characters are not read one by one, but none is missed."""
+    clean = redacted(text)
+    assert redacted(clean) == clean
+    for begin in range(len(text)):
+        tail = text[begin:]
+        if re.match(
+            r"sk-(?=[\w-]*\d)[\w-]{20,}|AKIA[0-9A-Z]{16}|github_pat_\w{20}|eyJ[\w-]{8,}\.[\w-]{8}", tail, re.ASCII
+        ):
+            assert redacted(tail).startswith(REDACTED) and REDACTED in clean
 
 
 @pytest.mark.parametrize(

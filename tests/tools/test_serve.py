@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -48,13 +49,13 @@ BY_SCHEMA = ResponseFormatJSONSchema(
 def gguf(tmp_path: Path) -> Path:
     """A file that begins like a model."""
     path = tmp_path / "model.gguf"
-    path.write_bytes(b"GGUF but nothing more")
+    path.write_bytes(b"GGUF but nothing of what follows")
     return path
 
 
 def test_a_missing_file_is_named_with_the_known_names(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["no_such.gguf"]) == 1
-    assert capsys.readouterr().err == "error: no model file no_such.gguf; give a GGUF file or one of: smollm2\n"
+    assert capsys.readouterr().err == "error: no_such.gguf does not exist; give a GGUF file or one of: smollm2\n"
 
 
 def test_another_format_is_refused(tmp_path: Path) -> None:
@@ -62,6 +63,49 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"GGU")
     with pytest.raises(ConfigError, match=r"model\.safetensors is not a GGUF file"):
         model_file(str(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"# Notes\n", "is not a GGUF file"),
+        (b"ggml" + bytes(40), "is not a GGUF file"),
+        (b"\x7fELF" + bytes(40), "is not a GGUF file"),
+        (b"GGUF", "ends within its header; copy or download it again"),
+        (b"GGUF\3" + bytes(18), "ends within its header"),
+    ],
+)
+def test_what_is_no_model_is_one_message_without_the_server_library(
+    content: bytes, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    path = tmp_path / "model.gguf"
+    path.write_bytes(content)
+    assert main([str(path)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {path} {message}") and said.count("\n") == 1
+
+
+def test_a_folder_or_pipe_is_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "pipe.gguf")
+    for path in (tmp_path, tmp_path / "pipe.gguf"):
+        assert main([str(path)]) == 1
+        assert capsys.readouterr().err == f"error: {path} is not a file; give a GGUF file or one of: smollm2\n"
+
+
+def test_an_unreadable_file_is_one_message(
+    gguf: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refused)  # root may read everything
+        assert main([str(gguf)]) == 1
+    assert capsys.readouterr().err == f"error: {gguf} cannot be read: Permission denied; give a GGUF file that can\n"
+    assert main([f"{'m' * 300}.gguf"]) == 1
+    assert "cannot be read: File name too long" in capsys.readouterr().err
 
 
 def test_a_packaged_model_is_found_without_importing_its_package(
@@ -115,9 +159,21 @@ def test_counts_below_one_are_refused(option: str, gguf: Path, capsys: pytest.Ca
 
 
 def test_a_server_that_does_not_start_says_why() -> None:
-    with pytest.raises(ProviderError, match="no_such.gguf was not served .*: error: no model file"):
+    with pytest.raises(ProviderError, match="no_such.gguf was not served .*: error: no_such.gguf does not exist"):
         with serving("no_such.gguf"):
             pass
+
+
+@needs_model
+def test_a_model_cut_off_says_why(tmp_path: Path) -> None:
+    whole = model_file("smollm2")
+    for size in (24, 1000, whole.stat().st_size // 2):
+        path = tmp_path / "half.gguf"
+        with whole.open("rb") as file:
+            path.write_bytes(file.read(size))
+        with pytest.raises(ProviderError, match=r"(?s)error: xllamacpp cannot serve .*half\.gguf"):
+            with serving(path):
+                pass
 
 
 @needs_model
