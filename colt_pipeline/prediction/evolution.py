@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from tvm.s_tir import meta_schedule as ms
 
 from colt_pipeline.config.schema import EvolutionConfig
@@ -25,10 +27,10 @@ from colt_pipeline.errors import ReplayMissError
 from colt_pipeline.prediction.cost_model import measure_candidates, runner_results
 from colt_pipeline.records import digest
 from colt_pipeline.runs.events import Sample
-from colt_pipeline.runs.recorded import Fields, Recorded, require
+from colt_pipeline.runs.recorded import Fields, Recorded
 from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.space import Program, Space
-from colt_pipeline.space.traces import pack, unpack
+from colt_pipeline.space.traces import Packed, pack, unpack
 from colt_pipeline.stack import usable_cores
 
 _log = logging.getLogger(__name__)
@@ -129,7 +131,7 @@ class Evolution:
 
         Raises:
             JournalError: the recording is corrupt or in use by another process.
-            RecordingError: a line of it is not a batch.
+            RecordingError: a line of it is not a batch, or has a trace that TVM's rules and mutators do not make.
         """
         self.path = path
         self._space = space
@@ -151,14 +153,14 @@ class Evolution:
         key = digest([SCHEMA, self._settings, [[s.program, s.latency_secs, s.error] for _, s in measured]])
         batch = self._recorded.get(key)
         if batch is not None:
-            return self._rebuild(batch)
-        packed = pack(self._ask(measured)).to_json()
-        programs = self._rebuild(packed)  # first: what is recorded must replay
-        self._recorded.append({"key": key, "measured": len(measured), **packed})
+            return self._rebuild(batch["traces"])
+        traces = self._ask(measured)
+        programs = self._rebuild(traces)  # first: what is recorded must replay
+        self._recorded.append({"key": key, "measured": len(measured), **pack(traces).to_json()})
         return programs
 
-    def _rebuild(self, batch: Fields) -> list[Program]:
-        return [self._space.rebuild(trace) for trace in unpack(batch["instructions"], batch["traces"])]
+    def _rebuild(self, traces: Sequence[str]) -> list[Program]:
+        return [self._space.rebuild(trace) for trace in traces]
 
     def _ask(self, measured: Experience) -> list[str]:
         """The traces of a live batch."""
@@ -186,6 +188,14 @@ class Evolution:
         self._recorded.close()
 
 
+@dataclass(frozen=True)
+class _Batch(Packed):
+    """The line of a batch."""
+
+    key: str
+    measured: int
+
+
 def _read(line: Fields) -> tuple[str, Fields]:
-    require(line, ("key", "measured", "instructions", "traces"))
-    return line["key"], line
+    batch = msgspec.convert(line, _Batch)
+    return batch.key, {"measured": batch.measured, "traces": unpack(batch)}

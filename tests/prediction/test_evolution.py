@@ -50,6 +50,10 @@ RUN = (
 )
 
 
+ELSEWHERE = [["GetSBlock", [], ["elsewhere", "main"], ["b0"]]]
+"""What selects a block that the workload does not have."""
+
+
 def quick() -> EvolutionConfig:
     """Settings for small populations."""
     settings = configured(*RUN).search.evolution
@@ -147,9 +151,16 @@ def test_the_recording_serves_what_was_asked_and_nothing_else(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("line", "kind", "message"),
     [
-        ({"key": "0", "measured": 0}, RecordingError, "line 1: lacks instructions, traces"),
-        ({"key": None, "measured": 0, "instructions": [["X"]], "traces": [[[0], []]]}, SpaceError, "does not apply"),
-        ({"key": None, "measured": 0, "instructions": [], "traces": [[[0], []]]}, SpaceError, "invalid packed traces"),
+        ({"key": "0", "measured": 0}, RecordingError, "line 1: .*instructions"),
+        ({"key": ["0"], "measured": 0, "instructions": [], "traces": []}, RecordingError, "line 1: .*key"),
+        ({"key": "0", "measured": 0, "instructions": [], "traces": [[["0"], []]]}, RecordingError, "line 1: .*traces"),
+        (
+            {"key": "0", "measured": 0, "instructions": [["X"]], "traces": [[[0], []]]},
+            RecordingError,
+            "line 1: program 0",
+        ),
+        ({"key": "0", "measured": 0, "instructions": [], "traces": [[[0], []]]}, RecordingError, "instruction 0 of 0"),
+        ({"key": None, "measured": 0, "instructions": ELSEWHERE, "traces": [[[0], []]]}, SpaceError, "does not apply"),
         ({"key": None, "measured": 0, "instructions": [], "traces": [[[], []]]}, None, ""),
     ],
 )
