@@ -38,12 +38,12 @@ def _is_last(value: Any) -> bool:
     return type(value) is int and value == -1
 
 
-def _is_value(value: Any) -> bool:
-    return _is_number(value) or _sort(value) == "v"
+def _is_sampled(value: Any) -> bool:
+    return _sort(value) == "v"
 
 
 def _is_numbers(value: Any) -> bool:
-    return isinstance(value, list) and len(value) <= 16 and all(map(_is_number, value))
+    return isinstance(value, list) and 0 < len(value) <= 16 and all(map(_is_number, value))
 
 
 def _is_probabilities(value: Any) -> bool:
@@ -94,15 +94,15 @@ _KINDS = {
 }
 
 _ANNOTATIONS: dict[str, Check] = {
-    "meta_schedule.cooperative_fetch": _is_value,
-    "meta_schedule.parallel": _is_value,
-    "meta_schedule.random_compute_producer": _is_value,
-    "meta_schedule.thread_extent_high_inclusive": _is_value,
-    "meta_schedule.thread_extent_low_inclusive": _is_value,
+    "meta_schedule.cooperative_fetch": _is_sampled,
+    "meta_schedule.parallel": _is_number,
+    "meta_schedule.random_compute_producer": _is_flag,
+    "meta_schedule.thread_extent_high_inclusive": _is_number,
+    "meta_schedule.thread_extent_low_inclusive": _is_number,
     "meta_schedule.tiling_structure": _matches('"[SR]{1,16}"'),
-    "meta_schedule.unroll_explicit": _is_value,
-    "meta_schedule.unroll_implicit": _is_value,
-    "meta_schedule.vectorize": _is_value,
+    "meta_schedule.unroll_explicit": _is_sampled,
+    "meta_schedule.unroll_implicit": _is_sampled,
+    "meta_schedule.vectorize": _is_number,
     "software_pipeline_async_stages": _is_numbers,
     "software_pipeline_order": _is_numbers,
     "software_pipeline_stage": _is_numbers,
@@ -162,7 +162,7 @@ def _check_instruction(instruction: list[Any], defined: set[str]) -> None:
         raise ValueError(f"({kind}) has wrong attributes: {_shown(attrs)}")
     if kind == "SamplePerfectTile" and len(outputs) != attrs[0]:
         raise ValueError(f"({kind}) has {len(outputs)} outputs and not {_shown(attrs[0])}")
-    if kind == "SampleCategorical" and not 0 < len(attrs[0]) == len(attrs[1]):
+    if kind == "SampleCategorical" and len(attrs[0]) != len(attrs[1]):
         raise ValueError(f"({kind}) has {len(attrs[0])} candidates with {len(attrs[1])} probabilities")
     if unknown := [name for name in _variables(inputs) if name not in defined]:
         raise ValueError(f"({kind}) uses {unknown[0]}, which no earlier instruction defines")

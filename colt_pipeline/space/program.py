@@ -23,7 +23,7 @@ from tvm.s_tir.schedule import Trace
 from colt_pipeline.errors import SpaceError
 from colt_pipeline.records import Edit, Rejection, Site, canonical_json
 from colt_pipeline.space.generate import TVM_ERRORS, Designs, generate
-from colt_pipeline.space.sites import decide, find_sites
+from colt_pipeline.space.sites import PARALLEL, decide, find_sites
 from colt_pipeline.space.threads import draw_tiles
 from colt_pipeline.space.tiling import refused
 from colt_pipeline.space.transformations import TRANSFORMATIONS, Transformation
@@ -139,20 +139,30 @@ class Space:
         """The program of a trace.
 
         Raises:
-            SpaceError: the trace does not apply: it was made for another workload, target or TVM; or it is not one that
-                TVM's rules and mutators make.
+            SpaceError: the trace is of no design space, or does not apply: it was made for another workload, target or
+                TVM, or by hand.
         """
         _check(trace_json)
+        trace = json.loads(trace_json)
+        if _undecided(trace) not in self._designed:
+            raise SpaceError(
+                "a recorded trace is of no design space that this TVM generates for this workload and target"
+            )
         schedule = Schedule(self.module, debug_mask="none")
-        refused = SpaceError(f"a recorded trace does not apply with this TVM: {trace_json[:80]}...")
         try:
-            Trace.apply_json_to_schedule(json.loads(trace_json), schedule)
+            Trace.apply_json_to_schedule(trace, schedule)
         except TVM_ERRORS as error:
-            raise refused from error
-        program = _realize(self._designs, schedule.trace)
+            raise SpaceError("a recorded trace does not apply with this TVM") from error
+        program = _replay(self._designs, schedule.trace)
         if program is None:
-            raise refused
+            raise SpaceError("a recorded trace gives a schedule that the target refuses with this TVM")
         return self._keep(program)
+
+    @cached_property
+    def _designed(self) -> frozenset[str]:
+        """The design spaces, each without its decisions."""
+        traces = (trace.simplified(True) for trace in self._designs.every_trace)
+        return frozenset(_undecided(_plain(trace.as_json())) for trace in traces)
 
     def applicable(self, program: Program) -> tuple[Transformation, ...]:
         """The transformations that find something to change in `program`, in table order."""
@@ -275,6 +285,11 @@ class Space:
 
     def _keep(self, program: Program) -> Program:
         return self._programs.setdefault(program.key, program)
+
+
+def _undecided(trace: list[Any]) -> str:
+    """What no mutator changes: the instructions of a trace without the extent of the parallel loop."""
+    return canonical_json([i if i[2] != [PARALLEL] else [i[0], i[1][:1], *i[2:]] for i in trace[0]])
 
 
 def _check(trace_json: str) -> None:
