@@ -63,7 +63,7 @@ def planted(trace_json: str, key: str = "pragma_import_llvm", text: str = EVIL) 
     """The trace with an annotation of its last loop."""
     instructions, decisions = json.loads(trace_json)
     *_, loop = (i[3][-1] for i in instructions if i[0] == "Split")
-    return json.dumps([[*instructions, ["Annotate", [loop, json.dumps(text)], [key], []]], decisions])
+    return json.dumps([[*instructions, ["Annotate", [loop, f'"{text}"'], [key], []]], decisions])
 
 
 @pytest.mark.parametrize("key", ["pragma_import_llvm", "pragma_import_c", "pragma_unroll", "software_pipeline"])
