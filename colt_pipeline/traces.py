@@ -23,6 +23,8 @@ _MAX_INSTRUCTIONS = 1000
 _MAX_LOOPS = 400
 """Loops made by splits, which could all be nested, and TVM recurses over nested loops. Recorded traces have up to 95
 instructions and 40 such loops."""
+_MAX_VARIABLES = 128
+"""Inputs or outputs of an instruction. Recorded ones have up to 29."""
 _MAX_NUMBER = 2**31 - 1
 
 
@@ -156,7 +158,7 @@ def _check_instruction(instruction: list[Any], defined: set[str]) -> None:
     if "nnotate" in kind:
         _check_annotation(kind, inputs, attrs)
     for name, pattern, values in (("inputs", row.inputs, inputs), ("outputs", row.outputs, outputs)):
-        if not re.fullmatch(pattern, "".join(map(_sort, values))):
+        if len(values) > _MAX_VARIABLES or not re.fullmatch(pattern, "".join(map(_sort, values))):
             raise ValueError(f"({kind}) has wrong {name}: {_shown(values)}")
     if len(attrs) != len(row.attrs) or not all(check(a) for check, a in zip(row.attrs, attrs, strict=True)):
         raise ValueError(f"({kind}) has wrong attributes: {_shown(attrs)}")
@@ -211,7 +213,9 @@ def _sort(value: Any) -> str:
     if isinstance(value, str):
         return value[0] if _VARIABLE.fullmatch(value) else "0" if value == "None" else "-"
     if isinstance(value, list):
-        return "B" if all(isinstance(v, str) and _sort(v) == "b" for v in value) else "-"
+        return (
+            "B" if len(value) <= _MAX_VARIABLES and all(isinstance(v, str) and _sort(v) == "b" for v in value) else "-"
+        )
     return "n" if _is_number(value) else "-"
 
 

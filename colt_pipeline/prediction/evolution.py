@@ -14,7 +14,7 @@ valid run, but not the one it would have been.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from colt_pipeline.runs.events import Sample
 from colt_pipeline.runs.recorded import Fields, Recorded
 from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.space import Program, Space
-from colt_pipeline.space.traces import Packed, pack, unpack
+from colt_pipeline.space.traces import Packed, check_packed, pack, unpack
 from colt_pipeline.stack import usable_cores
 
 _log = logging.getLogger(__name__)
@@ -153,13 +153,13 @@ class Evolution:
         key = digest([SCHEMA, self._settings, [[s.program, s.latency_secs, s.error] for _, s in measured]])
         batch = self._recorded.get(key)
         if batch is not None:
-            return self._rebuild(batch["traces"])
+            return self._rebuild(unpack(Packed(batch["instructions"], batch["traces"])))
         traces = self._ask(measured)
         programs = self._rebuild(traces)  # first: what is recorded must replay
         self._recorded.append({"key": key, "measured": len(measured), **pack(traces).to_json()})
         return programs
 
-    def _rebuild(self, traces: Sequence[str]) -> list[Program]:
+    def _rebuild(self, traces: Iterable[str]) -> list[Program]:
         return [self._space.rebuild(trace) for trace in traces]
 
     def _ask(self, measured: Experience) -> list[str]:
@@ -198,4 +198,5 @@ class _Batch(Packed):
 
 def _read(line: Fields) -> tuple[str, Fields]:
     batch = msgspec.convert(line, _Batch)
-    return batch.key, {"measured": batch.measured, "traces": unpack(batch)}
+    check_packed(batch)
+    return batch.key, line

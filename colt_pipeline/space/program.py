@@ -144,7 +144,7 @@ class Space:
         """
         _check(trace_json)
         trace = json.loads(trace_json)
-        if _undecided(trace) not in self._designed:
+        if _undecided(trace) not in _designed(self._designs):
             raise SpaceError(
                 "a recorded trace is of no design space that this TVM generates for this workload and target"
             )
@@ -157,12 +157,6 @@ class Space:
         if program is None:
             raise SpaceError("a recorded trace gives a schedule that the target refuses with this TVM")
         return self._keep(program)
-
-    @cached_property
-    def _designed(self) -> frozenset[str]:
-        """The design spaces, each without its decisions."""
-        traces = (trace.simplified(True) for trace in self._designs.every_trace)
-        return frozenset(_undecided(_plain(trace.as_json())) for trace in traces)
 
     def applicable(self, program: Program) -> tuple[Transformation, ...]:
         """The transformations that find something to change in `program`, in table order."""
@@ -285,6 +279,13 @@ class Space:
 
     def _keep(self, program: Program) -> Program:
         return self._programs.setdefault(program.key, program)
+
+
+@lru_cache(maxsize=8)
+def _designed(designs: Designs) -> frozenset[str]:
+    """The design spaces, each without its decisions."""
+    traces = (trace.simplified(True) for trace in designs.every_trace)
+    return frozenset(_undecided(_plain(trace.as_json())) for trace in traces)
 
 
 def _undecided(trace: list[Any]) -> str:

@@ -6,7 +6,7 @@ TVM's JSON of a trace repeats the instructions of its design space, which most p
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -36,22 +36,28 @@ def pack(traces: Sequence[str]) -> Packed:
     return Packed([json.loads(text) for text in numbers], packed)
 
 
-def unpack(packed: Packed) -> list[str]:
-    """The traces, each of which may be applied.
+def check_packed(packed: Packed) -> None:
+    """Check that the traces can be unpacked, and that each may be applied.
 
     Raises:
         ValueError: one is not a trace that TVM's rules and mutators make.
     """
-    return [_unpacked(packed.instructions, number, *trace) for number, trace in enumerate(packed.traces)]
+    count = len(packed.instructions)
+    for number, (used, _) in enumerate(packed.traces):
+        if (index := next((index for index in used if not 0 <= index < count), None)) is not None:
+            raise ValueError(f"program {number} uses instruction {index} of {count}")
+    for number, trace in enumerate(_unpacked(packed)):
+        try:
+            check_trace(trace)
+        except ValueError as error:
+            raise ValueError(f"program {number}: {error}") from error
 
 
-def _unpacked(instructions: list[Any], number: int, used: list[int], decisions: list[Any]) -> str:
-    for index in used:
-        if not 0 <= index < len(instructions):
-            raise ValueError(f"program {number} uses instruction {index} of {len(instructions)}")
-    trace = [[instructions[index] for index in used], decisions]
-    try:
-        check_trace(trace)
-    except ValueError as error:
-        raise ValueError(f"program {number}: {error}") from error
-    return canonical_json(trace)
+def unpack(packed: Packed) -> Iterator[str]:
+    """The traces, one by one: a few bytes can name large instructions many times."""
+    return map(canonical_json, _unpacked(packed))
+
+
+def _unpacked(packed: Packed) -> Iterator[list[Any]]:
+    for used, decisions in packed.traces:
+        yield [[packed.instructions[index] for index in used], decisions]

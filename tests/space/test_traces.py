@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from colt_pipeline.records import canonical_json
-from colt_pipeline.space.traces import Packed, pack, unpack
+from colt_pipeline.space.traces import Packed, check_packed, pack, unpack
 from tests.space.small import space
 
 
 def test_real_traces_come_back_byte_for_byte_and_smaller() -> None:
     traces = [program.trace_json for program in space("deepseek_r1_moe").initial(8, np.random.default_rng(0))]
     packed = pack(traces)
-    assert unpack(packed) == traces
+    check_packed(packed)
+    assert list(unpack(packed)) == traces
     assert len(canonical_json(packed.to_json())) < len("".join(traces)) / 2
 
 
@@ -27,10 +28,10 @@ def test_an_instruction_is_written_once() -> None:
 def test_an_index_of_no_instruction_is_an_error(index: int) -> None:
     packed = Packed([["GetSBlock", [], ["matmul", "main"], ["b0"]]], [([0], []), ([index], [])])
     with pytest.raises(ValueError, match=f"program 1 uses instruction {index} of 1"):
-        unpack(packed)
+        check_packed(packed)
 
 
 def test_what_may_not_be_applied_is_not_unpacked() -> None:
     packed = pack(['[[["UnsafeSetDType",["b0"],[0,"int8"],[]]],[]]'])
     with pytest.raises(ValueError, match="program 0: instruction 0 of its trace is 'UnsafeSetDType'"):
-        unpack(packed)
+        check_packed(packed)
