@@ -297,7 +297,7 @@ def _check(trace_json: str) -> None:
     try:
         check_trace_json(trace_json)
     except ValueError as error:
-        raise SpaceError(f"a trace is not one that may be loaded from a file: {error}") from error
+        raise SpaceError(f"a trace cannot be loaded: {error}") from error
 
 
 def _realize(designs: Designs, trace: Trace) -> Program | None:

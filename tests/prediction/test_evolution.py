@@ -187,7 +187,7 @@ def test_a_planted_annotation_ends_the_run_before_anything_is_built(
     batch["instructions"].append(planted)
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     for mode in ("replay", "missing"):
-        config.record.mode = mode  # type: ignore[assignment]
+        config.record.mode = mode
         with pytest.raises(RecordingError, match=r"candidates.jsonl, line 2: program 2: .*'pragma_import_llvm'"):
             play(config, lambda _: pytest.fail("something was to be measured"))
     assert not any(path.read_bytes() for path in Path(config.results).rglob("events.jsonl"))
