@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 from colt_pipeline import stack
 from colt_pipeline.config.schema import Config
-from colt_pipeline.errors import DeviceMismatchError
+from colt_pipeline.errors import DeviceMismatchError, JournalError
 from colt_pipeline.job import Job
 from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.llm.client import Client
@@ -21,7 +21,7 @@ from colt_pipeline.llm.retries import Caller
 from colt_pipeline.records import EMBEDDED, written
 from colt_pipeline.runs.budget import Budget
 from colt_pipeline.runs.costs import configured_prices
-from colt_pipeline.runs.events import Finished, Started
+from colt_pipeline.runs.events import Finished, Measured, Started
 from colt_pipeline.runs.journal import Journal
 from colt_pipeline.runs.layout import (
     ANSWERS,
@@ -120,15 +120,18 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
         def opened(thing: C) -> C:
             return cleanup.enter_context(closing(thing))
 
-        journal = opened(Journal(rundir.journal))
+        replay = config.record.mode == "replay"
+        journal = opened(Journal(rundir.journal, replay))
         _same_world(journal, workload, recording.header)
-        if not any(isinstance(event, Finished) for event in journal.events):
+        if not replay and not any(isinstance(event, Finished) for event in journal.recorded):
             rundir.reopen()
-        if config.record.mode == "all" and not journal.events:
+        if config.record.mode == "all" and not journal.recorded:
             set_aside(recording.directory)
+        ledger = opened(_ledger(recording))
+        _same_latencies(journal, ledger, workload)
         budget = opened(_budget(config, recording, device))
         cassette = opened(_cassette(config, recording, budget, stopwatch))
-        evaluator = opened(_evaluator(config, workload, recording, opened(_ledger(recording)), make_measurer))
+        evaluator = opened(_evaluator(config, workload, recording, ledger, make_measurer))
         space = Space(workload.module, target)
         evolution = None if config.search.grows_tree else opened(_evolution(config, space, recording, stopwatch))
 
@@ -216,7 +219,7 @@ def _evolution(config: Config, space: Space, recording: Recording, stopwatch: St
 
 def _same_world(journal: Journal, workload: Workload, header: Header) -> None:
     """Check that a journal is resumed with the format, workload, target and device it began with."""
-    begun = next((event for event in journal.events if isinstance(event, Started)), None)
+    begun = next((event for event in journal.recorded if isinstance(event, Started)), None)
     if begun is None:
         return
     device = Device(header["device"]).slug
@@ -228,3 +231,21 @@ def _same_world(journal: Journal, workload: Workload, header: Header) -> None:
             f"{device} with {header['target']} (schema {JOURNAL_SCHEMA}). Replay it with record=replay in a fresh "
             "results directory, or choose another name for this run with run=NAME."
         )
+
+
+def _same_latencies(journal: Journal, ledger: Ledger, workload: Workload) -> None:
+    """Check that the journal's latencies are those of the recording, because anybody can edit a journal."""
+    for line, event in enumerate(journal.recorded, start=1):
+        told: list[tuple[str, float | None, str | None]] = []
+        if isinstance(event, Started):
+            told = [(workload.hash, event.baseline_secs, None)]
+        elif isinstance(event, Measured):
+            told = [(sample.program, sample.latency_secs, sample.error) for sample in event.samples]
+        for program, latency, error in told:
+            known = ledger.get(program)
+            if known is None or (known.latency_secs, known.error) != (latency, error):
+                there = "nothing" if known is None else known.error or f"{known.latency_secs} s"
+                raise JournalError(
+                    f"{journal.path}, line {line}: program {program[:12]} has {error or f'{latency} s'}, but "
+                    f"{ledger.path} holds {there}. Nothing was changed; restore the one that is wrong."
+                )

@@ -60,7 +60,7 @@ def compare(configs: Sequence[Config], make_measurer: MakeMeasurer | None = None
                 "a replaying process was killed, perhaps for lack of memory; the same command continues"
             ) from None
         return [name for failed in names for name in failed]
-    clock = _Clock(sum(config.samples for config in configs if not _finished(config)))
+    clock = _Clock(sum(config.samples for config in configs if not _done(config)))
     return [name for group in groups(configs) for name in _together(group, clock, make_measurer)]
 
 
@@ -141,7 +141,7 @@ def _run(
     """Finish one run, yielding its job after each batch; a failure is printed and added to `failed`."""
     seen = 0
     try:
-        if _finished(config):
+        if _done(config):
             seen = config.samples  # none remains
             # It has finished, but is it this run?
             RunDir(run_directory(config.results, config.experiment, config.run), config.identity())
@@ -178,8 +178,13 @@ def _all_different(configs: Sequence[Config]) -> None:
         raise ConfigError(f"{number} of the runs have the name {name}; give each search its own search.name")
 
 
-def _finished(config: Config) -> bool:
-    """Whether the run has finished, rather than reached a limit of its budget, and written all its outputs."""
+def _done(config: Config) -> bool:
+    """Whether nothing remains: the run has finished, rather than reached a limit of its budget, with all its outputs.
+
+    A replay is never done before it has begun: it checks the journal from the first event.
+    """
+    if config.record.mode == "replay":
+        return False
     directory, summary = run_directory(config.results, config.experiment, config.run), read_summary(config)
     whole = all((directory / name).exists() for name in (CURVE, CALLS, TURNS))
     return whole and summary is not None and summary["stopped"] != LIMIT

@@ -15,12 +15,11 @@ from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.progress.terminal import table_is_shown
 from colt_pipeline.records import EMBEDDED, LIMIT
 from colt_pipeline.runs.budget import Budget, Spent, spent
-from colt_pipeline.runs.costs import Cost, Prices, costs, listed_prices, recorded_prices
+from colt_pipeline.runs.costs import Cost, Prices, costs, listed_prices, read_account, recorded_prices
 from colt_pipeline.runs.events import Event, Measured
 from colt_pipeline.runs.journal import Journal
-from colt_pipeline.runs.jsonl import read_growing
 from colt_pipeline.runs.layout import BEST, BEST_TEXT, CALLS, CURVE, SPENDING, SUMMARY, TIMING, TURNS, run_directory
-from colt_pipeline.runs.rundir import RunDir
+from colt_pipeline.runs.rundir import RunDir, read_json
 from colt_pipeline.search import outcome
 from colt_pipeline.search.loop import advance, search
 from colt_pipeline.search.state import State
@@ -67,7 +66,7 @@ class Job:
     @property
     def spent(self) -> Spent:
         """The cost of the recording's live calls, including failed ones."""
-        return spent(read_growing(self.cassette.path.parent / SPENDING))
+        return spent(read_account(self.cassette.path.parent / SPENDING))
 
 
 def batches(job: Job) -> Generator[Measured, None, None]:
@@ -185,10 +184,10 @@ def write_outputs(job: Job, stopped: str | None = None) -> dict[str, Any]:
 def read_summary(config: Config) -> dict[str, Any] | None:
     """The summary of a run that has finished or reached a limit of its budget; None before that."""
     path = run_directory(config.results, config.experiment, config.run) / SUMMARY
-    return json.loads(path.read_text()) if path.exists() else None
+    return read_json(path) if path.exists() else None
 
 
 def written_since(configs: Iterable[Config], begin: float) -> list[dict[str, Any]]:
     """The summaries of the runs that ended after `begin` (seconds since the epoch), in any process."""
     paths = (run_directory(config.results, config.experiment, config.run) / SUMMARY for config in configs)
-    return [json.loads(path.read_text()) for path in paths if path.exists() and path.stat().st_mtime >= begin]
+    return [read_json(path) for path in paths if path.exists() and path.stat().st_mtime >= begin]

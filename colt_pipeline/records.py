@@ -12,9 +12,61 @@ import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, is_dataclass
-from typing import Any, Literal, TypeVar, cast, get_args
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args
+
+import msgspec
+from msgspec import Meta
 
 T = TypeVar("T")
+
+Number = Annotated[float, Meta(ge=-1e300, le=1e300)]
+"""A finite number."""
+Seconds = Annotated[float, Meta(gt=0, le=1e9)]
+"""How long something took that certainly took time."""
+Elapsed = Annotated[float, Meta(ge=0, le=1e9)]
+"""Seconds, perhaps none."""
+Count = Annotated[int, Meta(ge=0, le=10**12)]
+"""How many."""
+
+
+def typed(kind: type[T], value: Any) -> T:
+    """JSON from a file as a `kind`: a dataclass, a TypedDict or a plain type; fields that it does not have are ignored.
+
+    Raises:
+        ValueError: a field is missing, or has another type or is out of range; the message names it.
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        problem, _, where = str(error).partition(" - at ")
+        place = where.strip("`").removeprefix("$.")
+        problem = problem[:1].lower() + problem[1:]
+        raise ValueError(f"{place}: {problem}" if place else problem) from error
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """The values within nested objects and lists, each by its path, such as ``children[0].score``."""
+    inner: dict[str, Any] = {}
+    if isinstance(value, Mapping):
+        inner = {f"{prefix}.{key}" if prefix else str(key): each for key, each in value.items()}
+    elif isinstance(value, list | tuple):
+        inner = {f"{prefix}[{number}]": each for number, each in enumerate(value)}
+    return {k: v for path, each in inner.items() for k, v in flat(each, path).items()} if inner else {prefix: value}
+
+
+def differences(there: Any, here: Any, shown: int = 3) -> str:
+    """The first few paths at which two nested values differ, with both values; "" if they are equal."""
+    recorded, wanted = flat(there), flat(here)
+    paths = [path for path in dict.fromkeys([*recorded, *wanted]) if recorded.get(path) != wanted.get(path)]
+    return "; ".join(f"{p}: {_brief(recorded.get(p))} there, {_brief(wanted.get(p))} now" for p in paths[:shown])
+
+
+def _brief(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _BRIEF else f"{text[:_BRIEF]}..."
+
+
+_BRIEF = 120
 
 Message = dict[str, str]
 """One chat message: ``role`` and ``content``."""
@@ -217,9 +269,9 @@ class Reply:
 
     text: str
     finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
-    latency_secs: float
+    prompt_tokens: Count
+    completion_tokens: Count
+    latency_secs: Elapsed
     provider_model: str
     """The model string that the provider reported."""
     backend: str
@@ -230,10 +282,10 @@ class Reply:
 class Measurement:
     """One measured program: its run times, or the kind of error."""
 
-    run_secs: tuple[float, ...] = ()
+    run_secs: tuple[Seconds, ...] = ()
     error: MeasurementError | None = None
     detail: str = ""
-    max_relative_error: float | None = None
+    max_relative_error: Annotated[float, Meta(ge=0, le=1e300)] | None = None
     """max|out - reference| / max|reference| of the last run."""
     stop: StopReason | None = None
 

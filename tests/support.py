@@ -37,6 +37,16 @@ SMALL: dict[str, dict[str, int]] = {
 
 _PLACES = ("results=", "pretraining=")
 
+HEADER = {
+    "schema": 1,
+    "workload": "w",
+    "workload_hash": "0" * 64,
+    "target": {"kind": "llvm"},
+    "device": {"cpu": "A", "mcpu": "a", "cores": 1},
+    "evaluator": {},
+}
+"""The first line of a ledger."""
+
 
 def configured(*overrides: str) -> Config:
     """The real configuration with overrides.

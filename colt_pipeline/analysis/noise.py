@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from colt_pipeline.errors import ConfigError
+from colt_pipeline.records import Elapsed, MeasurementError, Seconds, typed
 from colt_pipeline.runs.jsonl import read_lines
 
 SCHEMA = 1
@@ -29,9 +30,9 @@ NOISE_COLUMNS = ("device", "workload", "program", "measurements", "errors", "min
 @dataclass(frozen=True)
 class _Repeat:
     program: str
-    elapsed_secs: float
-    run_secs: tuple[float, ...]
-    """Empty if the measurement failed."""
+    elapsed_secs: Elapsed
+    run_secs: tuple[Seconds, ...]
+    error: MeasurementError | None
 
 
 def read_noise(directory: Path) -> pd.DataFrame:
@@ -111,7 +112,7 @@ def _row(path: Path) -> dict[str, Any]:
     for number, repeat in enumerate(repeats, start=2):
         if repeat.program != repeats[0].program:
             raise _broken(path, number, f"program {repeat.program} differs from line 2; a file is about one program")
-    good = [repeat for repeat in repeats if repeat.run_secs]
+    good = [repeat for repeat in repeats if repeat.error is None]
     elapsed = [repeat.elapsed_secs for repeat in good]
     return {
         "device": path.parent.name,
@@ -133,22 +134,13 @@ def _check_header(path: Path, lines: list[dict[str, Any]]) -> None:
 
 
 def _repeat(path: Path, number: int, line: dict[str, Any]) -> _Repeat:
-    if missing := {"program", "elapsed_secs", "run_secs", "error"}.difference(line):
-        raise _broken(path, number, f"lacks {', '.join(sorted(missing))}")
-    program, elapsed, runs, error = (line[name] for name in ("program", "elapsed_secs", "run_secs", "error"))
-    if not isinstance(program, str):
-        raise _broken(path, number, f"program {program!r} is not a string")
-    if not _is_number(elapsed):
-        raise _broken(path, number, f"elapsed_secs {elapsed!r} is not a number of seconds")
-    if error is not None:
-        return _Repeat(program, elapsed, ())
-    if not isinstance(runs, list) or not runs or not all(_is_number(secs) and secs > 0 for secs in runs):
-        raise _broken(path, number, f"run_secs {runs!r} is not a list of positive seconds, and error is null")
-    return _Repeat(program, elapsed, tuple(runs))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        repeat = typed(_Repeat, line)
+        if not repeat.run_secs and repeat.error is None:
+            raise ValueError("run_secs: empty, although there is no error")
+    except ValueError as error:
+        raise _broken(path, number, str(error)) from error
+    return repeat
 
 
 def _broken(path: Path, number: int, problem: str) -> ConfigError:

@@ -8,7 +8,6 @@ silently.
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,6 +19,7 @@ from colt_pipeline.analysis.noise import NOISE_COLUMNS, read_noise
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import LIMIT
 from colt_pipeline.runs.layout import CALLS, CURVE, JOURNAL, SUMMARY, TURNS
+from colt_pipeline.runs.rundir import read_json
 from colt_pipeline.search.outcome import ALTERATIONS, CALL_HEAD, CALL_TAIL
 
 IDS = ("workload", "target", "search", "model_set", "largest", "seed")
@@ -195,12 +195,7 @@ def _run_dirs(runs_dir: Path) -> list[Path]:
 def _read_summary(run_dir: Path) -> dict[str, Any]:
     """The scalar fields of the summary; counts by kind are in calls.csv, per model."""
     path = run_dir / SUMMARY
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{path} is not JSON: {error}") from error
-    if not isinstance(summary, dict):
-        raise ConfigError(f"{path} holds a {type(summary).__name__}, not an object")
+    summary = read_json(path)
     _require(summary, _RUN_FIELDS, path)
     if summary.get("stopped") == LIMIT:
         raise ConfigError(f"{run_dir} stopped at a limit of its budget; resume it with a higher one before aggregating")

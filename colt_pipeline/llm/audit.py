@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +11,15 @@ from typing import Any
 
 from colt_pipeline.errors import RecordingError
 from colt_pipeline.llm.entry import (
-    check_complete,
-    check_types,
     common_prefix,
     default_fields,
     identity_of,
     is_answered,
-    with_defaults,
+    read_entry,
 )
 from colt_pipeline.llm.redact import redacted
 from colt_pipeline.records import canonical_json
-from colt_pipeline.runs.jsonl import PACKED, unpacked
+from colt_pipeline.runs.jsonl import PACKED, loads, unpacked
 from colt_pipeline.runs.layout import ANSWERS
 from colt_pipeline.runs.rundir import write_bytes
 from colt_pipeline.runs.usage import Identity
@@ -70,17 +67,17 @@ class CassetteFile:
         return [entry for entry in self.entries if entry.answered]
 
 
-def find(path: Path) -> list[Path]:
+def find(path: Path, required: bool = True) -> list[Path]:
     """The cassette at `path`, or all cassettes below it; a compressed one is skipped if it also exists uncompressed.
 
     Raises:
-        RecordingError: there are none.
+        RecordingError: there are none, and they are `required`.
     """
-    if path.is_file():
+    if path.is_file() and (required or path.name.startswith(ANSWERS)):
         return [path]
     plain = set(path.rglob(ANSWERS))
     packed = {found for found in path.rglob(ANSWERS + PACKED) if found.with_name(ANSWERS) not in plain}
-    if not plain | packed:
+    if required and not plain | packed:
         raise RecordingError(
             f"no {ANSWERS} below {path}; name a recording such as results/recordings/<device>/<experiment>/<run>"
         )
@@ -125,15 +122,12 @@ def _entry(line: bytes) -> dict[str, Any]:
     if not line.endswith(b"\n"):
         raise ValueError("is truncated")
     try:
-        fields = json.loads(line)
+        fields = loads(line)
     except ValueError as error:
         raise ValueError(f"is not valid JSON ({error})") from error
     if not isinstance(fields, dict):
         raise ValueError(f"is a JSON {type(fields).__name__}, not an object")
-    entry = with_defaults(fields)
-    check_complete(entry)
-    check_types(entry)
-    return entry
+    return read_entry(fields)
 
 
 def findings(cassette: CassetteFile) -> list[Finding]:

@@ -15,12 +15,11 @@ from colt_pipeline.errors import BudgetError, RecordingError, ReplayMissError
 from colt_pipeline.llm.client import Client, Question
 from colt_pipeline.llm.entry import (
     REFUSED,
-    check_complete,
     common_prefix,
     identity_of,
     is_answered,
+    read_entry,
     reply_of,
-    with_defaults,
 )
 from colt_pipeline.records import Reply
 from colt_pipeline.runs.jsonl import PACKED
@@ -55,7 +54,9 @@ class Cassette:
         self._make_client = make_client
         self._stopwatch = stopwatch
         self._clients: dict[str, Client] = {}
-        self._recorded: Recorded[Identity] = Recorded(path, "replay" if make_client is None else "append", _read)
+        self._recorded: Recorded[Identity] = Recorded(
+            path, "replay" if make_client is None else "append", _read, superseded=lambda entry: not is_answered(entry)
+        )
         self.asked = 0
         """Number of answers that this object did not find in the recording."""
 
@@ -137,6 +138,5 @@ class Cassette:
 
 
 def _read(line: Fields) -> tuple[Identity, Fields]:
-    entry = with_defaults(line)
-    check_complete(entry)
+    entry = read_entry(line)
     return identity_of(entry), entry

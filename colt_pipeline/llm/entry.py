@@ -6,30 +6,28 @@ the budget limit that kept the question from being asked. Fields with default va
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, TypedDict
+
+from msgspec import Meta
 
 from colt_pipeline.llm.client import CHARACTERS_PER_TOKEN, DIGEST_WIDTH, stand_in_name
-from colt_pipeline.records import EMBEDDED, KEY_WIDTH, Reply
-from colt_pipeline.runs.recorded import require
+from colt_pipeline.records import EMBEDDED, KEY_WIDTH, Count, Reply, typed
 from colt_pipeline.runs.usage import Identity
 
 REFUSED = "limit"
 """Field with the budget limit that kept the question from being asked; a replay ends there too."""
 
-_QUESTION: dict[str, tuple[type, ...]] = {"key": (str,), "occurrence": (int,), "model": (str,), "lines": (str,)}
-_REPLY: dict[str, tuple[type, ...]] = {
-    **{name: (str,) for name in ("text", "finish_reason", "provider_model", "backend")},
-    **{name: (int,) for name in ("prompt_tokens", "completion_tokens")},
-    "latency_secs": (int, float),
-}
-_LIMIT: dict[str, tuple[type, ...]] = {REFUSED: (str,)}
-_FORMS = {
-    "key": (re.compile(f"[0-9a-f]{{{KEY_WIDTH}}}"), f"{KEY_WIDTH} hexadecimal digits"),
-    "lines": (re.compile(f"([0-9a-f]{{{DIGEST_WIDTH}}})*"), f"digests of {DIGEST_WIDTH} hexadecimal digits each"),
-}
-"""Field -> its pattern, and how messages describe it."""
+
+class _Question(TypedDict):
+    key: Annotated[str, Meta(pattern=rf"\A[0-9a-f]{{{KEY_WIDTH}}}\Z")]
+    occurrence: Count
+    model: str
+    lines: Annotated[str, Meta(pattern=rf"\A([0-9a-f]{{{DIGEST_WIDTH}}})*\Z")]
+
+
+class _Refusal(TypedDict):
+    limit: str
 
 
 def with_defaults(line: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,34 +48,16 @@ def default_fields(line: Mapping[str, Any]) -> dict[str, Any]:
     return defaults
 
 
-def check_complete(entry: Mapping[str, Any]) -> None:
-    """Check that an entry, with defaults filled in, has all the fields that a replay needs.
+def read_entry(line: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry of a line, with defaults filled in.
 
     Raises:
-        ValueError: fields are missing; the message names them.
+        ValueError: a field is missing or invalid; the message names it.
     """
-    require(entry, _wanted(entry))
-
-
-def check_types(entry: Mapping[str, Any]) -> None:
-    """Check the types and forms of a complete entry's fields.
-
-    Raises:
-        ValueError: a field is invalid; the message names it.
-    """
-    for name, types in _wanted(entry).items():
-        value = entry[name]
-        if isinstance(value, bool) or not isinstance(value, types):
-            raise ValueError(f"{name} is of type {type(value).__name__}")
-        if isinstance(value, int | float) and not value >= 0:
-            raise ValueError(f"{name} is {value}")
-    for name, (form, words) in _FORMS.items():
-        if not form.fullmatch(entry[name]):
-            raise ValueError(f"{name} does not consist of {words}")
-
-
-def _wanted(entry: Mapping[str, Any]) -> dict[str, tuple[type, ...]]:
-    return _QUESTION | (_REPLY if is_answered(entry) else _LIMIT)
+    entry = with_defaults(line)
+    typed(_Question, entry)
+    typed(Reply if is_answered(entry) else _Refusal, entry)
+    return entry
 
 
 def is_answered(entry: Mapping[str, Any]) -> bool:
@@ -92,7 +72,7 @@ def identity_of(entry: Mapping[str, Any]) -> Identity:
 
 def reply_of(entry: Mapping[str, Any]) -> Reply:
     """The answer of an answered entry."""
-    return Reply(**{name: entry[name] for name in _REPLY})
+    return typed(Reply, entry)
 
 
 def common_prefix(a: str, b: str) -> int:

@@ -21,7 +21,7 @@ from colt_pipeline.measurement.gpu import builders_that_fit, host_gpu
 from colt_pipeline.measurement.ledger import SCHEMA, read_header
 from colt_pipeline.measurement.measurer import LocalMeasurer, Measurer
 from colt_pipeline.records import Measurement, MeasurementKind, written
-from colt_pipeline.runs.layout import MEASUREMENTS, recordings_in
+from colt_pipeline.runs.layout import recordings_in, recordings_of
 from colt_pipeline.workloads.catalogue import build
 from colt_pipeline.workloads.workload import Workload
 
@@ -243,14 +243,16 @@ def _recorded(config: Config, workload: Workload) -> dict[str, dict[str, Any]]:
     if config.record.mode == "replay" and not recordings.is_dir():
         raise RecordingError(f"there is no recordings directory {recordings}; check results={config.results}")
     found = {}
-    for path in sorted(recordings.glob(f"*/{config.experiment}/{config.run}/{MEASUREMENTS}")):
+    for path in recordings_of(config.results, config.experiment, config.run):
         header = read_header(path)
         if header is None:
             continue  # killed before it wrote the header
+        if (slug := Device.recorded(header["device"], path).slug) != path.relative_to(recordings).parts[0]:
+            raise RecordingError(f"{path} is a recording of {slug}, which its directory denies; restore it")
         if header["workload_hash"] != workload.hash:
             raise RecordingError(
                 f"{path} is a recording of {header['workload']} {header['workload_hash'][:12]}, but this run tunes "
                 f"{workload.name} {workload.hash[:12]}. Choose another name for it with run=NAME."
             )
-        found[path.relative_to(recordings).parts[0]] = header
+        found[slug] = header
     return found

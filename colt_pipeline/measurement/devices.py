@@ -14,7 +14,7 @@ from typing import Any
 import tvm
 
 from colt_pipeline.config.schema import GpuConfig, RpcConfig, TargetConfig
-from colt_pipeline.errors import ConfigError, DeviceError
+from colt_pipeline.errors import ConfigError, DeviceError, RecordingError
 from colt_pipeline.stack import usable_cores
 
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
@@ -28,6 +28,20 @@ class Device:
 
     facts: dict[str, Any]
     """``kind`` (cpu, gpu, rpc or estimate), names, cores, threads, frequency governor, TVM version."""
+
+    @classmethod
+    def recorded(cls, facts: dict[str, Any], path: Path) -> Device:
+        """The device that the header of the ledger `path` describes.
+
+        Raises:
+            RecordingError: facts are missing.
+        """
+        device = cls(facts)
+        try:
+            _ = device.slug
+        except KeyError as error:
+            raise RecordingError(f"{path}, line 1: device lacks {error}, or is of unknown kind; restore it") from error
+        return device
 
     @property
     def slug(self) -> str:

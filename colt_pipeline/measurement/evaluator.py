@@ -126,7 +126,7 @@ class Evaluator:
         """Take measurements from the device's shared ledger, or measure now and add the successful ones to it."""
         with batch_lock(Device(self.header["device"])):
             with self._shared() as shared:
-                found = {key: m for key in missing if (m := shared.get(key)) is not None}
+                found = {key: m for key in missing if (m := shared.latest(key)) is not None}
             known = {key: m for key, m in found.items() if self._serves(m)}
             yield from known.items()
             new = {key: module for key, module in missing.items() if key not in known}
@@ -159,7 +159,7 @@ class Evaluator:
         if measurement.error is not None:
             return measurement
         with self._shared() as shared:
-            first = shared.get(key)
+            first = shared.latest(key)
             if first is not None and first != before and self._serves(first):
                 return first
             shared.put(key, measurement)

@@ -1,39 +1,85 @@
-"""The ledger: every measured latency, once per key, on disk before it is used.
+"""The ledger: every measured latency, once per program and round, on disk before it is used.
 
 One ``measurements.jsonl`` serves one combination of workload, target, device and evaluator settings. These are stated
-in its first line, the header, so a run never mixes devices. Each further line is one program's measurement, identified
-by the first digits of its key.
+in its first line, the header, so a run never mixes devices. Each further line is one measurement of a program, which is
+identified by the first digits of its key. A search uses round 0, which is not written; a program that is measured again
+gets the next round.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict
 
 from colt_pipeline.errors import DeviceMismatchError, RecordingError
-from colt_pipeline.records import KEY_WIDTH, Measurement
+from colt_pipeline.records import KEY_WIDTH, Count, Measurement, MeasurementKind, differences, typed
 from colt_pipeline.runs.jsonl import read_lines
-from colt_pipeline.runs.recorded import Access, Fields, Recorded, require
+from colt_pipeline.runs.recorded import Access, Fields, Recorded
 
 Header = Mapping[str, Any]
 
 SCHEMA = 1
 
+Round = tuple[str, int]
+"""The first digits of a program's key, and how often it had been measured before."""
+
+
+class _Header(TypedDict):
+    schema: Literal[1]
+    workload: str
+    workload_hash: str
+    target: dict[str, Any]
+    device: dict[str, Any]
+    evaluator: dict[str, Any]
+    measurement: NotRequired[MeasurementKind]
+
+
+class _Line(TypedDict):
+    program: str
+    round: NotRequired[Count]
+
 
 def read_header(path: Path) -> dict[str, Any] | None:
-    """The first line of a ledger: schema, workload, workload_hash, target, device, evaluator; None if it is empty."""
+    """The first line of a ledger: schema, workload, workload_hash, target, device, evaluator; None if it is empty.
+
+    Raises:
+        JournalError: the file is corrupt.
+        RecordingError: the first line is not a header.
+    """
     lines = read_lines(path)
     if not lines:
         return None
-    if lines[0].get("schema") != SCHEMA:
-        raise RecordingError(f"{path}: the first line is not a header of schema {SCHEMA}; restore the file")
+    try:
+        typed(_Header, lines[0])
+    except ValueError as error:
+        raise RecordingError(f"{path}, line 1: not a header of schema {SCHEMA} ({error}); restore the file") from error
     return _with_measurement(lines[0])
 
 
+def read_line(line: Fields) -> tuple[Round, Fields]:
+    """What a line is about, and the line itself; a header is about no program.
+
+    Raises:
+        ValueError: the line is neither a header nor a measurement; the message names the field.
+    """
+    if _is_header(line):
+        typed(_Header, line)
+        return ("header", 0), line
+    if unknown := sorted(line.keys() - _NAMES):
+        raise ValueError(f"{', '.join(unknown)}: no field of a measurement")
+    identity, measurement = typed(_Line, line), typed(Measurement, line)
+    if not measurement.run_secs and measurement.error is None:
+        raise ValueError("run_secs: empty, although there is no error")
+    return (identity["program"][:KEY_WIDTH], identity.get("round", 0)), line
+
+
+_NAMES = {*asdict(Measurement()), "program", "round"}
+
+
 class Ledger:
-    """Measurements by program key."""
+    """Measurements by program key and round."""
 
     def __init__(self, path: Path, header: Header, access: Access) -> None:
         """Open `path`; when appending, a new file gets `header` and an existing one must have the same.
@@ -41,49 +87,77 @@ class Ledger:
         Raises:
             DeviceMismatchError: the file to append to was recorded with another header.
             JournalError: the file is corrupt or in use.
-            RecordingError: a line is not a measurement.
+            RecordingError: a line is not a measurement, or its program and round occurred before.
         """
         self.path = path
-        self._recorded: Recorded[str] = Recorded(path, access, _read)
-        if access == "append":
-            if not self._recorded.entries:
-                self._recorded.append(header)
-            self._check(header)
-
-    def _check(self, header: Header) -> None:
-        recorded, header = _with_measurement(self._recorded.entries[0]), _with_measurement(header)
-        differing = [k for k in sorted({*recorded, *header}) if recorded.get(k) != header.get(k)]
-        if differing:
+        self._recorded: Recorded[Round] = Recorded(path, access, read_line)
+        self._rounds: dict[str, int] = {}
+        try:
+            self._check(header, access)
+        except RecordingError:
             self.close()
-            shown = "; ".join(_difference(k, recorded.get(k), header.get(k)) for k in differing)
+            raise
+
+    def _check(self, header: Header, access: Access) -> None:
+        recorded = self._recorded.entries
+        if recorded and not _is_header(recorded[0]):
+            raise RecordingError(f"{self.path}, line 1: not a header of schema {SCHEMA}; restore the file")
+        for number, line in enumerate(recorded[1:], start=2):
+            if (missing := self._count(line["program"])) != line.get("round", 0):
+                raise RecordingError(f"{self.path}, line {number}: its program lacks round {missing}; restore the file")
+        if access == "replay":
+            return
+        if not recorded:
+            self._recorded.append(header)
+        there, here = _with_measurement(recorded[0]), _with_measurement(header)
+        if differing := differences(there, here):
+            parts = ", ".join(name for name in sorted({*there, *here}) if there.get(name) != here.get(name))
             raise DeviceMismatchError(
-                f"{self.path} was recorded with another {', '.join(differing)} ({shown}). "
+                f"{self.path} was recorded with another {parts} ({differing}). "
                 "Replay it with record=replay, or choose another name with run=NAME to measure here."
             )
 
     def get(self, program: str) -> Measurement | None:
-        """The recorded measurement of a program key."""
-        line = self._recorded.get(program[:KEY_WIDTH])
-        return None if line is None else _measurement(line)
+        """What a search knows of a program: its measurement in round 0."""
+        return self._get(program, 0)
+
+    def latest(self, program: str) -> Measurement | None:
+        """The measurement of a program's last round."""
+        return self._get(program, self._rounds.get(program[:KEY_WIDTH], 1) - 1)
+
+    def _get(self, program: str, number: int) -> Measurement | None:
+        line = self._recorded.get((program[:KEY_WIDTH], number))
+        return None if line is None else typed(Measurement, line)
+
+    def _count(self, program: str) -> int:
+        """The number of a program's next round, which begins."""
+        number = self._rounds.get(program[:KEY_WIDTH], 0)
+        self._rounds[program[:KEY_WIDTH]] = number + 1
+        return number
 
     @property
     def best_secs(self) -> float | None:
         """The best recorded latency; None if there is none."""
-        return min((m.latency_secs for m in self._measured().values() if m.latency_secs is not None), default=None)
+        measurements = (typed(Measurement, line) for line in self._first_rounds())
+        return min((m.latency_secs for m in measurements if m.latency_secs is not None), default=None)
 
     def timed_secs(self, but: str) -> float | None:
         """Total seconds of the timed runs of all programs except `but`; None for an empty ledger."""
-        measured = self._measured()
-        timed = [sum(m.run_secs) for key, m in measured.items() if key != but[:KEY_WIDTH]]
-        return float(sum(timed)) if measured else None
+        lines = list(self._first_rounds())
+        timed = [sum(line["run_secs"]) for line in lines if line["program"][:KEY_WIDTH] != but[:KEY_WIDTH]]
+        return float(sum(timed)) if lines else None
 
-    def _measured(self) -> dict[str, Measurement]:
-        lines = (line for line in self._recorded.entries if not _is_header(line))
-        return {line["program"][:KEY_WIDTH]: _measurement(line) for line in lines}
+    def _measured(self) -> Iterable[Fields]:
+        return (line for line in self._recorded.entries if not _is_header(line))
+
+    def _first_rounds(self) -> Iterable[Fields]:
+        return (line for line in self._measured() if not line.get("round"))
 
     def put(self, program: str, measurement: Measurement) -> None:
-        """Record a new measurement on disk."""
-        self._recorded.append({"program": program[:KEY_WIDTH], **_told(measurement)})
+        """Record a new measurement on disk, as the next round of its program."""
+        number = self._count(program)
+        line = {"program": program[:KEY_WIDTH], **_told(measurement)}
+        self._recorded.append(line | {"round": number} if number else line)
 
     def close(self) -> None:
         """Release the file to other processes."""
@@ -99,31 +173,7 @@ def _is_header(line: Fields) -> bool:
     return "schema" in line
 
 
-def _read(line: Fields) -> tuple[str, Fields]:
-    if _is_header(line):
-        return "", line
-    require(line, ("program", "run_secs"))
-    try:
-        _measurement(line)
-        return line["program"][:KEY_WIDTH], line
-    except TypeError as error:
-        raise ValueError(f"is not a measurement ({error})") from error
-
-
-def _difference(name: str, there: Any, here: Any) -> str:
-    """How two header fields differ, part by part."""
-    if not (isinstance(there, Mapping) and isinstance(here, Mapping)):
-        return f"{name}: {there!r} there, {here!r} here"
-    parts = [k for k in sorted({*there, *here}) if there.get(k) != here.get(k)]
-    return ", ".join(f"{name}.{k}: {there.get(k)!r} there, {here.get(k)!r} here" for k in parts)
-
-
 def _told(measurement: Measurement) -> dict[str, Any]:
     """The run times, and any other fields that differ from their defaults."""
     defaults = asdict(Measurement())
     return {k: v for k, v in asdict(measurement).items() if k == "run_secs" or v != defaults[k]}
-
-
-def _measurement(line: Fields) -> Measurement:
-    fields = {k: v for k, v in line.items() if k != "program"}
-    return Measurement(**{**fields, "run_secs": tuple(fields["run_secs"])})

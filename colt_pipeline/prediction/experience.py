@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
 from tvm.s_tir.meta_schedule.feature_extractor import PerStoreFeature
 
 from colt_pipeline.prediction.pretrained import features, write_experience
 from colt_pipeline.runs.events import Child, Measured, Planted, Started, Stepped
 from colt_pipeline.runs.journal import read_events
 from colt_pipeline.runs.layout import CONFIG, JOURNAL
+from colt_pipeline.runs.rundir import read_config
 from colt_pipeline.space import Space
 from colt_pipeline.workloads.catalogue import build
 
@@ -30,7 +30,7 @@ def collect_experience(runs: Path, out: Path) -> None:
         started, measured = _read(journal)
         programs.setdefault(started.workload_hash, {}).update(measured)
         if started.workload_hash not in spaces:
-            config = yaml.safe_load(journal.with_name(CONFIG).read_text())
+            config = read_config(journal.with_name(CONFIG))
             workload = build(config["workload"]["name"], config["workload"]["shape"])
             spaces[started.workload_hash] = Space(workload.module, started.target)
     out.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,11 +10,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from colt_pipeline.config.schema import Config
-from colt_pipeline.errors import JournalError
+from colt_pipeline.errors import JournalError, RunDirError
 from colt_pipeline.records import MeasurementKind
 from colt_pipeline.runs.events import Measured, Started, Stepped, event_from_json
 from colt_pipeline.runs.jsonl import read_from
 from colt_pipeline.runs.layout import CALLS, JOURNAL, SUMMARY, WHOLE_MODEL, run_directory
+from colt_pipeline.runs.rundir import read_json
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class FollowedSearch:
     def _read_outputs(self) -> Standing | None:
         """None if outputs are missing, because the run continues, or unreadable, which the run itself reports."""
         try:
-            summary = json.loads((self._directory / SUMMARY).read_text())
+            summary = read_json(self._directory / SUMMARY)
             with (self._directory / CALLS).open(newline="") as file:
                 models = list(csv.DictReader(file))
             return Standing(
@@ -104,7 +104,7 @@ class FollowedSearch:
                 begun=True,
                 finished=True,
             )
-        except (OSError, ValueError, KeyError, TypeError):
+        except (RunDirError, OSError, ValueError, KeyError, TypeError):
             return None
 
     def _read_journal(self) -> None:
@@ -112,7 +112,7 @@ class FollowedSearch:
             records, self._offset = read_from(self._directory / JOURNAL, self._offset)
             for record in records:
                 self._count(record)
-        except (JournalError, KeyError, TypeError):
+        except (JournalError, ValueError):
             return  # corrupt or of another version, which the run itself reports before it stops
 
     def _count(self, record: Mapping[str, Any]) -> None:
@@ -140,8 +140,8 @@ class FollowedModel:
     def read(self) -> list[Standing]:
         """The model and, until it has finished, its tuned kernels as far as they are known."""
         try:
-            whole = dict(json.loads((self._directory / WHOLE_MODEL).read_text()))
-        except (OSError, ValueError, TypeError):  # as for a search
+            whole = read_json(self._directory / WHOLE_MODEL)
+        except RunDirError:  # as for a search
             whole = {}
         for journal in sorted(self._directory.glob(f"*/{JOURNAL}")):
             kernel = journal.parent

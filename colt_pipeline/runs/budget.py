@@ -19,8 +19,8 @@ from typing import Any
 
 from colt_pipeline.config.schema import BudgetConfig, LimitsConfig, PricesConfig
 from colt_pipeline.errors import BudgetError, ConfigError, LLMError, TransientError
-from colt_pipeline.runs.costs import NO_TOKENS, Tokens
-from colt_pipeline.runs.jsonl import JsonLines, read_growing
+from colt_pipeline.runs.costs import NO_TOKENS, Tokens, read_account
+from colt_pipeline.runs.jsonl import JsonLines
 from colt_pipeline.runs.layout import SPENDING
 
 _SECS_PER_HOUR = 3600.0
@@ -151,7 +151,7 @@ class Budget:
 
     def _open(self) -> None:
         self._file = JsonLines(self._path)
-        self._earlier = spent(self._file.records)
+        self._earlier = spent(read_account(self._path))
         self._begin = self._clock()
         self._append({"prices": {name: price and asdict(price) for name, price in self._prices.items()}})
 
@@ -174,7 +174,7 @@ class Budget:
         _refuse_beyond(self._limits.run, "run", own, next_call)
         if self._limits.sweep != _NO_LIMITS:
             paths = [path for path in self._sweep.rglob(f"{SPENDING}*") if path != self._path]  # with those set aside
-            others = [spent(read_growing(path)) for path in paths]
+            others = [spent(read_account(path)) for path in paths]
             _refuse_beyond(self._limits.sweep, "sweep", sum(others, own), next_call)
 
     @contextmanager

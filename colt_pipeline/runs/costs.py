@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Annotated, TypedDict
+
+from msgspec import Meta
 
 from colt_pipeline.config.schema import Config, PricesConfig
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.records import NO_MODEL
+from colt_pipeline.records import NO_MODEL, Count, Elapsed, typed
 from colt_pipeline.runs.events import Call, Event, Stepped
-from colt_pipeline.runs.jsonl import read_growing
 from colt_pipeline.runs.layout import SPENDING
+from colt_pipeline.runs.recorded import Fields, read_typed
 
 Prices = Mapping[str, PricesConfig | None]
 
@@ -69,9 +72,49 @@ def configured_prices(config: Config) -> Prices:
     return {name: price for name, price in listed_prices(config).items() if name in live}
 
 
+_Usd = Annotated[float, Meta(ge=0, le=1e12)]
+
+
+class _Price(TypedDict):
+    input: _Usd
+    output: _Usd
+
+
+class _Session(TypedDict):
+    prices: dict[str, _Price | None]
+
+
+class _Attempt(TypedDict):
+    attempt: Count
+    model: str
+    prompt_tokens: Count
+    completion_tokens: Count
+    usd: _Usd | None
+    secs: Elapsed
+
+
+def read_payment(line: Fields) -> Fields:
+    """A line of ``spend.jsonl``: the price table of a session, or an attempt.
+
+    Raises:
+        ValueError: the line is neither; the message names the field.
+    """
+    typed(_Session if "prices" in line else _Attempt, line)
+    return line
+
+
+def read_account(path: Path) -> list[Fields]:
+    """All lines of a ``spend.jsonl``; none if the file does not exist.
+
+    Raises:
+        JournalError, RecordingError: the file is corrupt, or a line is not what `Budget` writes.
+    """
+    return read_typed(path, read_payment)
+
+
 def recorded_prices(recording: Path, otherwise: Prices) -> Prices:
     """The price table under which the recording in this directory was made; `otherwise` if it has none."""
-    tables = [record["prices"] for record in read_growing(recording / SPENDING) if "prices" in record]
+    tables = [record["prices"] for record in read_account(recording / SPENDING) if "prices" in record]
     if not tables:
         return otherwise
     return {name: None if price is None else PricesConfig(**price) for name, price in tables[-1].items()}

@@ -6,7 +6,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from colt_pipeline.records import EndReason, MeasurementError, MeasurementKind, Outcome, RejectionKind, Role
+from colt_pipeline.records import (
+    Count,
+    EndReason,
+    MeasurementError,
+    MeasurementKind,
+    Number,
+    Outcome,
+    RejectionKind,
+    Role,
+    Seconds,
+    typed,
+)
 
 
 @dataclass(frozen=True)
@@ -16,15 +27,15 @@ class Call:
     model: str
     role: Role
     key: str
-    occurrence: int
+    occurrence: Count
     outcome: Outcome
     detail: str
     transformations: tuple[str, ...]
     next_model: str | None
     flaw: RejectionKind | None
     """What is wrong with an answer that is usable all the same, such as an unknown next model."""
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: Count
+    completion_tokens: Count
     hit: bool
 
 
@@ -44,11 +55,11 @@ class Child(Candidate):
 
     model: str
     """The model that will expand this node."""
-    score: float
+    score: Number
     """Predicted score."""
-    parent_score: float
+    parent_score: Number
     """Score of the parent under the same cost model (scores change as it trains); own score if there is no parent."""
-    reward: float
+    reward: Number
     """Predicted score of the rollout's terminal program."""
 
 
@@ -57,7 +68,7 @@ class Sample:
     """A measured program in the journal."""
 
     program: str
-    latency_secs: float | None
+    latency_secs: Seconds | None
     error: MeasurementError | None
 
 
@@ -82,7 +93,7 @@ class Started(Event):
     target: dict[str, Any]
     device: str
     measurement: MeasurementKind
-    baseline_secs: float
+    baseline_secs: Seconds
     """Median latency of the unoptimized program, seconds."""
 
 
@@ -107,8 +118,8 @@ class Stepped(Event):
     """One search step: expansion, rollout, course alteration, backup."""
 
     kind: ClassVar[str] = "stepped"
-    step: int
-    parent: int
+    step: Count
+    parent: Count
     """Node that was selected and expanded."""
     calls: tuple[Call, ...]
     child: Child | None
@@ -137,28 +148,16 @@ class Finished(Event):
     reason: EndReason
 
 
+_KINDS: dict[str, type[Event]] = {k.kind: k for k in (Started, Planted, Bred, Stepped, Measured, Finished)}
+
+
 def event_from_json(record: Mapping[str, Any]) -> Event:
     """The event that `Event.to_json` wrote.
 
     Raises:
-        KeyError, TypeError: the record is not an event of this version.
+        ValueError: the record is not an event of this version; the message names the field.
     """
-    fields = dict(record)
-    kind = fields.pop("kind")
-    if kind == Planted.kind:
-        return Planted(children=tuple(Child(**c) for c in fields["children"]))
-    if kind == Bred.kind:
-        return Bred(candidates=tuple(Candidate(**c) for c in fields["candidates"]))
-    if kind == Measured.kind:
-        return Measured(samples=tuple(Sample(**s) for s in fields["samples"]))
-    if kind == Stepped.kind:
-        fields["calls"] = tuple(_call(c) for c in fields["calls"])
-        fields["child"] = Child(**fields["child"]) if fields["child"] else None
-        fields["pruned"] = Child(**fields["pruned"]) if fields["pruned"] else None
-        return Stepped(**fields)
-    simple: dict[str, type[Event]] = {Started.kind: Started, Finished.kind: Finished}
-    return simple[kind](**fields)
-
-
-def _call(record: Mapping[str, Any]) -> Call:
-    return Call(**{**record, "transformations": tuple(record["transformations"])})
+    kind = record.get("kind")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise ValueError(f"kind {kind!r} is none of {', '.join(_KINDS)}")
+    return typed(_KINDS[kind], record)

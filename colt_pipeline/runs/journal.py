@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from colt_pipeline.errors import JournalError
-from colt_pipeline.runs.events import Event, event_from_json
+from colt_pipeline.records import differences
+from colt_pipeline.runs.events import Bred, Event, Finished, Measured, Planted, Started, Stepped, event_from_json
 from colt_pipeline.runs.jsonl import JsonLines, read_growing
 
 
@@ -18,42 +19,108 @@ def read_events(path: Path) -> list[Event]:
     """The events of a journal, read without a lock: if another process is writing it, a partial last line is ignored.
 
     Raises:
-        JournalError: corrupt before its last line, or written by an incompatible version.
+        JournalError: corrupt before its last line, or not what this version writes.
     """
     return _events(path, read_growing(path))
 
 
 def _events(path: Path, records: Iterable[Mapping[str, Any]]) -> list[Event]:
-    try:
-        return [event_from_json(record) for record in records]
-    except (KeyError, TypeError) as error:
-        raise JournalError(f"{path} was written by another version of this program ({error}).") from error
+    events: list[Event] = []
+    order = _Order()
+    for number, record in enumerate(records, start=1):
+        try:
+            event = event_from_json(record)
+            order.check(event)
+        except ValueError as error:
+            raise JournalError(
+                f"{path}, line {number}: {error}; it is damaged, or was written by another version of this program"
+            ) from error
+        events.append(event)
+    return events
+
+
+class _Order:
+    """What an event may refer to: only to what came before it."""
+
+    def __init__(self) -> None:
+        self._nodes = 1  # the root
+        self._waiting: set[str] = set()
+        self._begun = self._ended = False
+
+    def check(self, event: Event) -> None:
+        """Count an event that may follow those before.
+
+        Raises:
+            ValueError: it may not.
+        """
+        if self._ended:
+            raise ValueError(f"an event of kind {event.kind} follows the end")
+        if self._begun == isinstance(event, Started):
+            raise ValueError(f"an event of kind {event.kind} {'in the middle' if self._begun else 'at the beginning'}")
+        self._begun, self._ended = True, isinstance(event, Finished)
+        if isinstance(event, Planted):
+            self._add(*(child.program for child in event.children))
+        elif isinstance(event, Bred):
+            self._waiting.update(candidate.program for candidate in event.candidates)
+        elif isinstance(event, Stepped):
+            if event.parent >= self._nodes:
+                raise ValueError(f"parent: there is no node {event.parent} yet")
+            if event.child is not None:
+                self._add(event.child.program)
+        elif isinstance(event, Measured):
+            for sample in event.samples:
+                if sample.program not in self._waiting:
+                    raise ValueError(f"samples: program {sample.program[:12]} is not waiting for its measurement")
+                self._waiting.remove(sample.program)
+
+    def _add(self, *programs: str) -> None:
+        self._nodes += len(programs)
+        self._waiting.update(programs)
 
 
 class Journal:
-    """Events of one run, written to disk before they are applied."""
+    """Events of one run, written to disk before they are applied.
 
-    def __init__(self, path: Path) -> None:
+    Attributes:
+        recorded: the events that the file held when it was opened.
+        events: the events of the search: those recorded, followed by those appended. In a replay, only those appended.
+    """
+
+    def __init__(self, path: Path, replay: bool = False) -> None:
         """Open `path` for this process exclusively.
 
+        Args:
+            path: the file.
+            replay: the search begins again from its first event, and each of its events is compared with the recorded
+                one. A replay trusts no journal: it may have been edited.
+
         Raises:
-            JournalError: in use, unwritable, corrupt, or written by an incompatible version.
+            JournalError: in use, unwritable, corrupt, or not what this version writes.
         """
         self.path = path
         self._lines = JsonLines(path)
         try:
-            self.events = _events(path, self._lines.records)
+            self.recorded = _events(path, self._lines.records)
         except JournalError:
             self._lines.close()
             raise
+        self.events = [] if replay else list(self.recorded)
 
     def append(self, event: Event) -> None:
-        """Write `event` and force it to disk.
+        """Write `event` and force it to disk, or compare it with the event that is recorded there.
 
         Raises:
-            JournalError: it could not be written.
+            JournalError: it could not be written, or differs from what is recorded.
         """
-        self._lines.append(event.to_json())
+        number, lines = len(self.events), self._lines.records
+        if number >= len(self.recorded):
+            self._lines.append(event.to_json())
+        elif differing := differences(lines[number], event.to_json()):
+            raise JournalError(
+                f"{self.path}, line {number + 1}: the recording and this version give another event than the journal "
+                f"holds ({differing}). Nothing was changed. Restore the journal or the recording; or move the run "
+                "directory away, and the same command replays the recording into a new one."
+            )
         self.events.append(event)
 
     def close(self) -> None:

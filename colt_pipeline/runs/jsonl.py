@@ -98,11 +98,27 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+def loads(text: bytes | str) -> Any:
+    """Strict JSON from a file.
+
+    Raises:
+        ValueError: it is not JSON (Python's NaN and Infinity are not), or nested too deeply.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not a JSON number")
+
+
 def _parse(path: Path, data: bytes) -> list[dict[str, Any]]:
     records = []
     for number, line in enumerate(data.splitlines(), start=1):
         try:
-            record = json.loads(line)
+            record = loads(line)
         except ValueError as error:
             raise JournalError(
                 f"{path}, line {number}: not valid JSON ({error}). Restore the file, or move it away to start over."
@@ -115,7 +131,7 @@ def _parse(path: Path, data: bytes) -> list[dict[str, Any]]:
 
 def _is_object(line: bytes) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
+        return isinstance(loads(line), dict)
     except ValueError:
         return False
 

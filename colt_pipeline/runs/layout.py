@@ -48,6 +48,14 @@ def recordings_in(results: Path | str) -> Path:
     return Path(results) / "recordings"
 
 
+def recordings_of(results: Path | str, experiment: str, run: str) -> list[Path]:
+    """The ledgers of one run, by device. Names are looked up, never matched: they may contain brackets and stars."""
+    recordings = recordings_in(results)
+    devices = sorted(recordings.iterdir()) if recordings.is_dir() else []
+    paths = (device / experiment / run / MEASUREMENTS for device in devices)
+    return [path for path in paths if path.exists()]
+
+
 def noise_in(results: Path | str) -> Path:
     """The directory of noise measurements, by device."""
     return Path(results) / "noise"

@@ -16,13 +16,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from colt_pipeline.errors import RunDirError
+from colt_pipeline.records import differences
+from colt_pipeline.runs.jsonl import loads
 from colt_pipeline.runs.layout import CONFIG, JOURNAL, SUMMARY
 
 
@@ -46,13 +48,10 @@ class RunDir:
             except OSError as error:
                 raise RunDirError(f"cannot write {path}: {error.strerror}; choose another with results=DIR") from error
             self.write_text(CONFIG, text)
-        recorded = _flat(yaml.safe_load(config.read_text()))
-        wanted = _flat(yaml.safe_load(text))
-        differing = [k for k in sorted({*recorded, *wanted}) if recorded.get(k) != wanted.get(k)]
+        differing = differences(read_config(config), yaml.safe_load(text))
         if differing:
-            shown = "; ".join(f"{k}: {recorded.get(k)} there, {wanted.get(k)} now" for k in differing[:3])
             raise RunDirError(
-                f"{path} holds a run with another config ({shown}). "
+                f"{path} holds a run with another config ({differing}). "
                 "Choose another name for this run with run=NAME, or remove that directory."
             )
 
@@ -81,6 +80,45 @@ class RunDir:
         write_text(self.path / name, text)
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain data without references, which could make a small file explode."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it contains references")
+        return super().compose_node(parent, index)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The configuration of a run, as `RunDir` wrote it.
+
+    Raises:
+        RunDirError: the file is missing, unreadable, or not the YAML of a mapping.
+    """
+    return _mapping(path, lambda text: yaml.load(text, _Loader))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """An object that `RunDir.write_json` wrote.
+
+    Raises:
+        RunDirError: the file is missing, unreadable, or not the JSON of an object.
+    """
+    return _mapping(path, loads)
+
+
+def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    try:
+        value = parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunDirError(f"cannot read {path}: {error.strerror}; restore it") from error
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        raise RunDirError(f"{path} is broken ({' '.join(str(error).split())[:200]}); restore it") from error
+    if not isinstance(value, dict):
+        raise RunDirError(f"{path} holds a {type(value).__name__} in place of named values; restore it")
+    return value
+
+
 def write_text(path: Path, text: str) -> None:
     """Like `write_bytes`, in UTF-8."""
     write_bytes(path, text.encode())
@@ -101,9 +139,3 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise RunDirError(
             f"cannot write {path}: {error.strerror}; existing files are intact, run the same command again"
         ) from error
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {prefix: value}
-    return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{prefix}.{key}".lstrip(".")).items()}

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-import yaml
-
 from colt_pipeline.errors import RunDirError
 from colt_pipeline.runs.events import Finished, Started, Stepped
 from colt_pipeline.runs.journal import read_events
 from colt_pipeline.runs.layout import CONFIG, JOURNAL
+from colt_pipeline.runs.rundir import read_config
 
 Identity = tuple[str, int]
 """Key and occurrence of a question."""
@@ -58,14 +57,11 @@ def read_usage(journal: Path) -> Usage | None:
         return None
     path = journal.with_name(CONFIG)
     try:
-        config = yaml.safe_load(path.read_text())
+        config = read_config(path)
         recording = PurePath(started.device, config["experiment"], config["run"]).parts
         answered = config["search"]["proposer"] == "llm"  # random answers have keys too, but no recording
-    except OSError as error:
-        raise RunDirError(f"cannot read {path}: {error.strerror}; restore it") from error
-    except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        problem = " ".join(str(error).split())
-        raise RunDirError(f"{path} is not the configuration of a run ({problem}); restore it") from error
+    except (KeyError, TypeError) as error:
+        raise RunDirError(f"{path} is not the configuration of a run ({error}); restore it") from error
     calls = {
         (call.key, call.occurrence): line
         for line, event in enumerate(events, start=1)

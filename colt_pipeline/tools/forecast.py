@@ -20,6 +20,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from glob import escape
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -28,11 +29,13 @@ from colt_pipeline.app import aligned, with_message
 from colt_pipeline.config.compose import runs, strict_overrides_of
 from colt_pipeline.config.schema import Config, PricesConfig
 from colt_pipeline.errors import ColtError, ConfigError
-from colt_pipeline.llm.entry import is_answered, with_defaults
+from colt_pipeline.llm.entry import is_answered, read_entry
+from colt_pipeline.measurement.ledger import read_header, read_line
 from colt_pipeline.records import EMBEDDED
 from colt_pipeline.runs.costs import Estimate, Tokens, configured_prices, scaled
-from colt_pipeline.runs.jsonl import PACKED, read_growing
+from colt_pipeline.runs.jsonl import PACKED
 from colt_pipeline.runs.layout import ANSWERS, MEASUREMENTS, recordings_in
+from colt_pipeline.runs.recorded import read_typed
 
 ASSUMED_CALL_SECS = 5.0
 """Assumed seconds per call, because no call to a paid model has been recorded."""
@@ -82,10 +85,10 @@ def forecast(config: Config) -> Forecast:
 
     Raises:
         ConfigError: there is no recording to base a forecast on.
-        JournalError: a recording is corrupt.
+        JournalError, RecordingError: a recording is corrupt.
     """
     root = recordings_in(config.results)
-    own = recorded(root, f"{config.experiment}/{config.run}")
+    own = recorded(root, escape(f"{config.experiment}/{config.run}"))
     left = config.samples - (0 if config.record.mode == "all" else min(own.samples, config.samples))
     if not left:
         return Forecast(config, Estimate(), Estimate(), 0.0, "")
@@ -110,9 +113,9 @@ def _nearest(config: Config, root: Path) -> tuple[Recorded, str, bool]:
     own = config.run.removesuffix(f"-n{config.samples}-s{config.seed}")
     kin = "colt" if config.search.candidates else "paper"  # two calls per sample, or one
     for pattern, basis in (
-        (f"{config.experiment}/{own}-n*-s*", _SAME),
-        (f"*/{config.workload.name}/*-{config.search.name}-*", "the same search of this workload"),
-        (f"*/{config.workload.name}/*-{kin}-*", f"search={kin} of this workload"),
+        (f"{escape(config.experiment)}/{escape(own)}-n*-s*", _SAME),
+        (f"*/{escape(config.workload.name)}/*-{escape(config.search.name)}-*", "the same search of this workload"),
+        (f"*/{escape(config.workload.name)}/*-{kin}-*", f"search={kin} of this workload"),
         (f"*/*/*-{kin}-*", f"search={kin} of other workloads"),
     ):
         known = recorded(root, pattern)
@@ -126,14 +129,17 @@ def recorded(root: Path, pattern: str) -> Recorded:
     """All runs below ``root/DEVICE`` whose directory matches `pattern`.
 
     Raises:
-        JournalError: a recording is corrupt.
+        JournalError, RecordingError: a recording is corrupt.
     """
     found = Recorded()
     for ledger in sorted(root.glob(f"*/{pattern}/{MEASUREMENTS}")):
-        header, *programs = read_growing(ledger) or [{}]
+        header = read_header(ledger)
+        if header is None:
+            continue
+        programs = [line for (_, number), line in read_typed(ledger, read_line)[1:] if number == 0]
         found.runs += 1
         found.samples += max(0, len(programs) + 1 - _NOT_SAMPLES)
-        if header.get("measurement") == "measured":
+        if header["measurement"] == "measured":
             found.device_secs += sum(sum(program["run_secs"]) for program in programs)
         for answer in _answers(ledger.parent):
             model = answer["model"]
@@ -145,8 +151,7 @@ def recorded(root: Path, pattern: str) -> Recorded:
 
 def _answers(recording: Path) -> Iterable[dict[str, Any]]:
     for name in (ANSWERS, ANSWERS + PACKED):
-        entries = map(with_defaults, read_growing(recording / name))
-        yield from filter(is_answered, entries)
+        yield from filter(is_answered, read_typed(recording / name, read_entry))
 
 
 def table(forecasts: Sequence[Forecast]) -> str:

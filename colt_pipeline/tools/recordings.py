@@ -1,14 +1,15 @@
-"""Manage recordings of LLM answers: ``python -m colt_pipeline.tools.recordings check results/recordings``.
+"""Manage recordings: ``python -m colt_pipeline.tools.recordings check results/recordings``.
 
-``check`` reports what is wrong, ``stats`` what the answers cost, ``diff`` where two recordings diverge; ``prune`` makes
-recordings smaller. A path is a recording (a directory or its llm.jsonl) or a directory that contains recordings.
+``check`` reports what is wrong with answers, ledgers, batches and accounts, ``stats`` what the answers cost, ``diff``
+where two recordings diverge; ``prune`` makes recordings smaller. A path is a recording (a directory or its llm.jsonl)
+or a directory that contains recordings.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from colt_pipeline.analysis.labels import model_label
@@ -25,9 +26,11 @@ from colt_pipeline.llm.audit import (
     write,
 )
 from colt_pipeline.llm.client import TRANSPORT
+from colt_pipeline.measurement.ledger import Ledger
 from colt_pipeline.records import EMBEDDED
+from colt_pipeline.runs.costs import read_account
 from colt_pipeline.runs.jsonl import PACKED, locked
-from colt_pipeline.runs.layout import ANSWERS
+from colt_pipeline.runs.layout import ANSWERS, MEASUREMENTS, SHARED, SPENDING, WHOLE_MODEL_MEASUREMENTS
 from colt_pipeline.runs.usage import Usage, journals, read_usage
 
 
@@ -41,7 +44,13 @@ def check(arguments: argparse.Namespace) -> int:
             runs += [usage] if (usage := read_usage(journal)) else []
         except ColtError as error:
             found.append(str(error))
-    files = _files(arguments.paths)
+    others = dict.fromkeys(other for path in arguments.paths for other in _others(path))
+    for path in others:
+        try:
+            _reader(path)(path)
+        except ColtError as error:
+            found.append(str(error))
+    files = _files(arguments.paths, required=not others)
     answers = owned = 0
     for path in files:
         try:
@@ -57,9 +66,32 @@ def check(arguments: argparse.Namespace) -> int:
     for finding in found:
         print(finding)
     of_runs = f", {owned} with runs" if arguments.runs else ""
+    of_others = f", {len(others)} other files" if others else ""
     verdict = f"{len(found)} findings" if found else "nothing wrong"
-    print(f"{len(files)} recordings{of_runs}, {answers} answers: {verdict}", file=sys.stderr)
+    print(f"{len(files)} recordings{of_runs}, {answers} answers{of_others}: {verdict}", file=sys.stderr)
     return 1 if found else 0
+
+
+def _ledger(path: Path) -> None:
+    Ledger(path, {}, "replay").close()
+
+
+_READERS: dict[str, Callable[[Path], object]] = {
+    MEASUREMENTS: _ledger,
+    WHOLE_MODEL_MEASUREMENTS: _ledger,
+    SPENDING: read_account,
+}
+"""Name of a recording's file, besides its answers -> what reads it as a run does."""
+
+
+def _reader(path: Path) -> Callable[[Path], object]:
+    return _ledger if path.parent.name == SHARED else _READERS[path.name]
+
+
+def _others(path: Path) -> list[Path]:
+    """The files at or below `path` that `_reader` knows."""
+    below = [path] if path.is_file() else sorted(path.rglob("*.jsonl"))
+    return [file for file in below if file.name in _READERS or file.parent.name == SHARED]
 
 
 def _usage(cassette: CassetteFile, owners: Sequence[Usage]) -> list[str]:
@@ -186,9 +218,9 @@ def _one(path: Path) -> Path:
     return found[0]
 
 
-def _files(paths: Sequence[Path]) -> list[Path]:
-    """All recordings at or below the paths, each once."""
-    return list(dict.fromkeys(found for path in paths for found in find(path)))
+def _files(paths: Sequence[Path], required: bool = True) -> list[Path]:
+    """All recorded answers at or below the paths, each file once."""
+    return list(dict.fromkeys(found for path in paths for found in find(path, required)))
 
 
 _COMMANDS = {"check": check, "stats": stats, "prune": prune, "diff": diff}

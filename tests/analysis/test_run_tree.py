@@ -12,9 +12,9 @@ from colt_pipeline.analysis.tree.page import tree_html
 from colt_pipeline.analysis.tree.run import best_path, improvements, model_rows, read_run, tree_nodes
 from colt_pipeline.analysis.tree.words import run_facts
 from colt_pipeline.errors import JournalError, RunDirError
-from colt_pipeline.runs.events import Measured, Sample, Stepped
+from colt_pipeline.runs.events import Bred, Candidate, Measured, Sample, Stepped
 from colt_pipeline.runs.journal import Journal
-from tests.toy_run import STARTED, events_by_hand, events_of_search, write_run
+from tests.toy_run import STARTED, events_by_hand, events_of_search, tiled_trace, write_run
 
 
 def test_nodes_say_what_led_to_them(tmp_path: Path) -> None:
@@ -88,7 +88,8 @@ def test_a_running_search_can_be_looked_at(tmp_path: Path) -> None:
 
 
 def test_a_search_without_models_and_tree_has_no_path(tmp_path: Path) -> None:
-    events = [STARTED, Measured((Sample("aa", 0.5, None), Sample("bb", 0.7, None)))]
+    bred = Bred(tuple(Candidate(program, tiled_trace((4, 4))) for program in ("aa", "bb")))
+    events = [STARTED, bred, Measured((Sample("aa", 0.5, None), Sample("bb", 0.7, None)))]
     run = read_run(write_run(tmp_path / "run", events, model_sets={"mine": []}))
     assert (best_path(run), improvements(run), model_rows(run)) == ([], {None: [2.0]}, [])
     assert ("model set", "mine (models: 0; largest: no model)") in run_facts(run)
@@ -113,7 +114,7 @@ def test_what_is_no_run_is_one_message_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(RunDirError, match="not the configuration of a run"):
         read_run(write_run(tmp_path / "other", events_by_hand(), models={}))
     (directory / "config.yaml").write_text("[1, 2")
-    with pytest.raises(RunDirError, match=r"config\.yaml is invalid"):
+    with pytest.raises(RunDirError, match=r"config\.yaml is broken"):
         read_run(directory)
     (directory / "config.yaml").unlink()
     with pytest.raises(RunDirError, match="cannot read .*restore it"):

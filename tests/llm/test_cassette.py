@@ -97,11 +97,11 @@ def test_a_broken_recording_is_refused_and_kept(tmp_path: Path) -> None:
     for make_client in (None, never):
         with pytest.raises(JournalError, match="line 1"):
             Cassette(path, make_client, Stopwatch())
-    path.write_text('{"key": "k"}\n')
+    path.write_text('{"key": "%s"}\n' % ("0" * 20))
     for make_client in (None, never):
-        with pytest.raises(RecordingError, match="line 1: lacks model"):
+        with pytest.raises(RecordingError, match="line 1: object missing required field `model`"):
             Cassette(path, make_client, Stopwatch())
-    assert path.read_text() == '{"key": "k"}\n'
+    assert path.read_text() == '{"key": "%s"}\n' % ("0" * 20)
 
 
 def record(path: Path) -> list[str]:
@@ -226,11 +226,33 @@ def test_a_recording_with_the_longer_keys_of_before_answers(tmp_path: Path) -> N
     assert read_intact(path).entries[0].fields["key"] == entry["key"]
 
 
-def test_an_answer_that_was_paid_for_is_replayed_though_a_field_is_odd(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("field", "value", "what"),
+    [
+        ("completion_tokens", -1, "completion_tokens: expected `int` >= 0"),
+        ("prompt_tokens", "7", "prompt_tokens: expected `int`, got `str`"),
+        ("text", None, "text: expected `str`, got `null`"),
+        ("key", ["a"], "key: expected `str`, got `array`"),
+        ("latency_secs", 1e400, "latency_secs: expected `float` <= "),
+        ("occurrence", True, "occurrence: expected `int`, got `bool`"),
+    ],
+)
+def test_replays_and_checks_refuse_the_same_fields(tmp_path: Path, field: str, value: object, what: str) -> None:
     path = tmp_path / "llm.jsonl"
-    texts = record(path)
-    lines = [entry | {"completion_tokens": -1} for entry in read_lines(path)]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert replayed(path) == texts
-    with pytest.raises(RecordingError, match="line 1: completion_tokens is -1; restore the file"):
-        read_intact(path)
+    record(path)
+    first, *others = read_lines(path)
+    text = "".join(json.dumps(line) + "\n" for line in (first | {field: value}, *others))
+    path.write_text(text.replace("Infinity", "1e400"))
+    readers = (replayed, read_intact, lambda path: Cassette(path, never, Stopwatch()))
+    for reader in readers:
+        with pytest.raises(RecordingError, match=f"line 1: {what}.*; restore the file"):
+            reader(path)
+
+
+def test_an_answer_is_recorded_once(tmp_path: Path) -> None:
+    path = tmp_path / "llm.jsonl"
+    record(path)
+    first, *others = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([first, *others, first.replace("[", "{")]))
+    with pytest.raises(RecordingError, match="line 4: its key .* is already in line 1"):
+        replayed(path)

@@ -16,10 +16,11 @@ from colt_pipeline.measurement.evaluator import Evaluator, Reuse
 from colt_pipeline.measurement.ledger import Ledger
 from colt_pipeline.records import Measurement
 from colt_pipeline.workloads.workload import Workload
+from tests import support
 
 pytestmark = pytest.mark.tvm
 
-HEADER = {"schema": 1, "workload": "w", "device": {"cpu": "A"}, "target": {"kind": "llvm"}, "measurement": "measured"}
+HEADER = {**support.HEADER, "measurement": "measured"}
 Make = Callable[..., Evaluator]
 WORKLOAD = cast(Workload, SimpleNamespace(name="w", hash="f" * 64))
 

@@ -33,14 +33,29 @@ def test_what_was_appended_is_on_disk_and_found_again(tmp_path: Path) -> None:
         again.close()
 
 
-def test_of_equal_keys_the_last_counts_and_all_are_listed(tmp_path: Path) -> None:
-    live = recorded(tmp_path / "file.jsonl", "append")
-    for value in (1, 2):
+def test_a_key_occurs_once_unless_its_entry_may_be_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "file.jsonl"
+    live = Recorded(path, "append", read, superseded=lambda entry: entry["value"] == 0)
+    for value in (0, 1):
         live.append({"key": "a", "value": value})
         assert (live.get("a") or {})["value"] == value
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="its key 'a' is already in line 2"):
+        live.append({"key": "a", "value": 2})
     live.close()
-    replay = recorded(tmp_path / "file.jsonl", "replay")
-    assert (replay.get("a") or {})["value"] == 2 and [entry["value"] for entry in replay.entries] == [1, 2]
+    assert path.read_bytes() == before
+    replay = Recorded(path, "replay", read, superseded=lambda entry: entry["value"] == 0)
+    assert (replay.get("a") or {})["value"] == 1 and [entry["value"] for entry in replay.entries] == [0, 1]
+    with pytest.raises(RecordingError, match="line 2: its key 'a' is already in line 1; restore the file"):
+        recorded(path, "replay")
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    live = recorded(tmp_path / "file.jsonl", "append")
+    with pytest.raises(ValueError, match="lacks value"):
+        live.append({"key": "a"})
+    live.close()
+    assert (tmp_path / "file.jsonl").read_text() == ""
 
 
 def test_a_replay_neither_makes_nor_locks_nor_mends_the_file(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from colt_pipeline.tools.forecast import (
     recorded,
     table,
 )
-from tests.support import ROOT, Compose
+from tests.support import HEADER, ROOT, Compose
 
 LIVE = ("experiment=cpu", "workload=flux_conv", "model_set=2", "stand_ins=false")
 LARGE, SMALL = (2.0, 10.0), (0.5, 4.0)
@@ -39,12 +39,16 @@ def record(
     """Write a recording; `calls` are (model, prompt tokens, completion tokens), 2 s each; programs run for 0.5 s."""
     directory = results / "recordings" / "a-device" / run
     directory.mkdir(parents=True)
-    ledger = [{"measurement": measurement}] + [{"run_secs": [0.2, 0.3]}] * (samples + 1)
+    ledger = [{**HEADER, "measurement": measurement}]
+    ledger += [{"program": str(number), "run_secs": [0.2, 0.3]} for number in range(samples + 1)]
+    ledger += [{"program": "0", "round": 1, "run_secs": [9.0]}]  # a confirmation is no sample
     answers = [
-        {"model": model, "prompt_tokens": prompt, "completion_tokens": answer, "backend": backend, "latency_secs": 2.0}
-        for model, prompt, answer in calls
+        {"key": f"{number:020x}", "model": model, "text": "{}", "prompt_tokens": prompt, "completion_tokens": answer}
+        | {"backend": backend, "provider_model": model, "latency_secs": 2.0}
+        for number, (model, prompt, answer) in enumerate(calls)
     ]
-    for name, lines in (("measurements.jsonl", ledger), ("llm.jsonl", [*answers, {"limit": "budget.run.calls=5"}])):
+    unasked = {"key": "f" * 20, "model": "gpt-5.2", "limit": "budget.run.calls=5"}
+    for name, lines in (("measurements.jsonl", ledger), ("llm.jsonl", [*answers, unasked])):
         (directory / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 

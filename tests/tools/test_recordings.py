@@ -57,7 +57,7 @@ def calls(asked: list[tuple[ModelSpec, str, int]]) -> tuple[Call, ...]:
 
 def run_of(directory: Path, used: int, finished: bool = True, **changes: Any) -> Path:
     """A run that used this many of the answers, one per step."""
-    steps = [Stepped(n, 1, (c,), None, None, None, None) for n, c in enumerate(calls(ASKED)[:used])]
+    steps = [Stepped(n, 0, (c,), None, None, None, None) for n, c in enumerate(calls(ASKED)[:used])]
     events: list[Event] = [STARTED, *steps, *([Finished("budget")] if finished else [])]
     return write_run(directory / "runs" / "exp" / "toy" / "run", events, experiment="exp", **changes)
 
@@ -98,12 +98,12 @@ def test_nothing_is_wrong_with_what_was_recorded(toy: Path, tmp_path: Path, caps
 @pytest.mark.parametrize(
     ("line", "fields", "finding"),
     [
-        (1, {"key": "k"}, "key does not consist of 20 hexadecimal digits"),
-        (2, {"lines": "abc"}, "lines does not consist of digests of 4 hexadecimal digits each"),
-        (2, {"occurrence": -1}, "occurrence is -1"),
-        (2, {"occurrence": True}, "occurrence is of type bool"),
-        (3, {"prompt_tokens": "many"}, "prompt_tokens is of type str"),
-        (3, {"latency_secs": None}, "latency_secs is of type NoneType"),
+        (1, {"key": "k"}, "key: expected `str` matching regex"),
+        (2, {"lines": "abc"}, "lines: expected `str` matching regex"),
+        (2, {"occurrence": -1}, "occurrence: expected `int` >= 0"),
+        (2, {"occurrence": True}, "occurrence: expected `int`, got `bool`"),
+        (3, {"prompt_tokens": "many"}, "prompt_tokens: expected `int`, got `str`"),
+        (3, {"latency_secs": None}, "latency_secs: expected `float`, got `null`"),
         (2, {"occurrence": 0}, "is already answered in line 1"),
         (2, {"occurrence": 2}, "occurrence 1 is missing"),
         (3, {"text": f"use {CREDENTIAL}"}, "text contains what looks like a credential"),
@@ -131,7 +131,7 @@ def test_what_is_broken_is_found_and_the_rest_is_still_read(toy: Path, capsys: P
     captured = capsys.readouterr()
     assert [line.removeprefix(f"{toy}, line ").split(" (")[0] for line in captured.out.splitlines()] == [
         "2: is not valid JSON",
-        f"3: lacks {field}",
+        f"3: object missing required field `{field}`",
         "4: is a JSON list, not an object",
         "6: is truncated",
     ]
@@ -188,7 +188,7 @@ def test_random_answers_are_in_no_recording(toy: Path, tmp_path: Path, capsys: P
 def test_damaged_runs_are_findings(toy: Path, tmp_path: Path, capsys: Printed) -> None:
     directory = run_of(tmp_path, used=4)
     for damage, finding in (
-        (lambda: (directory / "config.yaml").write_text("run: [\n"), f"{directory / 'config.yaml'} is not the config"),
+        (lambda: (directory / "config.yaml").write_text("run: [\n"), f"{directory / 'config.yaml'} is broken"),
         (lambda: (directory / "config.yaml").unlink(), f"cannot read {directory / 'config.yaml'}"),
         (lambda: (directory / "events.jsonl").write_text("x\n"), f"{directory / 'events.jsonl'}, line 1: not valid"),
     ):

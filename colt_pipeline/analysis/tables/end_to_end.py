@@ -5,7 +5,6 @@ Sample efficiency is speedup / samples; its gain is relative to the single small
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from colt_pipeline.analysis.tables.paper import SOURCE, paper_table
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import canonical_json
 from colt_pipeline.runs.layout import WHOLE_MODEL
+from colt_pipeline.runs.rundir import read_json
 
 MODELS = "models.jsonl"
 """The numbers behind the tables: one line per finished run of a whole model."""
@@ -36,9 +36,9 @@ def read_models(runs_dir: Path) -> list[dict[str, Any]]:
     models: dict[tuple[str, ...], dict[str, Any]] = {}
     for path in sorted(runs_dir.rglob(WHOLE_MODEL)):
         try:
-            model = json.loads(path.read_text(encoding="utf-8"))
+            model = read_json(path)
             key = tuple(str(model[name]) for name in ("model", "search", "model_set", "largest", "seed"))
-        except (ValueError, KeyError, TypeError) as error:
+        except KeyError as error:
             raise ConfigError(f"{path} is not the summary of a whole model ({error}); run tune_model again") from error
         if key in models:
             raise ConfigError(f"{runs_dir} holds two runs of {', '.join(key)}; pass their experiments separately")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from colt_pipeline.analysis.tree.decisions import Change, changes
 from colt_pipeline.config.schema import SearchConfig, model_specs
@@ -17,6 +14,7 @@ from colt_pipeline.records import ModelSpec, as_recorded
 from colt_pipeline.runs.events import Call, Event, Measured, Planted, Sample, Started, Stepped
 from colt_pipeline.runs.journal import read_events
 from colt_pipeline.runs.layout import CONFIG, JOURNAL, SUMMARY
+from colt_pipeline.runs.rundir import read_config, read_json
 from colt_pipeline.search import outcome
 from colt_pipeline.search.state import State
 from colt_pipeline.search.tree import ROOT, Node
@@ -102,12 +100,12 @@ def read_run(path: Path) -> Run:
     """
     if not (path / JOURNAL).exists():
         raise RunDirError(f"{path} is not a run directory: it has no {JOURNAL}. {_way_out(path)}")
-    config = _read(path / CONFIG, yaml.safe_load)
+    config = read_config(path / CONFIG)
     try:
         names = config["model_sets"][config["model_set"]]
         models = model_specs(config["search"]["proposer"], {name: config["models"][name] for name in names})
         state = State(models, as_recorded(SearchConfig, config["search"]))
-        summary = _read(path / SUMMARY, json.loads) if (path / SUMMARY).exists() else {}
+        summary = read_json(path / SUMMARY) if (path / SUMMARY).exists() else {}
     except (KeyError, TypeError) as error:
         raise RunDirError(f"{path / CONFIG} is not the configuration of a run ({error}); restore it") from error
     events = tuple(read_events(path / JOURNAL))
@@ -211,19 +209,6 @@ def _tree_node(
         latency_secs=sample.latency_secs if sample else None,
         error=sample.error if sample else None,
     )
-
-
-def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
-    """A mapping from a YAML or JSON file of a run."""
-    try:
-        value = parse(path.read_text())
-    except OSError as error:
-        raise RunDirError(f"cannot read {path}: {error.strerror}; restore it") from error
-    except (ValueError, yaml.YAMLError) as error:
-        raise RunDirError(f"{path} is invalid ({error}); restore it") from error
-    if not isinstance(value, dict):
-        raise RunDirError(f"{path} holds a {type(value).__name__}, not a mapping; restore it")
-    return value
 
 
 def _way_out(path: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.measurement.backend import BACKENDS
-from colt_pipeline.runs.layout import MEASUREMENTS, recordings_in
+from colt_pipeline.runs.layout import recordings_in, recordings_of
 from colt_pipeline.stack import usable_cores
 from stages.benchmarks.gpu.plan import Plan
 
@@ -51,7 +51,7 @@ def _check_recordings(plan: Plan, slug: str) -> None:
     """
     recordings = recordings_in(plan.results)
     for config in plan.configs:
-        for path in sorted(recordings.glob(f"*/{config.experiment}/{config.run}/{MEASUREMENTS}")):
+        for path in recordings_of(plan.results, config.experiment, config.run):
             found = path.relative_to(recordings).parts[0]
             if found != slug:
                 raise ConfigError(
