@@ -15,22 +15,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from tvm.s_tir import meta_schedule as ms
 
 from colt_pipeline.config.schema import EvolutionConfig
 from colt_pipeline.errors import ReplayMissError
 from colt_pipeline.prediction.cost_model import measure_candidates, runner_results
 from colt_pipeline.records import digest
+from colt_pipeline.runs.batches import Packed, pack, read_batch, unpack
 from colt_pipeline.runs.events import Sample
-from colt_pipeline.runs.recorded import Fields, Recorded
+from colt_pipeline.runs.recorded import Recorded
 from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.space import Program, Space
-from colt_pipeline.space.traces import Packed, check_packed, pack, unpack
 from colt_pipeline.stack import usable_cores
 
 _log = logging.getLogger(__name__)
@@ -139,7 +137,7 @@ class Evolution:
         self._make_strategy = make_strategy
         self._stopwatch = stopwatch
         self._strategy: TvmEvolution | None = None
-        self._recorded: Recorded[str] = Recorded(path, "replay" if make_strategy is None else "append", _read)
+        self._recorded: Recorded[str] = Recorded(path, "replay" if make_strategy is None else "append", read_batch)
         self.asked = 0
         """Number of batches that this object did not find in the recording."""
 
@@ -186,17 +184,3 @@ class Evolution:
     def close(self) -> None:
         """Release the recording to other processes."""
         self._recorded.close()
-
-
-@dataclass(frozen=True)
-class _Batch(Packed):
-    """The line of a batch."""
-
-    key: str
-    measured: int
-
-
-def _read(line: Fields) -> tuple[str, Fields]:
-    batch = msgspec.convert(line, _Batch)
-    check_packed(batch)
-    return batch.key, line

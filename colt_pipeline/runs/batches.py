@@ -1,4 +1,4 @@
-"""Compact storage for the traces of a batch: each instruction is written once, a trace is a list of indices.
+"""Batches of programs in ``candidates.jsonl``: each instruction is written once, a trace is a list of indices.
 
 TVM's JSON of a trace repeats the instructions of its design space, which most programs of a batch share.
 """
@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from colt_pipeline.records import canonical_json
+from colt_pipeline.records import Count, canonical_json, typed
+from colt_pipeline.runs.recorded import Fields
 from colt_pipeline.traces import check_trace
 
 
@@ -36,23 +37,6 @@ def pack(traces: Sequence[str]) -> Packed:
     return Packed([json.loads(text) for text in numbers], packed)
 
 
-def check_packed(packed: Packed) -> None:
-    """Check that the traces can be unpacked, and that each may be applied.
-
-    Raises:
-        ValueError: one is not a trace that TVM's rules and mutators make.
-    """
-    count = len(packed.instructions)
-    for number, (used, _) in enumerate(packed.traces):
-        if (index := next((index for index in used if not 0 <= index < count), None)) is not None:
-            raise ValueError(f"program {number} uses instruction {index} of {count}")
-    for number, trace in enumerate(_unpacked(packed)):
-        try:
-            check_trace(trace)
-        except ValueError as error:
-            raise ValueError(f"program {number}: {error}") from error
-
-
 def unpack(packed: Packed) -> Iterator[str]:
     """The traces, one by one: a few bytes can name large instructions many times."""
     return map(canonical_json, _unpacked(packed))
@@ -61,3 +45,31 @@ def unpack(packed: Packed) -> Iterator[str]:
 def _unpacked(packed: Packed) -> Iterator[list[Any]]:
     for used, decisions in packed.traces:
         yield [[packed.instructions[index] for index in used], decisions]
+
+
+@dataclass(frozen=True)
+class _Batch(Packed):
+    """A line."""
+
+    key: str
+    measured: Count
+    """Number of programs measured before."""
+
+
+def read_batch(line: Fields) -> tuple[str, Fields]:
+    """The key of a batch, and its line.
+
+    Raises:
+        ValueError: the line is not a batch, or has a trace that TVM's rules and mutators do not make.
+    """
+    batch = typed(_Batch, line)
+    count = len(batch.instructions)
+    for number, (used, _) in enumerate(batch.traces):
+        if (index := next((index for index in used if not 0 <= index < count), None)) is not None:
+            raise ValueError(f"program {number} uses instruction {index} of {count}")
+    for number, trace in enumerate(_unpacked(batch)):
+        try:
+            check_trace(trace)
+        except ValueError as error:
+            raise ValueError(f"program {number}: {error}") from error
+    return batch.key, line
