@@ -16,16 +16,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
-
 from colt_pipeline.app import INTERRUPTED, with_message
 from colt_pipeline.config.compose import composed
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import DeviceError, RecordingError
 from colt_pipeline.measurement.lock import batch_lock
-from colt_pipeline.records import Measurement, canonical_json
+from colt_pipeline.records import Measurement, canonical_json, typed
 from colt_pipeline.runs.layout import BEST, SUMMARY, noise_in, runs_in
-from colt_pipeline.runs.rundir import write_text
+from colt_pipeline.runs.rundir import read_json, write_text
 from colt_pipeline.traces import check_trace
 from colt_pipeline.workloads import PAPER
 
@@ -121,7 +119,8 @@ def best_trace(runs: Path, workload: Workload, backend: Backend) -> tuple[str, s
     """Key and trace of the fastest schedule that any finished run below `runs` measured on this device.
 
     Raises:
-        RecordingError: a file of a run is broken, or its trace is not one that TVM's rules and mutators make.
+        RunDirError: a file of a run is broken.
+        RecordingError: it lacks something, or its trace is not one that TVM's rules and mutators make.
     """
     found: list[tuple[float, str, str]] = []
     for path in sorted(runs.rglob(SUMMARY)):
@@ -154,11 +153,10 @@ class _Best:
 
 def _read(path: Path, kind: type[T]) -> T:
     """A file of a finished run."""
+    fields = read_json(path)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except OSError as error:
-        raise RecordingError(f"cannot read {path}: {error.strerror}; repeat the run, or move its directory") from error
-    except (ValueError, RecursionError) as error:
+        return typed(kind, fields)
+    except ValueError as error:
         raise RecordingError(f"{path}: {error}; repeat the run, or move its directory away") from error
 
 

@@ -12,7 +12,6 @@ from colt_pipeline.records import canonical_json
 from colt_pipeline.runs.batches import Packed, pack, read_batch, unpack
 from tests.space.small import space
 
-
 pytestmark = pytest.mark.tvm
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from colt_pipeline.analysis.noise import read_noise
-from colt_pipeline.errors import DeviceError, RecordingError
+from colt_pipeline.errors import DeviceError, RecordingError, RunDirError
 from colt_pipeline.measurement.measurer import LocalMeasurer
 from colt_pipeline.runs.jsonl import read_lines
 from colt_pipeline.tools.noise import main, observe
@@ -57,10 +57,10 @@ def plant(instruction: list[Any]) -> Callable[[Path], object]:
 BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "llvm": ("best.json", plant(["Annotate", ["b0", '"declare\n"'], ["pragma_import_llvm"], []]), "pragma_import_llvm"),
     "absent": ("best.json", lambda path: path.unlink(), "No such file"),
-    "deep": ("best.json", lambda path: path.write_text("[" * 100_000), "repeat the run"),
+    "deep": ("best.json", lambda path: path.write_text("[" * 100_000), "is broken"),
     "no trace": ("best.json", lambda path: path.write_text('{"workload_hash": "", "target": {}}'), "trace"),
-    "number": ("summary.json", lambda path: path.write_text("1"), "object"),
-    "binary": ("summary.json", lambda path: path.write_bytes(b"\xff\x00"), "repeat the run"),
+    "number": ("summary.json", lambda path: path.write_text("1"), "holds a int"),
+    "binary": ("summary.json", lambda path: path.write_bytes(b"\xff\x00"), "is broken"),
 }
 
 
@@ -74,7 +74,7 @@ def test_a_broken_run_is_named_and_nothing_is_built(
     (path,) = Path(config.results).rglob(name)
     spoil(path)
     monkeypatch.setattr(LocalMeasurer, "measure", lambda *_: pytest.fail("something was to be measured"))
-    with pytest.raises(RecordingError, match=f"(?s){name}.*{message}"):
+    with pytest.raises((RecordingError, RunDirError), match=f"(?s){name}.*{message}"):
         observe([config], minutes=0.01)
 
 
