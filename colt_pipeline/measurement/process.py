@@ -99,7 +99,8 @@ class WorkerProcess:
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
             while not answer.endswith(b"\n"):
-                if not selector.select(max(deadline - time.monotonic(), 0)):
+                left = deadline - time.monotonic()
+                if left <= 0 or not selector.select(left):
                     self.close()
                     return Lost(None)
                 chunk = os.read(process.stdout.fileno(), _CHUNK)

@@ -213,7 +213,7 @@ def _read(reader: int, limit_secs: float, stop_at: bytes) -> bytes | None:
     text, deadline = b"", time.monotonic() + limit_secs
     with selectors.DefaultSelector() as selector:
         selector.register(reader, selectors.EVENT_READ)
-        while selector.select(max(deadline - time.monotonic(), 0)):
+        while (left := deadline - time.monotonic()) > 0 and selector.select(left):
             chunk = os.read(reader, 1 if stop_at else _CHUNK)
             if not chunk or chunk == stop_at:
                 return text
@@ -251,10 +251,18 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def _die_first() -> None:
+    """On Linux, have the kernel kill this process or its forks, and not the search, when memory runs out."""
+    if sys.platform == "linux":
+        with suppress(OSError):  # some sandboxes hide the file
+            Path("/proc/self/oom_score_adj").write_text("1000")
+
+
 def main() -> None:
     """Serve requests until standard input closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     die_with_parent()
+    _die_first()
     # TVM and LLVM occasionally print to standard output, so answers get their own channel.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)

@@ -14,7 +14,7 @@ valid run, but not the one it would have been.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,11 @@ from colt_pipeline.config.schema import EvolutionConfig
 from colt_pipeline.errors import ReplayMissError
 from colt_pipeline.prediction.cost_model import measure_candidates, runner_results
 from colt_pipeline.records import digest
+from colt_pipeline.runs.batches import Packed, pack, read_batch, unpack
 from colt_pipeline.runs.events import Sample
-from colt_pipeline.runs.recorded import Fields, Recorded, require
+from colt_pipeline.runs.recorded import Recorded
 from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.space import Program, Space
-from colt_pipeline.space.traces import pack, unpack
 from colt_pipeline.stack import usable_cores
 
 _log = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ class Evolution:
 
         Raises:
             JournalError: the recording is corrupt or in use by another process.
-            RecordingError: a line of it is not a batch.
+            RecordingError: a line of it is not a batch, or has a trace that TVM's rules and mutators do not make.
         """
         self.path = path
         self._space = space
@@ -137,7 +137,7 @@ class Evolution:
         self._make_strategy = make_strategy
         self._stopwatch = stopwatch
         self._strategy: TvmEvolution | None = None
-        self._recorded: Recorded[str] = Recorded(path, "replay" if make_strategy is None else "append", _read)
+        self._recorded: Recorded[str] = Recorded(path, "replay" if make_strategy is None else "append", read_batch)
         self.asked = 0
         """Number of batches that this object did not find in the recording."""
 
@@ -151,14 +151,14 @@ class Evolution:
         key = digest([SCHEMA, self._settings, [[s.program, s.latency_secs, s.error] for _, s in measured]])
         batch = self._recorded.get(key)
         if batch is not None:
-            return self._rebuild(batch)
-        packed = pack(self._ask(measured)).to_json()
-        programs = self._rebuild(packed)  # first: what is recorded must replay
-        self._recorded.append({"key": key, "measured": len(measured), **packed})
+            return self._rebuild(unpack(Packed(batch["instructions"], batch["traces"])))
+        traces = self._ask(measured)
+        programs = self._rebuild(traces)  # first: what is recorded must replay
+        self._recorded.append({"key": key, "measured": len(measured), **pack(traces).to_json()})
         return programs
 
-    def _rebuild(self, batch: Fields) -> list[Program]:
-        return [self._space.rebuild(trace) for trace in unpack(batch["instructions"], batch["traces"])]
+    def _rebuild(self, traces: Iterable[str]) -> list[Program]:
+        return [self._space.rebuild(trace) for trace in traces]
 
     def _ask(self, measured: Experience) -> list[str]:
         """The traces of a live batch."""
@@ -184,8 +184,3 @@ class Evolution:
     def close(self) -> None:
         """Release the recording to other processes."""
         self._recorded.close()
-
-
-def _read(line: Fields) -> tuple[str, Fields]:
-    require(line, ("key", "measured", "instructions", "traces"))
-    return line["key"], line

@@ -39,8 +39,10 @@ class Designs:
     module: tvm.IRModule
     context: ms.TuneContext
     """With TVM's default rules, postprocessors and mutators for the target."""
+    every_trace: tuple[Trace, ...]
+    """One sample per design space."""
     traces: tuple[Trace, ...]
-    """One sample per design space; on a GPU without those that `misfit` names."""
+    """The same, on a GPU without those that `misfit` names."""
     on_gpu: bool
 
     @property
@@ -79,7 +81,7 @@ def _generated(module: tvm.IRModule, target_json: str) -> Designs:
         if left_out:
             names = " and ".join(rule.__name__ for rule in left_out)
             _log.warning("TVM's rules for this workload are used without %s: %s", names, said)
-        return Designs(module, context, drawable, on_gpu)
+        return Designs(module, context, traces, drawable, on_gpu)
     raise SpaceError(f"TVM generates no design space of this workload for {target['kind']}: {said}")
 
 

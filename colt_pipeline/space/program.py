@@ -1,8 +1,8 @@
 """Programs and the space they live in.
 
 A program is the base IRModule plus a schedule trace. Everything here is deterministic: TVM's mutators get explicit
-seeds (``Mutator.apply`` would draw its own). A program's key is the sha256 of its text, so two traces that yield the
-same text are the same program.
+seeds (``Mutator.apply`` would draw its own). A program's key is the sha256 of its text with all that the compiler sees,
+so two traces that yield the same text are the same program.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ from tvm.s_tir.schedule import Trace
 from colt_pipeline.errors import SpaceError
 from colt_pipeline.records import Edit, Rejection, Site, canonical_json
 from colt_pipeline.space.generate import TVM_ERRORS, Designs, generate
-from colt_pipeline.space.sites import decide, find_sites
+from colt_pipeline.space.sites import PARALLEL, decide, find_sites
 from colt_pipeline.space.threads import draw_tiles
 from colt_pipeline.space.tiling import refused
 from colt_pipeline.space.transformations import TRANSFORMATIONS, Transformation
+from colt_pipeline.traces import check_trace_json
 
 _MAX_SEED = 2**31 - 1
 _SAMPLING_ATTEMPTS = 256
 _PATIENCE = 4  # times as many attempts on a GPU before it is an error: 1 in 500 fits for FLUX attention on sm_90
+_META_OMITTED = "# Metadata omitted."  # TVM's comment in a text that refers to metadata
 _FAILURES = 128  # replays on a GPU until sampling gives up; each takes 30 to 200 ms
 
 
@@ -49,8 +51,11 @@ class Program:
 
     @cached_property
     def key(self) -> str:
-        """sha256 of the text."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
+        """sha256 of the text, with the metadata if there is any: the compiler sees it, too."""
+        text = self.text
+        if _META_OMITTED in text:
+            text = str(self.schedule.mod.script(show_meta=True))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @cached_property
     def trace_json(self) -> str:
@@ -112,9 +117,12 @@ class Space:
         """Up to `count` distinct programs, each a fresh sample of a uniformly drawn design space.
 
         Raises:
-            SpaceError: no valid program in 256 attempts per program; on a GPU in 1024, or in 128 replays.
+            SpaceError: no valid program in 256 attempts per program, on a GPU in 1024 or in 128 replays; or TVM's rules
+                make traces that could not be loaded again.
         """
         programs, rng.bit_generator.state = _sampled(self._designs, count, json.dumps(rng.bit_generator.state))
+        for program in programs:
+            _check(program.trace_json)
         return [self._keep(p) for p in programs]
 
     def load(self, key: str, trace_json: str) -> Program:
@@ -131,17 +139,23 @@ class Space:
         """The program of a trace.
 
         Raises:
-            SpaceError: the trace does not apply: it was made for another workload, target or TVM.
+            SpaceError: the trace is of no design space, or does not apply: it was made for another workload, target or
+                TVM, or by hand.
         """
+        _check(trace_json)
+        trace = json.loads(trace_json)
+        if _undecided(trace) not in _designed(self._designs):
+            raise SpaceError(
+                "a recorded trace is of no design space that this TVM generates for this workload and target"
+            )
         schedule = Schedule(self.module, debug_mask="none")
-        refused = SpaceError(f"a recorded trace does not apply with this TVM: {trace_json[:80]}...")
         try:
-            Trace.apply_json_to_schedule(json.loads(trace_json), schedule)
+            Trace.apply_json_to_schedule(trace, schedule)
         except TVM_ERRORS as error:
-            raise refused from error
-        program = _realize(self._designs, schedule.trace)
+            raise SpaceError("a recorded trace does not apply with this TVM") from error
+        program = _replay(self._designs, schedule.trace)
         if program is None:
-            raise refused
+            raise SpaceError("a recorded trace gives a schedule that the target refuses with this TVM")
         return self._keep(program)
 
     def applicable(self, program: Program) -> tuple[Transformation, ...]:
@@ -265,6 +279,25 @@ class Space:
 
     def _keep(self, program: Program) -> Program:
         return self._programs.setdefault(program.key, program)
+
+
+@lru_cache(maxsize=8)
+def _designed(designs: Designs) -> frozenset[str]:
+    """The design spaces, each without its decisions."""
+    traces = (trace.simplified(True) for trace in designs.every_trace)
+    return frozenset(_undecided(_plain(trace.as_json())) for trace in traces)
+
+
+def _undecided(trace: list[Any]) -> str:
+    """What no mutator changes: the instructions of a trace without the extent of the parallel loop."""
+    return canonical_json([i if i[2] != [PARALLEL] else [i[0], i[1][:1], *i[2:]] for i in trace[0]])
+
+
+def _check(trace_json: str) -> None:
+    try:
+        check_trace_json(trace_json)
+    except ValueError as error:
+        raise SpaceError(f"a trace cannot be loaded: {error}") from error
 
 
 def _realize(designs: Designs, trace: Trace) -> Program | None:

@@ -16,7 +16,7 @@ from tvm.s_tir.schedule import Instruction, Trace
 
 from colt_pipeline.records import Site
 
-_PARALLEL = "meta_schedule.parallel"
+PARALLEL = "meta_schedule.parallel"
 _UNROLL = "meta_schedule.unroll_"
 _FETCH = "meta_schedule.cooperative_fetch"  # no mutator changes it
 
@@ -78,7 +78,7 @@ def _site(
             choices = tuple(int(value) for value in inst.attrs[0])
             name, label = ("Unroll", "unroll") if key.startswith(_UNROLL) else ("ThreadBinding", "threads")
             return Site(name, label, (choices[int(decision)],), choices=choices)
-        case "Annotate" if inst.attrs[0] == _PARALLEL:
+        case "Annotate" if inst.attrs[0] == PARALLEL:
             jobs = int(inst.inputs[1])
             return Site("Parallel", "parallel", (jobs,), choices=_jobs(jobs))
     return None

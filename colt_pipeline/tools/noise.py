@@ -8,23 +8,23 @@ analysis knows which differences are not improvements. Hydra overrides choose ta
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from colt_pipeline.app import INTERRUPTED, with_message
 from colt_pipeline.config.compose import composed
 from colt_pipeline.config.schema import Config
-from colt_pipeline.errors import DeviceError
+from colt_pipeline.errors import DeviceError, RecordingError
 from colt_pipeline.measurement.lock import batch_lock
-from colt_pipeline.records import Measurement, canonical_json
+from colt_pipeline.records import Measurement, canonical_json, typed
 from colt_pipeline.runs.layout import BEST, SUMMARY, noise_in, runs_in
-from colt_pipeline.runs.rundir import write_text
+from colt_pipeline.runs.rundir import read_json, write_text
+from colt_pipeline.traces import check_trace
 from colt_pipeline.workloads import PAPER
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from colt_pipeline.measurement.backend import Backend
     from colt_pipeline.measurement.measurer import Measurer
     from colt_pipeline.workloads.workload import Workload
+
+T = TypeVar("T")
 
 _SAMPLES = 8
 
@@ -114,16 +116,48 @@ def _measure(subject: _Subject, modules: list[tvm.IRModule]) -> list[Measurement
 
 
 def best_trace(runs: Path, workload: Workload, backend: Backend) -> tuple[str, str] | None:
-    """Key and trace of the fastest schedule that any finished run below `runs` measured on this device."""
+    """Key and trace of the fastest schedule that any finished run below `runs` measured on this device.
+
+    Raises:
+        RunDirError: a file of a run is broken.
+        RecordingError: it lacks something, or its trace is not one that TVM's rules and mutators make.
+    """
     found: list[tuple[float, str, str]] = []
     for path in sorted(runs.rglob(SUMMARY)):
-        summary = json.loads(path.read_text())
-        if summary["workload"] != workload.name or summary["device"] != backend.device.slug or not summary["best_secs"]:
+        summary = _read(path, _Summary)
+        if summary.workload != workload.name or summary.device != backend.device.slug or not summary.best_secs:
             continue
-        best = json.loads((path.parent / BEST).read_text())
-        if best["workload_hash"] == workload.hash and best["target"] == backend.target:
-            found.append((summary["best_secs"], summary["best_program"], canonical_json(best["trace"])))
+        best = _read(path.with_name(BEST), _Best)
+        if best.workload_hash == workload.hash and best.target == backend.target:
+            found.append((summary.best_secs, summary.best_program or "", canonical_json(best.trace)))
     return min(found)[1:] if found else None
+
+
+@dataclass(frozen=True)
+class _Summary:
+    workload: str
+    device: str
+    best_secs: float | None
+    best_program: str | None
+
+
+@dataclass(frozen=True)
+class _Best:
+    workload_hash: str
+    target: dict[str, Any]
+    trace: Any
+
+    def __post_init__(self) -> None:
+        check_trace(self.trace)
+
+
+def _read(path: Path, kind: type[T]) -> T:
+    """A file of a finished run."""
+    fields = read_json(path)
+    try:
+        return typed(kind, fields)
+    except ValueError as error:
+        raise RecordingError(f"{path}: {error}; repeat the run, or move its directory away") from error
 
 
 @with_message

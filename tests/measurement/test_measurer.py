@@ -134,6 +134,14 @@ def test_a_worker_that_does_not_start_says_why(tmp_path: Path) -> None:
     worker.close()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux chooses by a score")
+def test_when_memory_runs_out_a_worker_dies_before_the_search(measurer: LocalMeasurer) -> None:
+    measure(measurer, scaled(1.0))
+    workers = [w._process.pid for w in measurer._workers if w._process is not None]
+    scores = [int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in workers]
+    assert scores == [1000] * len(workers) and workers
+
+
 def test_building_goes_on_while_running_waits_off_the_cpu(measurer: LocalMeasurer) -> None:
     measurer._overlap = True
     results = measure(measurer, *(scaled(f) for f in (1.0, 1.01, 1.0, 1.01, 1.0)))

@@ -42,6 +42,14 @@ def test_a_kernel_that_has_its_device_is_held_to_its_limit() -> None:
     assert _in_fork(endless, [WAITING, RUNNING]) == {"error": "timeout"}
 
 
+def test_a_kernel_that_never_stops_talking_is_held_to_its_limit() -> None:
+    def talks(ended: Ended) -> Measurement:
+        while True:
+            ended()
+
+    assert _in_fork(talks, [RUNNING]) == {"error": "timeout"}
+
+
 def test_a_compiler_ends_with_the_build_that_called_it(tmp_path: Path) -> None:
     called = tmp_path / "pid"
 

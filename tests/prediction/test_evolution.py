@@ -50,6 +50,10 @@ RUN = (
 )
 
 
+ELSEWHERE = [["GetSBlock", [], ["elsewhere", "main"], ["b0"]]]
+"""What selects a block that the workload does not have."""
+
+
 def quick() -> EvolutionConfig:
     """Settings for small populations."""
     settings = configured(*RUN).search.evolution
@@ -147,23 +151,46 @@ def test_the_recording_serves_what_was_asked_and_nothing_else(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("line", "kind", "message"),
     [
-        ({"key": "0", "measured": 0}, RecordingError, "line 1: lacks instructions, traces"),
-        ({"key": None, "measured": 0, "instructions": [["X"]], "traces": [[[0], []]]}, SpaceError, "does not apply"),
-        ({"key": None, "measured": 0, "instructions": [], "traces": [[[0], []]]}, SpaceError, "invalid packed traces"),
-        ({"key": None, "measured": 0, "instructions": [], "traces": [[[], []]]}, None, ""),
+        ({"key": "0", "measured": 0}, RecordingError, "line 1: .*instructions"),
+        ({"key": ["0"], "measured": 0, "instructions": [], "traces": []}, RecordingError, "line 1: .*key"),
+        ({"key": "0", "measured": 0, "instructions": [], "traces": [[["0"], []]]}, RecordingError, "line 1: .*traces"),
+        (
+            {"key": "0", "measured": 0, "instructions": [["X"]], "traces": [[[0], []]]},
+            RecordingError,
+            "line 1: program 0",
+        ),
+        ({"key": "0", "measured": 0, "instructions": [], "traces": [[[0], []]]}, RecordingError, "instruction 0 of 0"),
+        ({"key": None, "measured": 0, "instructions": ELSEWHERE, "traces": [[[0], []]]}, SpaceError, "no design space"),
+        ({"key": None, "measured": 0, "instructions": [], "traces": [[[], []]]}, SpaceError, "no design space"),
     ],
 )
 def test_a_broken_recording_is_an_error(
-    tmp_path: Path, line: dict[str, Any], kind: type[Exception] | None, message: str
+    tmp_path: Path, line: dict[str, Any], kind: type[Exception], message: str
 ) -> None:
     path = tmp_path / "candidates.jsonl"
     path.write_text(json.dumps({**line, "key": line["key"] or digest([SCHEMA, {}, []])}) + "\n")
     here = space("deepseek_r1_moe")
-    if kind is None:
-        assert len(Evolution(path, here, {}, None, Stopwatch()).next_batch([])) == 1  # the unoptimized program
-        return
     with pytest.raises(kind, match=message):
         Evolution(path, here, {}, None, Stopwatch()).next_batch([])
+
+
+def test_a_planted_annotation_ends_the_run_before_anything_is_built(
+    composed: Compose, recorded: Recorded, tmp_path: Path
+) -> None:
+    config = composed(*RUN)
+    move_recordings(recorded(*RUN).config, config)
+    path = recording(config)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    batch = lines[1]
+    planted = ["Annotate", ["b0", '"define void @f() {\n}\n"'], ["pragma_import_llvm"], []]
+    batch["traces"][2][0].append(len(batch["instructions"]))
+    batch["instructions"].append(planted)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for mode in ("replay", "missing"):
+        config.record.mode = mode
+        with pytest.raises(RecordingError, match=r"candidates.jsonl, line 2: program 2: .*'pragma_import_llvm'"):
+            play(config, lambda _: pytest.fail("something was to be measured"))
+    assert not any(path.read_bytes() for path in Path(config.results).rglob("events.jsonl"))
 
 
 @pytest.mark.parametrize("stop_after", [None, 2, 3, 6])

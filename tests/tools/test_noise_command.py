@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from colt_pipeline.analysis.noise import read_noise
-from colt_pipeline.errors import DeviceError
+from colt_pipeline.errors import DeviceError, RecordingError, RunDirError
+from colt_pipeline.measurement.measurer import LocalMeasurer
 from colt_pipeline.runs.jsonl import read_lines
 from colt_pipeline.tools.noise import main, observe
 from tests.small_runs import TINY
@@ -39,6 +43,39 @@ def test_the_best_recorded_schedule_is_the_one_to_observe(composed: Compose, rec
     directory = observe([config], minutes=0.01)
     (path,) = directory.glob("*/*.jsonl")
     assert read_lines(path)[1]["program"] == job.state.best.program
+
+
+def plant(instruction: list[Any]) -> Callable[[Path], object]:
+    def planted(path: Path) -> None:
+        best = json.loads(path.read_text())
+        best["trace"][0].append(instruction)
+        path.write_text(json.dumps(best))
+
+    return planted
+
+
+BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "llvm": ("best.json", plant(["Annotate", ["b0", '"declare\n"'], ["pragma_import_llvm"], []]), "pragma_import_llvm"),
+    "absent": ("best.json", lambda path: path.unlink(), "No such file"),
+    "deep": ("best.json", lambda path: path.write_text("[" * 100_000), "is broken"),
+    "no trace": ("best.json", lambda path: path.write_text('{"workload_hash": "", "target": {}}'), "trace"),
+    "number": ("summary.json", lambda path: path.write_text("1"), "holds a int"),
+    "binary": ("summary.json", lambda path: path.write_bytes(b"\xff\x00"), "is broken"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_run_is_named_and_nothing_is_built(
+    composed: Compose, recorded: Recorded, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    name, spoil, message = BROKEN[what]
+    config = composed(*SMALL)
+    shutil.copytree(recorded(*TINY).config.results, config.results)
+    (path,) = Path(config.results).rglob(name)
+    spoil(path)
+    monkeypatch.setattr(LocalMeasurer, "measure", lambda *_: pytest.fail("something was to be measured"))
+    with pytest.raises((RecordingError, RunDirError), match=f"(?s){name}.*{message}"):
+        observe([config], minutes=0.01)
 
 
 def test_estimates_have_no_noise(composed: Compose, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
