@@ -23,7 +23,8 @@ from colt_pipeline.config.checks import load
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ConfigError
 
-CONF = Path(__file__).parent.parent.parent / "conf"
+CONF = Path(__file__).parent.parent / "conf"
+"""The folder ``conf``: in the repository a link to the one beside the package, so that a wheel contains it."""
 _PARSER = get_args_parser()
 """Hydra's own parser, which it does not export; a copy would eventually disagree with it."""
 
