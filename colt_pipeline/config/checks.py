@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from operator import attrgetter
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, OmegaConf
@@ -60,8 +61,8 @@ LEAST = {
 """Key -> its minimum; none may be infinite."""
 
 
-def load(raw: DictConfig) -> Config:
-    """The typed configuration.
+def load(raw: DictConfig, base: Path) -> Config:
+    """The typed configuration, whose relative paths start at `base`.
 
     Raises:
         ConfigError: unknown key, wrong type, missing or invalid value; the message names key, value and choices.
@@ -108,6 +109,7 @@ def load(raw: DictConfig) -> Config:
     for part in (config.experiment, config.run):
         if not part or part.startswith((".", "/")) or ".." in part:
             raise ConfigError(f"experiment and run are directories below results/; {part!r} is not a valid name")
+    config.results, config.pretraining = str(base / config.results), str(base / config.pretraining)
     return config
 
 

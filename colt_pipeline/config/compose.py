@@ -20,6 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from colt_pipeline.config.checks import load
+from colt_pipeline.config.places import base
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ConfigError
 
@@ -137,8 +138,9 @@ class _Composer:
             ConfigError: as for `composed`.
         """
         raw = self._raw(self._parsed(overrides))
+        moves = bool(raw.hydra.job.chdir)
         del raw["hydra"]
-        return load(raw)
+        return load(raw, base(Path.cwd(), moves))
 
     def jobs(self, overrides: Sequence[str]) -> tuple[list[list[str]], list[int]]:
         """The overrides of each job of a sweep, without seeds, and the seeds that each is repeated with.

@@ -20,6 +20,8 @@ from colt_pipeline.runs.recorded import Access, Fields, Recorded, require
 Header = Mapping[str, Any]
 
 SCHEMA = 1
+EXPERIENCE = "experience"
+"""Field of the header of a run's own ledger: digest of what its cost model was trained on before the run."""
 
 
 def read_header(path: Path) -> dict[str, Any] | None:
@@ -52,7 +54,8 @@ class Ledger:
 
     def _check(self, header: Header) -> None:
         recorded, header = _with_measurement(self._recorded.entries[0]), _with_measurement(header)
-        differing = [k for k in sorted({*recorded, *header}) if recorded.get(k) != header.get(k)]
+        known = {*recorded, *header} - ({EXPERIENCE} - set(recorded))  # which the first recordings lack
+        differing = [k for k in sorted(known) if recorded.get(k) != header.get(k)]
         if differing:
             self.close()
             shown = "; ".join(_difference(k, recorded.get(k), header.get(k)) for k in differing)
