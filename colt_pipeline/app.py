@@ -42,6 +42,16 @@ def with_message(command: Callable[P, int]) -> Callable[P, int]:
     return wrapped
 
 
+@contextmanager
+def message_and_exit() -> Iterator[None]:
+    """Turn a ColtError into a message on stderr and exit status 1, for commands that return nothing."""
+    try:
+        yield
+    except ColtError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)
+
+
 def attempt(work: Callable[[Config], object], raw: DictConfig) -> None:
     """Run one of Hydra's jobs; a failure becomes a message and exit status 1 (for a sweep, at its end)."""
     called_from = Path(HydraConfig.get().runtime.cwd)

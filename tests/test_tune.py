@@ -178,9 +178,7 @@ def test_only_the_runs_own_ledger_says_what_the_run_started_from(recorded: Recor
 
 
 @pytest.mark.parametrize("mode", ["replay", "missing", "all"])
-def test_absent_experience_is_an_error_before_anything_is_written(
-    composed: Compose, tmp_path: Path, mode: str
-) -> None:
+def test_absent_experience_is_an_error_before_anything_is_written(composed: Compose, tmp_path: Path, mode: str) -> None:
     nowhere = composed(*PROJECTION, *COLT, f"pretraining={tmp_path / 'nowhere'}", f"record={mode}")
     with pytest.raises(ConfigError, match=r"nowhere is not a directory.*pretraining=DIR.*search\.cost_model=xgb"):
         play(nowhere)
@@ -197,7 +195,7 @@ def test_neither_the_working_directory_nor_chdir_changes_a_run(
     move_recordings(before, composed(f"results={project / 'results'}"))
     monkeypatch.chdir(project / "below")
     expected = (Path(before.results) / "runs/adhoc/tiny/config.yaml").read_bytes(), journal(before)
-    for more in (["hydra.job.chdir=false"], ["-m", "hydra.job.chdir=true"]):
+    for more in (["hydra.job.chdir=false"], ["hydra.mode=MULTIRUN", "hydra.job.chdir=true"]):
         replay = command(Path("results"), *more, *PROJECTION, *COLT, "record=replay")
         assert colt(monkeypatch, *replay, f"hydra.run.dir={tmp_path}/logs", f"hydra.sweep.dir={tmp_path}/logs") == 0
         run_directory = project / "results/runs/adhoc/tiny"

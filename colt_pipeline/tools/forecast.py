@@ -20,14 +20,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from glob import escape
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from colt_pipeline.app import aligned, with_message
-from colt_pipeline.config.compose import runs, strict_overrides_of
+from colt_pipeline.config.arguments import command_line, sweep_command_line
+from colt_pipeline.config.compose import check_overrides, possible_runs, runs
 from colt_pipeline.config.schema import Config, PricesConfig
-from colt_pipeline.errors import ColtError, ConfigError
+from colt_pipeline.errors import ColtError, ConfigError, UnforeseenError
 from colt_pipeline.llm.entry import is_answered, with_defaults
 from colt_pipeline.records import EMBEDDED
 from colt_pipeline.runs.costs import Estimate, Tokens, configured_prices, scaled
@@ -85,7 +87,7 @@ def forecast(config: Config) -> Forecast:
         JournalError: a recording is corrupt.
     """
     root = recordings_in(config.results)
-    own = recorded(root, f"{config.experiment}/{config.run}")
+    own = recorded(root, escape(f"{config.experiment}/{config.run}"))
     left = config.samples - (0 if config.record.mode == "all" else min(own.samples, config.samples))
     if not left:
         return Forecast(config, Estimate(), Estimate(), 0.0, "")
@@ -107,11 +109,11 @@ def forecast(config: Config) -> Forecast:
 
 def _nearest(config: Config, root: Path) -> tuple[Recorded, str, bool]:
     """The most similar recorded runs, their description, and whether they differ only in samples and seed."""
-    own = config.run.removesuffix(f"-n{config.samples}-s{config.seed}")
+    own = escape(config.run.removesuffix(f"-n{config.samples}-s{config.seed}"))
     kin = "colt" if config.search.candidates else "paper"  # two calls per sample, or one
     for pattern, basis in (
-        (f"{config.experiment}/{own}-n*-s*", _SAME),
-        (f"*/{config.workload.name}/*-{config.search.name}-*", "the same search of this workload"),
+        (f"{escape(config.experiment)}/{own}-n*-s*", _SAME),
+        (f"*/{config.workload.name}/*-{escape(config.search.name)}-*", "the same search of this workload"),
         (f"*/{config.workload.name}/*-{kin}-*", f"search={kin} of this workload"),
         (f"*/*/*-{kin}-*", f"search={kin} of other workloads"),
     ):
@@ -191,6 +193,25 @@ def announce(configs: Sequence[Config]) -> None:
         print(words, file=sys.stderr, flush=True)
 
 
+def announced(arguments: Sequence[str]) -> list[Config]:
+    """The runs that Hydra will start for a command line, announced; none if it only prints something.
+
+    Raises:
+        ConfigError: Hydra would refuse the command line, perhaps with a traceback.
+    """
+    line = command_line(arguments)
+    if not line.starts_jobs:
+        check_overrides(line)
+        return []
+    try:
+        configs = possible_runs(line)
+    except UnforeseenError as error:
+        print(f"no forecast: {error}", file=sys.stderr, flush=True)
+        return []
+    announce(configs)
+    return configs
+
+
 @with_message
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the forecast; exit status 1 with a message if there is none."""
@@ -198,7 +219,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & set(arguments):
         print(__doc__)
         return 0
-    live = [config for config in runs(strict_overrides_of(arguments)) if is_live(config)]
+    line = sweep_command_line(arguments)
+    live = [config for config in runs(line.overrides, line.config_dir) if is_live(config)]
     print(table([forecast(config) for config in live]) if live else NOTHING)
     return 0
 
