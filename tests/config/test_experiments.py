@@ -9,7 +9,6 @@ import pytest
 
 from colt_pipeline.config.arguments import CommandLine
 from colt_pipeline.config.compose import composed as of_project
-from colt_pipeline.config.arguments import CommandLine
 from colt_pipeline.config.compose import possible_runs, runs
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import digest
