@@ -41,12 +41,12 @@ def test_no_float_may_be_nan_or_huge_or_negative(composed: Compose, key: str) ->
     owner: Any = config
     for part in parts:
         owner = owner[part] if isinstance(owner, dict) else getattr(owner, part)
-    for value in ("nan", "inf", "-inf", "1e300", "-1e-300"):
-        setattr(owner, last, float(value))
-        with pytest.raises(
-            ConfigError, match=rf"^{'.'.join([*parts, last])}={value.replace('1e300', '1e.300')} must be"
-        ):
+    named = ".".join([*parts, last])
+    for value in (math.nan, math.inf, -math.inf, 1e300, -1e-300):
+        setattr(owner, last, value)
+        with pytest.raises(ConfigError) as raised:
             check_ranges(config)
+        assert str(raised.value).startswith(f"{named}={value} must be at ")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_an_impossible_address_is_named(composed: Compose, url: str) -> None:
         ("models.qwen3-8b.api_model=", "models.qwen3-8b.api_model= is empty"),
         ("providers.openai.key_env='A=B'", "is not the name of an environment variable"),
         ("search.name='a\x07'", "contains a control character"),
-        ("model_sets={own: ['a\x07']}", "contains a control character"),
+        ("+model_sets.own=['a\x07']", r"model_sets.own='a\x07' contains a control character"),
     ],
 )
 def test_a_name_that_is_none_is_one_message(override: str, message: str) -> None:
