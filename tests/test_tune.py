@@ -573,3 +573,50 @@ def test_only_runs_that_ended_since_are_listed(recorded: Recorded) -> None:
     written = path.stat().st_mtime
     assert [summary["run"] for summary in written_since([config], written)] == [config.run]
     assert written_since([config], written + 1) == []
+
+
+HOMES = {"no HOME": {}, "an unwritable home": {"HOME": "/proc/nobody"}}
+
+
+@pytest.mark.parametrize("home", HOMES.values(), ids=HOMES)
+def test_no_command_needs_a_home_directory(home: dict[str, str], tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], **home}
+    search = [sys.executable, "-m", "colt_pipeline", *command(tmp_path, *MEASURED)]
+    done = subprocess.run(search, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    figures = [
+        sys.executable,
+        "-m",
+        "stages.figures",
+        "--data",
+        "results/data/local",
+        "--out",
+        str(tmp_path / "figures"),
+    ]
+    done = subprocess.run(figures, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    for figure in (tmp_path / "figures").iterdir():
+        assert figure.read_bytes() == (ROOT / "results/figures/local" / figure.name).read_bytes()
+
+
+def test_two_sweeps_at_once_share_no_run_and_lose_nothing(composed: Compose, tmp_path: Path) -> None:
+    estimated = ("search=paper", "target=gpu", "device=estimate", *PROJECTION, "search.warmup_samples=8", "samples=12")
+    sweeps = [
+        [sys.executable, "-m", "colt_pipeline", *command(tmp_path / "both", *estimated, f"model_set={sets}")]
+        for sets in ("2,4", "4,small")
+    ]
+    for sweep in sweeps:
+        sweep.insert(4, "-m")
+    started = [subprocess.Popen(s, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for s in sweeps]
+    errors = [process.communicate()[1] for process in started]
+    for process, said in zip(started, errors, strict=True):
+        assert "Traceback" not in said
+        assert process.returncode == 0 or "is in use by another process; wait for it, or set run=NAME" in said
+    for sweep in sweeps:  # the same commands again finish what was refused
+        again = subprocess.run(sweep, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert again.returncode == 0, again.stderr
+    for sets in ("2", "4", "small"):
+        alone = composed(*estimated, f"model_set={sets}", f"results={tmp_path / 'alone'}")
+        run(alone)
+        both = composed(*estimated, f"model_set={sets}", f"results={tmp_path / 'both'}")
+        assert journal(both) == journal(alone)

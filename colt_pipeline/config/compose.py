@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import errno
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,12 +20,13 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from colt_pipeline.config.arguments import CommandLine
 from colt_pipeline.config.checks import load
 from colt_pipeline.config.places import base
 from colt_pipeline.config.schema import Config
-from colt_pipeline.errors import ConfigError, UnforeseenError
+from colt_pipeline.errors import ConfigError, RunDirError, UnforeseenError
 
 CONF = Path(__file__).parent.parent / "conf"
 """The folder ``conf``: in the repository a link to the one beside the package, so that a wheel contains it."""
@@ -59,6 +62,7 @@ def possible_runs(line: CommandLine) -> list[Config]:
 
     Raises:
         ConfigError: Hydra would refuse the command line.
+        RunDirError: Hydra cannot write its logs.
         UnforeseenError: only Hydra knows the runs.
     """
     if line.elsewhere:
@@ -124,12 +128,15 @@ class _Composer:
 
         Raises:
             ConfigError: as for `sweep`, or several values are given to a single job.
+            RunDirError: Hydra cannot write its logs.
             UnforeseenError: a sweeper other than Hydra's own chooses the jobs.
         """
         given = self.parsed(line.overrides)
         swept = [override for override in given if override.is_sweep_override()]
         hydra = self._raw([override for override in given if override not in swept]).hydra
-        if line.multirun or hydra.mode == RunMode.MULTIRUN:
+        sweeps = line.multirun or hydra.mode == RunMode.MULTIRUN
+        _check_logs(hydra, "sweep" if sweeps else "run")
+        if sweeps:
             if hydra.sweeper._target_ != _SWEEPER:
                 raise UnforeseenError(f"{hydra.sweeper._target_} chooses the runs while they are running")
             return self.sweep(line.overrides)
@@ -194,7 +201,15 @@ class _Composer:
 
 @contextmanager
 def _composer(config_dir: Path | None = None, name: str = "config") -> Iterator[_Composer]:
-    """Set up Hydra to compose the project's configuration, as its apps do."""
+    """Set up Hydra to compose the project's configuration, as its apps do.
+
+    Raises:
+        ConfigError: the working directory was deleted.
+    """
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise ConfigError("the working directory no longer exists; change to another one") from None
     with initialize_config_dir(str(CONF), version_base="1.3"):
         path = create_config_search_path(str(CONF))
         if config_dir is not None:
@@ -210,6 +225,23 @@ def _messages() -> Iterator[None]:
     except HydraException as error:
         problem, _, _ = str(error).partition("\nConfig search path")  # which would show local paths
         raise ConfigError(problem) from error
+
+
+def _check_logs(hydra: DictConfig, kind: str) -> None:
+    """Create the directory of Hydra's logs, which Hydra could only do with a traceback."""
+    key = f"hydra.{kind}.dir"
+    try:
+        directory = Path(hydra[kind].dir).parent
+    except OmegaConfBaseException:
+        return  # it depends on the job
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if not os.access(directory, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise RunDirError(
+            f"cannot write Hydra's logs to {directory}: {error.strerror}; choose another directory with {key}=DIR"
+        ) from error
 
 
 def _seed(text: str) -> int:

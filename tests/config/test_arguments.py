@@ -12,7 +12,7 @@ import pytest
 from colt_pipeline.config.arguments import command_line
 from colt_pipeline.config.compose import CONF, check_overrides, possible_runs
 from colt_pipeline.config.schema import Config
-from colt_pipeline.errors import ConfigError, UnforeseenError
+from colt_pipeline.errors import ConfigError, RunDirError, UnforeseenError
 from colt_pipeline.tools.forecast import announced
 
 SPEC = (
@@ -134,3 +134,20 @@ def test_live_runs_are_announced_before_hydra_starts_them(
 
 def test_an_override_that_deletes_a_group_is_well_formed() -> None:
     check_overrides(command_line(["~search"]))
+
+
+def test_where_hydra_cannot_write_its_logs_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "logs").write_text("in the way")
+    for flags, key in (["--run"], "hydra.run.dir=DIR"), (["-m"], "hydra.sweep.dir=DIR"):
+        with pytest.raises(RunDirError, match=rf"cannot write Hydra's logs to logs\S+: .*{key}"):
+            possible(*flags)
+        assert len(possible(*flags, "hydra.run.dir=elsewhere/a", "hydra.sweep.dir=elsewhere/b")) == 1
+
+
+def test_a_deleted_working_directory_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(ConfigError, match="the working directory no longer exists"):
+        announced(["samples=3"])
