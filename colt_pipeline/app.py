@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Any, ParamSpec, TextIO, cast
 
 from hydra.core.hydra_config import HydraConfig
@@ -16,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from colt_pipeline.config.checks import load
+from colt_pipeline.config.places import base
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ColtError
 from colt_pipeline.records import EMBEDDED
@@ -76,11 +78,22 @@ def with_message(command: Callable[P, int]) -> Callable[P, int]:
     return wrapped
 
 
+@contextmanager
+def message_and_exit() -> Iterator[None]:
+    """Turn a ColtError into a message on stderr and exit status 1, for commands that return nothing."""
+    try:
+        yield
+    except ColtError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)
+
+
 @escaping()  # a launcher may run it in another process than the command
 def attempt(work: Callable[[Config], object], raw: DictConfig) -> None:
     """Run one of Hydra's jobs; a failure becomes a message and exit status 1 (for a sweep, at its end)."""
+    called_from = Path(HydraConfig.get().runtime.cwd)
     try:
-        work(load(raw))
+        work(load(raw, base(called_from, moves=called_from != Path.cwd())))
     except ColtError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         if HydraConfig.get().mode == RunMode.RUN:

@@ -22,7 +22,7 @@ from colt_pipeline.records import EMBEDDED, written
 from colt_pipeline.runs.budget import Budget
 from colt_pipeline.runs.costs import configured_prices
 from colt_pipeline.runs.events import Finished, Measured, Started
-from colt_pipeline.runs.journal import Journal
+from colt_pipeline.runs.journal import Journal, check_traces
 from colt_pipeline.runs.layout import (
     ANSWERS,
     CANDIDATES,
@@ -47,7 +47,12 @@ from colt_pipeline.measurement.ledger import Header, Ledger  # noqa: E402
 from colt_pipeline.measurement.measurer import MakeMeasurer  # noqa: E402
 from colt_pipeline.prediction.cost_model import CostModel  # noqa: E402
 from colt_pipeline.prediction.evolution import Evolution, TvmEvolution  # noqa: E402
-from colt_pipeline.prediction.pretrained import PretrainedModel, read_experience  # noqa: E402
+from colt_pipeline.prediction.pretrained import (  # noqa: E402
+    Experience,
+    PretrainedModel,
+    experience_digest,
+    read_experience,
+)
 from colt_pipeline.space import Program, Space  # noqa: E402
 from colt_pipeline.workloads.catalogue import build  # noqa: E402
 from colt_pipeline.workloads.workload import Workload  # noqa: E402
@@ -81,19 +86,11 @@ PROPOSERS: dict[str, Callable[[Config, Cassette], ProposerLike]] = {
 """``search.proposer`` -> proposer."""
 
 
-def _xgb(config: Config, workload: Workload, space: Space, stopwatch: Stopwatch) -> CostModel:
-    return CostModel(space, config.search.warmup_samples, stopwatch)
-
-
-def _pretrained(config: Config, workload: Workload, space: Space, stopwatch: Stopwatch) -> PretrainedModel:
-    # Features of GPU programs have little in common with those of CPU programs.
-    others = read_experience(Path(config.pretraining), workload.hash) if config.target.kind == "llvm" else []
-    return PretrainedModel(space, config.search.warmup_samples, others, stopwatch)
-
-
-COST_MODELS: dict[str, Callable[[Config, Workload, Space, Stopwatch], CostModelLike[Program]]] = {
-    "xgb": _xgb,
-    "pretrained": _pretrained,
+COST_MODELS: dict[str, Callable[[Config, Space, Sequence[Experience], Stopwatch], CostModelLike[Program]]] = {
+    "xgb": lambda config, space, _, stopwatch: CostModel(space, config.search.warmup_samples, stopwatch),
+    "pretrained": lambda config, space, others, stopwatch: PretrainedModel(
+        space, config.search.warmup_samples, others, stopwatch
+    ),
 }
 """``search.cost_model`` -> cost model."""
 
@@ -111,7 +108,8 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
         ColtError: configuration, recordings or run directory do not allow the run.
     """
     workload = build(config.workload.name, config.workload.shape)
-    recording = find_recording(config, workload)
+    others = _experience(config, workload)
+    recording = find_recording(config, workload, experience_digest(others) if others else None)
     target, device = recording.header["target"], Device(recording.header["device"])
     rundir = RunDir(run_directory(config.results, config.experiment, config.run), config.identity())
     stopwatch = Stopwatch()
@@ -122,6 +120,7 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
 
         replay = config.record.mode == "replay"
         journal = opened(Journal(rundir.journal, replay))
+        check_traces(journal.path, journal.recorded)
         _same_world(journal, workload, recording.header)
         if not replay and not any(isinstance(event, Finished) for event in journal.recorded):
             rundir.reopen()
@@ -156,7 +155,7 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
             hardware=hardware(target, config.target.l2_kib),
             start=start,
             space=space,
-            cost_model=COST_MODELS[config.search.cost_model](config, workload, space, stopwatch),
+            cost_model=COST_MODELS[config.search.cost_model](config, space, others, stopwatch),
             evaluator=evaluator,
             proposer=PROPOSERS[config.search.proposer](config, cassette),
             stopwatch=stopwatch,
@@ -179,6 +178,14 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
         )
 
 
+def _experience(config: Config, workload: Workload) -> list[Experience]:
+    """What the run's cost model is trained on before the run."""
+    # Features of GPU programs have little in common with those of CPU programs.
+    if config.search.cost_model != "pretrained" or config.target.kind != "llvm":
+        return []
+    return read_experience(Path(config.pretraining), workload.hash)
+
+
 def _budget(config: Config, recording: Recording, device: Device) -> Budget:
     sweep = recordings_in(config.results) / device.slug / config.experiment
     return Budget(recording.directory / SPENDING, config.budget, configured_prices(config), sweep)
@@ -191,7 +198,7 @@ def _cassette(config: Config, recording: Recording, budget: Budget, stopwatch: S
 
 def _ledger(recording: Recording) -> Ledger:
     access: Access = "replay" if recording.backend is None else "append"
-    return Ledger(recording.directory / MEASUREMENTS, recording.header, access)
+    return Ledger(recording.directory / MEASUREMENTS, recording.ledger_header, access)
 
 
 def _evaluator(

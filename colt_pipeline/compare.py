@@ -21,7 +21,8 @@ from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from colt_pipeline.app import INTERRUPTED, escaping, interruptible, shown_speedup, summary_table, with_message
-from colt_pipeline.config.compose import runs, strict_overrides_of
+from colt_pipeline.config.arguments import sweep_command_line
+from colt_pipeline.config.compose import runs
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ColtError, ConfigError, UnfinishedError
 from colt_pipeline.job import Job, batches_and_outputs, read_summary
@@ -200,7 +201,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & set(arguments):
         print(f"{__doc__}\nTakes the same arguments as python -m colt_pipeline.tune.")
         return 0
-    configs = runs(strict_overrides_of(arguments))
+    line = sweep_command_line(arguments)
+    configs = runs(line.overrides, line.config_dir)
     announce(configs)
     try:
         with watched(configs, followed_search), interruptible():

@@ -2,6 +2,7 @@
 
 ColtError
 ├── ConfigError            a flag, key, choice or type in the configuration
+├── UnforeseenError        the runs of a command line are known only when they start
 ├── StackError             the installed packages are incompatible
 ├── DeviceError            no such device, RPC tracker or server
 ├── RunDirError            a run directory that is unwritable or holds a different run
@@ -30,6 +31,10 @@ class ColtError(Exception):
 
 class ConfigError(ColtError):
     """A flag, key, choice or type in the configuration."""
+
+
+class UnforeseenError(ColtError):
+    """The runs of a command line are known only when they start."""
 
 
 class StackError(ColtError):

@@ -7,9 +7,13 @@ an unpinned install of apache-tvm pulls it in.
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import sys
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+from itertools import product
+from pathlib import Path, PurePath
 
 from packaging.version import Version
 
@@ -17,6 +21,8 @@ from colt_pipeline.errors import StackError
 
 _FFI = "apache-tvm-ffi"
 _FFI_BELOW = Version("0.1.15")
+_OWN_GROUPS = Path("/proc/self/cgroup")
+_GROUPS = Path("/sys/fs/cgroup")
 _WAY_OUT = "Install with the pins: pip install -c constraints.txt -e ."
 
 
@@ -60,8 +66,38 @@ def _import_tvm_without_torch() -> None:
 
 
 def usable_cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Number of cores that this process may use: by its affinity mask, and by the CPU quota of its container."""
+    allowed = len(os.sched_getaffinity(0))
+    return min(allowed, max(1, math.floor(min(_quotas(), default=allowed))))  # more threads than that are throttled
+
+
+def _quotas() -> Iterator[float]:
+    """The CPU quotas of this process's control groups and of all groups above them, in cores."""
+    try:
+        groups = _OWN_GROUPS.read_text().splitlines()
+    except OSError:
+        return  # not Linux, or no /proc
+    for _, controllers, own in (line.split(":", 2) for line in groups):
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        # Version 2 has a single hierarchy, which lists no controllers.
+        mounts = ("cpu", controllers) if controllers else ("", "unified")
+        for mount, level in product(mounts, (PurePath(own), *PurePath(own).parents)):
+            # In a container the path may be the host's, of which only the root is mounted.
+            quota = _quota(_GROUPS / mount / str(level).lstrip("/"))
+            if quota is not None:
+                yield quota
+
+
+def _quota(group: Path) -> float | None:
+    """Quota / period of a control group of version 2 or 1; None if it has no limit."""
+    for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        try:
+            quota, period = (int(part) for name in names for part in (group / name).read_text().split())
+        except (OSError, ValueError):
+            continue  # no such file, or "max"
+        return quota / period if quota > 0 and period > 0 else None
+    return None
 
 
 def _versions(*packages: str) -> dict[str, str]:

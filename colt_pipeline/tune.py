@@ -13,15 +13,15 @@ from collections.abc import Sequence
 import hydra
 from omegaconf import DictConfig
 
-from colt_pipeline.app import INTERRUPTED, attempt, command, escaping, summary_table
-from colt_pipeline.config.compose import CONF, overrides_of, possible_runs, starts_jobs
+from colt_pipeline.app import INTERRUPTED, attempt, command, escaping, message_and_exit, summary_table
+from colt_pipeline.config.compose import CONF
 from colt_pipeline.config.schema import Config
 from colt_pipeline.job import batches_and_outputs, progress, written_since
 from colt_pipeline.llm.unusable import note_unusable_models
 from colt_pipeline.progress.standing import followed_search
 from colt_pipeline.progress.watch import watched
 from colt_pipeline.runs.events import Measured
-from colt_pipeline.tools.forecast import announce
+from colt_pipeline.tools.forecast import announced
 
 
 def run(config: Config) -> None:
@@ -63,8 +63,8 @@ def main() -> None:
     # For hydra/launcher=ray: Ray would report usage statistics.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     arguments, begin = sys.argv[1:], time.time()
-    configs = possible_runs(overrides_of(arguments)) if starts_jobs(arguments) else []
-    announce(configs)
+    with message_and_exit():
+        configs = announced(arguments)
     try:
         with watched(configs, followed_search):
             command(_job)

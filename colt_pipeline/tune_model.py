@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig
 
-from colt_pipeline.app import attempt, command, escaping, shown_speedup
-from colt_pipeline.config.compose import CONF, overrides_of, possible_runs, starts_jobs
+from colt_pipeline.app import attempt, command, escaping, message_and_exit, shown_speedup
+from colt_pipeline.config.compose import CONF
 from colt_pipeline.config.schema import Config, MeasureConfig, WorkloadConfig
 from colt_pipeline.errors import ConfigError, ReplayMissError
 from colt_pipeline.job import Job, further_batches, write_outputs
@@ -38,6 +38,7 @@ from colt_pipeline.runs.rundir import RunDir
 from colt_pipeline.search.allocation import Share, next_task
 from colt_pipeline.search.loop import advance, fold
 from colt_pipeline.search.state import State
+from colt_pipeline.tools.forecast import announced
 
 if TYPE_CHECKING:
     import tvm
@@ -259,9 +260,9 @@ def _job(raw: DictConfig) -> None:
 
 @escaping()
 def main() -> None:
-    """Run Hydra's jobs; exit status 1 if one failed, 130 after Ctrl-C or SIGTERM."""
-    arguments = sys.argv[1:]
-    configs = possible_runs(overrides_of(arguments)) if starts_jobs(arguments) else []
+    """Announce the cost of live calls and run Hydra's jobs; see `app.command`."""
+    with message_and_exit():
+        configs = announced(sys.argv[1:])
     with watched(configs, followed_model):
         command(_job)
 

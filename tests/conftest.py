@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 from colt_pipeline.config.schema import Config
-from tests.support import Compose, Recorded, configured
+from tests.support import Compose, Recorded, configured, write_others
 
 if TYPE_CHECKING:  # it imports TVM
     from colt_pipeline.job import Job
@@ -20,18 +20,24 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 
+@pytest.fixture(scope="session")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Experience with a made-up workload, which searches with search=colt start from. Tests never change it."""
+    return write_others(tmp_path_factory.mktemp("pretraining"))
+
+
 @pytest.fixture
-def composed(tmp_path: Path) -> Compose:
-    """By default, results go to a temporary directory and nothing is known about other workloads."""
+def composed(tmp_path: Path, others: Path) -> Compose:
+    """By default, results go to a temporary directory."""
 
     def compose(*overrides: str) -> Config:
-        return configured(f"results={tmp_path / 'results'}", f"pretraining={tmp_path / 'pretraining'}", *overrides)
+        return configured(f"results={tmp_path / 'results'}", f"pretraining={others}", *overrides)
 
     return compose
 
 
 @pytest.fixture(scope="session")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+def recorded(tmp_path_factory: pytest.TempPathFactory, others: Path) -> Recorded:
     """Small runs that are played once, with all their files. Tests copy them and never change them."""
     from colt_pipeline.job import write_outputs
     from tests.small_runs import play
@@ -39,7 +45,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     @cache
     def recorded(*overrides: str) -> Job:
         directory = tmp_path_factory.mktemp("recorded")
-        places = (f"results={directory / 'results'}", f"pretraining={directory / 'pretraining'}")
+        places = (f"results={directory / 'results'}", f"pretraining={others}")
         job = play(configured(*places, *overrides))
         write_outputs(job)
         return job

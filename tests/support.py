@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -65,6 +66,17 @@ def configured(*overrides: str) -> Config:
 @cache
 def _composed(overrides: tuple[str, ...]) -> Config:
     return composed(overrides)
+
+
+def write_others(directory: Path, name: str = "other", seed: int = 0) -> Path:
+    """Experience with a made-up workload in which the first feature determines the latency; returns the directory."""
+    directory.mkdir(exist_ok=True)
+    draw = random.Random(seed)
+    rows = [[draw.uniform(0, 50) for _ in range(329)] for _ in range(24)]
+    latencies = ["", *(f"{1e-3 * (1 + row[0]):.6g}" for row in rows[1:])]
+    lines = [",".join([secs, *(f"{x:.4g}" for x in row)]) for secs, row in zip(latencies, rows, strict=True)]
+    (directory / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    return directory
 
 
 def printed_elsewhere(code: str, *arguments: str, hash_seed: int = 1) -> str:

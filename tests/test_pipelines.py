@@ -15,6 +15,7 @@ import grimp
 import pytest
 from dvc.repo import Repo
 
+from colt_pipeline.config.arguments import CommandLine
 from colt_pipeline.config.compose import possible_runs
 from tests.support import ROOT
 
@@ -113,7 +114,7 @@ def test_a_stage_that_draws_nothing_starts_without_the_packages_that_draw(stage:
 
 def test_the_experiment_that_the_parameters_describe_is_measured_here_with_stand_ins() -> None:
     (arguments,) = re.findall(r"'runs=\"(.*)\"'", (ROOT / "params.yaml").read_text())
-    runs = possible_runs(["experiment=cpu", *arguments.split()])
+    runs = possible_runs(CommandLine(("experiment=cpu", *arguments.split())))
     assert {run.model_set for run in runs} == {"small", "8"}
     for run in runs:
         assert (run.record.mode, run.device, run.seed, run.stand_ins) == ("missing", "local", 1, True)

@@ -18,7 +18,8 @@ import yaml
 from dvc.repo import Repo
 
 from colt_pipeline.__main__ import COMMANDS
-from colt_pipeline.config.compose import composed, overrides_of, runs
+from colt_pipeline.config.arguments import command_line
+from colt_pipeline.config.compose import composed, runs
 from tests.readme_blocks import filled, readmes, without_blocks
 from tests.support import ROOT
 
@@ -137,10 +138,10 @@ def test_links_lead_to_files(path: Path) -> None:
 @pytest.mark.tvm
 @pytest.mark.parametrize("command", [c for c in of("colt_pipeline") if c.words[0] in HYDRA], ids=str)
 def test_overrides_compose(command: Command) -> None:
-    overrides = overrides_of(command.words[1:])
+    line = command_line(command.words[1:])
     assert import_module(command.words[0])
     # The sweeps of experiments have their own test.
-    assert all(runs(overrides)) if "-m" in command.words else composed(overrides)
+    assert all(runs(line.overrides, line.config_dir)) if line.multirun else composed(line.overrides, line.config_dir)
 
 
 class Parsed(Exception):

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import tvm
 
@@ -24,6 +23,7 @@ from colt_pipeline.analysis.tidy import aggregate
 from colt_pipeline.assemble import assemble
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import (
+    ConfigError,
     DeviceError,
     DeviceMismatchError,
     RecordingError,
@@ -33,8 +33,7 @@ from colt_pipeline.errors import (
 from colt_pipeline.job import write_outputs, written_since
 from colt_pipeline.measurement import backend as backends
 from colt_pipeline.measurement.devices import Device, host_cpu
-from colt_pipeline.prediction.pretrained import write_experience
-from colt_pipeline.records import Measurement, canonical_json
+from colt_pipeline.records import Measurement, canonical_json, digest
 from colt_pipeline.search.loop import search
 from colt_pipeline.tune import run
 from stages.benchmarks.hashes import HashMeasurer
@@ -51,7 +50,7 @@ from tests.small_runs import (
     move_recordings,
     play,
 )
-from tests.support import ROOT, Compose, Recorded
+from tests.support import ROOT, Compose, Recorded, write_others
 
 pytestmark = pytest.mark.tvm
 
@@ -61,6 +60,7 @@ SIZES = {
     "colt-attention": (*ATTENTION, *COLT),
 }
 SEARCHES = pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+MODES = ("replay", "missing")
 FILES = ("best.json", "best.txt", "calls.csv", "config.yaml", "curve.csv", "events.jsonl", "summary.json", "turns.csv")
 
 
@@ -93,18 +93,10 @@ def test_a_live_run_resumed_after_a_kill_asks_and_measures_nothing_twice(
     )  # and the baseline
 
 
-def write_others(directory: Path, name: str = "other") -> None:
-    """Experience with a made-up workload in which the first feature determines the latency."""
-    directory.mkdir()
-    drawn = np.random.default_rng(0).uniform(0, 50, size=(24, 329)).astype(np.float32)
-    rows = [(None if n == 0 else float(1e-3 * (1 + row[0])), row) for n, row in enumerate(drawn)]
-    write_experience(directory / f"{name}.csv", rows)
-
-
 def test_a_search_with_experience_repeats_resumes_and_replays(
     composed: Compose, recorded: Recorded, tmp_path: Path
 ) -> None:
-    write_others(tmp_path / "known")
+    write_others(tmp_path / "known", seed=1)
     colt = (*PROJECTION, *COLT, f"pretraining={tmp_path / 'known'}")
     first, again, parts, replay = (
         composed(*colt, f"results={tmp_path / name}", *more)
@@ -120,12 +112,96 @@ def test_a_search_with_experience_repeats_resumes_and_replays(
     assert journal(recorded(*PROJECTION, *COLT).config) != journal(first)
 
 
-def test_experience_with_the_workload_itself_is_not_used(composed: Compose, recorded: Recorded, tmp_path: Path) -> None:
+def test_experience_with_the_workload_itself_is_not_used(
+    composed: Compose, recorded: Recorded, others: Path, tmp_path: Path
+) -> None:
     without = recorded(*PROJECTION, *COLT)
-    write_others(tmp_path / "known", without.workload.hash)
+    shutil.copytree(others, tmp_path / "known")
+    write_others(tmp_path / "known", without.workload.hash, seed=1)
     own = composed(*PROJECTION, *COLT, f"pretraining={tmp_path / 'known'}")
     play(own)
     assert journal(own) == journal(without.config)
+    assert header(own) == header(without.config)
+
+
+def ledger(config: Config) -> Path:
+    (path,) = (Path(config.results) / "recordings").glob(f"*/{config.experiment}/{config.run}/measurements.jsonl")
+    return path
+
+
+def header(config: Config) -> dict[str, Any]:
+    first: dict[str, Any] = json.loads(ledger(config).read_text().splitlines()[0])
+    return first
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_run_continues_only_from_the_experience_that_it_started_from(
+    composed: Compose, recorded: Recorded, tmp_path: Path, mode: str
+) -> None:
+    before = recorded(*PROJECTION, *COLT).config
+    elsewhere = write_others(tmp_path / "elsewhere", seed=1)
+    changed = composed(*PROJECTION, *COLT, f"pretraining={elsewhere}", f"record={mode}")
+    move_recordings(before, changed)
+    recording = ledger(changed).read_bytes()
+    with pytest.raises(RecordingError) as raised:
+        play(changed)
+    there = header(before)["experience"][:12]
+    for part in (str(ledger(changed)), there, str(elsewhere), "pretraining=DIR", "run=NAME"):
+        assert part in str(raised.value)
+    assert ledger(changed).read_bytes() == recording and not (Path(changed.results) / "runs").exists()
+    from_nothing = composed(*PROJECTION, *COLT, "search.cost_model=xgb", f"record={mode}")
+    with pytest.raises(RecordingError, match="starts from nothing"):
+        play(from_nothing)
+
+
+def test_a_recording_that_does_not_say_what_it_started_from_still_serves(
+    composed: Compose, recorded: Recorded, tmp_path: Path
+) -> None:
+    before = recorded(*PROJECTION, *COLT).config
+    replay, resumed = (composed(*PROJECTION, *COLT, f"results={tmp_path / m}", f"record={m}") for m in MODES)
+    for config in (replay, resumed):
+        move_recordings(before, config)
+        first, rest = ledger(config).read_text().split("\n", 1)
+        older = {key: value for key, value in json.loads(first).items() if key != "experience"}
+        ledger(config).write_text(f"{canonical_json(older)}\n{rest}")
+        job = play(config)
+        assert journal(config) == journal(before) and not job.evaluator.measured
+
+
+def test_only_the_runs_own_ledger_says_what_the_run_started_from(recorded: Recorded) -> None:
+    config = recorded(*PROJECTION, *COLT).config
+    (shared,) = (Path(config.results) / "recordings").glob("*/shared/*.jsonl")
+    common = {key: value for key, value in header(config).items() if key != "experience"}
+    assert json.loads(shared.read_text().splitlines()[0]) == common
+    assert shared.stem.endswith(digest(common)[:12])
+    assert "experience" not in header(recorded(*TINY).config)
+
+
+@pytest.mark.parametrize("mode", ["replay", "missing", "all"])
+def test_absent_experience_is_an_error_before_anything_is_written(composed: Compose, tmp_path: Path, mode: str) -> None:
+    nowhere = composed(*PROJECTION, *COLT, f"pretraining={tmp_path / 'nowhere'}", f"record={mode}")
+    with pytest.raises(ConfigError, match=r"nowhere is not a directory.*pretraining=DIR.*search\.cost_model=xgb"):
+        play(nowhere)
+    assert not Path(nowhere.results).exists()
+
+
+def test_neither_the_working_directory_nor_chdir_changes_a_run(
+    composed: Compose, recorded: Recorded, others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, project = recorded(*PROJECTION, *COLT).config, tmp_path / "project"
+    shutil.copytree(others, project / "results/pretraining")
+    (project / "below").mkdir()
+    (project / "dvc.yaml").touch()
+    move_recordings(before, composed(f"results={project / 'results'}"))
+    monkeypatch.chdir(project / "below")
+    expected = (Path(before.results) / "runs/adhoc/tiny/config.yaml").read_bytes(), journal(before)
+    for more in (["hydra.job.chdir=false"], ["hydra.mode=MULTIRUN", "hydra.job.chdir=true"]):
+        replay = command(Path("results"), *more, *PROJECTION, *COLT, "record=replay")
+        assert colt(monkeypatch, *replay, f"hydra.run.dir={tmp_path}/logs", f"hydra.sweep.dir={tmp_path}/logs") == 0
+        run_directory = project / "results/runs/adhoc/tiny"
+        assert tuple((run_directory / name).read_bytes() for name in ("config.yaml", "events.jsonl")) == expected
+        shutil.rmtree(run_directory)
+    assert not list((project / "below").iterdir())
 
 
 def test_decisions_of_the_models_reach_the_journal(recorded: Recorded) -> None:
@@ -497,3 +573,50 @@ def test_only_runs_that_ended_since_are_listed(recorded: Recorded) -> None:
     written = path.stat().st_mtime
     assert [summary["run"] for summary in written_since([config], written)] == [config.run]
     assert written_since([config], written + 1) == []
+
+
+HOMES = {"no HOME": {}, "an unwritable home": {"HOME": "/proc/nobody"}}
+
+
+@pytest.mark.parametrize("home", HOMES.values(), ids=HOMES)
+def test_no_command_needs_a_home_directory(home: dict[str, str], tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], **home}
+    search = [sys.executable, "-m", "colt_pipeline", *command(tmp_path, *MEASURED)]
+    done = subprocess.run(search, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    figures = [
+        sys.executable,
+        "-m",
+        "stages.figures",
+        "--data",
+        "results/data/local",
+        "--out",
+        str(tmp_path / "figures"),
+    ]
+    done = subprocess.run(figures, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    for figure in (tmp_path / "figures").iterdir():
+        assert figure.read_bytes() == (ROOT / "results/figures/local" / figure.name).read_bytes()
+
+
+def test_two_sweeps_at_once_share_no_run_and_lose_nothing(composed: Compose, tmp_path: Path) -> None:
+    estimated = ("search=paper", "target=gpu", "device=estimate", *PROJECTION, "search.warmup_samples=8", "samples=12")
+    sweeps = [
+        [sys.executable, "-m", "colt_pipeline", *command(tmp_path / "both", *estimated, f"model_set={sets}")]
+        for sets in ("2,4", "4,small")
+    ]
+    for sweep in sweeps:
+        sweep.insert(4, "-m")
+    started = [subprocess.Popen(s, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for s in sweeps]
+    errors = [process.communicate()[1] for process in started]
+    for process, said in zip(started, errors, strict=True):
+        assert "Traceback" not in said
+        assert process.returncode == 0 or "is in use by another process; wait for it, or set run=NAME" in said
+    for sweep in sweeps:  # the same commands again finish what was refused
+        again = subprocess.run(sweep, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert again.returncode == 0, again.stderr
+    for sets in ("2", "4", "small"):
+        alone = composed(*estimated, f"model_set={sets}", f"results={tmp_path / 'alone'}")
+        run(alone)
+        both = composed(*estimated, f"model_set={sets}", f"results={tmp_path / 'both'}")
+        assert journal(both) == journal(alone)

@@ -85,10 +85,10 @@ def tiny(composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture(scope="module")
-def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def tuned(tmp_path_factory: pytest.TempPathFactory, others: Path) -> tuple[Path, dict[str, Any]]:
     """Results of that model, tuned without an interruption, and its summary. Tests copy them and never change them."""
     directory = tmp_path_factory.mktemp("tuned")
-    places = (f"results={directory / 'results'}", f"pretraining={directory / 'pretraining'}")
+    places = (f"results={directory / 'results'}", f"pretraining={others}")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tune_model, "_WORTH_TUNING", 0.12)
         return directory / "results", run(configured(*TINY, *places), HashMeasurer, whole)

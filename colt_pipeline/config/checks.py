@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from operator import attrgetter
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from colt_pipeline.config.schema import Config, EvolutionConfig, ProviderConfig
+from colt_pipeline.config.ranges import check_range, check_ranges
+from colt_pipeline.config.schema import Config, ProviderConfig
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import EMBEDDED
 
@@ -33,35 +33,10 @@ SEARCH_CHOICES = {
     "course_alteration": ("path", "streak", "random", "never"),
 }
 """Key of conf/search -> its allowed values."""
-LEAST = {
-    "samples": 1,
-    "seed": 0,
-    "search.branching": 1,
-    "search.batch_size": 1,
-    "search.initial_programs": 1,
-    "search.apply_attempts": 1,
-    "search.max_failures": 1,
-    "search.warmup_samples": 1,
-    "search.draws_per_proposal": 1,
-    "search.rollout_length": 0,
-    "search.c": 0,
-    "search.candidates": 0,
-    "search.widening": 0,
-    "target.cores": 0,
-    "measure.min_repeats": 1,
-    "measure.memory_mib": 1,
-    "measure.max_spread": 0,
-    "measure.min_repeat_secs": 0,
-    "measure.budget_secs": 0,
-    "measure.cache_flush_mib": 0,
-    "measure.builders": 0,
-    "rpc.timeout_secs": 0,
-}
-"""Key -> its minimum; none may be infinite."""
 
 
-def load(raw: DictConfig) -> Config:
-    """The typed configuration.
+def load(raw: DictConfig, base: Path) -> Config:
+    """The typed configuration, whose relative paths start at `base`.
 
     Raises:
         ConfigError: unknown key, wrong type, missing or invalid value; the message names key, value and choices.
@@ -73,6 +48,7 @@ def load(raw: DictConfig) -> Config:
         raise ConfigError(f"configuration key {error.full_key or '?'}: {message}") from error
     assert isinstance(config, Config)
     _no_passwords(raw)
+    check_ranges(config)
     _choice("model_set", config.model_set, list(config.model_sets))
     _choice("record.mode", config.record.mode, list(RECORD_MODES))
     _choice("target.kind", config.target.kind, list(TARGET_KINDS))
@@ -80,35 +56,17 @@ def load(raw: DictConfig) -> Config:
     _choice("prompt.order", config.prompt.order, list(PROMPT_ORDERS))
     for key, choices in SEARCH_CHOICES.items():
         _choice(f"search.{key}", getattr(config.search, key), list(choices))
-    for key, value in vars(config.target.gpu).items() if config.target.gpu else ():
-        if not isinstance(value, str) and not 0 < value < math.inf:
-            raise ConfigError(f"target.gpu.{key}={value} must be positive")
-    if not 0 < config.rpc.port < 1 << 16:
-        raise ConfigError(f"rpc.port={config.rpc.port} is not a valid port")
     _model_set(config)
     _llm(config)
-    if not config.search.grows_tree:
-        _evolution(config.search.evolution)
+    if not config.search.grows_tree and config.search.evolution is None:
+        raise ConfigError("search.strategy=evolutionary needs search.evolution; start from search=evolutionary")
     if not config.search.asks_models:  # so that all model sets give the same run
         config.model_set, config.largest, config.model_sets = NO_LLM, NO_LLM, {NO_LLM: []}
-    for key, minimum in LEAST.items():
-        _at_least(minimum, key, attrgetter(key)(config))
-    search, measure = config.search, config.measure
+    measure = config.measure
     if measure.slower:
         _at_least(1, "measure.slower", measure.slower)
     _at_least(measure.min_repeats, "measure.max_repeats", measure.max_repeats)
-    for key in ("build_timeout_secs", "run_timeout_secs"):
-        if not 0 < getattr(measure, key) < math.inf:
-            raise ConfigError(f"measure.{key}={getattr(measure, key)} must be positive")
-    for key in ("lambda_", "course_rate"):
-        if not 0 <= getattr(search, key) <= 1:
-            raise ConfigError(f"search.{key}={getattr(search, key)} must be between 0 and 1")
-    for name, model in config.models.items():
-        if model.parameters_b <= 0:
-            raise ConfigError(f"models.{name}.parameters_b={model.parameters_b} must be positive (billions)")
-    for part in (config.experiment, config.run):
-        if not part or part.startswith((".", "/")) or ".." in part:
-            raise ConfigError(f"experiment and run are directories below results/; {part!r} is not a valid name")
+    config.results, config.pretraining = str(base / config.results), str(base / config.pretraining)
     return config
 
 
@@ -125,28 +83,21 @@ def _model_set(config: Config) -> None:
 
 
 def _llm(config: Config) -> None:
-    """Sampling parameters, limits and providers."""
-    _sampling("llm", vars(config.llm))
-    for scope, limits in (("run", config.budget.run), ("sweep", config.budget.sweep)):
-        for key, value in vars(limits).items():
-            _at_least(0, f"budget.{scope}.{key}", 0 if value is None else value)
+    """Models and their providers."""
     for name in config.model_sets[config.model_set]:
         _choice(f"models.{name}.provider", config.models[name].provider, [EMBEDDED, *config.providers])
-        own, key = config.models[name].sampling, f"models.{name}.sampling"
-        for parameter in own:
-            _choice(f"parameter in {key}", str(parameter), list(vars(config.llm)))
-        _sampling(key, own)
+        _sampling(f"models.{name}.sampling", config.models[name].sampling, list(vars(config.llm)))
     for name, provider in config.providers.items():
         _provider(f"providers.{name}", provider)
 
 
 def _provider(key: str, provider: ProviderConfig) -> None:
-    _at_least(1, f"{key}.attempts", provider.attempts)
-    if not 0 < provider.timeout_secs < math.inf:
-        raise ConfigError(f"{key}.timeout_secs={provider.timeout_secs} must be positive")
-    _at_least(1, f"{key}.max_bytes", provider.max_bytes)
-    url = urlsplit(provider.base_url)
-    if url.scheme not in ("http", "https") or not url.hostname:
+    try:
+        url = urlsplit(provider.base_url)
+        valid = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:  # an unclosed bracket, or a port that is no number
+        valid = False
+    if not valid or " " in provider.base_url:
         raise ConfigError(f"{key}.base_url={provider.base_url} is not a valid URL; it must look like https://HOST/v1")
     if url.username or url.password:
         raise ConfigError(f"{key}.base_url contains a user name or password; use {key}.key_env instead")
@@ -183,27 +134,16 @@ def _is_proxy(address: str) -> bool:
         return False
 
 
-def _sampling(key: str, parameters: Mapping[str, Any]) -> None:
-    """Check sampling parameters; None = not sent."""
-    for name, value in parameters.items():
+def _sampling(key: str, own: Mapping[str, Any], known: list[str]) -> None:
+    """A model's own sampling parameters, in the ranges of the common ones; None = not sent."""
+    for name, value in own.items():
+        _choice(f"parameter in {key}", str(name), known)
         if value is None and name != "max_tokens":
             continue
         whole = name in ("max_tokens", "seed")
         if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
             raise ConfigError(f"{key}.{name}={value} must be a {'whole ' if whole else ''}number")
-        if name == "top_p" and not 0 < value <= 1:
-            raise ConfigError(f"{key}.top_p={value} must be above 0 and at most 1")
-        if name in ("temperature", "max_tokens"):
-            _at_least(int(whole), f"{key}.{name}", value)
-
-
-def _evolution(evolution: EvolutionConfig | None) -> None:
-    if evolution is None:
-        raise ConfigError("search.strategy=evolutionary needs search.evolution; start from search=evolutionary")
-    for key, value in vars(evolution).items():
-        _at_least(0 if isinstance(value, float) else 1, f"search.evolution.{key}", value)
-        if isinstance(value, float) and value > 1:
-            raise ConfigError(f"search.evolution.{key}={value} is a fraction and must be at most 1")
+        check_range(f"{key}.{name}", f"llm.{name}", value)
 
 
 def _choice(key: str, value: str, choices: list[str]) -> None:
@@ -212,5 +152,5 @@ def _choice(key: str, value: str, choices: list[str]) -> None:
 
 
 def _at_least(minimum: float, key: str, value: float) -> None:
-    if not minimum <= value < math.inf:
+    if value < minimum:
         raise ConfigError(f"{key}={value} must be at least {minimum}")

@@ -3,80 +3,47 @@
 from __future__ import annotations
 
 import copy
-from argparse import Namespace
+import errno
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.utils import get_args_parser
-from hydra.core.global_hydra import GlobalHydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from colt_pipeline.config.arguments import CommandLine
 from colt_pipeline.config.checks import load
+from colt_pipeline.config.places import base
 from colt_pipeline.config.schema import Config
-from colt_pipeline.errors import ConfigError
+from colt_pipeline.errors import ConfigError, RunDirError, UnforeseenError
 
-CONF = Path(__file__).parent.parent.parent / "conf"
-_PARSER = get_args_parser()
-"""Hydra's own parser, which it does not export; a copy would eventually disagree with it."""
-
-
-def overrides_of(arguments: Sequence[str]) -> list[str]:
-    """The overrides of a Hydra command line; ``--config-dir`` becomes the equivalent override."""
-    given, _ = _PARSER.parse_known_args(list(arguments))
-    return _overrides(given)
+CONF = Path(__file__).parent.parent / "conf"
+"""The folder ``conf``: in the repository a link to the one beside the package, so that a wheel contains it."""
+_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
-def strict_overrides_of(arguments: Sequence[str]) -> list[str]:
-    """Like `overrides_of`, for a command whose only flags are ``--config-dir`` and ``--multirun``.
-
-    Raises:
-        ConfigError: there is another flag.
-    """
-    given, unknown = _PARSER.parse_known_args(list(arguments))
-    usual = vars(_PARSER.parse_args([]))
-    others = {name for name, value in vars(given).items() if value != usual[name]} - {
-        "overrides",
-        "config_dir",
-        "multirun",
-    }
-    if flags := [*unknown, *(f"--{name.replace('_', '-')}" for name in sorted(others))]:
-        raise ConfigError(f"unknown flag {flags[0]}; this command takes overrides, --config-dir and --multirun")
-    return _overrides(given)
-
-
-def starts_jobs(arguments: Sequence[str]) -> bool:
-    """Whether Hydra runs jobs for this command line rather than printing help, a configuration or information."""
-    given, _ = _PARSER.parse_known_args(list(arguments))
-    return not any((given.help, given.hydra_help, given.cfg, given.info, given.shell_completion))
-
-
-def _overrides(given: Namespace) -> list[str]:
-    if not given.config_dir:
-        return list(given.overrides)
-    address = f"file://{Path(given.config_dir).resolve()}"
-    quoted = address.replace("\\", "\\\\").replace('"', '\\"')
-    return [f'hydra.searchpath=["{quoted}"]', *given.overrides]
-
-
-def composed(overrides: Sequence[str]) -> Config:
-    """The project's configuration with these overrides.
+def composed(overrides: Sequence[str], config_dir: Path | None = None) -> Config:
+    """The project's configuration with these overrides, and with the groups of an additional directory.
 
     Raises:
         ConfigError: an override names an unknown key or choice, or gives an invalid value.
     """
-    with _composer() as composer:
+    with _composer(config_dir) as composer:
         return composer.config(overrides)
 
 
-def runs(overrides: Sequence[str]) -> list[Config]:
+def runs(overrides: Sequence[str], config_dir: Path | None = None) -> list[Config]:
     """The runs described by these overrides and by their experiment's sweep.
 
     A seed changes nothing but the run's name, so one configuration serves all seeds. They therefore follow one another,
@@ -85,25 +52,40 @@ def runs(overrides: Sequence[str]) -> list[Config]:
     Raises:
         ConfigError: as for `composed`.
     """
-    with _composer() as composer:
-        jobs, seeds = composer.jobs(overrides)
+    with _composer(config_dir) as composer:
+        jobs, seeds = composer.sweep(overrides)
         return [config for chosen in jobs for config in _with_seeds(composer.config(chosen), seeds)]
 
 
-def possible_runs(overrides: Sequence[str]) -> list[Config]:
-    """The valid runs among `runs`; none if the command line itself is invalid."""
+def possible_runs(line: CommandLine) -> list[Config]:
+    """The valid runs that Hydra starts for a command line; an invalid one reports why when Hydra starts it.
+
+    Raises:
+        ConfigError: Hydra would refuse the command line.
+        RunDirError: Hydra cannot write its logs.
+        UnforeseenError: only Hydra knows the runs.
+    """
+    if line.elsewhere:
+        raise UnforeseenError(f"{line.elsewhere} replaces the project's configuration")
     found: list[Config] = []
-    with _composer() as composer:
-        try:
-            jobs, seeds = composer.jobs(overrides)
-        except ConfigError:
-            return []
+    with _composer(line.config_dir, line.config_name) as composer:
+        jobs, seeds = composer.jobs(line)
         for chosen in jobs:
             try:
                 found += _with_seeds(composer.config(chosen), seeds)
             except ConfigError:
                 continue  # that job reports why
     return found
+
+
+def check_overrides(line: CommandLine) -> None:
+    """Check the form of a command line's overrides.
+
+    Raises:
+        ConfigError: Hydra would fail to understand one.
+    """
+    with _composer(line.config_dir, line.config_name) as composer:
+        composer.parsed(line.overrides)
 
 
 def with_seed(config: Config, seed: int) -> Config:
@@ -124,8 +106,9 @@ class _Composer:
     time, and Hydra sets values on the result last and in order, so that result is cached.
     """
 
-    def __init__(self, loader: ConfigLoaderImpl) -> None:
+    def __init__(self, loader: ConfigLoaderImpl, name: str) -> None:
         self._loader = loader
+        self._name = name
         self._parser = OverridesParser.create(config_loader=loader)  # a parser that knows the choices, for globs
         self._composed: dict[tuple[str, ...], DictConfig] = {}
 
@@ -135,27 +118,64 @@ class _Composer:
         Raises:
             ConfigError: as for `composed`.
         """
-        raw = self._raw(self._parsed(overrides))
+        raw = self._raw(self.parsed(overrides))
+        moves = bool(raw.hydra.job.chdir)
         del raw["hydra"]
-        return load(raw)
+        return load(raw, base(Path.cwd(), moves))
 
-    def jobs(self, overrides: Sequence[str]) -> tuple[list[list[str]], list[int]]:
+    def jobs(self, line: CommandLine) -> tuple[list[list[str]], list[int]]:
+        """Like `sweep`, for what Hydra does with a command line: it may start only one job.
+
+        Raises:
+            ConfigError: as for `sweep`, or several values are given to a single job.
+            RunDirError: Hydra cannot write its logs.
+            UnforeseenError: a sweeper other than Hydra's own chooses the jobs.
+        """
+        given = self.parsed(line.overrides)
+        swept = [override for override in given if override.is_sweep_override()]
+        hydra = self._raw([override for override in given if override not in swept]).hydra
+        sweeps = line.multirun or hydra.mode == RunMode.MULTIRUN
+        _check_logs(hydra, "sweep" if sweeps else "run")
+        if sweeps:
+            if hydra.sweeper._target_ != _SWEEPER:
+                raise UnforeseenError(f"{hydra.sweeper._target_} chooses the runs while they are running")
+            return self.sweep(line.overrides)
+        if swept:
+            raise ConfigError(
+                f"{swept[0].input_line} is several values: start a run for each with -m, or give one value that is a "
+                "list as KEY=[A,B]"
+            )
+        return [list(line.overrides)], []
+
+    def sweep(self, overrides: Sequence[str]) -> tuple[list[list[str]], list[int]]:
         """The overrides of each job of a sweep, without seeds, and the seeds that each is repeated with.
 
         Raises:
             ConfigError: as for `composed`, before any sweep.
         """
-        given = self._parsed(overrides)
+        given = self.parsed(overrides)
         params = self._raw([o for o in given if not o.is_sweep_override()]).hydra.sweeper.params or {}
-        swept = self._parsed([f"{key}={value}" for key, value in params.items()])
+        swept = self.parsed([f"{key}={value}" for key, value in params.items()])
         # As in Hydra's sweeper, the command line's choices for a key replace the experiment's.
         choices = {override.get_key_element(): _choices(override) for override in [*swept, *given]}
         seeds = [_seed(choice.partition("=")[2]) for choice in choices.pop("seed", [])]
         return [list(chosen) for chosen in product(*choices.values())], seeds
 
-    def _parsed(self, overrides: Sequence[str]) -> list[Override]:
+    def parsed(self, overrides: Sequence[str]) -> list[Override]:
+        """The overrides as Hydra understands them.
+
+        Raises:
+            ConfigError: one is not of the form KEY=VALUE, or gives a group something else than names of its files.
+        """
         with _messages():
-            return self._parser.parse_overrides(list(overrides))
+            parsed = self._parser.parse_overrides(list(overrides))
+        for override in parsed:
+            if not override.key_or_group:
+                raise ConfigError(f"{override.input_line} lacks the key before =")
+            sets = not (override.is_sweep_override() or override.is_delete())
+            if sets and self._is_group(override) and not isinstance(override.value(), str | list):
+                raise ConfigError(f"{override.input_line}: {override.key_or_group} takes the name of a file in conf")
+        return parsed
 
     def _raw(self, overrides: Sequence[Override]) -> DictConfig:
         """The configuration as composed by Hydra, including its own node, and open for changes."""
@@ -165,7 +185,7 @@ class _Composer:
         others = tuple(str(override.input_line) for override in overrides if override not in values)
         with _messages():
             if others not in self._composed:
-                self._composed[others] = compose("config", list(others), return_hydra_config=True)
+                self._composed[others] = self._loader.load_configuration(self._name, list(others), RunMode.RUN)
             raw = copy.deepcopy(self._composed[others])
             ConfigLoaderImpl._apply_overrides_to_config(values, raw)
         OmegaConf.set_struct(raw, False)
@@ -173,18 +193,28 @@ class _Composer:
 
     def _is_value(self, override: Override) -> bool:
         """Whether the override sets a value of the project rather than choosing a group or configuring Hydra."""
-        key = override.key_or_group
-        group = self._loader.repository.group_exists(key) and not isinstance(override.value(), dict)
-        return not (group or override.is_hydra_override() or override.is_sweep_override())
+        return not (self._is_group(override) or override.is_hydra_override() or override.is_sweep_override())
+
+    def _is_group(self, override: Override) -> bool:
+        return self._loader.repository.group_exists(override.key_or_group) and not isinstance(override.value(), dict)
 
 
 @contextmanager
-def _composer() -> Iterator[_Composer]:
-    """Set up Hydra to compose the project's configuration."""
+def _composer(config_dir: Path | None = None, name: str = "config") -> Iterator[_Composer]:
+    """Set up Hydra to compose the project's configuration, as its apps do.
+
+    Raises:
+        ConfigError: the working directory was deleted.
+    """
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise ConfigError("the working directory no longer exists; change to another one") from None
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        loader = GlobalHydra.instance().config_loader()
-        assert isinstance(loader, ConfigLoaderImpl)
-        yield _Composer(loader)
+        path = create_config_search_path(str(CONF))
+        if config_dir is not None:
+            path.prepend("command-line", f"file://{config_dir}", SearchPathQuery(provider="schema"))
+        yield _Composer(ConfigLoaderImpl(path), name)
 
 
 @contextmanager
@@ -197,6 +227,23 @@ def _messages() -> Iterator[None]:
         raise ConfigError(problem) from error
 
 
+def _check_logs(hydra: DictConfig, kind: str) -> None:
+    """Create the directory of Hydra's logs, which Hydra could only do with a traceback."""
+    key = f"hydra.{kind}.dir"
+    try:
+        directory = Path(hydra[kind].dir).parent
+    except OmegaConfBaseException:
+        return  # it depends on the job
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if not os.access(directory, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise RunDirError(
+            f"cannot write Hydra's logs to {directory}: {error.strerror}; choose another directory with {key}=DIR"
+        ) from error
+
+
 def _seed(text: str) -> int:
     try:
         return int(text)
@@ -207,5 +254,7 @@ def _seed(text: str) -> int:
 def _choices(override: Override) -> list[str]:
     key = override.get_key_element()
     if override.is_sweep_override():
+        if not override.is_discrete_sweep():
+            raise ConfigError(f"{override.input_line} is no list of values; write KEY=A,B or KEY=range(A,B)")
         return [f"{key}={value}" for value in override.sweep_string_iterator()]
     return [str(override.input_line)]

@@ -18,10 +18,10 @@ from colt_pipeline.measurement.cuda import compilable_cuda_target, cuda_target
 from colt_pipeline.measurement.devices import Device, cpu_target, estimated_gpu, host_cpu, rpc_device
 from colt_pipeline.measurement.estimate import estimate_secs
 from colt_pipeline.measurement.gpu import builders_that_fit, host_gpu
-from colt_pipeline.measurement.ledger import SCHEMA, read_header
+from colt_pipeline.measurement.ledger import EXPERIENCE, SCHEMA, read_header
 from colt_pipeline.measurement.measurer import LocalMeasurer, Measurer
 from colt_pipeline.records import Measurement, MeasurementKind, written
-from colt_pipeline.runs.layout import recordings_in, recordings_of
+from colt_pipeline.runs.layout import MEASUREMENTS, recordings_in, recordings_of
 from colt_pipeline.workloads.catalogue import build
 from colt_pipeline.workloads.workload import Workload
 
@@ -62,11 +62,18 @@ class Recording:
 
     directory: Path
     header: dict[str, Any]
-    """The first line of its ledger."""
+    """What latencies depend on besides the program."""
     backend: Backend | None
     """None if the recording is only replayed."""
     description: str
     """Where latencies come from, in words for the user."""
+    experience: str | None = None
+    """Digest of what the cost model is trained on before the run; None if it starts from nothing."""
+
+    @property
+    def ledger_header(self) -> dict[str, Any]:
+        """The first line of its ledger."""
+        return self.header | ({EXPERIENCE: self.experience} if self.experience else {})
 
 
 class Estimator:
@@ -194,13 +201,38 @@ def _named(config: Config) -> Backend:
         raise DeviceError(f"device={config.device}: {error}. Other devices: auto, {others}") from error
 
 
-def find_recording(config: Config, workload: Workload) -> Recording:
+def find_recording(config: Config, workload: Workload, experience: str | None = None) -> Recording:
     """The run's recording: the existing one, or the one that the first available backend would make.
 
+    Args:
+        config: the run.
+        workload: what it tunes.
+        experience: see `Recording`.
+
     Raises:
-        RecordingError: a replay without exactly one recording, or a recording of another workload.
+        RecordingError: a replay without exactly one recording, or a recording of another workload or experience.
         DeviceError, ConfigError: no device provides latencies for the target.
     """
+    found = replace(_found(config, workload), experience=experience)
+    if config.record.mode != "all":
+        _same_experience(config, found)
+    return found
+
+
+def _same_experience(config: Config, recording: Recording) -> None:
+    """Check that a recording began with the same experience; the first recordings do not say with which."""
+    path = recording.directory / MEASUREMENTS
+    there, here = (read_header(path) or {}).get(EXPERIENCE), recording.experience
+    if there not in (None, here):
+        now = f"pretraining={config.pretraining} contains {here[:12]}" if here else "this run starts from nothing"
+        raise RecordingError(
+            f"{path}: the run started from the experience {there[:12]} (search.cost_model=pretrained), but {now}, so "
+            "it would be another search. Name the directory that it started from with pretraining=DIR, or restore its "
+            "files; for a new search choose another name with run=NAME."
+        )
+
+
+def _found(config: Config, workload: Workload) -> Recording:
     recorded = _recorded(config, workload)
     if config.record.mode == "replay":
         if len(recorded) != 1:
@@ -254,5 +286,5 @@ def _recorded(config: Config, workload: Workload) -> dict[str, dict[str, Any]]:
                 f"{path} is a recording of {header['workload']} {header['workload_hash'][:12]}, but this run tunes "
                 f"{workload.name} {workload.hash[:12]}. Choose another name for it with run=NAME."
             )
-        found[slug] = header
+        found[slug] = {name: value for name, value in header.items() if name != EXPERIENCE}
     return found

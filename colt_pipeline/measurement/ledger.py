@@ -21,6 +21,8 @@ from colt_pipeline.runs.recorded import Access, Fields, Recorded
 Header = Mapping[str, Any]
 
 SCHEMA = 1
+EXPERIENCE = "experience"
+"""Field of the header of a run's own ledger: digest of what its cost model was trained on before the run."""
 
 Round = tuple[str, int]
 """The first digits of a program's key, and how often it had been measured before."""
@@ -34,6 +36,7 @@ class _Header(TypedDict):
     device: dict[str, Any]
     evaluator: dict[str, Any]
     measurement: NotRequired[MeasurementKind]
+    experience: NotRequired[str]
 
 
 class _Line(TypedDict):
@@ -110,6 +113,8 @@ class Ledger:
         if not recorded:
             self._recorded.append(header)
         there, here = _with_measurement(recorded[0]), _with_measurement(header)
+        if EXPERIENCE not in there:  # the first recordings do not say
+            here.pop(EXPERIENCE, None)
         if differing := differences(there, here):
             parts = ", ".join(name for name in sorted({*there, *here}) if there.get(name) != here.get(name))
             raise DeviceMismatchError(

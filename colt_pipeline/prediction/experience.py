@@ -8,7 +8,7 @@ from tvm.s_tir.meta_schedule.feature_extractor import PerStoreFeature
 
 from colt_pipeline.prediction.pretrained import features, write_experience
 from colt_pipeline.runs.events import Child, Measured, Planted, Started, Stepped
-from colt_pipeline.runs.journal import read_events
+from colt_pipeline.runs.journal import check_traces, read_events
 from colt_pipeline.runs.layout import CONFIG, JOURNAL
 from colt_pipeline.runs.rundir import read_config
 from colt_pipeline.space import Space
@@ -44,6 +44,7 @@ def collect_experience(runs: Path, out: Path) -> None:
 
 def _read(journal: Path) -> tuple[Started, Programs]:
     events = read_events(journal)
+    check_traces(journal, events)
     children: list[Child] = []
     for event in events:
         if isinstance(event, Planted):

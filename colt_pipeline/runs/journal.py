@@ -11,8 +11,19 @@ from typing import Any
 
 from colt_pipeline.errors import JournalError
 from colt_pipeline.records import differences
-from colt_pipeline.runs.events import Bred, Event, Finished, Measured, Planted, Started, Stepped, event_from_json
+from colt_pipeline.runs.events import (
+    Bred,
+    Candidate,
+    Event,
+    Finished,
+    Measured,
+    Planted,
+    Started,
+    Stepped,
+    event_from_json,
+)
 from colt_pipeline.runs.jsonl import JsonLines, read_growing
+from colt_pipeline.traces import check_trace_json
 
 
 def read_events(path: Path) -> list[Event]:
@@ -39,6 +50,34 @@ def _events(path: Path, records: Iterable[Mapping[str, Any]]) -> list[Event]:
     return events
 
 
+def check_traces(path: Path, events: Iterable[Event]) -> None:
+    """Check that the programs of the journal `path` may be applied, or shown: anybody can edit a journal.
+
+    Raises:
+        JournalError: a trace is not one that TVM's rules and mutators make.
+    """
+    for number, event in enumerate(events, start=1):
+        for candidate in _candidates(event):
+            try:
+                check_trace_json(candidate.trace)
+            except ValueError as error:
+                raise JournalError(
+                    f"{path}, line {number}: program {candidate.program[:12]}: {error}. Nothing of it was run; restore "
+                    "the journal, or move the run directory away to replay its recording into a new one."
+                ) from error
+
+
+def _candidates(event: Event) -> tuple[Candidate, ...]:
+    match event:
+        case Planted():
+            return event.children
+        case Bred():
+            return event.candidates
+        case Stepped():
+            return tuple(child for child in (event.child, event.pruned) if child is not None)
+    return ()
+
+
 class _Order:
     """What an event may refer to: only to what came before it."""
 
@@ -58,24 +97,26 @@ class _Order:
         if self._begun == isinstance(event, Started):
             raise ValueError(f"an event of kind {event.kind} {'in the middle' if self._begun else 'at the beginning'}")
         self._begun, self._ended = True, isinstance(event, Finished)
-        if isinstance(event, Planted):
-            self._add(*(child.program for child in event.children))
-        elif isinstance(event, Bred):
-            self._waiting.update(candidate.program for candidate in event.candidates)
-        elif isinstance(event, Stepped):
-            if event.parent >= self._nodes:
-                raise ValueError(f"parent: there is no node {event.parent} yet")
-            if event.child is not None:
-                self._add(event.child.program)
-        elif isinstance(event, Measured):
-            for sample in event.samples:
-                if sample.program not in self._waiting:
-                    raise ValueError(f"samples: program {sample.program[:12]} is not waiting for its measurement")
-                self._waiting.remove(sample.program)
+        match event:
+            case Planted():
+                self._add(event.children)
+                self._nodes += len(event.children)
+            case Bred():
+                self._add(event.candidates)
+            case Stepped():
+                if event.parent >= self._nodes:
+                    raise ValueError(f"parent: there is no node {event.parent} yet")
+                if event.child is not None:
+                    self._add([event.child])
+                    self._nodes += 1
+            case Measured():
+                for sample in event.samples:
+                    if sample.program not in self._waiting:
+                        raise ValueError(f"samples: program {sample.program[:12]} is not waiting for its measurement")
+                    self._waiting.remove(sample.program)
 
-    def _add(self, *programs: str) -> None:
-        self._nodes += len(programs)
-        self._waiting.update(programs)
+    def _add(self, candidates: Iterable[Candidate]) -> None:
+        self._waiting.update(candidate.program for candidate in candidates)
 
 
 class Journal:

@@ -26,9 +26,10 @@ from statistics import fmean
 from typing import Any
 
 from colt_pipeline.app import aligned, with_message
-from colt_pipeline.config.compose import runs, strict_overrides_of
+from colt_pipeline.config.arguments import command_line, sweep_command_line
+from colt_pipeline.config.compose import check_overrides, possible_runs, runs
 from colt_pipeline.config.schema import Config, PricesConfig
-from colt_pipeline.errors import ColtError, ConfigError
+from colt_pipeline.errors import ColtError, ConfigError, UnforeseenError
 from colt_pipeline.llm.entry import is_answered, read_entry
 from colt_pipeline.measurement.ledger import read_header, read_line
 from colt_pipeline.records import EMBEDDED
@@ -110,10 +111,10 @@ def forecast(config: Config) -> Forecast:
 
 def _nearest(config: Config, root: Path) -> tuple[Recorded, str, bool]:
     """The most similar recorded runs, their description, and whether they differ only in samples and seed."""
-    own = config.run.removesuffix(f"-n{config.samples}-s{config.seed}")
+    own = escape(config.run.removesuffix(f"-n{config.samples}-s{config.seed}"))
     kin = "colt" if config.search.candidates else "paper"  # two calls per sample, or one
     for pattern, basis in (
-        (f"{escape(config.experiment)}/{escape(own)}-n*-s*", _SAME),
+        (f"{escape(config.experiment)}/{own}-n*-s*", _SAME),
         (f"*/{escape(config.workload.name)}/*-{escape(config.search.name)}-*", "the same search of this workload"),
         (f"*/{escape(config.workload.name)}/*-{kin}-*", f"search={kin} of this workload"),
         (f"*/*/*-{kin}-*", f"search={kin} of other workloads"),
@@ -196,6 +197,25 @@ def announce(configs: Sequence[Config]) -> None:
         print(words, file=sys.stderr, flush=True)
 
 
+def announced(arguments: Sequence[str]) -> list[Config]:
+    """The runs that Hydra will start for a command line, announced; none if it only prints something.
+
+    Raises:
+        ConfigError: Hydra would refuse the command line, perhaps with a traceback.
+    """
+    line = command_line(arguments)
+    if not line.starts_jobs:
+        check_overrides(line)
+        return []
+    try:
+        configs = possible_runs(line)
+    except UnforeseenError as error:
+        print(f"no forecast: {error}", file=sys.stderr, flush=True)
+        return []
+    announce(configs)
+    return configs
+
+
 @with_message
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the forecast; exit status 1 with a message if there is none."""
@@ -203,7 +223,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & set(arguments):
         print(__doc__)
         return 0
-    live = [config for config in runs(strict_overrides_of(arguments)) if is_live(config)]
+    line = sweep_command_line(arguments)
+    live = [config for config in runs(line.overrides, line.config_dir) if is_live(config)]
     print(table([forecast(config) for config in live]) if live else NOTHING)
     return 0
 

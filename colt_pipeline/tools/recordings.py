@@ -28,9 +28,11 @@ from colt_pipeline.llm.audit import (
 from colt_pipeline.llm.client import TRANSPORT
 from colt_pipeline.measurement.ledger import Ledger
 from colt_pipeline.records import EMBEDDED
+from colt_pipeline.runs.batches import read_batch
 from colt_pipeline.runs.costs import read_account
 from colt_pipeline.runs.jsonl import PACKED, locked
-from colt_pipeline.runs.layout import ANSWERS, MEASUREMENTS, SHARED, SPENDING, WHOLE_MODEL_MEASUREMENTS
+from colt_pipeline.runs.layout import ANSWERS, CANDIDATES, MEASUREMENTS, SHARED, SPENDING, WHOLE_MODEL_MEASUREMENTS
+from colt_pipeline.runs.recorded import read_typed
 from colt_pipeline.runs.usage import Usage, journals, read_usage
 
 
@@ -79,6 +81,7 @@ def _ledger(path: Path) -> None:
 _READERS: dict[str, Callable[[Path], object]] = {
     MEASUREMENTS: _ledger,
     WHOLE_MODEL_MEASUREMENTS: _ledger,
+    CANDIDATES: lambda path: read_typed(path, read_batch),
     SPENDING: read_account,
 }
 """Name of a recording's file, besides its answers -> what reads it as a run does."""

@@ -140,7 +140,10 @@ def test_an_empty_file_has_no_header(write_noise: WriteNoise, tmp_path: Path) ->
             "program other differs from line 2",
         ),
         ('{"program": 7, "elapsed_secs": 1.0, "run_secs": [1.0], "error": null}', "program: expected `str`"),
-        ('{"program": "12e456", "elapsed_secs": "1", "run_secs": [1.0], "error": null}', "elapsed_secs: expected `float`"),
+        (
+            '{"program": "12e456", "elapsed_secs": "1", "run_secs": [1.0], "error": null}',
+            "elapsed_secs: expected `float`",
+        ),
         ('{"program": "12e456", "elapsed_secs": 1.0, "run_secs": [], "error": null}', "run_secs"),
         ('{"program": "12e456", "elapsed_secs": 1.0, "run_secs": [1.0, 0], "error": null}', "run_secs"),
         ('{"program": "12e456", "elapsed_secs": 1.0, "run_secs": [1e400], "error": null}', "run_secs"),

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from colt_pipeline.config.arguments import CommandLine
 from colt_pipeline.config.compose import composed as of_project
-from colt_pipeline.config.compose import overrides_of, possible_runs, runs, starts_jobs
+from colt_pipeline.config.compose import possible_runs, runs
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import digest
 from tests.support import ROOT, Compose
@@ -116,7 +117,7 @@ def test_a_directory_of_ones_own_models_is_found(tmp_path: Path, name: str) -> N
     spec = "{provider: local, api_model: fake, parameters_b: 3, assumed: false, context_length: 8192}"
     (models / "mine.yaml").write_text(f"mine: {spec[:-1]}, json_schema: true, extra: {{}}, prices: null}}\n")
     chosen = ["+models@models=mine", "+model_sets.own=[mine]", "model_set=own", "largest=mine"]
-    (config,) = runs(overrides_of(["--config-dir", str(tmp_path / name), *chosen]))
+    (config,) = runs(chosen, tmp_path / name)
     assert [(model.name, model.provider) for model in config.model_specs] == [("mine", "local")]
 
 
@@ -142,20 +143,18 @@ def test_a_value_that_cannot_be_set_is_the_message_of_hydra() -> None:
     for wrong, message in (("typo=1", r"Could not override 'typo'"), ("+samples=3", "item is already at 'samples'")):
         with pytest.raises(ConfigError, match=message):
             of_project([wrong])
-        assert possible_runs([wrong]) == []
-
-
-def test_a_command_line_that_asks_for_help_or_a_configuration_starts_no_jobs() -> None:
-    assert starts_jobs(["samples=3"]) and starts_jobs(["-m", "samples=3,4", "--config-dir", "mine"])
-    assert not any(map(starts_jobs, (["--help"], ["-h"], ["--cfg", "job", "samples=3"], ["--info"], ["--hydra-help"])))
+        with pytest.raises(ConfigError, match=message):
+            possible_runs(CommandLine((wrong,)))
 
 
 @pytest.mark.parametrize("seed", ["abc", "null", "1.5"])
 def test_a_bad_seed_is_a_message_and_its_runs_are_not_possible(seed: str) -> None:
     with pytest.raises(ConfigError, match=f"seed={seed} is not an integer"):
         runs([f"seed={seed}"])
-    assert possible_runs([f"seed={seed}"]) == []
+    assert possible_runs(CommandLine((f"seed={seed}",))) == []
 
 
 def test_the_possible_runs_of_a_sweep_are_those_without_an_impossible_value() -> None:
-    assert [config.model_set for config in possible_runs(["model_set=3,small"])] == ["small"]
+    assert [config.model_set for config in possible_runs(CommandLine(("model_set=3,small",), multirun=True))] == [
+        "small"
+    ]

@@ -11,9 +11,16 @@ import numpy as np
 import pytest
 from tvm.s_tir.meta_schedule.feature_extractor import PerStoreFeature
 
-from colt_pipeline.errors import RecordingError
+from colt_pipeline.errors import ConfigError, RecordingError
 from colt_pipeline.prediction import pretrained
-from colt_pipeline.prediction.pretrained import Experience, PretrainedModel, features, read_experience, write_experience
+from colt_pipeline.prediction.pretrained import (
+    Experience,
+    PretrainedModel,
+    experience_digest,
+    features,
+    read_experience,
+    write_experience,
+)
 from colt_pipeline.runs.events import Sample
 from colt_pipeline.runs.stopwatch import Stopwatch
 from tests.space.small import space
@@ -168,7 +175,6 @@ def test_the_workload_itself_is_left_out(tmp_path: Path) -> None:
         write_experience(tmp_path / f"{name}.csv", [(secs, rows(1, 0)[0])])
     assert [e.latencies for e in read_experience(tmp_path, "bb")] == [[1.0], [3.0]]
     assert len(read_experience(tmp_path, "dd")) == 3
-    assert read_experience(tmp_path / "nowhere", "aa") == []
     write_experience(tmp_path / "aa.csv", [(5.0, rows(1, 0)[0])])
     os.utime(tmp_path / "aa.csv", (1, 1))  # the clock of the file system may be coarse
     assert [e.latencies for e in read_experience(tmp_path, "bb")] == [[5.0], [3.0]]
@@ -176,10 +182,41 @@ def test_the_workload_itself_is_left_out(tmp_path: Path) -> None:
     assert len(read_experience(tmp_path, "dd")) == 3
 
 
+def test_a_directory_without_experience_is_named_with_the_ways_out(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"pretraining=\S+nowhere is not a directory.*search\.cost_model=xgb"):
+        read_experience(tmp_path / "nowhere", "aa")
+    write_experience(tmp_path / "ee.csv", [])
+    with pytest.raises(ConfigError, match=r"contains no measured programs"):
+        read_experience(tmp_path, "aa")
+    write_experience(tmp_path / "aa.csv", [(1.0, rows(1, 0)[0])])
+    assert read_experience(tmp_path, "aa") == []  # it is there, but is the workload's own
+
+
+def test_experience_is_identified_by_its_numbers(tmp_path: Path) -> None:
+    def identity(*texts: str) -> str:
+        for path in tmp_path.glob("*.csv"):
+            path.unlink()
+        for number, text in enumerate(texts):
+            (tmp_path / f"{number}.csv").write_text(text, newline="")
+        return experience_digest(read_experience(tmp_path, "own"))
+
+    line = "0.1" + ",1" * 329
+    assert identity(f"{line}\n") == identity(f"{line}\r\n") == identity("", f"{line}\n")
+    others = ["0.2" + ",1" * 329, "0.1" + ",1" * 328 + ",2", "" + ",1" * 329]
+    assert len({identity(f"{first}\n") for first in (line, *others)}) == 4
+    assert len({identity(f"{line}\n{line}\n"), identity(f"{line}\n", f"{line}\n"), identity(f"{line}\n")}) == 3
+
+
 @pytest.mark.parametrize(
     "line",
-    ["0.1,many" + ",1" * 328, "fast" + ",1" * 329, "0.1" + ",1" * 328, "0.1", "", "<<<<<<< ours"],
-    ids=["text", "latency", "cut off", "latency alone", "empty line", "merge conflict"],
+    [
+        *("0.1,many" + ",1" * 328, "fast" + ",1" * 329, "0.1" + ",1" * 328, "0.1", "", "<<<<<<< ours"),
+        *("nan" + ",1" * 329, "-1" + ",1" * 329, "0.1,nan" + ",1" * 328, "0.1," + "1" * 200_000),
+    ],
+    ids=[
+        *("text", "latency", "cut off", "latency alone", "empty line", "merge conflict"),
+        *("latency NaN", "latency below 0", "feature NaN", "a long field"),
+    ],
 )
 def test_a_broken_file_is_named(tmp_path: Path, line: str) -> None:
     good = "0.1" + ",1" * 329

@@ -12,7 +12,7 @@ from colt_pipeline.config.schema import SearchConfig, model_specs
 from colt_pipeline.errors import RunDirError
 from colt_pipeline.records import ModelSpec, as_recorded
 from colt_pipeline.runs.events import Call, Event, Measured, Planted, Sample, Started, Stepped
-from colt_pipeline.runs.journal import read_events
+from colt_pipeline.runs.journal import check_traces, read_events
 from colt_pipeline.runs.layout import CONFIG, JOURNAL, SUMMARY
 from colt_pipeline.runs.rundir import read_config, read_json
 from colt_pipeline.search import outcome
@@ -109,6 +109,7 @@ def read_run(path: Path) -> Run:
     except (KeyError, TypeError) as error:
         raise RunDirError(f"{path / CONFIG} is not the configuration of a run ({error}); restore it") from error
     events = tuple(read_events(path / JOURNAL))
+    check_traces(path / JOURNAL, events)
     for event in events:
         state.apply(event)
     if state.started is None:
