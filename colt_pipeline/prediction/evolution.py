@@ -70,6 +70,7 @@ class TvmEvolution:
         self._context.pre_tuning(
             max_trials=samples, num_trials_per_iter=batch, database=self._database, cost_model=self._model
         )
+        self._samples = samples
         self._learned = 0
 
     def next_batch(self, measured: Experience) -> list[Program]:
@@ -85,7 +86,8 @@ class TvmEvolution:
             programs = [Program(c.sch, c.sch.trace.simplified(True)) for c in candidates]
             new = {p.key: p for p in programs if p.key not in known}
             if new:
-                return list(new.values())
+                # TVM counts what it has proposed, known or not, and after a batch of known programs offers too many.
+                return list(new.values())[: self._samples - len(measured)]
         if not measured:
             _log.warning(
                 "TVM's evolutionary search draws too few valid programs of this workload to begin, so the run ends "

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,15 @@ def test_a_fresh_strategy_goes_on_from_the_measurements_and_repeats_none() -> No
     batch = TvmEvolution(here, settings, warmup_samples=8, samples=16).next_batch(measured)
     assert 0 < len(batch) <= 8
     assert not {p.key for p in batch} & {p.key for p, _ in measured}
+
+
+def test_a_batch_has_no_more_programs_than_are_left_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = space("deepseek_r1_moe")
+    programs = here.initial(6, np.random.default_rng(0))
+    evolution = TvmEvolution(here, quick(), warmup_samples=8, samples=4)
+    offered = [[SimpleNamespace(sch=p.schedule) for p in some] for some in (programs[:2], programs)]
+    monkeypatch.setattr(ms.TuneContext, "generate_measure_candidates", lambda _: offered.pop(0))
+    assert [p.key for p in evolution.next_batch(timed(programs[:2]))] == [p.key for p in programs[2:4]]
 
 
 def test_a_search_that_cannot_begin_says_so(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
