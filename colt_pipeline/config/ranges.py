@@ -25,7 +25,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "samples": (1, _MANY),
     "seed": (0, 2**32 - 1),
     "workload.shape.*": (1, 2**31 - 1),
-    "target.cores": (0, 4096),
+    "target.cores": (0, _MANY),
     "target.l2_kib": (0, _MANY),
     "target.gpu.multiprocessors": (1, _MANY),
     "target.gpu.clock_ghz": (1e-3, 1e6),

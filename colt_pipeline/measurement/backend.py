@@ -239,7 +239,8 @@ def _found(config: Config, workload: Workload) -> Recording:
             raise RecordingError(
                 f"replay of {config.experiment}/{config.run} needs its recording from exactly one device below "
                 f"{recordings_in(config.results)}; found: {', '.join(recorded) or 'none'}. "
-                "Record it with record=missing, or remove all but one."
+                "Name the directory that has it with results=DIR, or remove all but one; record=missing records it "
+                "anew, and with stand_ins=false that asks the models live, which costs money."
             )
         return _replayed(config, *recorded.popitem())
     fresh = config.record.mode == "all"

@@ -116,7 +116,8 @@ class Evaluator:
             raise ReplayMissError(
                 f"replay of {self._ledger.path}: program {next(iter(missing))[:12]} was not measured in the recording; "
                 "the code, the configuration or a package differs from the recorded run. "
-                "Use record=missing device=local to measure it on this machine."
+                "Use record=missing device=local to measure it on this machine; with stand_ins=false that also asks "
+                "the models live, which costs money."
             )
         yield from self._through_shared(missing, self._make_measurer)
 
