@@ -110,5 +110,5 @@ def _traced(event: Event) -> Event:
 
 
 def _retrace(made: Child) -> Child:
-    steps = [int(n) for n in made.trace.strip("[]").split(",")]
+    steps = [int(n) + 1 for n in made.trace.strip("[]").split(",")]
     return dataclasses.replace(made, trace=tiled_trace(steps))

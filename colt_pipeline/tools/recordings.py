@@ -32,7 +32,7 @@ from colt_pipeline.runs.batches import read_batch
 from colt_pipeline.runs.costs import read_account
 from colt_pipeline.runs.jsonl import PACKED, locked
 from colt_pipeline.runs.layout import ANSWERS, CANDIDATES, MEASUREMENTS, SHARED, SPENDING, WHOLE_MODEL_MEASUREMENTS
-from colt_pipeline.runs.recorded import read_typed
+from colt_pipeline.runs.recorded import Recorded
 from colt_pipeline.runs.usage import Usage, journals, read_usage
 
 
@@ -81,7 +81,7 @@ def _ledger(path: Path) -> None:
 _READERS: dict[str, Callable[[Path], object]] = {
     MEASUREMENTS: _ledger,
     WHOLE_MODEL_MEASUREMENTS: _ledger,
-    CANDIDATES: lambda path: read_typed(path, read_batch),
+    CANDIDATES: lambda path: Recorded(path, "replay", read_batch).close(),
     SPENDING: read_account,
 }
 """Name of a recording's file, besides its answers -> what reads it as a run does."""

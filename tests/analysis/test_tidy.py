@@ -9,7 +9,7 @@ import pytest
 
 from colt_pipeline.analysis.labels import caption, configurations, display_order
 from colt_pipeline.analysis.tidy import IDS, aggregate, read_tidy, write_tidy
-from colt_pipeline.errors import ConfigError
+from colt_pipeline.errors import ConfigError, RunDirError
 from stages import aggregate as aggregate_stage
 from tests.analysis.conftest import WriteRun
 
@@ -101,7 +101,7 @@ def test_a_missing_file_is_named(runs_dir: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("summary.json", "{", "not JSON"),
+        ("summary.json", "{", "is broken"),
         ("summary.json", "[]", "holds a list"),
         ("summary.json", '{"workload": "x"}', "lacks baseline_secs"),
         ("curve.csv", "", "not a readable table"),
@@ -111,7 +111,7 @@ def test_a_missing_file_is_named(runs_dir: Path, name: str) -> None:
 )
 def test_a_broken_file_is_named(runs_dir: Path, name: str, text: str, message: str) -> None:
     (runs_dir / "d" / name).write_text(text)
-    with pytest.raises(ConfigError, match=f"d/{name}.*{message}"):
+    with pytest.raises((ConfigError, RunDirError), match=f"d/{name}.*{message}"):
         aggregate(runs_dir)
 
 
