@@ -192,7 +192,7 @@ def _whole(config: Config, model: Llama, jobs: Mapping[str, Job], measure: Measu
                 raise ReplayMissError(
                     f"replay of {path}: the model with these kernels was not measured in the recording; the code, the "
                     "configuration or a package differs from the recorded run. Use record=missing device=local to "
-                    "measure it on this machine; with stand_ins=false that also asks the models live, which costs money."
+                    "measure it on this machine; with stand_ins=false that also asks models live, which costs money."
                 )
             modules = {
                 name: jobs[name].world.program(jobs[name].state.programs[program]).schedule.mod

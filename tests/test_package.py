@@ -19,9 +19,10 @@ def test_a_wheel_finds_its_configuration_from_everywhere(tmp_path: Path) -> None
     for directory in (source, elsewhere):
         directory.mkdir()
     for name in _SOURCES:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        extra = {"symlinks": True, "ignore": shutil.ignore_patterns("__pycache__")} if (ROOT / name).is_dir() else {}
-        copy(ROOT / name, source / name, **extra)  # type: ignore[operator]
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, source / name)
     subprocess.run([sys.executable, "-c", _BUILD, str(tmp_path)], cwd=source, capture_output=True, check=True)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as file:
