@@ -112,12 +112,12 @@ class _Clock:
         return f"elapsed {elapsed:.0f} s  ETA {left}"
 
 
-@escaping()  # in a process of its own
 def _replayed(config: Config, parent: int) -> list[str]:
     """Like `_together`, for one run; `parent` is the requesting process (this one if there is only one core)."""
     if os.getpid() != parent:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
-    return _together([config], _Clock(config.samples), None)
+    with escaping():  # not as a decorator, which joblib could not send to the process
+        return _together([config], _Clock(config.samples), None)
 
 
 def _together(group: Sequence[Config], clock: _Clock, make_measurer: MakeMeasurer | None) -> list[str]:

@@ -114,7 +114,8 @@ class Cassette:
         """Why a replay missed: the nearest entry and the first differing line."""
         head = f"replay miss in {self.path}: no answer of {question.model.name} is recorded"
         head += f" for question {question.key[:12]}"
-        tail = "Use record=missing to ask it live."
+        tail = "The code, the configuration or what the search starts from differs from the recorded run. "
+        tail += "record=missing asks what is not recorded; with stand_ins=false that costs money."
         recorded = self._recorded.entries
         same = [entry for entry in recorded if entry["key"] == question.key]
         if same:
