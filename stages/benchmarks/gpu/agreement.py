@@ -14,7 +14,6 @@ from colt_pipeline.assemble import assemble
 from colt_pipeline.config.compose import CONF, composed
 from colt_pipeline.config.schema import Config, GpuConfig
 from colt_pipeline.measurement.estimate import estimate_secs
-from colt_pipeline.search.loop import fold
 from stages.benchmarks import Row
 from stages.benchmarks.gpu.plan import Plan
 
@@ -53,7 +52,8 @@ def _row(workload: str, pairs: Pairs, latencies: str) -> Row:
 def compared(config: Config) -> Pairs:
     """The programs of a run that were measured successfully, if this GPU has a data sheet in conf/target."""
     with assemble(config) as job:
-        fold(job.world, job.journal, job.state)
+        for event in job.journal.recorded:
+            job.state.apply(event)
         sheet = data_sheet(job.evaluator.header["device"]["gpu"])
         if sheet is None:
             return {}
