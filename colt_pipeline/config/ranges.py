@@ -85,7 +85,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "rpc.port": (1, 65535),
     "rpc.timeout_secs": (0, _WEEK_SECS),
     "models.*.parameters_b": (1e-4, 1e6),
-    "models.*.context_length": (1, 1e9),
+    "models.*.context_length": (0, 1e9),
     "models.*.prices.input": (0, 1e6),
     "models.*.prices.output": (0, 1e6),
     "providers.*.timeout_secs": (1e-3, _WEEK_SECS),
