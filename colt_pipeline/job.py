@@ -94,6 +94,7 @@ def batches_and_outputs(job: Job) -> Generator[Measured, None, None]:
     except BudgetError as error:
         print(f"{job.config.run}  {error}", file=sys.stderr, flush=True)
         stopped = LIMIT
+        job.journal.check_end()
     write_outputs(job, stopped)
 
 

@@ -47,6 +47,9 @@ def run(config: Config) -> None:
         note_unusable_models(config.run, job.journal.events, job.cassette.reply)
         if config.record.mode == "replay" and (unused := job.cassette.unused(job.state.occurrences)):
             print(f"note: {unused} answers of {job.cassette.path} were not used by this run", file=sys.stderr)
+        if config.record.mode == "replay" and job.journal.recorded:
+            agreed = f"the {len(job.journal.recorded)} events that were in the journal are those of the recording"
+            print(f"{config.run}  {agreed}", file=sys.stderr, flush=True)
         if job.asked or job.evaluator.measured:
             live = f"{job.asked} answers and {job.evaluator.measured} programs were not replayed"
             print(f"{config.run}  {live}", file=sys.stderr, flush=True)

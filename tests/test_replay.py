@@ -113,6 +113,20 @@ def test_a_ledger_that_was_edited_after_the_run_is_noticed(
     assert files(directory) == before
 
 
+def test_a_limit_that_was_put_into_a_recording_is_noticed(
+    composed: Compose, recorded: Recorded, tmp_path: Path
+) -> None:
+    directory = copied(recorded(*TINY), tmp_path / "results")
+    (answers,) = (tmp_path / "results" / "recordings").rglob("tiny/llm.jsonl")
+    *lines, last = read_lines(answers)
+    refused = {name: last[name] for name in ("key", "model")} | {"limit": "budget.run.calls=5 is reached"}
+    answers.write_text("".join(json.dumps(line) + "\n" for line in (*lines, refused)))
+    before = files(directory)
+    with pytest.raises(JournalError, match=r"events\.jsonl, line \d+: the journal goes on where a limit"):
+        replay(composed, "record=replay")
+    assert files(directory) == before
+
+
 def test_a_replay_of_a_finished_run_gives_its_bytes_again(
     composed: Compose, recorded: Recorded, tmp_path: Path
 ) -> None:

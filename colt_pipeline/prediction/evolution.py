@@ -180,8 +180,7 @@ class Evolution:
             recorded = "the recorded one was made with other settings or latencies"
         return (
             f"replay miss in {self.path}: TVM's batch after {measured} measured programs is not recorded; {recorded}. "
-            "Use record=missing device=local to make it live; with stand_ins=false that also asks the models live, "
-            "which costs money."
+            "Use record=missing device=local to make it live."
         )
 
     def close(self) -> None:

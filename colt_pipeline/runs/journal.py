@@ -164,5 +164,17 @@ class Journal:
             )
         self.events.append(event)
 
+    def check_end(self) -> None:
+        """Check that a search that ends here has met every recorded event.
+
+        Raises:
+            JournalError: the journal goes on.
+        """
+        if (number := len(self.events)) < len(self.recorded):
+            raise JournalError(
+                f"{self.path}, line {number + 1}: the journal goes on where a limit in the recording ends the run. "
+                "Nothing was changed; restore the journal or the recording."
+            )
+
     def close(self) -> None:
         self._lines.close()
