@@ -114,7 +114,7 @@ def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise RunDirError(f"{path} is broken ({' '.join(str(error).split())[:200]}); restore it") from error
     if not isinstance(value, dict):
-        raise RunDirError(f"{path} holds a {type(value).__name__} in place of named values; restore it")
+        raise RunDirError(f"{path} holds a value of type {type(value).__name__}, not a mapping; restore it")
     return value
 
 
