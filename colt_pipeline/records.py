@@ -1,7 +1,7 @@
-"""Frozen records that cross packages, and canonical JSON.
+"""Frozen records that cross packages, and the JSON that files hold: how it is written, read and compared.
 
-Everything here is plain data: no TVM, no clock, no paths. Files hold canonical JSON (sorted keys, no spaces, ASCII), so
-equal records have equal bytes.
+Everything here is plain data: no TVM, no clock, no paths. Files are written as canonical JSON (sorted keys, no spaces,
+ASCII), so equal records have equal bytes. They are read strictly, because anybody can edit them.
 """
 
 from __future__ import annotations
@@ -27,6 +27,24 @@ Elapsed = Annotated[float, Meta(ge=0, le=1e9)]
 """Seconds, perhaps none."""
 Count = Annotated[int, Meta(ge=0, le=10**12)]
 """How many."""
+
+_BRIEF = 120
+
+
+def strict_json(text: bytes | str) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: it is not JSON (Python's NaN and Infinity are not), or nested too deeply.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 def typed(kind: type[T], value: Any) -> T:
@@ -65,8 +83,6 @@ def _brief(value: Any) -> str:
     text = str(value)
     return text if len(text) <= _BRIEF else f"{text[:_BRIEF]}..."
 
-
-_BRIEF = 120
 
 Message = dict[str, str]
 """One chat message: ``role`` and ``content``."""

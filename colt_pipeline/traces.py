@@ -7,13 +7,14 @@ what TVM's rules and mutators make for this package's targets may pass. A rule t
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from reprlib import Repr
 from typing import Any
+
+from colt_pipeline.records import strict_json
 
 Check = Callable[[Any], bool]
 
@@ -111,15 +112,14 @@ _ANNOTATIONS: dict[str, Check] = {
 }
 
 
-def check_trace_json(text: str) -> None:
-    """Like `check_trace`, for the text of a trace."""
+def check_trace_json(text: str) -> Any:
+    """Like `check_trace`, for the text of a trace; returns the parsed trace."""
     try:
-        trace = json.loads(text)
-    except RecursionError:
-        raise ValueError("its trace is nested too deeply") from None
+        trace = strict_json(text)
     except ValueError as error:
         raise ValueError(f"its trace is not valid JSON ({error})") from error
     check_trace(trace)
+    return trace
 
 
 def check_trace(trace: Any) -> None:
@@ -155,7 +155,7 @@ def _check_instruction(instruction: list[Any], defined: set[str]) -> None:
     row = _KINDS.get(kind) if isinstance(kind, str) else None
     if row is None:
         raise ValueError(f"is {_shown(kind)}, which TVM's rules do not make here")
-    if "nnotate" in kind:
+    if kind in ("Annotate", "Unannotate"):
         _check_annotation(kind, inputs, attrs)
     for name, pattern, values in (("inputs", row.inputs, inputs), ("outputs", row.outputs, outputs)):
         if len(values) > _MAX_VARIABLES or not re.fullmatch(pattern, "".join(map(_sort, values))):

@@ -24,12 +24,12 @@ from colt_pipeline.runs.jsonl import read_growing, read_lines
 from colt_pipeline.runs.layout import SPENDING
 from colt_pipeline.tune import run
 from stages.benchmarks import answers
+from tests.llm.live import KEY
 from tests.llm.server import Server, misbehaving
 from tests.support import ROOT, Compose
 
 pytestmark = [pytest.mark.tvm, pytest.mark.slow]
 
-KEY = "sk-test-0123456789abcdef0123456789abcdef"
 ANSWER = '{"transformations": ["TileSize", "Parallel"], "next_model": "qwen3-8b"}'
 SIZE = ("workload=deepseek_r1_moe", "workload.shape.inner=128", "workload.shape.outer=64")
 RUN = (

@@ -217,6 +217,8 @@ def test_marked_blocks_run(tmp_path: Path) -> None:
     """Run in one directory, README after README, because a block may use what an earlier one made."""
     marked = [body for path in READMES for run, body in blocks(path.read_text(encoding="utf-8")) if run]
     assert len(marked) > 2
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "pretraining").symlink_to(ROOT / "results" / "pretraining")
     script = "\n".join(["set -eu", f'python() {{ "{sys.executable}" "$@"; }}', *marked])
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(tmp_path)}
     done = subprocess.run(

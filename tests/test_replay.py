@@ -170,10 +170,10 @@ def test_names_are_looked_up_not_matched(
         (b"run: [\n", r"is broken .*expected"),
         (b"!!python/object/apply:os.system ['true']\n", r"is broken .*could not determine a constructor"),
         (b"\x00\x01\xff\xfe", r"is broken .*can't decode"),
-        (b"- 1\n- 2\n", r"holds a list"),
-        (b"a: &a [1]\nb: *a\n", r"is broken .*references"),
+        (b"- 1\n- 2\n", r"holds a value of type list"),
+        (b"a: &a [1]\nb: *a\n", r"is broken .*alias"),
         (b"[" * 100_000, r"is broken"),
-        (b"", r"holds a NoneType"),
+        (b"", r"holds a value of type NoneType"),
     ],
 )
 def test_a_broken_config_is_one_message(
@@ -212,7 +212,9 @@ def test_a_recording_says_of_which_device_it_is(composed: Compose, recorded: Rec
     copied(recorded(*TINY), tmp_path / "results")
     (device,) = (tmp_path / "results" / "recordings").iterdir()
     device.rename(device.with_name("a-faster-one"))
-    with pytest.raises(RecordingError, match=f"is a recording of {device.name}, which its directory denies"):
+    with pytest.raises(
+        RecordingError, match=f"is a recording of {device.name}, but lies in the directory of another device"
+    ):
         replay(composed, "record=replay")
     (ledger,) = (tmp_path / "results" / "recordings").rglob("tiny/measurements.jsonl")
     header, *lines = read_lines(ledger)

@@ -10,8 +10,11 @@ import unicodedata
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from hydra.errors import CompactHydraException
+from hydra.types import RunMode
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -83,12 +86,10 @@ def test_a_job_of_hydra_escapes_its_message(odd: str, capsys: Printed, monkeypat
     def work(config: Config) -> None:
         raise ProviderError(f"model {odd}: no such model")
 
-    class Mode:
-        mode = "not known"
-
-    monkeypatch.setattr("colt_pipeline.app.HydraConfig.get", lambda: Mode)
-    monkeypatch.setattr("colt_pipeline.app.load", lambda raw: raw)
-    with pytest.raises(Exception, match="no such model"):
+    hydra = SimpleNamespace(mode=RunMode.MULTIRUN, runtime=SimpleNamespace(cwd=str(ROOT)))
+    monkeypatch.setattr("colt_pipeline.app.HydraConfig.get", lambda: hydra)
+    monkeypatch.setattr("colt_pipeline.app.load", lambda raw, base: raw)
+    with pytest.raises(CompactHydraException, match="no such model"):
         attempt(work, OmegaConf.create())
     assert_escaped(capsys.readouterr().err, odd)
 

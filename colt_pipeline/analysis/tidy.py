@@ -111,6 +111,7 @@ def aggregate(runs_dir: Path, noise_dir: Path | None = None) -> Tidy:
     Raises:
         ConfigError: there is no run; a run is unfinished, inconsistent, or lacks a file or field; two directories hold
             the same run; or a noise recording is invalid.
+        RunDirError: a summary is unreadable.
         JournalError: a noise recording is corrupt.
     """
     runs, curves, calls, turns = [], [], [], []

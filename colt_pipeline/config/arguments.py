@@ -14,6 +14,7 @@ from colt_pipeline.errors import ConfigError
 _PARSER = get_args_parser()
 """Hydra's own parser, which it does not export; a copy would eventually disagree with it."""
 _PRIMARY = "config"
+_OF_SWEEPS = {"overrides", "config_dir", "multirun"}
 _COMMANDS = ("run", "multirun", "cfg", "info", "shell_completion")
 
 
@@ -58,13 +59,9 @@ def sweep_command_line(arguments: Sequence[str]) -> CommandLine:
         ConfigError: there is another flag, or the directory does not exist.
     """
     given, unknown = _PARSER.parse_known_args(list(arguments))
-    usual = vars(_PARSER.parse_args([]))
-    others = {name for name, value in vars(given).items() if value != usual[name]} - {
-        "overrides",
-        "config_dir",
-        "multirun",
-    }
-    if flags := [*unknown, *(f"--{name.replace('_', '-')}" for name in sorted(others))]:
+    defaults = vars(_PARSER.parse_args([]))
+    set_ = {name for name, value in vars(given).items() if value != defaults[name]}
+    if flags := [*unknown, *(f"--{name.replace('_', '-')}" for name in sorted(set_ - _OF_SWEEPS))]:
         raise ConfigError(f"unknown flag {flags[0]}; this command takes overrides, --config-dir and --multirun")
     return CommandLine(tuple(given.overrides), _config_dir(given), multirun=True)
 

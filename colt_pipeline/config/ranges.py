@@ -85,7 +85,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "rpc.port": (1, 65535),
     "rpc.timeout_secs": (0, _WEEK_SECS),
     "models.*.parameters_b": (1e-4, 1e6),
-    "models.*.context_length": (1, 1e9),
+    "models.*.context_length": (0, 1e9),
     "models.*.prices.input": (0, 1e6),
     "models.*.prices.output": (0, 1e6),
     "providers.*.timeout_secs": (1e-3, _WEEK_SECS),
@@ -147,7 +147,7 @@ def check_ranges(config: Config) -> None:
     Raises:
         ConfigError: one is out of range or malformed.
     """
-    for key, pattern, value in _leaves(config):
+    for key, pattern, value in _leaves("", "", config):
         if isinstance(value, str):
             _check_text(key, value, FORMS.get(pattern))
         elif isinstance(value, int | float) and not isinstance(value, bool):
@@ -175,24 +175,20 @@ def _check_text(key: str, text: str, problem: Callable[[str], str | None] | None
         raise ConfigError(f"{key}={shown} {what}")
 
 
-def _leaves(config: Config) -> Iterator[tuple[str, str, Any]]:
-    """Key, key in the tables, and value of each number and text, those in lists and the names in mappings included."""
-    yield from _below("", "", config)
-
-
-def _below(key: str, pattern: str, value: Any) -> Iterator[tuple[str, str, Any]]:
+def _leaves(key: str, pattern: str, value: Any) -> Iterator[tuple[str, str, Any]]:
+    """Key, key in the tables, and value of each number and text below `key`, including names in mappings."""
     if pattern == _FREE:
         return
     if is_dataclass(value):
         for each in fields(value):
-            yield from _below(_joined(key, each.name), _joined(pattern, each.name), getattr(value, each.name))
+            yield from _leaves(_joined(key, each.name), _joined(pattern, each.name), getattr(value, each.name))
     elif isinstance(value, Mapping):
         for name, inner in value.items():
             yield f"{key}: name", "", name
-            yield from _below(_joined(key, name), _joined(pattern, "*"), inner)
+            yield from _leaves(_joined(key, name), _joined(pattern, "*"), inner)
     elif isinstance(value, list):
         for inner in value:
-            yield from _below(key, pattern, inner)
+            yield from _leaves(key, pattern, inner)
     else:
         yield key, pattern, value
 

@@ -18,8 +18,8 @@ from colt_pipeline.llm.entry import (
     read_entry,
 )
 from colt_pipeline.llm.redact import redacted
-from colt_pipeline.records import canonical_json
-from colt_pipeline.runs.jsonl import PACKED, loads, unpacked
+from colt_pipeline.records import canonical_json, strict_json
+from colt_pipeline.runs.jsonl import PACKED, unpacked
 from colt_pipeline.runs.layout import ANSWERS
 from colt_pipeline.runs.rundir import write_bytes
 from colt_pipeline.runs.usage import Identity
@@ -122,7 +122,7 @@ def _entry(line: bytes) -> dict[str, Any]:
     if not line.endswith(b"\n"):
         raise ValueError("is truncated")
     try:
-        fields = loads(line)
+        fields = strict_json(line)
     except ValueError as error:
         raise ValueError(f"is not valid JSON ({error})") from error
     if not isinstance(fields, dict):

@@ -9,7 +9,7 @@ from typing import Any
 from colt_pipeline.llm.client import CHARACTERS_PER_TOKEN, TRANSPORT, Question
 from colt_pipeline.records import Reply
 
-REASONING = ("reasoning_content", "reasoning")
+_REASONING = ("reasoning_content", "reasoning")
 """Fields in which servers return what a model thought before it answered."""
 _MOST_TOKENS = 10_000_000
 """More than any model's context: a server that reports more is wrong."""
@@ -72,7 +72,7 @@ def reply_in(
 
 def _reasoning(message: Mapping[str, Any]) -> str:
     """The model's reasoning, marked as such, where there is nothing else: no answer, but the recording shows why."""
-    found = next((message[name] for name in REASONING if message.get(name)), None)
+    found = next((message[name] for name in _REASONING if message.get(name)), None)
     return f"<think>{found}</think>" if isinstance(found, str) else ""
 
 

@@ -56,7 +56,7 @@ def _reason(calls: list[Call], reply: Callable[[str, int], Reply | None]) -> str
     last = [call for call in calls if call.outcome == kind][-1]
     reason = _REASONS[kind]
     if kind == "transport":
-        reason += f", the last one because of: {''.join(c if c.isprintable() else ' ' for c in last.detail)}"
+        reason += f", the last one because of: {' '.join(last.detail.split())}"
     elif kind in ("empty", "truncated") and (found := reply(last.key, last.occurrence)) is not None:
         reason = _elsewhere(found) or reason
     return f"{count} {reason}"

@@ -281,7 +281,9 @@ def _recorded(config: Config, workload: Workload) -> dict[str, dict[str, Any]]:
         if header is None:
             continue  # killed before it wrote the header
         if (slug := Device.recorded(header["device"], path).slug) != path.relative_to(recordings).parts[0]:
-            raise RecordingError(f"{path} is a recording of {slug}, which its directory denies; restore it")
+            raise RecordingError(
+                f"{path} is a recording of {slug}, but lies in the directory of another device; restore it"
+            )
         if header["workload_hash"] != workload.hash:
             raise RecordingError(
                 f"{path} is a recording of {header['workload']} {header['workload_hash'][:12]}, but this run tunes "

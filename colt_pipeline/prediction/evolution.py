@@ -144,7 +144,7 @@ class Evolution:
         """Number of batches that this object did not find in the recording."""
 
     def next_batch(self, measured: Experience) -> list[Program]:
-        """New programs given all measurements, at most as many as are left to measure; empty if there are no more.
+        """New programs given all measurements, in a live batch no more than are left to measure; empty at the end.
 
         Raises:
             ReplayMissError: strict replay, and the batch was not recorded.

@@ -22,7 +22,9 @@ def collect_experience(runs: Path, out: Path) -> None:
     """Run directories ``runs/*/*`` -> ``<workload hash>.csv`` in `out`; a program found in several runs counts once.
 
     Raises:
-        JournalError: a journal is corrupt or was written by another version.
+        JournalError: a journal is corrupt, was written by another version, or has a trace that TVM's rules and mutators
+            do not make.
+        RunDirError: a run's configuration is missing or broken.
     """
     spaces: dict[str, Space] = {}
     programs: dict[str, Programs] = {}

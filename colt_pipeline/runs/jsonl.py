@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import gzip
-import json
 import logging
 import os
 import zlib
@@ -22,7 +21,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from colt_pipeline.errors import JournalError
-from colt_pipeline.records import canonical_json
+from colt_pipeline.records import canonical_json, strict_json
 
 PACKED = ".gz"
 """Suffix of a compressed file."""
@@ -98,27 +97,11 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def loads(text: bytes | str) -> Any:
-    """Strict JSON from a file.
-
-    Raises:
-        ValueError: it is not JSON (Python's NaN and Infinity are not), or nested too deeply.
-    """
-    try:
-        return json.loads(text, parse_constant=_refuse)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not a JSON number")
-
-
 def _parse(path: Path, data: bytes) -> list[dict[str, Any]]:
     records = []
     for number, line in enumerate(data.splitlines(), start=1):
         try:
-            record = loads(line)
+            record = strict_json(line)
         except ValueError as error:
             raise JournalError(
                 f"{path}, line {number}: not valid JSON ({error}). Restore the file, or move it away to start over."
@@ -131,7 +114,7 @@ def _parse(path: Path, data: bytes) -> list[dict[str, Any]]:
 
 def _is_object(line: bytes) -> bool:
     try:
-        return isinstance(loads(line), dict)
+        return isinstance(strict_json(line), dict)
     except ValueError:
         return False
 

@@ -118,13 +118,3 @@ class Recorded(Generic[K]):
         """Release the file to other processes."""
         if self._file is not None:
             self._file.close()
-
-
-def require(fields: Fields, names: Iterable[str]) -> None:
-    """Check that `fields` has all of `names`.
-
-    Raises:
-        ValueError: some are missing; the message lists them.
-    """
-    if missing := [name for name in names if name not in fields]:
-        raise ValueError(f"lacks {', '.join(missing)}")

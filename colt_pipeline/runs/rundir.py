@@ -23,8 +23,7 @@ from typing import Any
 import yaml
 
 from colt_pipeline.errors import RunDirError
-from colt_pipeline.records import differences
-from colt_pipeline.runs.jsonl import loads
+from colt_pipeline.records import differences, strict_json
 from colt_pipeline.runs.layout import CONFIG, JOURNAL, SUMMARY
 
 
@@ -81,11 +80,11 @@ class RunDir:
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain data without references, which could make a small file explode."""
+    """Plain data without aliases, through which a small file could become a huge value."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it contains references")
+            raise yaml.YAMLError("it contains an alias")
         return super().compose_node(parent, index)
 
 
@@ -104,7 +103,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         RunDirError: the file is missing, unreadable, or not the JSON of an object.
     """
-    return _mapping(path, loads)
+    return _mapping(path, strict_json)
 
 
 def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
@@ -115,7 +114,7 @@ def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise RunDirError(f"{path} is broken ({' '.join(str(error).split())[:200]}); restore it") from error
     if not isinstance(value, dict):
-        raise RunDirError(f"{path} holds a {type(value).__name__} in place of named values; restore it")
+        raise RunDirError(f"{path} holds a value of type {type(value).__name__}, not a mapping; restore it")
     return value
 
 

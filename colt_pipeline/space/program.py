@@ -122,7 +122,7 @@ class Space:
         """
         programs, rng.bit_generator.state = _sampled(self._designs, count, json.dumps(rng.bit_generator.state))
         for program in programs:
-            _check(program.trace_json)
+            _checked(program.trace_json)
         return [self._keep(p) for p in programs]
 
     def load(self, key: str, trace_json: str) -> Program:
@@ -142,8 +142,7 @@ class Space:
             SpaceError: the trace is of no design space, or does not apply: it was made for another workload, target or
                 TVM, or by hand.
         """
-        _check(trace_json)
-        trace = json.loads(trace_json)
+        trace = _checked(trace_json)
         if _undecided(trace) not in _designed(self._designs):
             raise SpaceError(
                 "a recorded trace is of no design space that this TVM generates for this workload and target"
@@ -293,9 +292,10 @@ def _undecided(trace: list[Any]) -> str:
     return canonical_json([i if i[2] != [PARALLEL] else [i[0], i[1][:1], *i[2:]] for i in trace[0]])
 
 
-def _check(trace_json: str) -> None:
+def _checked(trace_json: str) -> Any:
+    """The parsed trace."""
     try:
-        check_trace_json(trace_json)
+        return check_trace_json(trace_json)
     except ValueError as error:
         raise SpaceError(f"a trace cannot be loaded: {error}") from error
 

@@ -102,7 +102,7 @@ def test_a_missing_file_is_named(runs_dir: Path, name: str) -> None:
     ("name", "text", "message"),
     [
         ("summary.json", "{", "is broken"),
-        ("summary.json", "[]", "holds a list"),
+        ("summary.json", "[]", "holds a value of type list"),
         ("summary.json", '{"workload": "x"}', "lacks baseline_secs"),
         ("curve.csv", "", "not a readable table"),
         ("turns.csv", "sample\n1\n", "lacks course alterations"),

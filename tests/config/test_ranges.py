@@ -53,7 +53,7 @@ def test_no_float_may_be_nan_or_huge_or_negative(composed: Compose, key: str) ->
     ("override", "message"),
     [
         ("models.qwen3-8b.parameters_b=1e-300", "models.qwen3-8b.parameters_b=1e-300 must be at least 0.0001"),
-        ("models.qwen3-8b.context_length=0", "context_length=0 must be at least 1"),
+        ("models.qwen3-8b.context_length=-1", "context_length=-1 must be at least 0"),
         ("samples=100000000000000000000", "must be at most 1e+07"),
         ("seed=99999999999999999999999", "must be at most"),
         ("workload.shape.inner=-5", "workload.shape.inner=-5 must be at least 1"),

@@ -6,28 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from colt_pipeline.config.schema import ProviderConfig
 from colt_pipeline.errors import ProviderError
-from colt_pipeline.llm.client import Question
 from colt_pipeline.llm.openai_client import OpenAIClient
-from colt_pipeline.records import ModelSpec
+from tests.llm.live import KEY, provider, question
 from tests.llm.server import Server, misbehaving
-from tests.toy import SMALL
-
-KEY = "sk-test-0123456789abcdef0123456789abcdef"
 
 
-@pytest.fixture(autouse=True)
-def key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TEST_KEY", KEY)
-
-
-def ask(server: Server, model: ModelSpec = SMALL) -> None:
-    settings = ProviderConfig(
-        base_url=server.base_url, key_env="TEST_KEY", output_limit="max_tokens", timeout_secs=5, attempts=1
-    )
-    messages = [{"role": "user", "content": "hello"}]
-    OpenAIClient("served", settings).complete(Question(model, messages, {"max_tokens": 8}), 0)
+def ask(server: Server) -> None:
+    OpenAIClient("served", provider(server, timeout_secs=5)).complete(question(), 0)
 
 
 @pytest.mark.parametrize(

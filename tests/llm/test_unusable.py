@@ -40,8 +40,8 @@ def test_the_reason_says_what_to_change(outcome: Outcome, text: str, finish_reas
 
 
 def test_the_most_frequent_reason_counts() -> None:
-    [line] = lines(["not_json", "transport", "transport"], detail="broken\x1b[2J pipe")
-    assert "all 3 answers of small were unusable: 2 never arrived, the last one because of: broken [2J pipe" in line
+    [line] = lines(["not_json", "transport", "transport"], detail="broken\n pipe")
+    assert "all 3 answers of small were unusable: 2 never arrived, the last one because of: broken pipe" in line
 
 
 @pytest.mark.parametrize("usable", ["accepted", "inapplicable", "duplicate"])

@@ -1,16 +1,23 @@
 """A recording in front of a live source: what is on disk is found again, and invalid lines are rejected."""
 
 from pathlib import Path
+from typing import TypedDict
 
 import pytest
 
 from colt_pipeline.errors import JournalError, RecordingError
+from colt_pipeline.records import typed
 from colt_pipeline.runs.jsonl import read_lines
-from colt_pipeline.runs.recorded import Access, Fields, Recorded, require
+from colt_pipeline.runs.recorded import Access, Fields, Recorded
+
+
+class Line(TypedDict):
+    key: str
+    value: int
 
 
 def read(line: Fields) -> tuple[str, Fields]:
-    require(line, ("key", "value"))
+    typed(Line, line)
     return line["key"], {"unit": "s", **line}
 
 
@@ -52,7 +59,7 @@ def test_a_key_occurs_once_unless_its_entry_may_be_replaced(tmp_path: Path) -> N
 
 def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
     live = recorded(tmp_path / "file.jsonl", "append")
-    with pytest.raises(ValueError, match="lacks value"):
+    with pytest.raises(ValueError, match="missing required field `value`"):
         live.append({"key": "a"})
     live.close()
     assert (tmp_path / "file.jsonl").read_text() == ""
@@ -79,7 +86,7 @@ def test_a_line_that_is_refused_is_named_with_the_way_out_and_leaves_no_lock(tmp
     path.write_text('{"key":"a","value":1}\n{"unit":"s"}\n')
     with pytest.raises(RecordingError) as refused:
         recorded(path, access)
-    assert str(refused.value) == f"{path}, line 2: lacks key, value; restore the file"
+    assert str(refused.value) == f"{path}, line 2: object missing required field `key`; restore the file"
     path.write_text('{"key":"a","value":1}\n')
     recorded(path, "append").close()
     assert path.read_text() == '{"key":"a","value":1}\n'

@@ -59,7 +59,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "absent": ("best.json", lambda path: path.unlink(), "No such file"),
     "deep": ("best.json", lambda path: path.write_text("[" * 100_000), "is broken"),
     "no trace": ("best.json", lambda path: path.write_text('{"workload_hash": "", "target": {}}'), "trace"),
-    "number": ("summary.json", lambda path: path.write_text("1"), "holds a int"),
+    "number": ("summary.json", lambda path: path.write_text("1"), "holds a value of type int"),
     "binary": ("summary.json", lambda path: path.write_bytes(b"\xff\x00"), "is broken"),
 }
 

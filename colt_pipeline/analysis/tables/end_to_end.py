@@ -31,7 +31,8 @@ def read_models(runs_dir: Path) -> list[dict[str, Any]]:
     """The finished runs of whole models below `runs_dir`, the small model first.
 
     Raises:
-        ConfigError: there is none, one is unreadable, or two have the same model set, largest model, search and seed.
+        RunDirError: one is unreadable.
+        ConfigError: there is none, one lacks a field, or two have the same model set, largest model, search and seed.
     """
     models: dict[tuple[str, ...], dict[str, Any]] = {}
     for path in sorted(runs_dir.rglob(WHOLE_MODEL)):
