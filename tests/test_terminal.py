@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -85,9 +86,10 @@ def test_a_job_of_hydra_escapes_its_message(odd: str, capsys: Printed, monkeypat
 
     class Mode:
         mode = "not known"
+        runtime = SimpleNamespace(cwd=str(Path.cwd()))
 
     monkeypatch.setattr("colt_pipeline.app.HydraConfig.get", lambda: Mode)
-    monkeypatch.setattr("colt_pipeline.app.load", lambda raw: raw)
+    monkeypatch.setattr("colt_pipeline.app.load", lambda raw, _: raw)
     with pytest.raises(Exception, match="no such model"):
         attempt(work, OmegaConf.create())
     assert_escaped(capsys.readouterr().err, odd)
@@ -179,3 +181,26 @@ def test_a_stream_that_escapes_is_otherwise_the_same(capfd: pytest.CaptureFixtur
         print("a\x1b", end="", flush=True)
     assert sys.stdout is before
     assert capfd.readouterr().out == "a\\x1b"
+
+
+def shown(run: Path, output: str) -> subprocess.CompletedProcess[str]:
+    """``colt show`` in a shell, with its output to `output`; prints its exit status."""
+    line = f"{sys.executable} -m colt_pipeline.show {run} {output}; echo status ${{PIPESTATUS[0]}}"
+    return subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("output", "status", "message"),
+    [
+        ("> /dev/full", 1, "error: cannot print: No space left on device; files that the command wrote are intact\n"),
+        ("| true", 1, ""),
+        (">&-", 0, ""),
+        (">&- 2>&-", 0, ""),
+    ],
+)
+def test_output_that_cannot_be_written_is_at_most_one_message(
+    tmp_path: Path, output: str, status: int, message: str
+) -> None:
+    done = shown(write_run(tmp_path / "run", events_by_hand()), output)
+    assert done.stdout == f"status {status}\n"
+    assert done.stderr == message

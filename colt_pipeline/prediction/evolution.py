@@ -180,7 +180,8 @@ class Evolution:
             recorded = "the recorded one was made with other settings or latencies"
         return (
             f"replay miss in {self.path}: TVM's batch after {measured} measured programs is not recorded; {recorded}. "
-            "Use record=missing device=local to make it live; with stand_ins=false that also asks models, which costs money."
+            "Use record=missing device=local to make it live; with stand_ins=false that also asks models, which costs "
+            "money."
         )
 
     def close(self) -> None:

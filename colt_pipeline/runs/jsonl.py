@@ -26,6 +26,8 @@ from colt_pipeline.records import canonical_json
 
 PACKED = ".gz"
 """Suffix of a compressed file."""
+MOST_UNPACKED_BYTES = 1 << 28
+"""More than any recording has; a small compressed file may hold any number."""
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -53,6 +55,7 @@ def read_from(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
         JournalError: as for `read_lines`; lines are counted from `offset`.
     """
     try:
+        refuse_endless(path)
         with path.open("rb") as file:
             file.seek(offset)
             data = file.read()
@@ -71,12 +74,28 @@ def unpacked(path: Path) -> bytes:
         JournalError: the file cannot be read or decompressed.
     """
     try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if path.suffix == PACKED else data
+        refuse_endless(path)
+        if path.suffix != PACKED:
+            return path.read_bytes()
+        with gzip.open(path) as file:
+            data = file.read(MOST_UNPACKED_BYTES + 1)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise JournalError(f"{path}: not a valid gzip file ({error}). Restore it.") from error
     except OSError as error:
         raise JournalError(f"cannot read {path}: {error.strerror}.") from error
+    if len(data) > MOST_UNPACKED_BYTES:
+        raise JournalError(f"{path} has more than {MOST_UNPACKED_BYTES >> 20} MiB when unpacked; unpack it yourself.")
+    return data
+
+
+def refuse_endless(path: Path) -> None:
+    """Refuse what is no file on a disk: a link to a device or a pipe would be read for ever.
+
+    Raises:
+        OSError: it is a device, a pipe or a socket.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "it is a device or a pipe, not a file")
 
 
 @contextmanager
@@ -102,12 +121,19 @@ def loads(text: bytes | str) -> Any:
     """Strict JSON from a file.
 
     Raises:
-        ValueError: it is not JSON (Python's NaN and Infinity are not), or nested too deeply.
+        ValueError: it is not JSON (Python's NaN and Infinity are not), nested too deeply, or names a field twice.
     """
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return json.loads(text, parse_constant=_refuse, object_pairs_hook=_distinct)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def _distinct(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    named = dict(fields)
+    if len(named) < len(fields):
+        raise ValueError("a field is there twice")
+    return named
 
 
 def _refuse(constant: str) -> None:
@@ -155,6 +181,7 @@ class JsonLines:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            refuse_endless(path)
             self._file: IO[bytes] = path.open("a+b", buffering=0)
         except OSError as error:
             raise JournalError(f"cannot write {path}: {error.strerror}. Choose another directory.") from error

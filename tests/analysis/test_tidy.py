@@ -107,11 +107,30 @@ def test_a_missing_file_is_named(runs_dir: Path, name: str) -> None:
         ("curve.csv", "", "not a readable table"),
         ("turns.csv", "sample\n1\n", "lacks course alterations"),
         ("curve.csv", "sample\n1\n", "lacks best_secs, latency_secs, speedup"),
+        ("curve.csv", "sample,latency_secs,best_secs,speedup\nz,1,1,1\n", "has 'z' in column sample"),
+        ("curve.csv", "sample,latency_secs,best_secs,speedup\n1,inf,1,1\n", "has 'inf' in column latency_secs"),
+        ("curve.csv", "sample,latency_secs,best_secs,speedup\n1,0.5,0.5,2\n", "one row for each of the 2 samples"),
+        ("curve.csv", "sample,latency_secs,best_secs,speedup\n1,.5,.5,2\n2,.25,.25,99\n", "a speedup that does not"),
+        ("curve.csv", "sample,latency_secs,best_secs,speedup\n1,.5,.5,2\n2,.5,.25,4\n", "a best_secs that does not"),
+        (
+            "curve.csv",
+            "sample,latency_secs,best_secs,speedup\n1,.5,.5,2\n2,.1,.1,10\n",
+            "ends with 0.1 s, but",
+        ),
+        ("turns.csv", "sample,course alterations,gpt-5-mini\n0,0,many\n", "has 'many' in column gpt-5-mini"),
+        ("turns.csv", "sample,course alterations,ghost\n0,0,1\n", "models that are not in calls.csv: ghost"),
     ],
 )
 def test_a_broken_file_is_named(runs_dir: Path, name: str, text: str, message: str) -> None:
     (runs_dir / "d" / name).write_text(text)
     with pytest.raises((ConfigError, RunDirError), match=f"d/{name}.*{message}"):
+        aggregate(runs_dir)
+
+
+def test_a_directory_in_place_of_a_file_is_named(runs_dir: Path) -> None:
+    (runs_dir / "d" / "calls.csv").unlink()
+    (runs_dir / "d" / "calls.csv").mkdir()
+    with pytest.raises(ConfigError, match=r"cannot read .*d/calls\.csv: Is a directory"):
         aggregate(runs_dir)
 
 
