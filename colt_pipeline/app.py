@@ -45,7 +45,9 @@ class _Escaping:
     def write(self, text: str) -> int:
         with self._open() as stream:
             if stream is not None:
-                stream.write(printable(text, but="\n\t"))
+                encoding = stream.encoding or "utf-8"  # of an old terminal, it may lack characters
+                plain = printable(text, but="\n\t").encode(encoding, "backslashreplace")
+                stream.write(plain.decode(encoding))
         return len(text)
 
     def flush(self) -> None:

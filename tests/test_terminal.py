@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -204,3 +205,11 @@ def test_output_that_cannot_be_written_is_at_most_one_message(
     done = shown(write_run(tmp_path / "run", events_by_hand()), output)
     assert done.stdout == f"status {status}\n"
     assert done.stderr == message
+
+
+def test_a_character_that_the_terminal_lacks_is_escaped(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", events_by_hand())
+    command = [sys.executable, "-m", "colt_pipeline.show", str(run)]
+    latin = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=latin)
+    assert r"Path to the best program: 0 \u2192 1 \u2192 3" in done.stdout

@@ -223,14 +223,15 @@ class JsonLines:
         line = (canonical_json(record) + "\n").encode()
         end = self._file.seek(0, os.SEEK_END)
         try:
-            if self._file.write(line) < len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            written = 0
+            while written < len(line):  # a limit is reported only where nothing at all can be written
+                written += self._file.write(line[written:])
             os.fsync(self._file.fileno())
         except OSError as error:
             os.ftruncate(self._file.fileno(), end)
             raise JournalError(
                 f"cannot append to {self.path}: {error.strerror}. Nothing written before is damaged; "
-                "make room and run the same command again."
+                "make room (or raise the limit) and run the same command again."
             ) from error
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 import fcntl
 import gzip
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,21 @@ def test_a_full_disk_damages_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
             patched.setattr(os, "fsync", refuse)
             with pytest.raises(JournalError, match="No space left"):
                 file.append({"b": 2})
+        file.append({"c": 3})
+    assert read_lines(path) == [{"a": 1}, {"c": 3}]
+
+
+def test_a_limit_in_the_middle_of_a_line_damages_nothing_and_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "file.jsonl"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with JsonLines(path) as file:
+        file.append({"a": 1})
+        resource.setrlimit(resource.RLIMIT_FSIZE, (12, hard))
+        try:
+            with pytest.raises(JournalError, match="File too large"):
+                file.append({"b": 2})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         file.append({"c": 3})
     assert read_lines(path) == [{"a": 1}, {"c": 3}]
 
