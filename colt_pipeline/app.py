@@ -86,6 +86,8 @@ def escaping() -> Iterator[None]:
 def with_message(command: Callable[P, int]) -> Callable[P, int]:
     """Decorate a command that returns its exit status: a ColtError becomes a message on stderr and status 1.
 
+    So does a path of the command line that the system refuses.
+
     What it prints is escaped.
     """
 
@@ -97,6 +99,11 @@ def with_message(command: Callable[P, int]) -> Callable[P, int]:
             sys.stdout.flush()
         except ColtError as error:
             _print_error(error)
+            return 1
+        except OSError as error:
+            if error.filename is None:
+                raise
+            _print_error(ColtError(f"cannot use {error.filename}: {error.strerror}; choose another path"))
             return 1
         return status
 

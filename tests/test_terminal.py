@@ -213,3 +213,16 @@ def test_a_character_that_the_terminal_lacks_is_escaped(tmp_path: Path) -> None:
     latin = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=latin)
     assert r"Path to the best program: 0 \u2192 1 \u2192 3" in done.stdout
+
+
+def test_a_path_that_the_system_refuses_is_one_message(capsys: Printed) -> None:
+    assert show(["a" * 300]) == 1
+    assert "File name too long; choose another path" in capsys.readouterr().err
+
+    def fails(*why: object) -> int:
+        raise OSError(*why)
+
+    assert with_message(fails)(17, "File exists", "out\x1b") == 1
+    assert capsys.readouterr().err == "error: cannot use out\\x1b: File exists; choose another path\n"
+    with pytest.raises(OSError, match="a fault of the program"):
+        with_message(fails)("a fault of the program")
