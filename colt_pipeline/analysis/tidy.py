@@ -100,6 +100,14 @@ class Tidy:
 
 
 _NAMES = tuple(field.name for field in fields(Tidy))
+_COLUMNS = {
+    "runs": _RUN_FIELDS,
+    "curves": (*IDS, *_CURVE_FIELDS),
+    "calls": (*IDS, *CALL_HEAD, *CALL_TAIL),
+    "turns": (*IDS, *_TURN_FIELDS),
+    "noise": NOISE_COLUMNS,
+}
+"""Frame -> the columns that it always has."""
 
 
 def aggregate(runs_dir: Path, noise_dir: Path | None = None) -> Tidy:
@@ -148,9 +156,20 @@ def read_tidy(data_dir: Path) -> Tidy:
     """Read what `write_tidy` wrote.
 
     Raises:
-        ConfigError: a file is missing or unreadable.
+        ConfigError: a file is missing, unreadable or not what `write_tidy` writes.
     """
-    return Tidy(*(_read_csv(data_dir / f"{name}.csv") for name in _NAMES))
+    frames = {name: _read_csv(data_dir / f"{name}.csv") for name in _NAMES}
+    for name, required in _COLUMNS.items():
+        path = data_dir / f"{name}.csv"
+        if missing := set(required).difference(frames[name].columns):
+            raise _unusable(path, f"lacks {', '.join(sorted(missing))}")
+        if "seed" in required and not frames[name].empty and not pd.api.types.is_integer_dtype(frames[name]["seed"]):
+            raise _unusable(path, "has a seed that is no integer")
+    if frames["runs"].empty:
+        raise _unusable(data_dir / "runs.csv", "holds no run")
+    if (rows := len(frames["curves"])) != (samples := frames["runs"]["samples"].sum()):
+        raise _unusable(data_dir / "curves.csv", f"has {rows} rows for the {samples} samples in runs.csv")
+    return Tidy(**frames)
 
 
 def write_csv(frame: pd.DataFrame, path: Path, digits: int = 9) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -150,6 +151,25 @@ def test_one_run_in_two_directories_is_refused(write_run: WriteRun, tmp_path: Pa
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has no runs.csv"):
         read_tidy(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("runs", lambda lines: lines[:1], "runs.csv holds no run"),
+        ("curves", lambda lines: lines[:1], "curves.csv has 0 rows for the 9 samples"),
+        ("calls", lambda lines: ["a,b", "1,2"], "calls.csv lacks .*backend"),
+        ("turns", lambda lines: [*lines, "w,cpu,paper,2,x,zero,1,0"], "turns.csv has a seed that is no integer"),
+    ],
+)
+def test_a_table_that_was_cut_or_edited_is_named(
+    runs_dir: Path, tmp_path: Path, name: str, change: Callable[[list[str]], list[str]], message: str
+) -> None:
+    write_tidy(aggregate(runs_dir), tmp_path / "data")
+    path = tmp_path / "data" / f"{name}.csv"
+    path.write_text("\n".join(change(path.read_text().splitlines())) + "\n")
+    with pytest.raises(ConfigError, match=message):
+        read_tidy(tmp_path / "data")
 
 
 def test_caption_tells_where_the_numbers_come_from(runs_dir: Path) -> None:
