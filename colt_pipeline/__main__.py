@@ -33,7 +33,10 @@ def main() -> None:
         sys.exit(2)
     module, _ = COMMANDS[name]
     sys.argv = [f"colt {name}", *sys.argv[2:]]
-    sys.exit(import_module(f"colt_pipeline.{module}").main())
+    try:
+        sys.exit(import_module(f"colt_pipeline.{module}").main())
+    except KeyboardInterrupt:  # while it is imported; later it has its own way
+        sys.exit(130)
 
 
 if __name__ == "__main__":

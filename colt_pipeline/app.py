@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, ParamSpec, TextIO, cast
 
@@ -19,7 +20,7 @@ from omegaconf import DictConfig
 from colt_pipeline.config.checks import load
 from colt_pipeline.config.places import base
 from colt_pipeline.config.schema import Config
-from colt_pipeline.errors import ColtError
+from colt_pipeline.errors import ColtError, OutputError
 from colt_pipeline.records import EMBEDDED
 
 P = ParamSpec("P")
@@ -36,14 +37,36 @@ def printable(text: str, but: str = "") -> str:
 
 
 class _Escaping:
-    """A text stream without control characters other than line breaks and tabs."""
+    """A text stream without control characters other than line breaks and tabs; if closed (None), it takes nothing."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        self._stream.write(printable(text, but="\n\t"))
+        with self._open() as stream:
+            if stream is not None:
+                encoding = stream.encoding or "utf-8"  # of an old terminal, it may lack characters
+                plain = printable(text, but="\n\t").encode(encoding, "backslashreplace")
+                stream.write(plain.decode(encoding))
         return len(text)
+
+    def flush(self) -> None:
+        with self._open() as stream:
+            if stream is not None:
+                stream.flush()
+
+    @contextmanager
+    def _open(self) -> Iterator[TextIO | None]:
+        """The stream; a full disk, or a reader that has gone as with ``| head``, is an OutputError, but only once."""
+        stream = self._stream
+        try:
+            yield stream
+        except OSError as error:
+            assert stream is not None
+            self._stream = None
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())  # else Python itself fails when it flushes at its end
+            raise OutputError(f"cannot print: {error.strerror}; files that the command wrote are intact") from error
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -63,6 +86,8 @@ def escaping() -> Iterator[None]:
 def with_message(command: Callable[P, int]) -> Callable[P, int]:
     """Decorate a command that returns its exit status: a ColtError becomes a message on stderr and status 1.
 
+    So does a path of the command line that the system refuses.
+
     What it prints is escaped.
     """
 
@@ -70,10 +95,17 @@ def with_message(command: Callable[P, int]) -> Callable[P, int]:
     @escaping()
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> int:
         try:
-            return command(*args, **kwargs)
+            status = command(*args, **kwargs)
+            sys.stdout.flush()
         except ColtError as error:
-            print(f"error: {error}", file=sys.stderr)
+            _print_error(error)
             return 1
+        except OSError as error:
+            if error.filename is None:
+                raise
+            _print_error(ColtError(f"cannot use {error.filename}: {error.strerror}; choose another path"))
+            return 1
+        return status
 
     return wrapped
 
@@ -84,8 +116,15 @@ def message_and_exit() -> Iterator[None]:
     try:
         yield
     except ColtError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        _print_error(error)
         sys.exit(1)
+
+
+def _print_error(error: ColtError) -> None:
+    if isinstance(error.__cause__, BrokenPipeError):
+        return  # whoever reads the output has seen enough
+    with suppress(OutputError):
+        print(f"error: {error}", file=sys.stderr, flush=True)
 
 
 @escaping()  # a launcher may run it in another process than the command
@@ -94,8 +133,9 @@ def attempt(work: Callable[[Config], object], raw: DictConfig) -> None:
     called_from = Path(HydraConfig.get().runtime.cwd)
     try:
         work(load(raw, base(called_from, moves=called_from != Path.cwd())))
+        sys.stdout.flush()
     except ColtError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        _print_error(error)
         if HydraConfig.get().mode == RunMode.RUN:
             sys.exit(1)
         # A sweep continues with its other jobs, in whichever process they run, and fails at its end.

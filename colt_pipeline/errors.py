@@ -16,6 +16,7 @@ ColtError
 │   ├── ProviderError      no question can be answered: bad key, no quota, no such model, server down
 │   └── BudgetError        a limit on calls, tokens, USD or time has been reached
 ├── SpaceError             no valid program could be sampled
+├── OutputError            what a command prints cannot be written
 └── UnfinishedError        some runs of a comparison failed
 
 Every message names the offending value and how to fix it. Within the search, a failure is a value (Rejection,
@@ -107,6 +108,10 @@ class BudgetError(LLMError):
 
 class SpaceError(ColtError):
     """No valid program could be sampled."""
+
+
+class OutputError(ColtError):
+    """What a command prints cannot be written."""
 
 
 class UnfinishedError(ColtError):

@@ -19,7 +19,9 @@ from colt_pipeline.runs.costs import Cost, Prices, costs, listed_prices, read_ac
 from colt_pipeline.runs.events import Event, Measured
 from colt_pipeline.runs.journal import Journal
 from colt_pipeline.runs.layout import BEST, BEST_TEXT, CALLS, CURVE, SPENDING, SUMMARY, TIMING, TURNS, run_directory
-from colt_pipeline.runs.rundir import RunDir, read_json
+from colt_pipeline.runs.rundir import RunDir
+from colt_pipeline.runs.summary import SHOWN
+from colt_pipeline.runs.summary import read_summary as read_finished
 from colt_pipeline.search import outcome
 from colt_pipeline.search.loop import advance, search
 from colt_pipeline.search.state import State
@@ -185,10 +187,10 @@ def write_outputs(job: Job, stopped: str | None = None) -> dict[str, Any]:
 def read_summary(config: Config) -> dict[str, Any] | None:
     """The summary of a run that has finished or reached a limit of its budget; None before that."""
     path = run_directory(config.results, config.experiment, config.run) / SUMMARY
-    return read_json(path) if path.exists() else None
+    return read_finished(path, SHOWN) if path.exists() else None
 
 
 def written_since(configs: Iterable[Config], begin: float) -> list[dict[str, Any]]:
     """The summaries of the runs that ended after `begin` (seconds since the epoch), in any process."""
     paths = (run_directory(config.results, config.experiment, config.run) / SUMMARY for config in configs)
-    return [read_json(path) for path in paths if path.exists() and path.stat().st_mtime >= begin]
+    return [read_finished(path, SHOWN) for path in paths if path.exists() and path.stat().st_mtime >= begin]

@@ -35,12 +35,19 @@ def strict_json(text: bytes | str) -> Any:
     """The value of a JSON text.
 
     Raises:
-        ValueError: it is not JSON (Python's NaN and Infinity are not), or nested too deeply.
+        ValueError: it is not JSON (Python's NaN and Infinity are not), is nested too deeply, or names a field twice.
     """
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return json.loads(text, parse_constant=_refuse, object_pairs_hook=_distinct)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def _distinct(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    named = dict(fields)
+    if len(named) < len(fields):
+        raise ValueError("a field is there twice")
+    return named
 
 
 def _refuse(constant: str) -> None:

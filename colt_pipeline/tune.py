@@ -80,8 +80,9 @@ def main() -> None:
 
 def _list(configs: Sequence[Config], begin: float) -> None:
     """Print the table of the runs that ended since `begin`, read from files because launchers may use processes."""
-    if summaries := written_since(configs, begin):
-        print(summary_table(summaries))
+    with message_and_exit():
+        if summaries := written_since(configs, begin):
+            print(summary_table(summaries), flush=True)
 
 
 if __name__ == "__main__":

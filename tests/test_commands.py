@@ -89,3 +89,14 @@ def test_hydra_finds_the_configuration_from_everywhere(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     assert "\nsamples: 7\n" in done.stdout
+
+
+def test_an_interrupt_while_a_command_is_imported_has_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("colt_pipeline.__main__.import_module", interrupted)
+    monkeypatch.setattr(sys, "argv", ["colt", "tune"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130

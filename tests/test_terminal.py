@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -180,3 +181,47 @@ def test_a_stream_that_escapes_is_otherwise_the_same(capfd: pytest.CaptureFixtur
         print("a\x1b", end="", flush=True)
     assert sys.stdout is before
     assert capfd.readouterr().out == "a\\x1b"
+
+
+def shown(run: Path, output: str) -> subprocess.CompletedProcess[str]:
+    """``colt show`` in a shell, with its output to `output`; prints its exit status."""
+    line = f"{sys.executable} -m colt_pipeline.show {run} {output}; echo status ${{PIPESTATUS[0]}}"
+    return subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("output", "status", "message"),
+    [
+        ("> /dev/full", 1, "error: cannot print: No space left on device; files that the command wrote are intact\n"),
+        ("| true", 1, ""),
+        (">&-", 0, ""),
+        (">&- 2>&-", 0, ""),
+    ],
+)
+def test_output_that_cannot_be_written_is_at_most_one_message(
+    tmp_path: Path, output: str, status: int, message: str
+) -> None:
+    done = shown(write_run(tmp_path / "run", events_by_hand()), output)
+    assert done.stdout == f"status {status}\n"
+    assert done.stderr == message
+
+
+def test_a_character_that_the_terminal_lacks_is_escaped(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", events_by_hand())
+    command = [sys.executable, "-m", "colt_pipeline.show", str(run)]
+    latin = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=latin)
+    assert r"Path to the best program: 0 \u2192 1 \u2192 3" in done.stdout
+
+
+def test_a_path_that_the_system_refuses_is_one_message(capsys: Printed) -> None:
+    assert show(["a" * 300]) == 1
+    assert "File name too long; choose another path" in capsys.readouterr().err
+
+    def fails(*why: object) -> int:
+        raise OSError(*why)
+
+    assert with_message(fails)(17, "File exists", "out\x1b") == 1
+    assert capsys.readouterr().err == "error: cannot use out\\x1b: File exists; choose another path\n"
+    with pytest.raises(OSError, match="a fault of the program"):
+        with_message(fails)("a fault of the program")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from colt_pipeline.errors import ConfigError
+from colt_pipeline.records import strict_json, typed
+from colt_pipeline.runs.jsonl import refuse_endless
 
 INDEX = "index.json"
 
@@ -20,6 +23,10 @@ class Entry:
     name: str
     """Name of its files, without suffixes."""
     caption: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"\w[\w.-]*", self.name):
+            raise ValueError(f"{self.name!r} is not the name of a file in the same directory")
 
     @property
     def title(self) -> str:
@@ -44,8 +51,8 @@ def read_index(directory: Path, command: str) -> list[Entry]:
         ConfigError: it is missing or invalid.
     """
     try:
-        return [Entry(**entry) for entry in read_json(directory / INDEX, command)]
-    except TypeError as error:
+        return typed(list[Entry], read_json(directory / INDEX, command))
+    except ValueError as error:
         raise ConfigError(f"{directory / INDEX} is not an index ({error}); make it with: {command}") from error
 
 
@@ -62,7 +69,8 @@ def read_json(path: Path, command: str) -> Any:
         ConfigError: the file is missing or not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        refuse_endless(path)
+        return strict_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}; make it with: {command}") from error
     except ValueError as error:

@@ -8,18 +8,19 @@ silently.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from colt_pipeline.analysis.noise import NOISE_COLUMNS, read_noise
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import LIMIT
+from colt_pipeline.runs.jsonl import refuse_endless
 from colt_pipeline.runs.layout import CALLS, CURVE, JOURNAL, SUMMARY, TURNS
-from colt_pipeline.runs.rundir import read_json
+from colt_pipeline.runs.summary import read_summary
 from colt_pipeline.search.outcome import ALTERATIONS, CALL_HEAD, CALL_TAIL
 
 IDS = ("workload", "target", "search", "model_set", "largest", "seed")
@@ -99,6 +100,14 @@ class Tidy:
 
 
 _NAMES = tuple(field.name for field in fields(Tidy))
+_COLUMNS = {
+    "runs": _RUN_FIELDS,
+    "curves": (*IDS, *_CURVE_FIELDS),
+    "calls": (*IDS, *CALL_HEAD, *CALL_TAIL),
+    "turns": (*IDS, *_TURN_FIELDS),
+    "noise": NOISE_COLUMNS,
+}
+"""Frame -> the columns that it always has."""
 
 
 def aggregate(runs_dir: Path, noise_dir: Path | None = None) -> Tidy:
@@ -125,9 +134,12 @@ def aggregate(runs_dir: Path, noise_dir: Path | None = None) -> Tidy:
         own_calls = _read_part(run_dir / CALLS, (*CALL_HEAD, *CALL_TAIL))
         _check_counts(summary, own_calls, run_dir)
         runs.append(summary)
-        curves.append(_with_ids(_read_part(run_dir / CURVE, _CURVE_FIELDS), ids))
+        curves.append(_with_ids(_read_curve(run_dir, summary), ids))
         calls.append(_with_ids(own_calls, ids))
-        turns.append(_with_ids(_read_part(run_dir / TURNS, _TURN_FIELDS), ids))
+        own_turns = _read_part(run_dir / TURNS, _TURN_FIELDS)
+        if foreign := set(own_turns.columns).difference(_TURN_FIELDS, own_calls["model"]):
+            raise _unusable(run_dir / TURNS, f"has columns of models that are not in {CALLS}: {', '.join(foreign)}")
+        turns.append(_with_ids(own_turns, ids))
     frame = pd.DataFrame(runs)
     frame[_TIMED] = frame.pop(_TIMED)  # last
     calls_of_all, turns_of_all = _complete_calls(pd.concat(calls)), _complete_turns(pd.concat(turns))
@@ -145,9 +157,20 @@ def read_tidy(data_dir: Path) -> Tidy:
     """Read what `write_tidy` wrote.
 
     Raises:
-        ConfigError: a file is missing or unreadable.
+        ConfigError: a file is missing, unreadable or not what `write_tidy` writes.
     """
-    return Tidy(*(_read_csv(data_dir / f"{name}.csv") for name in _NAMES))
+    frames = {name: _read_csv(data_dir / f"{name}.csv") for name in _NAMES}
+    for name, required in _COLUMNS.items():
+        path = data_dir / f"{name}.csv"
+        if missing := set(required).difference(frames[name].columns):
+            raise _unusable(path, f"lacks {', '.join(sorted(missing))}")
+        if "seed" in required and not frames[name].empty and not pd.api.types.is_integer_dtype(frames[name]["seed"]):
+            raise _unusable(path, "has a seed that is no integer")
+    if frames["runs"].empty:
+        raise _unusable(data_dir / "runs.csv", "holds no run")
+    if (rows := len(frames["curves"])) != (samples := frames["runs"]["samples"].sum()):
+        raise _unusable(data_dir / "curves.csv", f"has {rows} rows for the {samples} samples in runs.csv")
+    return Tidy(**frames)
 
 
 def write_csv(frame: pd.DataFrame, path: Path, digits: int = 9) -> None:
@@ -175,9 +198,12 @@ def _settle(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _read_csv(path: Path) -> pd.DataFrame:
     try:
+        refuse_endless(path)
         return _parse(path)
     except FileNotFoundError:
         raise ConfigError(f"{path.parent} has no {path.name}") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}; run the command that made it again") from error
     except ValueError as error:  # what pandas raises for an empty file, a ragged row and a wrong type
         raise ConfigError(f"{path} is not a readable table: {error}") from error
 
@@ -195,9 +221,7 @@ def _run_dirs(runs_dir: Path) -> list[Path]:
 
 def _read_summary(run_dir: Path) -> dict[str, Any]:
     """The scalar fields of the summary; counts by kind are in calls.csv, per model."""
-    path = run_dir / SUMMARY
-    summary = read_json(path)
-    _require(summary, _RUN_FIELDS, path)
+    summary = read_summary(run_dir / SUMMARY, _RUN_FIELDS)
     if summary.get("stopped") == LIMIT:
         raise ConfigError(f"{run_dir} stopped at a limit of its budget; resume it with a higher one before aggregating")
     return {name: value for name, value in summary.items() if not isinstance(value, dict | list)}
@@ -205,14 +229,39 @@ def _read_summary(run_dir: Path) -> dict[str, Any]:
 
 def _read_part(path: Path, fields: tuple[str, ...]) -> pd.DataFrame:
     frame = _read_csv(path)
-    _require(frame.columns, fields, path)
+    if missing := set(fields).difference(frame.columns):
+        raise _unusable(path, f"lacks {', '.join(sorted(missing))}")
+    for name in frame.columns.difference(["is_largest", *_TEXT]):
+        column = frame[name]
+        if name in _FLOAT:
+            bad = np.isinf(column) | (column < 0)
+        elif pd.api.types.is_integer_dtype(column) or frame.empty:
+            bad = column.lt(0)
+        else:  # pandas keeps a column as text, or as floats, if one of its cells is no integer
+            bad = ~column.astype("str").str.fullmatch("[0-9]{1,18}")
+        if bad.any():
+            raise _unusable(path, f"has {str(column[bad].iloc[0])!r} in column {name}")
     return frame
 
 
-def _require(names: Iterable[str], required: tuple[str, ...], path: Path) -> None:
-    if missing := set(required).difference(names):
-        lacking = ", ".join(sorted(missing))
-        raise ConfigError(f"{path} lacks {lacking}; rerun the command that made it")
+def _unusable(path: Path, why: str) -> ConfigError:
+    return ConfigError(f"{path} {why}; run the command that made it again")
+
+
+def _read_curve(run_dir: Path, summary: dict[str, Any]) -> pd.DataFrame:
+    """The curve, which must follow from its latencies and lead to what the summary says."""
+    path = run_dir / CURVE
+    curve = _read_part(path, _CURVE_FIELDS)
+    if list(curve["sample"]) != list(range(1, summary["samples"] + 1)):
+        raise _unusable(path, f"does not have one row for each of the {summary['samples']} samples in {SUMMARY}")
+    best = curve["latency_secs"].cummin().ffill()
+    for name, expected in (("best_secs", best), ("speedup", summary["baseline_secs"] / best)):
+        if not np.allclose(curve[name], expected, rtol=1e-6, atol=0, equal_nan=True):
+            raise _unusable(path, f"has a {name} that does not follow from its latencies and {SUMMARY}")
+    last = None if best.empty or np.isnan(best.iloc[-1]) else best.iloc[-1]
+    if (last is None) != (summary["best_secs"] is None) or (last and not np.isclose(last, summary["best_secs"], 1e-6)):
+        raise _unusable(path, f"ends with {last} s, but the best latency in {SUMMARY} is {summary['best_secs']} s")
+    return curve
 
 
 def _check_counts(summary: dict[str, Any], calls: pd.DataFrame, run_dir: Path) -> None:

@@ -31,6 +31,8 @@ from colt_pipeline.records import Reply
 
 _SHOWN = 300
 _CLEANED = 1 << 16
+_ESCAPED = re.compile(r"\\u00([2-7][0-9a-f])(?<!7f)", re.IGNORECASE)
+"""A printable ASCII character as JSON may write it."""
 _NO_KEY = "none-needed"
 _FOREIGN_HEADERS = "OPENAI_CUSTOM_HEADERS"
 _TRANSIENT = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
@@ -189,7 +191,8 @@ class OpenAIClient:
         return None
 
     def _clean(self, message: str) -> str:
-        return scrub(" ".join(message.split())[:_CLEANED], self._secrets)[:_SHOWN]
+        plain = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), message)  # a key may be escaped, too
+        return scrub(" ".join(plain.split())[:_CLEANED], self._secrets)[:_SHOWN]
 
 
 def _retry_after_secs(headers: Mapping[str, str]) -> float | None:

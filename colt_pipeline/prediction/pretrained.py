@@ -22,6 +22,7 @@ from tvm.s_tir.meta_schedule.feature_extractor import PerStoreFeature
 from colt_pipeline.errors import ConfigError, RecordingError
 from colt_pipeline.prediction.cost_model import measure_candidates
 from colt_pipeline.runs.events import Sample
+from colt_pipeline.runs.jsonl import refuse_endless
 from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.space import Program, Space
 
@@ -187,6 +188,7 @@ def _read(path: Path, modified: int, size: int) -> Experience:
     features: list[Rows] = []
     latencies: list[float] = []
     try:
+        refuse_endless(path)
         with path.open(newline="") as file:
             for latency, *row in csv.reader(file):
                 if len(row) != _FEATURES:

@@ -16,6 +16,7 @@ from colt_pipeline.runs.events import Measured, Started, Stepped, event_from_jso
 from colt_pipeline.runs.jsonl import read_from
 from colt_pipeline.runs.layout import CALLS, JOURNAL, SUMMARY, WHOLE_MODEL, run_directory
 from colt_pipeline.runs.rundir import read_json
+from colt_pipeline.runs.summary import read_summary
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class FollowedSearch:
     def _read_outputs(self) -> Standing | None:
         """None if outputs are missing, because the run continues, or unreadable, which the run itself reports."""
         try:
-            summary = read_json(self._directory / SUMMARY)
+            summary = read_summary(self._directory / SUMMARY)
             with (self._directory / CALLS).open(newline="") as file:
                 models = list(csv.DictReader(file))
             return Standing(

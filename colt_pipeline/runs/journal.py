@@ -106,11 +106,15 @@ class _Order:
             case Stepped():
                 if event.parent >= self._nodes:
                     raise ValueError(f"parent: there is no node {event.parent} yet")
+                if not event.calls and (event.child or event.pruned):
+                    raise ValueError("calls: none, although one made a child")
                 if event.child is not None:
                     self._add([event.child])
                     self._nodes += 1
             case Measured():
                 for sample in event.samples:
+                    if (sample.latency_secs is None) == (sample.error is None):
+                        raise ValueError(f"samples: program {sample.program[:12]} needs either a latency or an error")
                     if sample.program not in self._waiting:
                         raise ValueError(f"samples: program {sample.program[:12]} is not waiting for its measurement")
                     self._waiting.remove(sample.program)

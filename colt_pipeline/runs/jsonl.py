@@ -25,6 +25,8 @@ from colt_pipeline.records import canonical_json, strict_json
 
 PACKED = ".gz"
 """Suffix of a compressed file."""
+MOST_UNPACKED_BYTES = 1 << 28
+"""More than any recording has; a small compressed file may hold any number."""
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -52,6 +54,7 @@ def read_from(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
         JournalError: as for `read_lines`; lines are counted from `offset`.
     """
     try:
+        refuse_endless(path)
         with path.open("rb") as file:
             file.seek(offset)
             data = file.read()
@@ -70,12 +73,28 @@ def unpacked(path: Path) -> bytes:
         JournalError: the file cannot be read or decompressed.
     """
     try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if path.suffix == PACKED else data
+        refuse_endless(path)
+        if path.suffix != PACKED:
+            return path.read_bytes()
+        with gzip.open(path) as file:
+            data = file.read(MOST_UNPACKED_BYTES + 1)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise JournalError(f"{path}: not a valid gzip file ({error}). Restore it.") from error
     except OSError as error:
         raise JournalError(f"cannot read {path}: {error.strerror}.") from error
+    if len(data) > MOST_UNPACKED_BYTES:
+        raise JournalError(f"{path} has more than {MOST_UNPACKED_BYTES >> 20} MiB when unpacked; unpack it yourself.")
+    return data
+
+
+def refuse_endless(path: Path) -> None:
+    """Refuse what is no file on a disk: a link to a device or a pipe would be read for ever.
+
+    Raises:
+        OSError: it is a device, a pipe or a socket.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "it is a device or a pipe, not a file")
 
 
 @contextmanager
@@ -138,6 +157,7 @@ class JsonLines:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            refuse_endless(path)
             self._file: IO[bytes] = path.open("a+b", buffering=0)
         except OSError as error:
             raise JournalError(f"cannot write {path}: {error.strerror}. Choose another directory.") from error
@@ -179,14 +199,15 @@ class JsonLines:
         line = (canonical_json(record) + "\n").encode()
         end = self._file.seek(0, os.SEEK_END)
         try:
-            if self._file.write(line) < len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            written = 0
+            while written < len(line):  # a limit is reported only where nothing at all can be written
+                written += self._file.write(line[written:])
             os.fsync(self._file.fileno())
         except OSError as error:
             os.ftruncate(self._file.fileno(), end)
             raise JournalError(
                 f"cannot append to {self.path}: {error.strerror}. Nothing written before is damaged; "
-                "make room and run the same command again."
+                "make room (or raise the limit) and run the same command again."
             ) from error
 
     def close(self) -> None:

@@ -24,6 +24,7 @@ import yaml
 
 from colt_pipeline.errors import RunDirError
 from colt_pipeline.records import differences, strict_json
+from colt_pipeline.runs.jsonl import refuse_endless
 from colt_pipeline.runs.layout import CONFIG, JOURNAL, SUMMARY
 
 
@@ -108,6 +109,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     try:
+        refuse_endless(path)
         value = parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RunDirError(f"cannot read {path}: {error.strerror}; restore it") from error

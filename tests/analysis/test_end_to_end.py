@@ -101,3 +101,14 @@ def test_missing_broken_and_doubled_runs_are_messages(runs: Path, tmp_path: Path
     (runs / "again" / "model.json").write_text("{}")
     with pytest.raises(ConfigError, match="is not the summary of a whole model"):
         read_models(runs)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"samples": 0}, "samples"), ({"speedup": "x"}, "speedup"), ({"tasks": [5]}, "tasks"), ({"models": {}}, "models")],
+)
+def test_a_summary_with_other_types_is_named(runs: Path, changes: dict[str, Any], message: str) -> None:
+    path = runs / "8" / "model.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(ConfigError, match=rf"model\.json is not the summary of a whole model \({message}"):
+        read_models(runs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from colt_pipeline.analysis.tree.words import run_facts
 from colt_pipeline.errors import JournalError, RunDirError
 from colt_pipeline.runs.events import Bred, Candidate, Measured, Sample, Stepped
 from colt_pipeline.runs.journal import Journal
+from tests.toy import settings
 from tests.toy_run import STARTED, events_by_hand, events_of_search, tiled_trace, write_run
 
 
@@ -101,6 +103,26 @@ def test_throughput_comes_from_the_summary(tmp_path: Path) -> None:
     directory = write_run(tmp_path / "run", events_by_hand())
     (directory / "summary.json").write_text(json.dumps({"gflops": 42.5}))
     assert read_run(directory).gflops == 42.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"search": {**vars(settings()), "warmup_samples": "many"}}, "warmup_samples: expected `int`"),
+        ({"target": "cpu"}, "target: expected `object`"),
+        ({"samples": "1e9"}, "samples: expected `int`"),
+    ],
+)
+def test_a_configuration_with_other_types_is_one_message(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RunDirError, match=rf"config\.yaml is not the configuration of a run \({message}.*restore it"):
+        read_run(write_run(tmp_path / "run", events_by_hand(), **changes))
+
+
+def test_a_summary_that_the_journal_contradicts_is_one_message(tmp_path: Path) -> None:
+    directory = write_run(tmp_path / "run", events_by_hand())
+    (directory / "summary.json").write_text('{"best_secs": 0.001}')
+    with pytest.raises(RunDirError, match=r"events\.jsonl gives best_secs=0\.25, but summary\.json has 0\.001"):
+        read_run(directory)
 
 
 def test_what_is_no_run_is_one_message_with_the_way_out(tmp_path: Path) -> None:

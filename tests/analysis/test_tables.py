@@ -146,3 +146,19 @@ def test_stage_says_stand_in_in_every_table(runs_dir: Path, tmp_path: Path) -> N
 def test_stage_without_data_fails_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert tables_stage.main(["--data", str(tmp_path / "gone"), "--out", str(tmp_path / "tables")]) == 1
     assert "gone has no runs.csv" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"name": "a"}',
+        '[{"name": 5, "caption": "c"}]',
+        '[{"name": "../../secret", "caption": "c"}]',
+        '[{"name": "", "caption": "c"}]',
+        "[" * 100_000,
+    ],
+)
+def test_an_index_that_is_none_or_leaves_its_directory_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "index.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"index\.json is not .*make it with: dvc repro"):
+        read_index(tmp_path, "dvc repro tables@cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -107,11 +108,30 @@ def test_a_missing_file_is_named(runs_dir: Path, name: str) -> None:
         ("curve.csv", "", "not a readable table"),
         ("turns.csv", "sample\n1\n", "lacks course alterations"),
         ("curve.csv", "sample\n1\n", "lacks best_secs, latency_secs, speedup"),
+        ("curve.csv", "sample,latency_secs,best_secs,speedup\nz,1,1,1\n", "has 'z' in column sample"),
+        ("curve.csv", "sample,latency_secs,best_secs,speedup\n1,inf,1,1\n", "has 'inf' in column latency_secs"),
+        ("curve.csv", "sample,latency_secs,best_secs,speedup\n1,0.5,0.5,2\n", "one row for each of the 2 samples"),
+        ("curve.csv", "sample,latency_secs,best_secs,speedup\n1,.5,.5,2\n2,.25,.25,99\n", "a speedup that does not"),
+        ("curve.csv", "sample,latency_secs,best_secs,speedup\n1,.5,.5,2\n2,.5,.25,4\n", "a best_secs that does not"),
+        (
+            "curve.csv",
+            "sample,latency_secs,best_secs,speedup\n1,.5,.5,2\n2,.1,.1,10\n",
+            "ends with 0.1 s, but",
+        ),
+        ("turns.csv", "sample,course alterations,gpt-5-mini\n0,0,many\n", "has 'many' in column gpt-5-mini"),
+        ("turns.csv", "sample,course alterations,ghost\n0,0,1\n", "models that are not in calls.csv: ghost"),
     ],
 )
 def test_a_broken_file_is_named(runs_dir: Path, name: str, text: str, message: str) -> None:
     (runs_dir / "d" / name).write_text(text)
     with pytest.raises((ConfigError, RunDirError), match=f"d/{name}.*{message}"):
+        aggregate(runs_dir)
+
+
+def test_a_directory_in_place_of_a_file_is_named(runs_dir: Path) -> None:
+    (runs_dir / "d" / "calls.csv").unlink()
+    (runs_dir / "d" / "calls.csv").mkdir()
+    with pytest.raises(ConfigError, match=r"cannot read .*d/calls\.csv: Is a directory"):
         aggregate(runs_dir)
 
 
@@ -131,6 +151,25 @@ def test_one_run_in_two_directories_is_refused(write_run: WriteRun, tmp_path: Pa
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has no runs.csv"):
         read_tidy(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("runs", lambda lines: lines[:1], "runs.csv holds no run"),
+        ("curves", lambda lines: lines[:1], "curves.csv has 0 rows for the 9 samples"),
+        ("calls", lambda lines: ["a,b", "1,2"], "calls.csv lacks .*backend"),
+        ("turns", lambda lines: [*lines, "w,cpu,paper,2,x,zero,1,0"], "turns.csv has a seed that is no integer"),
+    ],
+)
+def test_a_table_that_was_cut_or_edited_is_named(
+    runs_dir: Path, tmp_path: Path, name: str, change: Callable[[list[str]], list[str]], message: str
+) -> None:
+    write_tidy(aggregate(runs_dir), tmp_path / "data")
+    path = tmp_path / "data" / f"{name}.csv"
+    path.write_text("\n".join(change(path.read_text().splitlines())) + "\n")
+    with pytest.raises(ConfigError, match=message):
+        read_tidy(tmp_path / "data")
 
 
 def test_caption_tells_where_the_numbers_come_from(runs_dir: Path) -> None:

@@ -14,7 +14,7 @@ from colt_pipeline.llm.retries import Caller, cost_bound
 from colt_pipeline.runs.budget import Budget, Spent, spent
 from colt_pipeline.runs.jsonl import read_lines
 from tests.llm.live import KEY, MESSAGES, MODEL, NONE, PRICES, Setting, provider, question
-from tests.llm.server import ANSWER, misbehaving
+from tests.llm.server import ANSWER, BEHAVIOURS, misbehaving
 from tests.toy import SMALL
 
 MOST = Spent(1, 100 + 64)
@@ -163,6 +163,17 @@ def test_a_key_that_comes_back_in_an_answer_is_not_kept(tmp_path: Path) -> None:
     with misbehaving("parrot") as server:
         reply = Setting(server, tmp_path).ask()
     assert reply.text == "your key is [redacted]"
+
+
+def test_a_key_that_comes_back_escaped_in_an_error_is_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    escaped = "".join(f"\\u{ord(c):04x}" for c in KEY)
+    refusal = f'{{"error": "bad key {escaped}"}}'.encode()
+    monkeypatch.setitem(BEHAVIOURS, "escaped key", lambda h: h.send(401, refusal))
+    with misbehaving("escaped key") as server, pytest.raises(ProviderError, match="bad key .redacted.") as caught:
+        Setting(server, tmp_path).ask()
+    assert escaped not in str(caught.value) and KEY not in str(caught.value)
 
 
 @pytest.mark.parametrize(("key", "sent"), [(f" {KEY}\n", True), ("tok!\nen", False), ("schlüssel", False)])

@@ -237,3 +237,9 @@ def predictions() -> list[str]:
 def test_another_process_predicts_the_same() -> None:
     code = "from tests.prediction.test_pretrained import predictions; print(*predictions())"
     assert printed_elsewhere(code, hash_seed=7).split() == predictions()
+
+
+def test_a_device_in_place_of_a_file_is_not_read_for_ever(tmp_path: Path) -> None:
+    (tmp_path / "aa.csv").symlink_to("/dev/zero")
+    with pytest.raises(RecordingError, match=r"cannot read /dev/zero: it is a device or a pipe"):
+        read_experience(tmp_path, "bb")

@@ -15,6 +15,7 @@ DATA = Path(__file__).parent.parent / "data"
 BEGUN: dict[str, Any] = {"kind": "started", "schema": 1, "workload": "w", "workload_hash": "0", "target": {}}
 BEGUN |= {"device": "d", "measurement": "measured", "baseline_secs": 1.0}
 BRED: dict[str, Any] = {"kind": "bred", "candidates": [{"program": "aa", "trace": "[]"}]}
+CHILD: dict[str, Any] = {"program": "aa", "trace": "[]", "model": "m", "score": 1, "parent_score": 1, "reward": 1}
 SAMPLE: dict[str, Any] = {"program": "aa", "latency_secs": 0.5, "error": None}
 
 
@@ -58,6 +59,11 @@ def test_an_unknown_event_is_an_error_that_names_the_file(tmp_path: Path) -> Non
         ([BEGUN | {"measurement": "felt"}], "line 1: measurement: invalid enum value 'felt'"),
         ([BEGUN, {"kind": "measured", "samples": [SAMPLE]}], "line 2: samples: program aa is not waiting"),
         ([BEGUN, BRED, {"kind": "measured", "samples": [SAMPLE, SAMPLE]}], "line 3: samples: program aa is not wait"),
+        (
+            [BEGUN, BRED, {"kind": "measured", "samples": [{"program": "aa", "latency_secs": 1, "error": "crash"}]}],
+            "line 3: samples: program aa needs either a latency or an error",
+        ),
+        ([BEGUN, step(pruned=CHILD, calls=[])], "line 2: calls: none, although one made a child"),
         ([BEGUN, {"kind": ["finished"]}], r"line 2: kind \['finished'\] is none of started, "),
     ],
 )

@@ -3,12 +3,15 @@
 import fcntl
 import gzip
 import os
+import resource
 from pathlib import Path
 
 import pytest
 
-from colt_pipeline.errors import JournalError
-from colt_pipeline.runs.jsonl import JsonLines, locked, read_growing, read_lines
+from colt_pipeline.errors import JournalError, RunDirError
+from colt_pipeline.runs import jsonl
+from colt_pipeline.runs.jsonl import JsonLines, locked, read_from, read_growing, read_lines
+from colt_pipeline.runs.rundir import read_config, read_json
 
 
 def test_appended_records_come_back(tmp_path: Path) -> None:
@@ -114,3 +117,48 @@ def test_a_full_disk_damages_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
                 file.append({"b": 2})
         file.append({"c": 3})
     assert read_lines(path) == [{"a": 1}, {"c": 3}]
+
+
+def test_a_limit_in_the_middle_of_a_line_damages_nothing_and_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "file.jsonl"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with JsonLines(path) as file:
+        file.append({"a": 1})
+        resource.setrlimit(resource.RLIMIT_FSIZE, (12, hard))
+        try:
+            with pytest.raises(JournalError, match="File too large"):
+                file.append({"b": 2})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        file.append({"c": 3})
+    assert read_lines(path) == [{"a": 1}, {"c": 3}]
+
+
+def test_a_device_in_place_of_a_file_is_not_read_for_ever(tmp_path: Path) -> None:
+    path = tmp_path / "file.jsonl"
+    path.symlink_to("/dev/zero")
+    for read in (read_lines, read_growing, lambda path: read_from(path, 0), JsonLines):
+        with pytest.raises(JournalError, match=r"file\.jsonl: it is a device or a pipe"):
+            read(path)
+    for read_mapping in (read_config, read_json):
+        with pytest.raises(RunDirError, match=r"file\.jsonl: it is a device or a pipe"):
+            read_mapping(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(JournalError, match="it is a device or a pipe"):
+        read_lines(path)
+
+
+def test_a_small_packed_file_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jsonl, "MOST_UNPACKED_BYTES", 1 << 20)
+    path = tmp_path / "llm.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"a":"' + b" " * (1 << 20) + b'"}\n'))
+    with pytest.raises(JournalError, match=r"llm\.jsonl\.gz has more than 1 MiB"):
+        read_lines(path)
+
+
+def test_a_field_that_a_line_names_twice_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "measurements.jsonl"
+    path.write_text('{"a":1}\n{"b":{"run_secs":[1.0],"run_secs":[1e-9]}}\n')
+    with pytest.raises(JournalError, match="line 2: not valid JSON .a field is there twice"):
+        read_lines(path)

@@ -16,7 +16,7 @@ from colt_pipeline.analysis.noise import comparison_floor
 from colt_pipeline.analysis.tables.statistics import IMPROVEMENT, KNOWN
 from colt_pipeline.analysis.tidy import Tidy
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.records import EMBEDDED, RANDOM
+from colt_pipeline.records import EMBEDDED, RANDOM, typed
 
 FINDINGS = "findings.json"
 
@@ -61,8 +61,8 @@ def read_findings(directory: Path, command: str) -> Findings:
         ConfigError: it is missing or invalid.
     """
     try:
-        return Findings(**read_json(directory / FINDINGS, command))
-    except TypeError as error:
+        return typed(Findings, read_json(directory / FINDINGS, command))
+    except ValueError as error:
         raise ConfigError(
             f"{directory / FINDINGS} does not contain findings ({error}); make it with: {command}"
         ) from error

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import pandas as pd
+from msgspec import Meta
 
 from colt_pipeline.analysis.index import Entry
 from colt_pipeline.analysis.labels import MODEL_SETS, backend_label, display_order, model_label, one_or_mixed
@@ -17,7 +18,7 @@ from colt_pipeline.analysis.metrics import rounded, short_names
 from colt_pipeline.analysis.tables.files import write_files
 from colt_pipeline.analysis.tables.paper import SOURCE, paper_table
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.records import canonical_json
+from colt_pipeline.records import Count, MeasurementKind, Seconds, canonical_json, typed
 from colt_pipeline.runs.layout import WHOLE_MODEL
 from colt_pipeline.runs.rundir import read_json
 
@@ -25,6 +26,39 @@ MODELS = "models.jsonl"
 """The numbers behind the tables: one line per finished run of a whole model."""
 
 Models = Sequence[dict[str, Any]]
+
+
+class _Task(TypedDict):
+    task: str
+    shape: str
+    weight: Count
+    flop: Count
+    samples: Count
+    unoptimized_secs: Seconds
+    best_secs: Seconds
+
+
+class _Model(TypedDict):
+    """What the tables read of a summary."""
+
+    model: str
+    shape: dict[str, int]
+    search: str
+    model_set: str
+    largest: str | None
+    models: list[str]
+    llm_backend: str
+    measurement: MeasurementKind
+    device: str
+    seed: int
+    samples: Annotated[int, Meta(ge=1)]
+    unoptimized_secs: Seconds
+    unoptimized_how: str
+    tuned_secs: Seconds
+    tuned_how: str
+    tuned_sum_secs: Seconds
+    speedup: Annotated[float, Meta(gt=0, le=1e300)]
+    tasks: list[_Task]
 
 
 def read_models(runs_dir: Path) -> list[dict[str, Any]]:
@@ -38,8 +72,9 @@ def read_models(runs_dir: Path) -> list[dict[str, Any]]:
     for path in sorted(runs_dir.rglob(WHOLE_MODEL)):
         try:
             model = read_json(path)
+            typed(_Model, model)
             key = tuple(str(model[name]) for name in ("model", "search", "model_set", "largest", "seed"))
-        except KeyError as error:
+        except ValueError as error:
             raise ConfigError(f"{path} is not the summary of a whole model ({error}); run tune_model again") from error
         if key in models:
             raise ConfigError(f"{runs_dir} holds two runs of {', '.join(key)}; pass their experiments separately")

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from colt_pipeline.analysis.tree.decisions import Change, changes
 from colt_pipeline.config.schema import SearchConfig, model_specs
 from colt_pipeline.errors import RunDirError
-from colt_pipeline.records import ModelSpec, as_recorded
+from colt_pipeline.records import Count, ModelSpec, as_recorded, typed
 from colt_pipeline.runs.events import Call, Event, Measured, Planted, Sample, Started, Stepped
 from colt_pipeline.runs.journal import check_traces, read_events
 from colt_pipeline.runs.layout import CONFIG, JOURNAL, SUMMARY
-from colt_pipeline.runs.rundir import read_config, read_json
+from colt_pipeline.runs.rundir import read_config
+from colt_pipeline.runs.summary import read_summary
 from colt_pipeline.search import outcome
 from colt_pipeline.search.state import State
 from colt_pipeline.search.tree import ROOT, Node
@@ -39,6 +40,19 @@ class Run:
     def largest(self) -> str:
         """The model with the most parameters (the first one if several are equal); "" without models."""
         return max(self.models, key=lambda m: m.parameters_b).name if self.models else ""
+
+
+class _Target(TypedDict):
+    name: str
+
+
+class _Shown(TypedDict):
+    """What is shown of a configuration, beside its search and models."""
+
+    seed: int
+    samples: Count
+    model_set: str
+    target: _Target
 
 
 @dataclass(frozen=True)
@@ -104,17 +118,25 @@ def read_run(path: Path) -> Run:
     config = read_config(path / CONFIG)
     try:
         names = config["model_sets"][config["model_set"]]
-        models = model_specs(config["search"]["proposer"], {name: config["models"][name] for name in names})
-        state = State(models, as_recorded(SearchConfig, config["search"]))
-        summary = read_json(path / SUMMARY) if (path / SUMMARY).exists() else {}
-    except (KeyError, TypeError) as error:
+        specs = model_specs(config["search"]["proposer"], {name: config["models"][name] for name in names})
+        models = tuple(typed(ModelSpec, vars(spec)) for spec in specs)
+        state = State(models, typed(SearchConfig, vars(as_recorded(SearchConfig, config["search"]))))
+        typed(_Shown, config)
+    except (KeyError, TypeError, ValueError) as error:
         raise RunDirError(f"{path / CONFIG} is not the configuration of a run ({error}); restore it") from error
+    summary = read_summary(path / SUMMARY) if (path / SUMMARY).exists() else {}
     events = tuple(read_events(path / JOURNAL))
     check_traces(path / JOURNAL, events)
     for event in events:
         state.apply(event)
     if state.started is None:
         raise RunDirError(f"{path}: nothing has happened yet; a run begins with its measured baseline, try again later")
+    for name, known in (("baseline_secs", state.started.baseline_secs), ("best_secs", state.best_secs)):
+        if summary.get(name, known) != known:
+            raise RunDirError(
+                f"{path}: {JOURNAL} gives {name}={known}, but {SUMMARY} has {summary[name]}; the same command as for "
+                "the run, with record=replay, tells which is right"
+            )
     return Run(path, config, models, events, state, state.started, summary.get("gflops"))
 
 
