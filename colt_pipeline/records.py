@@ -46,7 +46,7 @@ def strict_json(text: bytes | str) -> Any:
 def _distinct(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     named = dict(fields)
     if len(named) < len(fields):
-        raise ValueError("a field is there twice")
+        raise ValueError("a field is named twice")
     return named
 
 
