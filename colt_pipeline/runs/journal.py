@@ -106,8 +106,8 @@ class _Order:
             case Stepped():
                 if event.parent >= self._nodes:
                     raise ValueError(f"parent: there is no node {event.parent} yet")
-                if not event.calls and (event.child or event.pruned):
-                    raise ValueError("calls: none, although one made a child")
+                if event.pruned is not None and not event.calls:
+                    raise ValueError("calls: none, although one made the child that was pruned")
                 if event.child is not None:
                     self._add([event.child])
                     self._nodes += 1

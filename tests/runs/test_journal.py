@@ -63,7 +63,7 @@ def test_an_unknown_event_is_an_error_that_names_the_file(tmp_path: Path) -> Non
             [BEGUN, BRED, {"kind": "measured", "samples": [{"program": "aa", "latency_secs": 1, "error": "crash"}]}],
             "line 3: samples: program aa needs either a latency or an error",
         ),
-        ([BEGUN, step(pruned=CHILD, calls=[])], "line 2: calls: none, although one made a child"),
+        ([BEGUN, step(pruned=CHILD, calls=[])], "line 2: calls: none, although one made the child"),
         ([BEGUN, {"kind": ["finished"]}], r"line 2: kind \['finished'\] is none of started, "),
     ],
 )

@@ -160,5 +160,5 @@ def test_a_small_packed_file_does_not_fill_the_memory(tmp_path: Path, monkeypatc
 def test_a_field_that_a_line_names_twice_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "measurements.jsonl"
     path.write_text('{"a":1}\n{"b":{"run_secs":[1.0],"run_secs":[1e-9]}}\n')
-    with pytest.raises(JournalError, match="line 2: not valid JSON .a field is there twice"):
+    with pytest.raises(JournalError, match="line 2: not valid JSON .a field is named twice"):
         read_lines(path)
