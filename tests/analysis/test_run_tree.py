@@ -13,10 +13,10 @@ from colt_pipeline.analysis.tree.page import tree_html
 from colt_pipeline.analysis.tree.run import best_path, improvements, model_rows, read_run, tree_nodes
 from colt_pipeline.analysis.tree.words import run_facts
 from colt_pipeline.errors import JournalError, RunDirError
-from colt_pipeline.runs.events import Bred, Candidate, Measured, Sample, Stepped
+from colt_pipeline.runs.events import Bred, Candidate, Measured, Planted, Sample, Stepped
 from colt_pipeline.runs.journal import Journal
 from tests.toy import settings
-from tests.toy_run import STARTED, events_by_hand, events_of_search, tiled_trace, write_run
+from tests.toy_run import STARTED, child, events_by_hand, events_of_search, tiled_trace, write_run
 
 
 def test_nodes_say_what_led_to_them(tmp_path: Path) -> None:
@@ -97,6 +97,13 @@ def test_a_search_without_models_and_tree_has_no_path(tmp_path: Path) -> None:
     assert ("model set", "mine (models: 0; largest: no model)") in run_facts(run)
     assert ("best", "500.000 ms (sample 1)") in run_facts(run)
     assert "no LLM, measured latency" in tree_html(run)
+
+
+def test_a_first_child_that_was_drawn_has_no_call(tmp_path: Path) -> None:
+    planted, drawn = child("aa", "small", (4, 4), 0.5, 0.5), child("bb", "large", (2, 8), 0.4, 0.5)
+    events = [STARTED, Planted((planted,)), Stepped(0, 1, (), drawn, None, None, None)]
+    run = read_run(write_run(tmp_path / "run", events))
+    assert [node.call for node in tree_nodes(run)] == [None, None, None] and "bb" in tree_html(run)
 
 
 def test_throughput_comes_from_the_summary(tmp_path: Path) -> None:

@@ -164,8 +164,8 @@ def tree_nodes(run: Run) -> list[TreeNode]:
                     call, record, depth = event.calls[0], event.pruned, run.state.tree.nodes[event.parent].depth + 1
                     add(Node(-pruned, event.parent, depth, record, record.model, call.model), call)
                 if event.child is not None:
-                    call = event.calls[-1] if event.calls else None  # none for a first child that was drawn
-                    add(next(grown), call, -pruned if event.pruned is not None else None)
+                    maker = event.calls[-1] if event.calls else None  # none for a first child that was drawn
+                    add(next(grown), maker, -pruned if event.pruned is not None else None)
             case Measured():
                 measured += len(event.samples)
     return nodes
