@@ -17,7 +17,7 @@ import pandas as pd
 
 from colt_pipeline.analysis.noise import NOISE_COLUMNS, read_noise
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.records import LIMIT
+from colt_pipeline.records import LIMIT, NO_MODEL
 from colt_pipeline.runs.jsonl import refuse_endless
 from colt_pipeline.runs.layout import CALLS, CURVE, JOURNAL, SUMMARY, TURNS
 from colt_pipeline.runs.summary import read_summary
@@ -137,7 +137,7 @@ def aggregate(runs_dir: Path, noise_dir: Path | None = None) -> Tidy:
         curves.append(_with_ids(_read_curve(run_dir, summary), ids))
         calls.append(_with_ids(own_calls, ids))
         own_turns = _read_part(run_dir / TURNS, _TURN_FIELDS)
-        if foreign := set(own_turns.columns).difference(_TURN_FIELDS, own_calls["model"]):
+        if foreign := set(own_turns.columns).difference(_TURN_FIELDS, own_calls["model"], [NO_MODEL.name]):
             raise _unusable(run_dir / TURNS, f"has columns of models that are not in {CALLS}: {', '.join(foreign)}")
         turns.append(_with_ids(own_turns, ids))
     frame = pd.DataFrame(runs)
