@@ -22,7 +22,7 @@ from colt_pipeline.records import EMBEDDED, written
 from colt_pipeline.runs.budget import Budget
 from colt_pipeline.runs.costs import configured_prices
 from colt_pipeline.runs.events import Finished, Measured, Started
-from colt_pipeline.runs.journal import Journal, check_traces
+from colt_pipeline.runs.journal import Journal, check_models, check_traces
 from colt_pipeline.runs.layout import (
     ANSWERS,
     CANDIDATES,
@@ -121,6 +121,7 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
         replay = config.record.mode == "replay"
         journal = opened(Journal(rundir.journal, replay))
         check_traces(journal.path, journal.recorded)
+        check_models(journal.path, journal.recorded, [model.name for model in config.model_specs])
         _same_world(journal, workload, recording.header)
         if not replay and not any(isinstance(event, Finished) for event in journal.recorded):
             rundir.reopen()

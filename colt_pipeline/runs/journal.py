@@ -5,7 +5,7 @@ It contains no times, host names or paths: run == rerun == kill + resume == repl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from colt_pipeline.records import differences
 from colt_pipeline.runs.events import (
     Bred,
     Candidate,
+    Child,
     Event,
     Finished,
     Measured,
@@ -48,6 +49,23 @@ def _events(path: Path, records: Iterable[Mapping[str, Any]]) -> list[Event]:
             ) from error
         events.append(event)
     return events
+
+
+def check_models(path: Path, events: Iterable[Event], known: Collection[str]) -> None:
+    """Check that the journal `path` names models of its run only.
+
+    Raises:
+        JournalError: it names another.
+    """
+    for number, event in enumerate(events, start=1):
+        named = {child.model for child in _candidates(event) if isinstance(child, Child)}
+        if isinstance(event, Stepped):
+            named |= {name for name in (event.made_by, event.retry_model) if name is not None}
+            named |= {call.model for call in event.calls}
+        if strange := sorted(named.difference(known)):
+            raise JournalError(
+                f"{path}, line {number}: the run's model set has no {strange[0]!r}; restore the journal."
+            )
 
 
 def check_traces(path: Path, events: Iterable[Event]) -> None:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 from colt_pipeline.config.schema import SearchConfig
-from colt_pipeline.errors import JournalError
 from colt_pipeline.records import ModelSpec
 from colt_pipeline.runs.events import (
     Bred,
@@ -87,10 +86,6 @@ class State:
                 self.finished = event.reason
 
     def _step(self, event: Stepped) -> None:
-        named = {*(call.model for call in event.calls), event.made_by, event.retry_model}
-        named |= {child.model for child in (event.child, event.pruned) if child is not None}
-        if strange := sorted(name for name in named if name is not None and name not in self.stats):
-            raise JournalError(f"step {event.step}: the model set has no {strange[0]!r}; the journal is another run's")
         self.steps += 1
         for call in event.calls:
             self.stats[call.model].count(call)

@@ -106,6 +106,18 @@ def test_a_first_child_that_was_drawn_has_no_call(tmp_path: Path) -> None:
     assert [node.call for node in tree_nodes(run)] == [None, None, None] and "bb" in tree_html(run)
 
 
+def test_a_model_of_another_run_is_named_with_its_line(tmp_path: Path) -> None:
+    events = [STARTED, Planted((child("aa", "nobody", (4, 4), 0.5, 0.5),))]
+    with pytest.raises(JournalError, match=r"events\.jsonl, line 2: the run's model set has no 'nobody'"):
+        read_run(write_run(tmp_path / "run", events))
+
+
+def test_a_run_without_a_valid_sample_is_shown(tmp_path: Path) -> None:
+    directory = write_run(tmp_path / "run", [STARTED])
+    (directory / "summary.json").write_text(json.dumps({"best_secs": None, "baseline_secs": 1.0}))
+    assert read_run(directory).state.best is None
+
+
 def test_throughput_comes_from_the_summary(tmp_path: Path) -> None:
     directory = write_run(tmp_path / "run", events_by_hand())
     (directory / "summary.json").write_text(json.dumps({"gflops": 42.5}))

@@ -12,7 +12,7 @@ from colt_pipeline.config.schema import SearchConfig, model_specs
 from colt_pipeline.errors import RunDirError
 from colt_pipeline.records import Count, ModelSpec, as_recorded, typed
 from colt_pipeline.runs.events import Call, Event, Measured, Planted, Sample, Started, Stepped
-from colt_pipeline.runs.journal import check_traces, read_events
+from colt_pipeline.runs.journal import check_models, check_traces, read_events
 from colt_pipeline.runs.layout import CONFIG, JOURNAL, SUMMARY
 from colt_pipeline.runs.rundir import read_config
 from colt_pipeline.runs.summary import read_summary
@@ -110,8 +110,8 @@ def read_run(path: Path) -> Run:
 
     Raises:
         RunDirError: it is not a run directory, its configuration is invalid, or nothing has happened yet.
-        JournalError: the journal is corrupt, was written by another version, or has a trace that TVM's rules and
-            mutators do not make.
+        JournalError: the journal is corrupt, was written by another version, names models of another run, or has a
+            trace that TVM's rules and mutators do not make.
     """
     if not (path / JOURNAL).exists():
         raise RunDirError(f"{path} is not a run directory: it has no {JOURNAL}. {_way_out(path)}")
@@ -127,11 +127,12 @@ def read_run(path: Path) -> Run:
     summary = read_summary(path / SUMMARY) if (path / SUMMARY).exists() else {}
     events = tuple(read_events(path / JOURNAL))
     check_traces(path / JOURNAL, events)
+    check_models(path / JOURNAL, events, [model.name for model in models])
     for event in events:
         state.apply(event)
     if state.started is None:
         raise RunDirError(f"{path}: nothing has happened yet; a run begins with its measured baseline, try again later")
-    for name, known in (("baseline_secs", state.started.baseline_secs), ("best_secs", state.best_secs)):
+    for name, known in (("baseline_secs", state.started.baseline_secs), ("best_secs", state.best_secs or None)):
         if summary.get(name, known) != known:
             raise RunDirError(
                 f"{path}: {JOURNAL} gives {name}={known}, but {SUMMARY} has {summary[name]}; the same command as for "
