@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from colt_pipeline.app import summary_table
 from colt_pipeline.errors import ColtError, JournalError, RecordingError, RunDirError
 from colt_pipeline.job import Job, batches_and_outputs
 from colt_pipeline.runs.jsonl import read_lines
@@ -222,3 +223,10 @@ def test_a_recording_says_of_which_device_it_is(composed: Compose, recorded: Rec
     ledger.write_text("".join(json.dumps(entry) + "\n" for entry in (header, *lines)))
     with pytest.raises(RecordingError, match="line 1: device lacks 'abacus', or is of unknown kind"):
         replay(composed, "record=replay")
+
+
+def test_a_table_claims_no_check_that_a_replay_does_not_make(recorded: Recorded) -> None:
+    summary = json.loads((recorded(*TINY).rundir.path / "summary.json").read_text())
+    shown = summary_table([summary | {"measurement": "measured"}])
+    assert "when measured, each program was checked" in shown and "what is replayed is not checked again" in shown
+    assert "checked" not in summary_table([summary | {"measurement": "estimated"}])
