@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,10 @@ def copied(job: Job, results: Path) -> Path:
     """A copy of a run and its recording; the run's directory."""
     shutil.copytree(Path(job.config.results), results)
     return results / job.rundir.path.relative_to(job.config.results)
+
+
+def write(path: Path, records: Iterable[dict[str, object]]) -> None:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -107,7 +111,7 @@ def test_a_ledger_that_was_edited_after_the_run_is_noticed(
     (ledger,) = (tmp_path / "results" / "recordings").rglob("tiny/measurements.jsonl")
     header, *lines = read_lines(ledger)
     lines[3] |= {"run_secs": [1e-12]}
-    ledger.write_text("".join(json.dumps(line) + "\n" for line in (header, *lines)))
+    write(ledger, (header, *lines))
     before = files(directory)
     with pytest.raises(JournalError, match=r"events\.jsonl, line \d+: "):
         replay(composed, "record=replay")
@@ -121,7 +125,7 @@ def test_a_limit_that_was_put_into_a_recording_is_noticed(
     (answers,) = (tmp_path / "results" / "recordings").rglob("tiny/llm.jsonl")
     *lines, last = read_lines(answers)
     refused = {name: last[name] for name in ("key", "model")} | {"limit": "budget.run.calls=5 is reached"}
-    answers.write_text("".join(json.dumps(line) + "\n" for line in (*lines, refused)))
+    write(answers, (*lines, refused))
     before = files(directory)
     with pytest.raises(JournalError, match=r"events\.jsonl, line \d+: the journal goes on where a limit"):
         replay(composed, "record=replay")
@@ -220,7 +224,7 @@ def test_a_recording_says_of_which_device_it_is(composed: Compose, recorded: Rec
     (ledger,) = (tmp_path / "results" / "recordings").rglob("tiny/measurements.jsonl")
     header, *lines = read_lines(ledger)
     header["device"] = {"kind": "abacus"}
-    ledger.write_text("".join(json.dumps(entry) + "\n" for entry in (header, *lines)))
+    write(ledger, (header, *lines))
     with pytest.raises(RecordingError, match="line 1: device lacks 'abacus', or is of unknown kind"):
         replay(composed, "record=replay")
 

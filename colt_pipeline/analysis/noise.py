@@ -137,7 +137,7 @@ def _repeat(path: Path, number: int, line: dict[str, Any]) -> _Repeat:
     try:
         repeat = typed(_Repeat, line)
         if not repeat.run_secs and repeat.error is None:
-            raise ValueError("run_secs: empty, although there is no error")
+            raise ValueError("run_secs: empty without an error")
     except ValueError as error:
         raise _broken(path, number, str(error)) from error
     return repeat

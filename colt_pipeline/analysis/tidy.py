@@ -165,7 +165,7 @@ def read_tidy(data_dir: Path) -> Tidy:
         if missing := set(required).difference(frames[name].columns):
             raise _unusable(path, f"lacks {', '.join(sorted(missing))}")
         if "seed" in required and not frames[name].empty and not pd.api.types.is_integer_dtype(frames[name]["seed"]):
-            raise _unusable(path, "has a seed that is no integer")
+            raise _unusable(path, "has a seed that is not an integer")
     if frames["runs"].empty:
         raise _unusable(data_dir / "runs.csv", "holds no run")
     if (rows := len(frames["curves"])) != (samples := frames["runs"]["samples"].sum()):
@@ -237,7 +237,7 @@ def _read_part(path: Path, fields: tuple[str, ...]) -> pd.DataFrame:
             bad = np.isinf(column) | (column < 0)
         elif pd.api.types.is_integer_dtype(column) or frame.empty:
             bad = column.lt(0)
-        else:  # pandas keeps a column as text, or as floats, if one of its cells is no integer
+        else:  # pandas keeps a column as text, or as floats, if one of its cells is not an integer
             bad = ~column.astype("str").str.fullmatch("[0-9]{1,18}")
         if bad.any():
             raise _unusable(path, f"has {str(column[bad].iloc[0])!r} in column {name}")

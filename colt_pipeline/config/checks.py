@@ -95,7 +95,7 @@ def _provider(key: str, provider: ProviderConfig) -> None:
     try:
         url = urlsplit(provider.base_url)
         valid = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-    except ValueError:  # an unclosed bracket, or a port that is no number
+    except ValueError:  # an unclosed bracket, or a port that is not a number
         valid = False
     if not valid or " " in provider.base_url:
         raise ConfigError(f"{key}.base_url={provider.base_url} is not a valid URL; it must look like https://HOST/v1")

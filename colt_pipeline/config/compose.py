@@ -255,6 +255,6 @@ def _choices(override: Override) -> list[str]:
     key = override.get_key_element()
     if override.is_sweep_override():
         if not override.is_discrete_sweep():
-            raise ConfigError(f"{override.input_line} is no list of values; write KEY=A,B or KEY=range(A,B)")
+            raise ConfigError(f"{override.input_line} is not a list of values; write KEY=A,B or KEY=range(A,B)")
         return [f"{key}={value}" for value in override.sweep_string_iterator()]
     return [str(override.input_line)]

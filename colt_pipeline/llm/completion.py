@@ -86,7 +86,7 @@ def _name(value: object) -> str:
 
 
 def _count(reported: object, characters: int) -> int:
-    """The tokens of a text as the server counted them, or an estimate if that is no count of a text of this length."""
+    """The tokens of a text as the server counted them, or an estimate if the text cannot have that many."""
     least = 1 if characters else 0
     if type(reported) is int and least <= reported <= _MOST_TOKENS:
         return reported

@@ -47,6 +47,7 @@ class Transport(httpx2.BaseTransport):
         self._pool = httpcore2.ConnectionPool(
             ssl_context=_ssl_context() if urlsplit(base_url).scheme == "https" else None,
             proxy=None if proxy is None else _proxy(proxy),
+            max_keepalive_connections=0,  # a server may have closed one that idled while programs were measured
             network_backend=self._network,
         )
 

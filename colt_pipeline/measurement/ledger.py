@@ -71,10 +71,10 @@ def read_line(line: Fields) -> tuple[Round, Fields]:
         typed(_Header, line)
         return ("header", 0), line
     if unknown := sorted(line.keys() - _NAMES):
-        raise ValueError(f"{', '.join(unknown)}: no field of a measurement")
+        raise ValueError(f"{', '.join(unknown)}: not a field of a measurement")
     identity, measurement = typed(_Line, line), typed(Measurement, line)
     if not measurement.run_secs and measurement.error is None:
-        raise ValueError("run_secs: empty, although there is no error")
+        raise ValueError("run_secs: empty without an error")
     return (identity["program"][:KEY_WIDTH], identity.get("round", 0)), line
 
 
@@ -152,11 +152,8 @@ class Ledger:
         timed = [sum(line["run_secs"]) for line in lines if line["program"][:KEY_WIDTH] != but[:KEY_WIDTH]]
         return float(sum(timed)) if lines else None
 
-    def _measured(self) -> Iterable[Fields]:
-        return (line for line in self._recorded.entries if not _is_header(line))
-
     def _first_rounds(self) -> Iterable[Fields]:
-        return (line for line in self._measured() if not line.get("round"))
+        return (line for line in self._recorded.entries if not _is_header(line) and not line.get("round"))
 
     def put(self, program: str, measurement: Measurement) -> None:
         """Record a new measurement on disk, as the next round of its program."""

@@ -88,7 +88,7 @@ def unpacked(path: Path) -> bytes:
 
 
 def refuse_endless(path: Path) -> None:
-    """Refuse what is no file on a disk: a link to a device or a pipe would be read for ever.
+    """Refuse anything but a file on disk: reading from a device or a pipe might never end.
 
     Raises:
         OSError: it is a device, a pipe or a socket.

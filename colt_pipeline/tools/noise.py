@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from colt_pipeline.app import INTERRUPTED, with_message
 from colt_pipeline.config.compose import composed
@@ -24,6 +24,7 @@ from colt_pipeline.measurement.lock import batch_lock
 from colt_pipeline.records import Measurement, canonical_json, typed
 from colt_pipeline.runs.layout import BEST, SUMMARY, noise_in, runs_in
 from colt_pipeline.runs.rundir import read_json, write_text
+from colt_pipeline.runs.summary import read_summary
 from colt_pipeline.traces import check_trace
 from colt_pipeline.workloads import PAPER
 
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from colt_pipeline.measurement.backend import Backend
     from colt_pipeline.measurement.measurer import Measurer
     from colt_pipeline.workloads.workload import Workload
-
-T = TypeVar("T")
 
 _SAMPLES = 8
 
@@ -124,21 +123,13 @@ def best_trace(runs: Path, workload: Workload, backend: Backend) -> tuple[str, s
     """
     found: list[tuple[float, str, str]] = []
     for path in sorted(runs.rglob(SUMMARY)):
-        summary = _read(path, _Summary)
-        if summary.workload != workload.name or summary.device != backend.device.slug or not summary.best_secs:
+        summary = read_summary(path, ("workload", "device", "best_secs", "best_program"))
+        if (summary["workload"], summary["device"]) != (workload.name, backend.device.slug) or not summary["best_secs"]:
             continue
-        best = _read(path.with_name(BEST), _Best)
+        best = _best(path.with_name(BEST))
         if best.workload_hash == workload.hash and best.target == backend.target:
-            found.append((summary.best_secs, summary.best_program or "", canonical_json(best.trace)))
+            found.append((summary["best_secs"], summary["best_program"], canonical_json(best.trace)))
     return min(found)[1:] if found else None
-
-
-@dataclass(frozen=True)
-class _Summary:
-    workload: str
-    device: str
-    best_secs: float | None
-    best_program: str | None
 
 
 @dataclass(frozen=True)
@@ -151,11 +142,10 @@ class _Best:
         check_trace(self.trace)
 
 
-def _read(path: Path, kind: type[T]) -> T:
-    """A file of a finished run."""
+def _best(path: Path) -> _Best:
     fields = read_json(path)
     try:
-        return typed(kind, fields)
+        return typed(_Best, fields)
     except ValueError as error:
         raise RecordingError(f"{path}: {error}; repeat the run, or move its directory away") from error
 

@@ -159,7 +159,7 @@ def test_a_missing_table_is_named(tmp_path: Path) -> None:
         ("runs", lambda lines: lines[:1], "runs.csv holds no run"),
         ("curves", lambda lines: lines[:1], "curves.csv has 0 rows for the 9 samples"),
         ("calls", lambda lines: ["a,b", "1,2"], "calls.csv lacks .*backend"),
-        ("turns", lambda lines: [*lines, "w,cpu,paper,2,x,zero,1,0"], "turns.csv has a seed that is no integer"),
+        ("turns", lambda lines: [*lines, "w,cpu,paper,2,x,zero,1,0"], "turns.csv has a seed that is not an integer"),
     ],
 )
 def test_a_table_that_was_cut_or_edited_is_named(

@@ -38,7 +38,7 @@ def test_the_deadline_covers_headers_and_body(behaviour: str) -> None:
     assert raised.value.maybe_charged
 
 
-def test_the_deadline_begins_anew_with_each_request_of_a_connection() -> None:
+def test_the_deadline_begins_anew_with_each_request() -> None:
     with misbehaving("good", "good", "good") as server:
         client = OpenAIClient("served", provider(server, timeout_secs=5.0, max_bytes=1000))
         assert [client.complete(question(), 0).text for _ in range(3)] == [ANSWER] * 3
