@@ -1,11 +1,14 @@
-"""What an experiment compares, as determined by its runs: searches, or model sets under one search."""
+"""What an experiment compares, as determined by its runs, and the conditions that all of them share."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from colt_pipeline.analysis.labels import caption
-from colt_pipeline.analysis.searches import search_caption
+import numpy as np
+import pandas as pd
+
+from colt_pipeline.analysis.labels import CONFIGURATION, backend_label, unmeasured
+from colt_pipeline.analysis.noise import comparison_floor
 from colt_pipeline.analysis.tidy import Tidy
 
 Compared = Literal["model_sets", "searches"]
@@ -18,6 +21,45 @@ def compared(tidy: Tidy) -> Compared:
     return SEARCHES if tidy.runs["search"].nunique() > 1 else MODEL_SETS
 
 
-def common_caption(tidy: Tidy) -> str:
-    """The caption common to all runs of an experiment."""
-    return search_caption(tidy) if compared(tidy) == SEARCHES else caption(tidy)
+def key(tidy: Tidy) -> str:
+    """The conditions of the runs in a line: what answered, how latencies were obtained, on what, how often.
+
+    It is shown below the title of every figure and table.
+    """
+    runs = tidy.runs
+    parts = [
+        ", ".join(sorted({backend_label(name) for name in (*runs["llm_backend"], *tidy.calls["backend"])})),
+        " and ".join(f"{name} latency{unmeasured(name)}" for name in sorted(set(runs["measurement"]))),
+        ", ".join(sorted(set(runs["device"]))),
+        _count("seed", runs.groupby([*CONFIGURATION, "workload"])["seed"].nunique()),
+        _count("sample", runs["samples"]),
+        f"warm-up {_alternatives(runs['warmup_samples'])}",
+    ]
+    if compared(tidy) == SEARCHES and len(tidy.calls):
+        parts.append(f"model set {_alternatives(tidy.calls['model_set'])}")
+    if noise := noise_range(tidy):
+        parts.append(f"noise {noise}")
+    return " · ".join(parts)
+
+
+def noise_range(tidy: Tidy) -> str:
+    """By how much two measurements of one program may differ, such as "×1.60 to ×1.80".
+
+    Returns:
+        The floors of the workloads (see `comparison_floor`) from the lowest to the highest; "" if one is unknown, or if
+        there is no noise because latencies are estimated.
+    """
+    floors = [comparison_floor(own, tidy.noise) for _, own in tidy.runs.groupby("workload")]
+    if np.isnan(floors).any() or max(floors) == 1:
+        return ""
+    return " to ".join(dict.fromkeys(f"×{floor:.2f}" for floor in (min(floors), max(floors))))
+
+
+def _alternatives(values: pd.Series[Any]) -> str:
+    return " or ".join(map(str, sorted(set(values))))
+
+
+def _count(noun: str, counts: pd.Series[Any]) -> str:
+    low, high = int(counts.min()), int(counts.max())
+    amount = str(low) if low == high else f"{low} to {high}"
+    return f"{amount} {noun}{'' if high == 1 else 's'}"

@@ -1,80 +1,101 @@
-"""How often the course was altered, compared with what chance alone would give.
+"""Course alterations beside chance, and whether regressions persist.
 
-Consider a rule that fires at the second consecutive regression and then starts over. If each child is a regression with
-probability p, independently of all others, it fires for a fraction r of the children with r = p (p - r), since it needs
-a regression preceded by one that did not fire. Hence r = p^2 / (1 + p).
+A rule along the path alters the course at a regression whose nearest ancestor by a small model regressed too. If each
+program regresses with probability p, independently, it fires at p times the share of programs below such an ancestor.
+A rule that counts regressions in call order fires at the second in a row and then starts over: for a fraction
+r = p (p - r) of the programs, since it needs a regression preceded by one that did not fire, so r = p^2 / (1 + p).
+
+Whether small models regress persistently, which is why the paper alters the course, is a direct comparison: how often a
+program regresses below a regression, and how often otherwise. If it is no more often, an alteration comes no more often
+than from a coin.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import pandas as pd
 
+from colt_pipeline.analysis.intervals import Share, difference, share
+from colt_pipeline.analysis.journals import AFTER_REGRESSION, AFTER_RISE, REGRESSED
 from colt_pipeline.analysis.searches import comparable, searches
 from colt_pipeline.analysis.tidy import IDS, Tidy
 
-_Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
-_COUNTS = ["children", "regressions", "alterations"]
-_COLUMNS = (
+_RULE = ["configuration", "rule", "programs", "regressions", "alterations", "rate", "rate low", "rate high", "chance"]
+_AFTER = {"after a regression": AFTER_REGRESSION, "otherwise": AFTER_RISE}
+_ENDS = ("", " low", " high")
+_PERSISTENCE = (
     "configuration",
     "family",
-    *_COUNTS,
-    "rate",
-    "low",
-    "high",
-    "regression",
-    "coin",
-    "coin low",
-    "coin high",
+    *(f"{after}{end}" for after in _AFTER for end in (": programs", *_ENDS)),
+    *(f"difference{end}" for end in _ENDS),
 )
 
 
-def wilson(hits: int, trials: int) -> tuple[float, float]:
-    """The 95 % interval of a proportion after Wilson (1927); NaN without trials."""
-    if not trials:
-        return math.nan, math.nan
-    share, weight = hits / trials, _Z**2 / trials
-    middle = (share + weight / 2) / (1 + weight)
-    half = math.sqrt(weight * (share * (1 - share) + weight / 4)) / (1 + weight)
-    return max(middle - half, 0.0), min(middle + half, 1.0)
-
-
-def coin_rate(regression: float) -> float:
-    """How often a rule fires at the second consecutive regression if regressions are independent, see above."""
-    return regression**2 / (1 + regression)
-
-
-def course_data(tidy: Tidy) -> pd.DataFrame:
+def alterations_and_chance(tidy: Tidy) -> pd.DataFrame:
     """Course alterations of every configuration with programs by small models, pooled over workloads and seeds.
 
     Returns:
-        Columns configuration, family, children (programs made by small models), regressions (those predicted to be
-        slower than their parent), alterations, rate (alterations / children), low, high (its 95 % interval, assuming
-        independent children), regression (regressions / children), coin (the corresponding `coin_rate`), coin low,
-        coin high (from the 95 % interval of the regression probability).
+        Columns configuration, rule (``search.course_alteration``), programs (by small models, pruned ones included),
+        regressions (those predicted to be slower than their parent), alterations, rate (alterations / programs), rate
+        low, rate high (its 95 % interval), and chance (the rate if regressions were independent, see above). Random
+        alterations have no such rate. A rule that never fires has no interval.
     """
     rows = []
+    for name, _, runs in _configurations(tidy):
+        programs, regressions = int(runs["children"].sum()), int(runs["regressions"].sum())
+        if programs:
+            rule, altered = " or ".join(sorted(set(runs["course_rule"]) - {""})), int(runs["altered"].sum())
+            chance = _chance(rule, regressions / programs, runs[AFTER_REGRESSION].sum(skipna=False) / programs)
+            rate = Share(0.0, math.nan, math.nan) if rule == "never" else share(altered, programs)
+            row = [name, rule, programs, regressions, altered, *rate, chance]
+            rows.append(dict(zip(_RULE, row, strict=True)))
+    return pd.DataFrame(rows, columns=_RULE)
+
+
+def persistence(tidy: Tidy) -> pd.DataFrame:
+    """How often programs by small models regress after a regression and otherwise, pooled over workloads and seeds.
+
+    Returns:
+        Columns configuration, family; for programs whose nearest ancestor by a small model was a regression ("after a
+        regression") and for those whose nearest was not ("otherwise"): their number ("...: programs"), the share of
+        them that regresses, and its 95 % interval ("... low", "... high"); and the difference of the shares with its
+        interval. Configurations without one of the two kinds, or without journals, are omitted.
+    """
+    rows = []
+    for name, family, runs in _configurations(tidy):
+        counts = {after: runs[[field, field + REGRESSED]].sum(skipna=False) for after, field in _AFTER.items()}
+        if not all(programs > 0 for programs, _ in counts.values()):  # not even NaN
+            continue
+        shares = [share(int(regressed), int(programs)) for programs, regressed in counts.values()]
+        parts = [[int(programs), *own] for (programs, _), own in zip(counts.values(), shares, strict=True)]
+        rows.append([name, family, *parts[0], *parts[1], *difference(*shares)])
+    return pd.DataFrame(rows, columns=list(_PERSISTENCE))
+
+
+def persistence_table(tidy: Tidy) -> pd.DataFrame:
+    """`persistence` without the column that only the figure needs."""
+    return persistence(tidy).drop(columns="family")
+
+
+def _chance(rule: str, regression: float, after_regression: float) -> float:
+    """The rate of alterations if each program regresses with probability `regression`; NaN if the rule has none."""
+    match rule:
+        case "path":
+            return regression * after_regression
+        case "streak":
+            return regression**2 / (1 + regression)
+        case _:
+            return math.nan
+
+
+def _configurations(tidy: Tidy) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Each configuration's name and family, and its runs with the counts of small models and of alterations."""
     for part, ending in comparable(tidy):
         data = searches(part)
-        calls = data.members(ending).merge(part.calls, on=list(IDS))
-        for name in data.names:
-            own = calls[calls["configuration"] == name + ending]
-            made, regressed = own.loc[~own["is_largest"], ["children", "regressions"]].sum()
-            if not made:
-                continue
-            altered = int(own["course_alterations"].sum())
-            coin = dict(zip(("coin low", "coin high"), map(coin_rate, wilson(regressed, made)), strict=True))
-            rows.append(
-                {"configuration": name + ending, "family": data.families[name]}
-                | dict(zip(_COUNTS, (int(made), int(regressed), altered), strict=True))
-                | {"rate": altered / made, "regression": regressed / made, "coin": coin_rate(regressed / made)}
-                | dict(zip(("low", "high"), wilson(altered, int(made)), strict=True))
-                | coin
-            )
-    return pd.DataFrame(rows, columns=list(_COLUMNS))
-
-
-def course_table(tidy: Tidy) -> pd.DataFrame:
-    """`course_data` without the column that only the figure needs."""
-    return course_data(tidy).drop(columns="family")
+        small = part.calls[~part.calls["is_largest"]].groupby(list(IDS))[["children", "regressions"]].sum()
+        altered = part.calls.groupby(list(IDS))["course_alterations"].sum().rename("altered")
+        counts = part.runs.merge(small.reset_index(), on=list(IDS)).merge(altered.reset_index(), on=list(IDS))
+        for name, own in data.members(ending).merge(counts, on=list(IDS)).groupby("configuration", sort=False):
+            yield str(name), str(own["family"].iloc[0]), own

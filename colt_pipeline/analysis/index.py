@@ -22,21 +22,15 @@ class Entry:
 
     name: str
     """Name of its files, without suffixes."""
+    title: str
     caption: str
+    """What the numbers are, and what must be known beside them; in sentences."""
+    key: str
+    """The conditions of the runs, see `compared.key`."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w[\w.-]*", self.name):
             raise ValueError(f"{self.name!r} is not the name of a file in the same directory")
-
-    @property
-    def title(self) -> str:
-        """The name as a heading."""
-        return title(self.name)
-
-
-def title(name: str) -> str:
-    """A file name as a heading."""
-    return name.replace("_", " ").capitalize()
 
 
 def write_index(entries: Iterable[Entry], directory: Path) -> None:

@@ -26,9 +26,29 @@ WORKLOAD_TITLES = {
     "depthwise_conv": "Depthwise convolution",
 }
 MODEL_SETS = ("small", "large", "2", "4", "8")
+REFERENCE_SET = "large"
+"""What other model sets are compared with: the single large model."""
+SEARCH_TITLES = {
+    "colt": "COLT+",
+    "paper": "COLT",
+    "official_code": "COLT, authors' code",
+    "evolutionary": "TVM evolutionary",
+    "random_proposer": "random proposer",
+    "random_proposer_tvm": "random proposer, TVM's weights",
+    "mcts_no_llm": "COLT+ without LLMs",
+    "single_small": "COLT+, one small model",
+    "single_large": "COLT+, one large model",
+    "no_course_alteration": "COLT+ without course alteration",
+    "random_course_alteration": "COLT+, random course alteration",
+}
+"""``search.name`` -> its title, in display order: this project's search is COLT+, the paper's is COLT."""
+_VARIANTS = {"router_": "COLT+, router ", "lambda_": "COLT+, λ = ", "course_": "COLT+, course alteration "}
+"""Beginning of the names of searches that differ from COLT+ in one setting -> its replacement."""
+EVOLUTIONARY = "evolutionary"
+"""TVM's own search."""
 
 _BACKENDS = {EMBEDDED: "stand-in LLMs", RANDOM: "random answers", "none": "no LLM"}
-_MARKS = {EMBEDDED: " (stand-in)", RANDOM: " (random)"}
+_MARKS = {EMBEDDED: "stand-in", RANDOM: "random"}
 NOT_MEASURED = "(not measured)"
 """Marks a latency that was computed."""
 
@@ -36,6 +56,14 @@ NOT_MEASURED = "(not measured)"
 def workload_title(workload: str) -> str:
     """The title of a workload; a user's own workload keeps its name."""
     return WORKLOAD_TITLES.get(workload, workload)
+
+
+def search_title(search: str) -> str:
+    """The title of a search; a user's own keeps its name."""
+    for beginning, title in _VARIANTS.items():
+        if search.startswith(beginning):
+            return title + search.removeprefix(beginning).replace("_", " ")
+    return SEARCH_TITLES.get(search, search)
 
 
 def display_order(names: Iterable[str], known: Iterable[str]) -> list[str]:
@@ -46,12 +74,12 @@ def display_order(names: Iterable[str], known: Iterable[str]) -> list[str]:
 
 def model_label(model: str, backend: str) -> str:
     """The model's name; a stand-in or a random draw is never shown as the model itself."""
-    return model + _MARKS.get(backend, "")
+    return f"{model} ({_MARKS[backend]})" if backend in _MARKS else model
 
 
 def backend_label(backend: str) -> str:
     """What answered, in words; stand-ins are identified as such."""
-    return _BACKENDS.get(backend, f"LLMs via {backend}")
+    return _BACKENDS.get(backend, f"real LLMs via {backend}")
 
 
 def unmeasured(measurement: str) -> str:
@@ -65,9 +93,9 @@ def configurations(tidy: Tidy) -> pd.DataFrame:
 
     Returns:
         A cached frame that must not be modified, with CONFIGURATION, models (number of LLMs used), label ("COLT (8
-        models)", "gpt-5-mini (stand-in)"), short_label ("COLT(8)") and family (the model set, or the search if it has
-        no LLM), which determines the colour. Both labels end with whatever distinguishes configurations of the same
-        name.
+        models, stand-in)", "gpt-5-mini (stand-in)"), short_label ("COLT(8, stand-in)"), title (of the search, such as
+        "COLT+ (stand-in)") and family (the model set, or the search if it has no LLM), which determines the colour.
+        Both labels end with whatever distinguishes configurations of the same name.
     """
     frame = tidy.runs[CONFIGURATION].drop_duplicates()
     rank = {name: index for index, name in enumerate(display_order(frame["model_set"], MODEL_SETS))}
@@ -80,50 +108,36 @@ def configurations(tidy: Tidy) -> pd.DataFrame:
     frame["models"] = [own["model"].nunique() for own in calls]
     frame["family"] = frame["model_set"].where(frame["models"] > 0, frame["search"])
     names = [_names(row, own) for row, own in zip(frame.to_dict("records"), calls, strict=True)]
+    frame["title"] = [_title(row, own) for row, own in zip(frame.to_dict("records"), calls, strict=True)]
     frame["label"], frame["short_label"] = ([pair[index] for pair in names] for index in (0, 1))
     endings = [_differences(row, frame, own) for row, own in zip(frame.to_dict("records"), calls, strict=True)]
     frame["label"], frame["short_label"] = frame["label"] + endings, frame["short_label"] + endings
     return frame
 
 
-def caption(tidy: Tidy) -> str:
-    """Backend, measurement, search, seeds, samples and device of all runs; differing values are shown as mixed."""
-    names = one_or_mixed("searches", [f"search={name}" for name in tidy.runs["search"]])
-    return _caption(tidy, f"{names} with ")
-
-
-def caption_beside_searches(tidy: Tidy) -> str:
-    """Like `caption`, without the searches, which are shown next to the numbers."""
-    return _caption(tidy, "")
-
-
-def _caption(tidy: Tidy, named: str) -> str:
-    runs = tidy.runs
-    backends = sorted({*runs["llm_backend"], *tidy.calls["backend"]})
-    seeds = runs.groupby([*CONFIGURATION, "workload"])["seed"].nunique()
-    parts = [
-        one_or_mixed("LLM backends", map(backend_label, backends)),
-        one_or_mixed("measurements", [f"{name} latency{unmeasured(name)}" for name in runs["measurement"]]),
-        named + one_or_mixed("warm-ups", [f"warmup_samples={count}" for count in runs["warmup_samples"]]),
-        _count("seed", seeds),
-        _count("sample", runs["samples"]),
-        one_or_mixed("devices", [f"device {name}" for name in runs["device"]]),
-    ]
-    return ", ".join(parts)
-
-
 def _names(row: dict[Any, Any], calls: pd.DataFrame) -> tuple[str, str]:
     """Label and short label, without what distinguishes the configuration from others of the same name."""
     models = calls["model"].unique()
     if len(models) == 0:
-        return row["search"], row["search"]
+        return search_title(row["search"]), search_title(row["search"])
     if len(models) == 1:
         label = _label_of(calls)
         return label, label
-    name = row["model_set"]
-    if name == str(len(models)):
-        return f"COLT ({name} models)", f"COLT({name})"
-    return f"COLT ({name}, {len(models)} models)", f"COLT({name})"
+    name, mark = row["model_set"], "".join(f", {mark}" for mark in _marks(calls))
+    title = search_title(row["search"])
+    size = f"{name} models" if name == str(len(models)) else f"{name}, {len(models)} models"
+    return f"{title} ({size}{mark})", f"{title}({name}{mark})"
+
+
+def _title(row: dict[Any, Any], calls: pd.DataFrame) -> str:
+    """The search's title, marked; the titles of this project's searches with random answers say so themselves."""
+    marks = [mark for mark in _marks(calls) if mark != _MARKS[RANDOM] or row["search"] not in SEARCH_TITLES]
+    return f"{search_title(row['search'])} ({', '.join(marks)})" if marks else search_title(row["search"])
+
+
+def _marks(calls: pd.DataFrame) -> list[str]:
+    """What did not come from the models named: how their answers were made, in any of the runs."""
+    return [_MARKS[backend] for backend in sorted(set(calls["backend"]) & {*_MARKS})]
 
 
 def _calls_of(tidy: Tidy, row: dict[Any, Any]) -> pd.DataFrame:
@@ -131,12 +145,13 @@ def _calls_of(tidy: Tidy, row: dict[Any, Any]) -> pd.DataFrame:
 
 
 def _differences(row: dict[Any, Any], frame: pd.DataFrame, calls: pd.DataFrame) -> str:
-    """Target and search if the comparison mixes them; model set and largest model if the name is ambiguous."""
+    """The target if the comparison mixes them; search, model set and largest model if the name leaves them open."""
     twins = frame[frame["label"] == row["label"]]
     parts = []
     if frame["target"].nunique() > 1:
         parts.append(f"target={row['target']}")
-    if frame.loc[frame["models"] > 0, "search"].nunique() > 1 and row["models"] > 0:
+    several = frame.loc[frame["models"] > 0, "search"].nunique() > 1
+    if (several and row["models"] == 1) or twins["search"].nunique() > 1:
         parts.append(f"search={row['search']}")
     if twins["model_set"].nunique() > 1:
         parts.append(f"model_set={row['model_set']}")
@@ -149,15 +164,3 @@ def _label_of(calls: pd.DataFrame) -> str:
     """The label of the only model in `calls`, which may have answered through several backends."""
     pairs = calls[["model", "backend"]].drop_duplicates().sort_values("backend")
     return " / ".join(model_label(model, backend) for model, backend in pairs.itertuples(index=False))
-
-
-def one_or_mixed(plural: str, values: Iterable[str]) -> str:
-    """The value if there is only one; several are shown as mixed."""
-    distinct = sorted(set(values))
-    return distinct[0] if len(distinct) == 1 else f"mixed {plural} ({', '.join(distinct)})"
-
-
-def _count(noun: str, counts: pd.Series[Any]) -> str:
-    low, high = int(counts.min()), int(counts.max())
-    amount = str(low) if low == high else f"{low} to {high}"
-    return f"{amount} {noun}{'' if high == 1 else 's'}"

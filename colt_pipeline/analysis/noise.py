@@ -86,7 +86,7 @@ def noise_floor(latencies: Sequence[float] | np.ndarray[Any, Any]) -> float:
 
 
 def comparison_floor(runs: pd.DataFrame, noise: pd.DataFrame) -> float:
-    """The ratio that the latencies of `runs`, all of one workload, must exceed to count as different.
+    """The ratio that two single latencies of `runs`, all of one workload, must exceed to count as different.
 
     Args:
         runs: rows of `Tidy.runs`.
@@ -103,6 +103,16 @@ def comparison_floor(runs: pd.DataFrame, noise: pd.DataFrame) -> float:
         return 1.0
     floors = noise.merge(kinds, on=["device", "workload"])["floor"]
     return float(floors.iloc[0]) if len(floors) else math.nan
+
+
+def mean_floor(floors: Sequence[float]) -> float:
+    """The ratio that a geometric mean of ratios must exceed, given the floor of each: it varies less than its parts.
+
+    Returns:
+        exp(sqrt(sum of ln(floor)^2) / n), which is exp(ln(floor) / sqrt(n)) if all n floors are equal. NaN (unknown) if
+        one is, or if there is none.
+    """
+    return math.exp(math.hypot(*map(math.log, floors)) / len(floors)) if floors else math.nan
 
 
 def _row(path: Path) -> dict[str, Any]:

@@ -11,29 +11,28 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from colt_pipeline.analysis.bootstrap import Array, Estimate, stratified_mean
+from colt_pipeline.analysis.intervals import Array, stratified_mean
 from colt_pipeline.analysis.labels import (
     CONFIGURATION,
+    REFERENCE_SET,
+    SEARCH_TITLES,
     WORKLOAD_TITLES,
-    caption_beside_searches,
     configurations,
     display_order,
-    one_or_mixed,
-    workload_title,
 )
-from colt_pipeline.analysis.noise import comparison_floor
+from colt_pipeline.analysis.noise import comparison_floor, mean_floor
 from colt_pipeline.analysis.tidy import IDS, Tidy
 from colt_pipeline.errors import ConfigError
 
 CHECKPOINTS = (16, 32, 64, 128)
-REFERENCES = ("colt", "paper")
-"""The search to compare others with: the first of these that is present."""
 MEAN = "Geometric mean"
+HELD_OUT = "Geometric mean, held out"
+TUNED_ON = ("llama3_8b_attention", "flux_conv")
+"""The settings of COLT+ were chosen by its results on these workloads."""
 
 _CONDITIONS = ["target", "device", "measurement"]
 """Runs that differ in any of these are not compared."""
@@ -45,7 +44,9 @@ class Searches:
     """All runs of a comparison, by search."""
 
     names: list[str]
-    """The reference comes first."""
+    """In display order."""
+    reference: str
+    """The one to compare others with: the first search in display order, or the single large model."""
     families: dict[str, str]
     """Name -> family, which determines the colour."""
     workloads: list[str]
@@ -60,33 +61,40 @@ class Searches:
 
         Returns:
             Columns workload, configuration (name of the search), family, sample, speedup, low, high (its 95 %
-            interval), seeds. Samples without a mean are omitted.
+            interval, if known), seeds. Samples without a mean are omitted.
         """
         parts = []
         for workload in (MEAN, *self.workloads):
             for name in self.names:
                 strata = self.strata(name)
                 chosen = strata if workload == MEAN else [strata[self.workloads.index(workload)]]
-                numbers = dict(zip(("speedup", "low", "high"), _geometric(chosen), strict=True))
+                numbers = dict(zip(("speedup", "low", "high"), stratified_mean(chosen).exp(), strict=True))
                 facts = {"workload": workload, "configuration": name, "family": self.families[name]}
                 seeds = min(map(len, chosen))
                 parts.append(pd.DataFrame(facts | {"sample": self.log_speedups.columns} | numbers | {"seeds": seeds}))
         return pd.concat(parts).dropna(subset="speedup").reset_index(drop=True)
 
     def members(self, ending: str) -> pd.DataFrame:
-        """The search of each run: IDS, configuration (name and `ending`), family; the reference comes first."""
+        """The search of each run, in display order: IDS, configuration (name and `ending`), family."""
         runs = self.runs.reset_index()
         runs = runs.sort_values("name", key=lambda names: names.map(self.names.index), kind="stable")
         return runs[list(IDS)].assign(configuration=runs["name"] + ending, family=runs["name"].map(self.families))
 
-    def strata(self, name: str) -> list[Array]:
-        """Per workload, the logarithms of speedups: (seeds, samples)."""
-        return [self._of(name, workload).to_numpy() for workload in self.workloads]
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """The means over workloads: MEAN over all of them and, if COLT+ is among the searches, HELD_OUT."""
+        held_out = [name for name in self.workloads if name not in TUNED_ON]
+        tuned = "colt" in set(self.runs["search"]) and 0 < len(held_out) < len(self.workloads)
+        return {MEAN: self.workloads} | ({HELD_OUT: held_out} if tuned else {})
 
-    def pairs(self, name: str, other: str) -> list[tuple[Array, Array]]:
+    def strata(self, name: str, workloads: Sequence[str] | None = None) -> list[Array]:
+        """Per workload (None = all), the logarithms of speedups: (seeds, samples)."""
+        return [self._of(name, workload).to_numpy() for workload in workloads or self.workloads]
+
+    def pairs(self, name: str, other: str, workloads: Sequence[str] | None = None) -> list[tuple[Array, Array]]:
         """Like `strata` for two searches, restricted to the seeds that both have."""
         found = []
-        for workload in self.workloads:
+        for workload in workloads or self.workloads:
             one, two = self._of(name, workload), self._of(other, workload)
             seeds = one.index.intersection(two.index)
             found.append((one.loc[seeds].to_numpy(), two.loc[seeds].to_numpy()))
@@ -96,6 +104,12 @@ class Searches:
         rows = self.log_speedups.index
         chosen = (rows.get_level_values("name") == name) & (rows.get_level_values("workload") == workload)
         return self.log_speedups[chosen].droplevel(["name", "workload"])
+
+    def noise_floor(self, pairs: Sequence[Array], workloads: Sequence[str], noise: pd.DataFrame) -> float:
+        """The ratio that the mean over `pairs` (per workload, as many rows as pairs) must exceed, see `mean_floor`."""
+        runs = self.runs.reset_index()
+        floors = [comparison_floor(runs[runs["workload"] == name], noise) for name in workloads]
+        return mean_floor([floor for floor, own in zip(floors, pairs, strict=True) for _ in own])
 
     @property
     def checkpoints(self) -> list[int]:
@@ -121,6 +135,7 @@ def searches(tidy: Tidy) -> Searches:
     exhausted = (runs["stopped"] == "exhausted").reindex(speedups.index)
     return Searches(
         names=list(labels["name"]),
+        reference=_reference(labels),
         families=dict(zip(labels["name"], labels["family"], strict=True)),
         workloads=display_order(tidy.runs["workload"], WORKLOAD_TITLES),
         log_speedups=speedups.mask(exhausted, speedups.ffill(axis="columns")).map(math.log),
@@ -142,85 +157,20 @@ def comparable(tidy: Tidy) -> tuple[tuple[Tidy, str], ...]:
 
 
 def _named(labels: pd.DataFrame) -> pd.DataFrame:
-    """`labels` with names, reference first: the name of the search, or the label if a search has several."""
+    """`labels` in display order with names: the title of the search, or the label if a search has several."""
     several = labels["search"].duplicated(keep=False)
     labels = labels.assign(
-        name=labels["search"].mask(several, labels["label"]), family=labels["search"].mask(several, labels["family"])
+        name=labels["title"].mask(several, labels["label"]), family=labels["search"].mask(several, labels["family"])
     )
-    ranks = {name: rank for rank, name in enumerate(display_order(labels["search"], REFERENCES))}
-    order = pd.DataFrame({"rank": labels["search"].map(ranks), "models": -labels["models"]})
-    first = order.sort_values(["rank", "models"], kind="stable").index[0]
-    return labels.loc[[first, *labels.index.drop(first)]]
+    ranks = {name: rank for rank, name in enumerate(display_order(labels["search"], SEARCH_TITLES))}
+    return labels.sort_values("search", key=lambda names: names.map(ranks), kind="stable", ignore_index=True)
 
 
-def search_caption(tidy: Tidy) -> str:
-    """`caption` without the searches, but with what a comparison needs: the model set and the noise."""
-    with_llm = configurations(tidy).query("models > 0")
-    sets = (
-        [one_or_mixed("model sets", [f"model_set={name}" for name in with_llm["model_set"]])] if len(with_llm) else []
-    )
-    floors = [comparison_floor(own, tidy.noise) for _, own in tidy.runs.groupby("workload")]
-    noise = "noise floor unknown"
-    if not np.isnan(floors).any():
-        ends = sorted({f"×{min(floors):.2f}", f"×{max(floors):.2f}"})
-        noise = f"noise floor {' to '.join(ends)} (95 % of pairs of measurements of one program differ by less)"
-    return ", ".join([caption_beside_searches(tidy), *sets, noise])
-
-
-def search_speedups(tidy: Tidy) -> pd.DataFrame:
-    """Best speedup so far at the checkpoints.
-
-    Returns:
-        Columns workload, samples, and one per search with the geometric mean over seeds. The last rows are the means
-        over workloads.
-    """
-    data = searches(tidy)
-    rows = []
-    for index, workload in enumerate([*data.workloads, MEAN]):
-        part = slice(index, index + 1) if workload != MEAN else slice(None)
-        means = {name: _geometric(data.strata(name)[part]).mean for name in data.names}
-        for samples in data.checkpoints:
-            rows.append(
-                {"workload": workload_title(workload), "samples": samples}
-                | {name: mean[samples - 1] for name, mean in means.items()}
-            )
-    return pd.DataFrame(rows)
-
-
-def search_ratios(tidy: Tidy) -> pd.DataFrame:
-    """Every search at the checkpoints, compared with the reference.
-
-    Returns:
-        Columns samples, search; speedup (geometric mean over workloads and seeds); reference; ratio (the reference's
-        speedup / this one's, geometric mean over pairs); better (fraction of pairs in which the reference is better,
-        with workloads weighted equally and ties counting half); low and high (95 % interval) for each of the three;
-        pairs (runs of equal workload and seed). The reference itself has only a speedup.
-    """
-    data = searches(tidy)
-    reference = data.names[0]
-    rows = []
-    for name in data.names:
-        estimates = {"speedup": _geometric(data.strata(name))}
-        against: dict[str, Any] = {}
-        if name != reference:
-            pairs = data.pairs(reference, name)
-            estimates["ratio"] = _geometric([one - two for one, two in pairs])
-            estimates["better"] = stratified_mean([wins(one, two) for one, two in pairs])
-            against = {"reference": reference, "pairs": sum(len(one) for one, _ in pairs)}
-        for samples in data.checkpoints:
-            row = {"samples": samples, "search": name} | against
-            for what, estimate in estimates.items():
-                point = [float(values[samples - 1]) for values in estimate]
-                row |= dict(zip((what, f"{what} low", f"{what} high"), point, strict=True))
-            rows.append(row)
-    numbers = [f"{what}{end}" for what in ("speedup", "ratio", "better") for end in ("", " low", " high")]
-    columns = ["samples", "search", *numbers[:3], "reference", *numbers[3:], "pairs"]
-    table = pd.DataFrame(rows, columns=columns).astype({"pairs": "Int64"})
-    return table.sort_values("samples", kind="stable", ignore_index=True)
-
-
-def _geometric(strata: Sequence[Array]) -> Estimate:
-    return stratified_mean(strata).exp()
+def _reference(labels: pd.DataFrame) -> str:
+    """The name of the configuration to compare others with."""
+    large = labels.loc[labels["model_set"] == REFERENCE_SET, "name"]
+    alone = labels["search"].nunique() == 1 and len(large) > 0
+    return str(large.iloc[0] if alone else labels["name"].iloc[0])
 
 
 def wins(one: Array, two: Array) -> Array:

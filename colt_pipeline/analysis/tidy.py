@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from colt_pipeline.analysis.journals import COUNTS, JOURNAL_FIELDS, TEXTS, journal_fields
 from colt_pipeline.analysis.noise import NOISE_COLUMNS, read_noise
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import LIMIT, NO_MODEL
@@ -39,6 +40,7 @@ _TEXT = (
     "model",
     "backend",
     "program",
+    *TEXTS,
 )
 _FLOAT = (
     "baseline_secs",
@@ -60,6 +62,7 @@ _FLOAT = (
     "spread_within",
     "spread_between",
     "floor",
+    *COUNTS,  # unknown without a journal
 )
 _COUNTS = ("regular_calls", "course_alterations", "small_model_calls")
 _TIMED = "timed_secs"
@@ -76,7 +79,6 @@ _RUN_FIELDS = (
     "device",
     "warmup_samples",
     *_COUNTS,
-    _TIMED,
 )
 _CURVE_FIELDS = ("sample", "latency_secs", "best_secs", "speedup")
 _TURN_FIELDS = ("sample", ALTERATIONS)
@@ -87,7 +89,7 @@ class Tidy:
     """All runs of one comparison. Compared by identity, so that derived data can be cached."""
 
     runs: pd.DataFrame
-    """One row per run: the scalar fields of its summary.json."""
+    """One row per run: the scalar fields of its summary.json, and its `journal_fields`."""
     curves: pd.DataFrame
     """One row per run and sample: IDS, sample (from 1), latency_secs, best_secs, speedup."""
     calls: pd.DataFrame
@@ -101,7 +103,7 @@ class Tidy:
 
 _NAMES = tuple(field.name for field in fields(Tidy))
 _COLUMNS = {
-    "runs": _RUN_FIELDS,
+    "runs": (*_RUN_FIELDS, *JOURNAL_FIELDS, _TIMED),
     "curves": (*IDS, *_CURVE_FIELDS),
     "calls": (*IDS, *CALL_HEAD, *CALL_TAIL),
     "turns": (*IDS, *_TURN_FIELDS),
@@ -120,8 +122,8 @@ def aggregate(runs_dir: Path, noise_dir: Path | None = None) -> Tidy:
     Raises:
         ConfigError: there is no run; a run is unfinished, inconsistent, or lacks a file or field; two directories hold
             the same run; or a noise recording is invalid.
-        RunDirError: a summary is unreadable.
-        JournalError: a noise recording is corrupt.
+        RunDirError: a summary or configuration is unreadable.
+        JournalError: a journal or a noise recording is corrupt.
     """
     runs, curves, calls, turns = [], [], [], []
     seen: dict[tuple[Any, ...], Path] = {}
@@ -133,7 +135,7 @@ def aggregate(runs_dir: Path, noise_dir: Path | None = None) -> Tidy:
             raise ConfigError(f"{twin} and {run_dir} hold the same run ({ids}); aggregate them separately")
         own_calls = _read_part(run_dir / CALLS, (*CALL_HEAD, *CALL_TAIL))
         _check_counts(summary, own_calls, run_dir)
-        runs.append(summary)
+        runs.append(summary | journal_fields(run_dir))
         curves.append(_with_ids(_read_curve(run_dir, summary), ids))
         calls.append(_with_ids(own_calls, ids))
         own_turns = _read_part(run_dir / TURNS, _TURN_FIELDS)
@@ -221,7 +223,7 @@ def _run_dirs(runs_dir: Path) -> list[Path]:
 
 def _read_summary(run_dir: Path) -> dict[str, Any]:
     """The scalar fields of the summary; counts by kind are in calls.csv, per model."""
-    summary = read_summary(run_dir / SUMMARY, _RUN_FIELDS)
+    summary = read_summary(run_dir / SUMMARY, (*_RUN_FIELDS, _TIMED))
     if summary.get("stopped") == LIMIT:
         raise ConfigError(f"{run_dir} stopped at a limit of its budget; resume it with a higher one before aggregating")
     return {name: value for name, value in summary.items() if not isinstance(value, dict | list)}

@@ -11,23 +11,24 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 
-from colt_pipeline.analysis.bootstrap import stratified_mean
 from colt_pipeline.analysis.figures.drawing import (
     COLUMNS,
     PANEL_HEIGHT,
     WIDTH,
-    draw_caption,
     draw_legend,
     draw_panel,
+    draw_title,
     line_styles,
     save,
     seeds_title,
 )
+from colt_pipeline.analysis.intervals import stratified_mean
 from colt_pipeline.analysis.labels import (
     CONFIGURATION,
     NOT_MEASURED,
@@ -41,7 +42,6 @@ from colt_pipeline.analysis.searches import MEAN, searches
 from colt_pipeline.analysis.tidy import Tidy
 
 _TITLE_LINE = 36  # characters of a title that fit over one panel
-_NOISE_CAPTION = "; noise: 95 % of pairs of measurements of one program differ by less"
 _OF_ESTIMATES = 1.0  # the noise floor of estimates, see `comparison_floor`
 _LARGE = 2
 """Rows and columns spanned by the panel of the mean over workloads."""
@@ -51,8 +51,8 @@ def speedup_curves_data(tidy: Tidy) -> pd.DataFrame:
     """Best speedup so far, over seeds.
 
     Returns:
-        Columns workload, configuration (its label), family, sample, speedup (mean over seeds), low, high (its 95 %
-        interval from a bootstrap over seeds; missing with one seed), seeds, noise_floor (of the workload, see
+        Columns workload, configuration (its label), family, sample, speedup (geometric mean over seeds), low, high
+        (its 95 % interval, if known), seeds, noise_floor (of the workload, see
         `comparison_floor`). Samples at which some seed has no valid program yet or has already stopped are omitted,
         because a mean over fewer seeds would make the curve jump.
     """
@@ -63,7 +63,7 @@ def speedup_curves_data(tidy: Tidy) -> pd.DataFrame:
     )
     parts = []
     for key, own in curves.groupby(names, sort=False):
-        numbers = dict(zip(("speedup", "low", "high"), stratified_mean([own.to_numpy()]), strict=True))
+        numbers = dict(zip(("speedup", "low", "high"), stratified_mean([np.log(own.to_numpy())]).exp(), strict=True))
         facts = dict(zip(("workload", "configuration", "family"), key, strict=True))
         parts.append(pd.DataFrame(facts | {"sample": own.columns} | numbers | {"seeds": len(own)}))
     data = pd.concat(parts).dropna(subset="speedup")
@@ -78,15 +78,16 @@ def speedup_curves_data(tidy: Tidy) -> pd.DataFrame:
     )
 
 
-def speedup_curves_plot(data: pd.DataFrame, caption: str, path_stem: Path) -> None:
+def speedup_curves_plot(data: pd.DataFrame, title: str, key: str, path_stem: Path) -> None:
     """Draw what `speedup_curves_data` returned.
 
     Args:
         data: one line per configuration, one panel per workload; with several seeds, a band from low to high.
-        caption: backend, measurement and search; drawn above the panels.
+        title: drawn above the panels.
+        key: the conditions of the runs, drawn below the title.
         path_stem: path of the files to write, without .png, .svg and .csv (the numbers).
     """
-    save(_draw_workloads, data, caption, path_stem)
+    save(_draw_workloads, data, title, key, path_stem)
 
 
 def search_curves_data(tidy: Tidy) -> pd.DataFrame:
@@ -94,25 +95,24 @@ def search_curves_data(tidy: Tidy) -> pd.DataFrame:
     return searches(tidy).curves()
 
 
-def search_curves_plot(data: pd.DataFrame, caption: str, path_stem: Path) -> None:
+def search_curves_plot(data: pd.DataFrame, title: str, key: str, path_stem: Path) -> None:
     """Draw what `search_curves_data` returned.
 
     Args:
         data: one line per search; with several seeds, a band with its 95 % interval.
-        caption: backend, measurement and so on; drawn above the panels.
+        title: drawn above the panels.
+        key: the conditions of the runs, drawn below the title.
         path_stem: path of the files to write, without .png, .svg and .csv (the numbers).
     """
-    save(_draw_searches, data, caption, path_stem)
+    save(_draw_searches, data, title, key, path_stem)
 
 
-def _draw_workloads(data: pd.DataFrame, caption: str) -> Figure:
+def _draw_workloads(data: pd.DataFrame, title: str, key: str) -> Figure:
     workloads = list(data["workload"].unique())
     columns = min(COLUMNS, max(len(workloads), 1))
     rows = -(-len(workloads) // columns) or 1
     figure = Figure(figsize=(WIDTH, PANEL_HEIGHT * rows + 0.8), layout="constrained")
-    if any(map(_is_noise, data["noise_floor"])):
-        caption += _NOISE_CAPTION
-    draw_caption(figure, caption)
+    draw_title(figure, title, key)
     axes: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flatten())
     styles = line_styles(data)
     for panel, workload in zip(axes, workloads, strict=False):
@@ -147,12 +147,12 @@ def _is_noise(floor: float) -> bool:
     return floor > _OF_ESTIMATES
 
 
-def _draw_searches(data: pd.DataFrame, caption: str) -> Figure:
+def _draw_searches(data: pd.DataFrame, title: str, key: str) -> Figure:
     workloads = [name for name in data["workload"].unique() if name != MEAN]
     rows = max(_LARGE, -(-(len(workloads) + _LARGE**2) // COLUMNS))
     figure = Figure(figsize=(WIDTH, PANEL_HEIGHT * rows + 0.8), layout="constrained")
     grid = figure.add_gridspec(rows, COLUMNS)
-    draw_caption(figure, caption)
+    draw_title(figure, title, key)
     large: Axes = figure.add_subplot(grid[:_LARGE, :_LARGE])
     panels = {MEAN: large} | dict(zip(workloads, _small_panels(figure, grid), strict=False))
     styles = line_styles(data)

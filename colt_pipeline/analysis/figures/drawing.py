@@ -91,15 +91,19 @@ _RC = {
 _THIN = {"grid.linewidth": 0.5, "axes.linewidth": 0.8, "axes.titlepad": 4}
 
 
-def save(draw: Callable[[pd.DataFrame, str], Figure], data: pd.DataFrame, caption: str, path_stem: Path) -> None:
-    """Write `data` as `path_stem`.csv, and what `draw` makes of it and the caption as .png and .svg.
+Draw = Callable[[pd.DataFrame, str, str], Figure]
+"""Draws numbers below a title and the key, see `draw_title`."""
+
+
+def save(draw: Draw, data: pd.DataFrame, title: str, key: str, path_stem: Path) -> None:
+    """Write `data` as `path_stem`.csv, and what `draw` makes of it, the title and the key as .png and .svg.
 
     The files are kept small because they are committed: the PNG has a palette, the SVG relative coordinates.
     """
     write_csv(data, path_stem.with_name(path_stem.name + ".csv"), _DIGITS)
     look: dict[str, Any] = sns.axes_style("whitegrid") | sns.plotting_context("paper", font_scale=0.85) | _THIN | _RC
     with style.context(["default", look]):  # "default" first, to override the user's matplotlibrc
-        figure = draw(data, caption)
+        figure = draw(data, title, key)
         # Not with savefig, which draws each file twice to lay it out; here the first drawing lays out both.
         figure.set_dpi(_DPI)
         raster: Any = FigureCanvasAgg(figure)  # canvases have no types
@@ -124,9 +128,10 @@ def seeds_title(data: pd.DataFrame, mean: str) -> str:
     return f"{mean} over seeds, band: 95 % interval of a bootstrap" if several else "one seed: no band"
 
 
-def draw_caption(figure: Figure, caption: str) -> None:
-    """Draw the caption above the panels, wrapped to the width."""
-    figure.suptitle("\n".join(textwrap.wrap(caption, _CAPTION_LINE, break_on_hyphens=False)), fontsize="medium")
+def draw_title(figure: Figure, title: str, key: str) -> None:
+    """Draw the title above the panels, and the key below it, small and wrapped to the width."""
+    lines = textwrap.wrap(key, _CAPTION_LINE, break_on_hyphens=False)
+    figure.suptitle("\n".join([title, *lines]), fontsize="medium")
 
 
 def draw_panel(panel: Axes, data: pd.DataFrame, styles: dict[str, dict[str, Any]], band: tuple[str, str]) -> None:

@@ -11,16 +11,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from colt_pipeline.analysis.bootstrap import stratified_mean
 from colt_pipeline.analysis.figures.drawing import (
     PANEL_HEIGHT,
     WIDTH,
-    draw_caption,
     draw_legend,
     draw_point,
+    draw_title,
     point_styles,
     save,
 )
+from colt_pipeline.analysis.intervals import stratified_mean
 from colt_pipeline.analysis.searches import comparable, searches
 from colt_pipeline.analysis.tidy import IDS, Tidy
 from colt_pipeline.records import RANDOM
@@ -75,15 +75,15 @@ def on_front(costs: Sequence[float], qualities: Sequence[float]) -> list[bool]:
     ]
 
 
-def pareto_plot(data: pd.DataFrame, caption: str, path_stem: Path) -> None:
+def pareto_plot(data: pd.DataFrame, title: str, key: str, path_stem: Path) -> None:
     """Draw what `pareto_data` returned: one panel per kind of cost, the front ringed and joined; see `drawing.save`."""
-    save(_draw, data, caption, path_stem)
+    save(_draw, data, title, key, path_stem)
 
 
-def _draw(data: pd.DataFrame, caption: str) -> Figure:
+def _draw(data: pd.DataFrame, title: str, key: str) -> Figure:
     costs = list(data["cost"].unique())
     figure = Figure(figsize=(WIDTH, 1.5 * PANEL_HEIGHT + 0.8), layout="constrained")
-    draw_caption(figure, caption)
+    draw_title(figure, title, key)
     panels: list[Axes] = list(figure.subplots(1, len(costs), squeeze=False, sharey=True).flatten())
     styles = point_styles(data)
     for panel, cost in zip(panels, costs, strict=True):

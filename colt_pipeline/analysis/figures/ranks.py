@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
-from colt_pipeline.analysis.bootstrap import stratified_mean
-from colt_pipeline.analysis.figures.drawing import WIDTH, draw_caption, draw_legend, draw_point, point_styles, save
+from colt_pipeline.analysis.figures.drawing import WIDTH, draw_legend, draw_point, draw_title, point_styles, save
+from colt_pipeline.analysis.intervals import stratified_mean
 from colt_pipeline.analysis.labels import workload_title
 from colt_pipeline.analysis.searches import comparable, searches
 from colt_pipeline.analysis.tidy import Tidy
@@ -45,15 +45,15 @@ def rank_data(tidy: Tidy) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(_COLUMNS))
 
 
-def rank_plot(data: pd.DataFrame, caption: str, path_stem: Path) -> None:
+def rank_plot(data: pd.DataFrame, title: str, key: str, path_stem: Path) -> None:
     """Draw what `rank_data` returned, one band per workload; see `drawing.save`."""
-    save(_draw, data, caption, path_stem)
+    save(_draw, data, title, key, path_stem)
 
 
-def _draw(data: pd.DataFrame, caption: str) -> Figure:
+def _draw(data: pd.DataFrame, title: str, key: str) -> Figure:
     workloads, names = list(data["workload"].unique()), list(data["configuration"].unique())
     figure = Figure(figsize=(WIDTH, 0.14 * len(workloads) * (len(names) + 1) + 1.4), layout="constrained")
-    draw_caption(figure, caption)
+    draw_title(figure, title, key)
     panel, styles = figure.subplots(), point_styles(data)
     for row in data.to_dict("records"):
         name = str(row["configuration"])

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from colt_pipeline.analysis.figures.drawing import COLUMNS, PANEL_HEIGHT, WIDTH, draw_caption, draw_legend, save
+from colt_pipeline.analysis.figures.drawing import COLUMNS, PANEL_HEIGHT, WIDTH, draw_legend, draw_title, save
 from colt_pipeline.analysis.labels import model_label
 from colt_pipeline.analysis.searches import comparable, searches
 from colt_pipeline.analysis.tidy import IDS, Tidy
@@ -68,17 +68,17 @@ def _of_part(part: Tidy, ending: str) -> pd.DataFrame:
     return pd.concat(found[1:] or found)
 
 
-def share_plot(data: pd.DataFrame, caption: str, path_stem: Path) -> None:
+def share_plot(data: pd.DataFrame, title: str, key: str, path_stem: Path) -> None:
     """Draw what `share_data` returned, stacked, one panel per configuration; see `drawing.save`."""
-    save(_draw, data, caption, path_stem)
+    save(_draw, data, title, key, path_stem)
 
 
-def _draw(data: pd.DataFrame, caption: str) -> Figure:
+def _draw(data: pd.DataFrame, title: str, key: str) -> Figure:
     names = list(data["configuration"].unique())
     columns = min(COLUMNS, len(names))
     rows = -(-len(names) // columns)
     figure = Figure(figsize=(WIDTH, PANEL_HEIGHT * rows + 0.8), layout="constrained")
-    draw_caption(figure, caption)
+    draw_title(figure, title, key)
     panels: list[Axes] = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flatten())
     for panel, name in zip(panels, names, strict=False):
         _stack(panel, data[data["configuration"] == name])

@@ -7,20 +7,20 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from colt_pipeline.analysis.figures.drawing import WIDTH, draw_caption, draw_legend, save
+from colt_pipeline.analysis.figures.drawing import WIDTH, draw_legend, draw_title, save
 from colt_pipeline.analysis.recorded_times import LLM, RUNS
 
 _LOOKS = {LLM: ("#0173b2", ""), RUNS: ("#de8f05", "//")}
 
 
-def time_plot(data: pd.DataFrame, caption: str, path_stem: Path) -> None:
+def time_plot(data: pd.DataFrame, title: str, key: str, path_stem: Path) -> None:
     """Draw what `time_data` returned, one bar per configuration; see `drawing.save`."""
-    save(_draw, data, caption, path_stem)
+    save(_draw, data, title, key, path_stem)
 
 
-def _draw(data: pd.DataFrame, caption: str) -> Figure:
+def _draw(data: pd.DataFrame, title: str, key: str) -> Figure:
     figure = Figure(figsize=(WIDTH, 0.3 * len(data) + 1.2), layout="constrained")
-    draw_caption(figure, caption)
+    draw_title(figure, title, key)
     panel = figure.subplots()
     left = pd.Series(0.0, index=data.index)
     for part, (colour, hatch) in _LOOKS.items():

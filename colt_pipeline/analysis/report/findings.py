@@ -9,10 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from colt_pipeline.analysis.compared import SEARCHES, common_caption, compared
+from colt_pipeline.analysis.compared import SEARCHES, compared, key, noise_range
 from colt_pipeline.analysis.index import read_json, write_json
-from colt_pipeline.analysis.labels import backend_label, one_or_mixed
-from colt_pipeline.analysis.noise import comparison_floor
+from colt_pipeline.analysis.labels import backend_label
 from colt_pipeline.analysis.tables.statistics import IMPROVEMENT, KNOWN
 from colt_pipeline.analysis.tidy import Tidy
 from colt_pipeline.errors import ConfigError
@@ -45,8 +44,7 @@ def findings_of(tidy: Tidy, tables: Mapping[str, pd.DataFrame]) -> Findings:
         found = search_findings(tables["statistics"])
     else:
         found = model_set_findings(tables["comparisons"])
-    found += course_findings(tables["alterations_and_chance"])
-    return Findings(common_caption(tidy), found, limits(tidy))
+    return Findings(key(tidy), found, limits(tidy))
 
 
 def write_findings(findings: Findings, directory: Path) -> None:
@@ -95,11 +93,6 @@ def model_set_findings(comparisons: pd.DataFrame) -> list[str]:
     return findings
 
 
-def course_findings(course: pd.DataFrame) -> list[str]:
-    """Whether course alterations are more or less frequent than by chance, per configuration, given `course_data`."""
-    return [_course(row) for _, row in course.query("alterations > 0").iterrows()]
-
-
 def limits(tidy: Tidy) -> list[str]:
     """What the runs of `tidy` cannot show."""
     runs = tidy.runs
@@ -118,7 +111,7 @@ def limits(tidy: Tidy) -> list[str]:
     if "estimated" in set(runs["measurement"]):
         found.append("Nothing about hardware where latencies are estimated: no kernel ran.")
     found.append(
-        f"Nothing about other machines: {one_or_mixed('devices', runs['device'])} is all that was used. A speedup is "
+        f"Nothing about other machines: {', '.join(sorted(set(runs['device'])))} is all that was used. A speedup is "
         "over the unoptimized program of that machine, and is not comparable with another's."
     )
     seeds = int(runs.groupby(["search", "model_set", "largest", "target", "workload"])["seed"].nunique().max())
@@ -135,9 +128,7 @@ def limits(tidy: Tidy) -> list[str]:
         found.append(
             f"Nothing about long searches: runs end after {samples} samples, the paper's after {PAPER_SAMPLES}."
         )
-    floors = [comparison_floor(own, tidy.noise) for _, own in runs.groupby("workload")]
-    if pd.notna(floors).all() and max(floors) > 1:
-        ends = " to ".join(dict.fromkeys(f"×{floor:.2f}" for floor in (min(floors), max(floors))))
+    if ends := noise_range(tidy):
         found.append(
             f"No small difference between two latencies: 95 % of pairs of measurements of one program differ by less "
             f"than {ends}, depending on the workload. A pair of runs counts as a win however small the difference."
@@ -158,16 +149,6 @@ def _improvement(row: pd.Series[Any]) -> str:
     return (
         f"{row['configuration']} ends faster than {row['over']} in {_percent(row['value'])} of {row['runs']} pairs of "
         f"runs of one workload and seed ({interval})."
-    )
-
-
-def _course(row: pd.Series[Any]) -> str:
-    apart = row["coin low"] > row["high"] or row["coin high"] < row["low"]
-    return (
-        f"{row['configuration']} altered the course after {row['alterations']} of {row['children']} programs of small "
-        f"models ({_percent(row['rate'])}, 95 % interval {_percent(row['low'])} to {_percent(row['high'])}); two "
-        f"regressions in a row by chance give {_percent(row['coin'])}: "
-        f"{'a difference, for the intervals do not overlap' if apart else 'not distinguishable from chance'}."
     )
 
 

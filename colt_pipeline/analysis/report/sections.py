@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
-from colt_pipeline.analysis.index import INDEX, read_index, title
+from colt_pipeline.analysis.index import INDEX, read_index
 from colt_pipeline.analysis.labels import NOT_MEASURED, display_order
 from colt_pipeline.analysis.report.findings import Findings, read_findings
 from colt_pipeline.analysis.tables.files import MARKDOWN, Cells, read_tables
@@ -137,7 +137,7 @@ def _section(results: Path, pipeline: Pipeline, name: str) -> Section:
     )
     section = Section(
         name=name,
-        title=TITLES.get(name, title(name)),
+        title=TITLES.get(name, name.replace("_", " ").capitalize()),
         tidy=read_tidy(results / "data" / name),
         commands=(run, aggregate),
         said=read_findings(results / "tables" / name, tabulate),

@@ -9,20 +9,27 @@ from pathlib import Path
 
 import pandas as pd
 
-from colt_pipeline.analysis.compared import MODEL_SETS, SEARCHES, Compared, common_caption, compared
-from colt_pipeline.analysis.course_alterations import course_table
+from colt_pipeline.analysis.compared import MODEL_SETS, SEARCHES, Compared, compared, key
+from colt_pipeline.analysis.course_alterations import alterations_and_chance, persistence_table
 from colt_pipeline.analysis.index import Entry
+from colt_pipeline.analysis.labels import EVOLUTIONARY, search_title
+from colt_pipeline.analysis.notes import (
+    Note,
+    held_out,
+    no_effect_of_sets,
+    random_sampling,
+    set_by_construction,
+    with_notes,
+)
 from colt_pipeline.analysis.recorded_times import recorded_times
-from colt_pipeline.analysis.searches import search_ratios, search_speedups
 from colt_pipeline.analysis.tables.comparisons import comparisons
 from colt_pipeline.analysis.tables.files import write_files
 from colt_pipeline.analysis.tables.invocation import best_latencies, call_counts, invocation_rates, speedups
 from colt_pipeline.analysis.tables.paper import COMPARED, SOURCE, paper_layout, paper_speedups
-from colt_pipeline.analysis.tables.samples_needed import BASELINE, REACHED, samples_to_reach
+from colt_pipeline.analysis.tables.samples_needed import REACHED, samples_to_reach
+from colt_pipeline.analysis.tables.searches import search_ratios, search_speedups
 from colt_pipeline.analysis.tables.statistics import statistics
 from colt_pipeline.analysis.tidy import Tidy
-
-_SEE_NOISE = "(which differences exceed the noise: see comparisons)"
 
 
 @dataclass(frozen=True)
@@ -30,78 +37,117 @@ class Table:
     """A table that can be made for an experiment."""
 
     make: Callable[[Tidy], pd.DataFrame]
+    title: str
     what: str
     """What its numbers are; the beginning of the caption."""
     compared: tuple[Compared, ...] = (MODEL_SETS, SEARCHES)
     """The kinds of experiments it applies to."""
+    notes: tuple[Note, ...] = ()
+    """What must be known beside the numbers, in sentences that follow in the caption; "" where it does not apply."""
 
+
+_INTERVAL = "Low and high: 95 % interval (Student's t; shares: Clopper-Pearson), none with one seed or two pairs."
+_NOISE = "Which differences exceed the noise: see the comparisons."
 
 TABLES = {
-    "speedups": Table(speedups, f"Speedup over the unoptimized program {_SEE_NOISE}", (MODEL_SETS,)),
+    "speedups": Table(
+        speedups,
+        "Final speedups",
+        f"Speedup over the unoptimized program, geometric mean over seeds. {_NOISE}",
+        (MODEL_SETS,),
+        (no_effect_of_sets,),
+    ),
     "search_speedups": Table(
         search_speedups,
-        "Speedup over the unoptimized program after so many samples, geometric mean over seeds",
+        "Speedups at equal samples",
+        "Speedup over the unoptimized program after so many samples, geometric mean over seeds.",
         (SEARCHES,),
+        (random_sampling, held_out),
     ),
     "search_ratios": Table(
         search_ratios,
-        "Geometric mean of the speedup over workloads and seeds; the reference's speedup / this one's; share of pairs "
-        "of runs in which the reference is better; low and high: 95 % interval of a bootstrap over seeds",
+        "Searches compared at equal samples",
+        "Geometric mean of the speedup over workloads and seeds; ratio: the reference's speedup / this one's; better: "
+        f"share of pairs of runs in which the reference is faster, equal counts half. {_INTERVAL} A ratio within its "
+        "noise floor, which shrinks with the number of pairs, may be noise.",
         (SEARCHES,),
+        (random_sampling, held_out),
     ),
     "comparisons": Table(
         comparisons,
-        "Best latency against the reference's (ratio: the reference's / this one; called faster or slower only beyond "
-        "the noise floor: 95 % of pairs of measurements of one program differ by less)",
+        "Best latencies against the single large model",
+        "Ratio: the reference's latency / this one's, geometric mean over seeds. Faster or slower: the interval "
+        "excludes 1, and the ratio exceeds the noise floor, which shrinks with the number of seeds; one seed, or an "
+        "estimate, gives no verdict.",
         (MODEL_SETS,),
+        (no_effect_of_sets,),
     ),
     "statistics": Table(
         statistics,
-        "Whole runs in single numbers, higher is better: final speedup as a share of the best of any run of the "
-        "workload, interquartile mean over workloads and seeds; area under the curve, the mean over samples of ln "
-        "speedup, 1 is the best of any run from the first sample on; final speedup / samples, geometric mean; of pairs "
-        "of runs of one workload and seed, against the configuration in column over: ratio of final speedups, "
-        "geometric mean, and share of pairs in which this one ends faster, equal counts half; low and high: 95 % "
-        "interval of a bootstrap over seeds, which one seed leaves unknown",
+        "Whole runs in single numbers",
+        "Higher is better. Share of the best speedup: final speedup / the best of any run of the workload, geometric "
+        "mean over workloads and seeds. Area under the curve: mean over samples of ln speedup, 1 is the best of any "
+        "run from the first sample on. Sample efficiency: final speedup / samples, geometric mean. Of pairs of runs of "
+        "one workload and seed, against the configuration in column over: ratio of final speedups, geometric mean, and "
+        f"share of pairs in which this one ends faster, equal counts half. {_INTERVAL}",
+        notes=(random_sampling, no_effect_of_sets, held_out),
     ),
     "samples_to_reach": Table(
         samples_to_reach,
+        "Samples needed",
         f"Measured samples, median over seeds, until {REACHED:.0%} of the best speed that any run reached (> N: not "
-        f"within N samples); ratio: the samples that {BASELINE} needs / these",
+        f"within N samples); ratio: the samples that {search_title(EVOLUTIONARY)} needs / these.",
         (SEARCHES,),
+        (random_sampling, held_out),
     ),
-    "best_latencies": Table(best_latencies, f"Latency in milliseconds {_SEE_NOISE}", (MODEL_SETS,)),
+    "best_latencies": Table(
+        best_latencies, "Latencies", f"Milliseconds, geometric mean over seeds. {_NOISE}", (MODEL_SETS,)
+    ),
     "invocation_rates": Table(
         invocation_rates,
-        "Share of regular LLM calls in percent (course alteration rate: per regular call of a small model; total: with "
-        "course alterations)",
+        "Shares of calls",
+        "Percent of regular LLM calls (course alteration rate: per regular call of a small model; total: with course "
+        "alterations).",
+        notes=(set_by_construction,),
     ),
-    "call_counts": Table(call_counts, "LLM calls"),
+    "call_counts": Table(call_counts, "LLM calls", "Number of calls, summed over seeds.", notes=(set_by_construction,)),
     "paper_speedups": Table(
         paper_speedups,
-        f"Speedups that the text of {SOURCE} names beside ours; they are over different unoptimized programs, on "
-        "different machines and after different numbers of samples, so the difference is no verdict",
+        "Speedups that the paper's text names, beside ours",
+        f"{SOURCE}. They are over different unoptimized programs, on different machines and after different numbers of "
+        "samples, so the difference is no verdict.",
         (MODEL_SETS,),
     ),
     **{
         f"paper_table_{number}": Table(
             partial(paper_layout, number=number),
-            f"Table {number} of {SOURCE} beside ours, {what}; difference: ours - the paper's",
+            f"Table {number} of the paper beside ours",
+            f"{SOURCE}: {what}; difference: ours - the paper's.",
             (MODEL_SETS,),
+            (set_by_construction,),
         )
         for number, what in COMPARED.items()
     },
+    "persistence": Table(
+        persistence_table,
+        "Do regressions persist?",
+        "Of the programs that small models made below another one by a small model, the share predicted to be slower "
+        "than their parent: where the one above was such a regression, and otherwise; pooled over workloads and seeds. "
+        "Low and high: 95 % interval (Clopper-Pearson; difference: Newcombe) of independent programs.",
+    ),
     "alterations_and_chance": Table(
-        course_table,
-        "Course alterations per program of a small model (rate), beside coin = p^2/(1+p), what two regressions in a "
-        "row give if each program is a regression with probability p (regression), independently of the others; pooled "
-        "over workloads and seeds; low and high: 95 % interval (Wilson), that of coin by that of p; regressions by "
-        "predicted scores",
+        alterations_and_chance,
+        "Course alterations beside chance",
+        "Rate: alterations per program of a small model. Chance: the rate if each program were a regression with the "
+        "same probability p, independently: for a rule along the path p times the share of programs below a "
+        "regression, for one in call order p²/(1+p). Low and high: 95 % interval (Clopper-Pearson) of independent "
+        "programs.",
     ),
     "recorded_times": Table(
         recorded_times,
-        "Recorded seconds per run, mean over workloads and seeds (stand-ins answer at once; timed runs: of the "
-        "samples, shared ones too; building and the search itself are not recorded)",
+        "Recorded seconds",
+        "Per run, mean over workloads and seeds. Stand-ins answer at once; timed runs: of the samples, shared ones "
+        "too. Building and the search itself are not recorded.",
     ),
 }
 """File name -> table, in the order of the report."""
@@ -113,9 +159,12 @@ def write_tables(tidy: Tidy, out: Path) -> dict[str, pd.DataFrame]:
     Returns:
         File name -> table, including empty ones.
     """
-    kind, common = compared(tidy), common_caption(tidy)
+    kind, common = compared(tidy), key(tidy)
     made = {name: table.make(tidy) for name, table in TABLES.items() if kind in table.compared}
-    write_files(
-        {Entry(name, f"{TABLES[name].what}: {common}."): frame for name, frame in made.items() if len(frame)}, out
-    )
+    entries = {
+        Entry(name, TABLES[name].title, with_notes(TABLES[name].what, TABLES[name].notes, tidy), common): frame
+        for name, frame in made.items()
+        if len(frame)
+    }
+    write_files(entries, out)
     return made

@@ -13,7 +13,7 @@ import pandas as pd
 from msgspec import Meta
 
 from colt_pipeline.analysis.index import Entry
-from colt_pipeline.analysis.labels import MODEL_SETS, backend_label, display_order, model_label, one_or_mixed
+from colt_pipeline.analysis.labels import MODEL_SETS, backend_label, display_order, model_label, unmeasured
 from colt_pipeline.analysis.metrics import rounded, short_names
 from colt_pipeline.analysis.tables.files import write_files
 from colt_pipeline.analysis.tables.paper import SOURCE, paper_table
@@ -150,17 +150,16 @@ def label(model: dict[str, Any]) -> str:
     return f"COLT ({len(model['models'])} models)"
 
 
-def model_caption(models: Models) -> str:
-    """Where the numbers come from."""
+def model_key(models: Models) -> str:
+    """The conditions of the runs in a line, as `compared.key` gives for other experiments."""
     parts = [
-        one_or_mixed("LLM backends", (backend_label(model["llm_backend"]) for model in models)),
-        one_or_mixed("measurements", (f"{model['measurement']} latency" for model in models)),
-        one_or_mixed("searches", (f"search={model['search']}" for model in models)),
-        one_or_mixed("seeds", (f"seed {model['seed']}" for model in models)),
-        one_or_mixed("models", (_sizes(model) for model in models)),
-        one_or_mixed("devices", (f"device {model['device']}" for model in models)),
+        {backend_label(model["llm_backend"]) for model in models},
+        {f"{model['measurement']} latency{unmeasured(model['measurement'])}" for model in models},
+        {model["device"] for model in models},
+        {f"seed {model['seed']}" for model in models},
+        {_sizes(model) for model in models},
     ]
-    return ", ".join(parts)
+    return " · ".join(" or ".join(sorted(values)) for values in parts)
 
 
 def _sizes(model: dict[str, Any]) -> str:
@@ -171,15 +170,17 @@ def _sizes(model: dict[str, Any]) -> str:
 TABLES = {
     "table_2": (
         model_table,
-        "Whole model: latency of the unoptimized and the tuned model, sample efficiency (speedup / samples) and its "
-        f"gain over the single small model; beside them table 2 of {SOURCE} (other machine, other LLMs)",
+        "Table 2 of the paper beside ours",
+        "Latency of the unoptimized and the tuned model, sample efficiency (speedup / samples) and its "
+        f"gain over the single small model; beside them table 2 of {SOURCE} (other machine, other LLMs).",
     ),
     "kernels": (
         task_table,
-        "Kernels of the model: latency of one call, and share of the sum over kernels of calls x tuned latency",
+        "Kernels of the model",
+        "Latency of one call, and share of the sum over kernels of calls x tuned latency.",
     ),
 }
-"""File name -> (function, what its numbers are)."""
+"""File name -> (function, title, what its numbers are)."""
 
 
 def model_metrics(models: Models) -> dict[str, dict[str, Any]]:
@@ -196,5 +197,5 @@ def write_model_tables(models: Models, out: Path) -> None:
     """Write MODELS and the tables of TABLES, creating the directory if needed."""
     out.mkdir(parents=True, exist_ok=True)
     (out / MODELS).write_text("".join(canonical_json(model) + "\n" for model in models))
-    common = model_caption(models)
-    write_files({Entry(name, f"{what}: {common}."): make(models) for name, (make, what) in TABLES.items()}, out)
+    common = model_key(models)
+    write_files({Entry(name, title, what, common): make(models) for name, (make, title, what) in TABLES.items()}, out)

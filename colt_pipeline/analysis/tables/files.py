@@ -42,8 +42,11 @@ def write_files(tables: Mapping[Entry, pd.DataFrame], directory: Path) -> None:
     write_index(tables, directory)
     cells = {entry: shown(frame) for entry, frame in tables.items()}
     sections = ["# Tables\n\nEach is also a CSV file of its name, with all digits.\n"]
-    sections += [f"{_HEADING}{entry.name}\n\n{entry.caption}\n\n{markdown(own)}" for entry, own in cells.items()]
-    latex = [f"% {entry.name}\n{_latex(own, entry.caption)}" for entry, own in cells.items()]
+    latex = []
+    for entry, own in cells.items():
+        said = f"{entry.title} ({entry.key}). {entry.caption}"
+        sections.append(f"{_HEADING}{entry.name}\n\n{said}\n\n{markdown(own)}")
+        latex.append(f"% {entry.name}\n{_latex(own, said)}")
     for name, parts in ((MARKDOWN, sections), (LATEX, latex)):
         (directory / name).write_text("\n".join(parts), encoding="utf-8", newline="\n")
 

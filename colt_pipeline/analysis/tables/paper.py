@@ -27,6 +27,8 @@ GPU = "RTX 2080 Ti"
 TABLES = (1, 2, 3, 4, 5)
 """1: invocation rates; 2: sample efficiency of all of Llama-3-8B; 3 to 5: call counts (CPU, Llama-3.3-70B, GPU)."""
 
+FIGURES = {("gpt-5.2", "cpu"): 2, ("llama-3.3-70b-instruct", "cpu"): 3, ("gpt-5.2", "gpu"): 4}
+"""Largest model and target -> the figure with the speedups of the five model sets."""
 GPU_TABLE = 5
 """The table of the runs on the GPU; table 1 has their rates beside those of the CPU."""
 
@@ -54,6 +56,15 @@ def paper_table(number: int) -> pd.DataFrame:
     if number not in TABLES:
         raise ConfigError(f"the paper has no table {number}; choose one of {', '.join(map(str, TABLES))}")
     return _reference(f"table{number}.csv")
+
+
+def paper_figure(tidy: Tidy) -> int | None:
+    """The paper's figure that `tidy` repeats: several model sets under its search, in one setting; None if none."""
+    runs = tidy.runs
+    settings = {*zip(runs["largest"], runs["target"], strict=True)}
+    if set(runs["search"]) != {"paper"} or runs["model_set"].nunique() == 1 or len(settings) > 1:
+        return None
+    return FIGURES.get(settings.pop())
 
 
 @lru_cache(maxsize=2)  # shared by the layouts of all tables

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from colt_pipeline.analysis.labels import workload_title
+from colt_pipeline.analysis.labels import EVOLUTIONARY, search_title, workload_title
 from colt_pipeline.analysis.searches import MEAN, searches
 from colt_pipeline.analysis.tidy import IDS, Tidy
 
-BASELINE = "evolutionary"
-"""The search with which the others' sample counts are compared."""
 REACHED = 0.9
 """Fraction of the best known speed."""
 
@@ -63,8 +61,8 @@ def samples_to_reach(tidy: Tidy) -> pd.DataFrame:
 
     Returns:
         Columns workload, best (ms) (the lowest latency in any run of any search), search, reached (in how many runs,
-        such as "2/3"), samples (`median` over seeds), and ratio (BASELINE's samples / these; above 1 if this search
-        needs fewer). The last rows give each search's geometric mean of the ratio over workloads.
+        such as "2/3"), samples (`median` over seeds), and ratio (those of TVM's own search / these; above 1 if this
+        search needs fewer). The last rows give each search's geometric mean of the ratio over workloads.
     """
     data = searches(tidy)
     curves = tidy.curves.merge(data.runs.reset_index()[[*IDS, "name"]], on=list(IDS))
@@ -75,7 +73,7 @@ def samples_to_reach(tidy: Tidy) -> pd.DataFrame:
         best_secs = float(own_curves["best_secs"].min())
         needed = {name: _needed(own_curves[own_curves["name"] == name], best_secs / REACHED) for name in data.names}
         medians = {name: median(numbers) for name, numbers in needed.items()}
-        base = medians.get(BASELINE)
+        base = medians.get(search_title(EVOLUTIONARY))
         for name, own in medians.items():
             ratio = base.over(own) if base and own else None
             ratios[name].append(ratio)

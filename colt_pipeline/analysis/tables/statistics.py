@@ -2,9 +2,8 @@
 
 Quantities, all of whole runs, all better when higher:
 
-- share of the best speedup: final speedup / the best of any run of the same workload; its interquartile mean over
-  workloads and seeds. Speedups themselves differ so much between workloads that their middle half would select
-  workloads.
+- share of the best speedup: final speedup / the best of any run of the same workload; its geometric mean over
+  workloads and seeds. The best is taken as given: that it is itself one of the runs does not widen the interval.
 - area under the curve: the mean over samples of ln(best speedup so far) / ln(best speedup of any run of the workload).
   1 means the best program from the first sample on, 0 the unoptimized program throughout (it counts until a faster one
   is found). Unlike the final speedup, it distinguishes early from late success.
@@ -14,8 +13,8 @@ Quantities, all of whole runs, all better when higher:
 - probability of improvement: the fraction of pairs of runs of the same workload and seed in which the configuration
   ends faster than the other; ties count half, workloads have equal weight.
 
-Intervals resample seeds within each workload, see `bootstrap`. They do not cover measurement noise, and if all pairs
-agree, the interval of a probability is a single point, however few pairs there are.
+Intervals treat the seeds of a workload as a sample of all seeds, see `intervals`; each seed's measurements are part of
+that variation.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from colt_pipeline.analysis.bootstrap import Array, Estimate, stratified_interquartile_mean, stratified_mean
+from colt_pipeline.analysis.intervals import Array, Estimate, stratified_mean, stratified_share
 from colt_pipeline.analysis.searches import Searches, comparable, searches, wins
 from colt_pipeline.analysis.tidy import Tidy
 
@@ -37,7 +36,7 @@ EFFICIENCY = "sample efficiency"
 RATIO = "paired speedup ratio"
 IMPROVEMENT = "probability of improvement"
 
-KNOWN, ONE_SEED, MISSING = "95 %", "unknown: one seed", "unknown: runs are missing"
+KNOWN, FEW, MISSING = "95 %", "unknown: too few seeds", "unknown: runs are missing"
 """What is known about an interval."""
 
 _COLUMNS = ("quantity", "configuration", "over", "value", "low", "high", "interval", "runs")
@@ -48,7 +47,7 @@ def statistics(tidy: Tidy) -> pd.DataFrame:
 
     Returns:
         Columns quantity (see above), configuration, over (the one it is compared with; only for pairs), value, low and
-        high (its 95 % interval), interval (KNOWN, ONE_SEED or MISSING), runs (for pairs of configurations, pairs of
+        high (its 95 % interval), interval (KNOWN, FEW or MISSING), runs (for pairs of configurations, pairs of
         runs). A value is missing if a workload or seed is, or if a run found nothing; the area under the curve needs
         no valid program.
     """
@@ -80,7 +79,7 @@ def _rows(data: Searches, ending: str) -> Iterator[dict[str, Any]]:
     for name in data.names:
         facts = {"configuration": name + ending}
         shares, areas, efficiencies = (_strata(numbers[quantity], name, data.workloads) for quantity in numbers)
-        yield _row(facts | {"quantity": SHARE}, stratified_interquartile_mean(shares), shares)
+        yield _row(facts | {"quantity": SHARE}, stratified_mean(shares).exp(), shares)
         yield _row(facts | {"quantity": AREA}, stratified_mean(areas), areas)
         yield _row(facts | {"quantity": EFFICIENCY}, stratified_mean(efficiencies).exp(), efficiencies)
     for name, other in combinations(data.names, 2):
@@ -89,18 +88,18 @@ def _rows(data: Searches, ending: str) -> Iterator[dict[str, Any]]:
         ratios = [one - two for one, two in finals]
         yield _row(facts | {"quantity": RATIO}, stratified_mean(ratios).exp(), ratios)
         won = [wins(one, two) for one, two in finals]
-        yield _row(facts | {"quantity": IMPROVEMENT}, stratified_mean(won), won)
+        yield _row(facts | {"quantity": IMPROVEMENT}, stratified_share(won), won)
 
 
 def _numbers(data: Searches) -> pd.DataFrame:
-    """Per run (index name, workload, seed): share of the best speedup, area, and ln of the efficiency."""
+    """Per run (index name, workload, seed): ln of the share of the best speedup, area, and ln of the efficiency."""
     curves = data.log_speedups
     best_of = curves.groupby("workload").max().max(axis="columns")
     best = best_of.reindex(curves.index.get_level_values("workload")).to_numpy()
     final = curves.iloc[:, -1]
     return pd.DataFrame(
         {
-            SHARE: np.exp(final - best),
+            SHARE: final - best,
             AREA: area_under_curve(curves.to_numpy(), best),
             EFFICIENCY: final - np.log(data.runs["samples"].where(data.runs["samples"] > 0)),
         }
@@ -115,5 +114,5 @@ def _strata(numbers: pd.Series[Any], name: str, workloads: Sequence[str]) -> lis
 
 def _row(facts: dict[str, str], estimate: Estimate, strata: Sequence[Array]) -> dict[str, Any]:
     value, low, high = (float(points[0]) for points in estimate)
-    interval = KNOWN if not np.isnan(low) else MISSING if np.isnan(value) else ONE_SEED
+    interval = KNOWN if not np.isnan(low) else MISSING if np.isnan(value) else FEW
     return facts | {"value": value, "low": low, "high": high, "interval": interval, "runs": sum(map(len, strata))}

@@ -1,0 +1,69 @@
+"""What a run's journal and configuration add to its summary: how it searched, and what followed on regressions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from colt_pipeline.analysis.tree.run import Run, read_run
+from colt_pipeline.runs.events import Stepped
+from colt_pipeline.runs.layout import JOURNAL
+from colt_pipeline.search.tree import ROOT
+
+AFTER_REGRESSION, AFTER_RISE = "after_regression", "after_rise"
+REGRESSED = "_regressed"
+
+TEXTS = ("course_rule", "decisions")
+COUNTS = ("random_samples", *(f"{after}{end}" for after in (AFTER_REGRESSION, AFTER_RISE) for end in ("", REGRESSED)))
+JOURNAL_FIELDS = (*TEXTS, *COUNTS)
+
+
+def journal_fields(run_dir: Path) -> dict[str, Any]:
+    """JOURNAL_FIELDS of a run, empty if it has no journal.
+
+    Returns:
+        course_rule (the setting ``search.course_alteration``) and decisions (who makes a schedule's decisions, "models"
+        or "tvm"), both "" without LLMs; random_samples (programs that TVM's own search draws at random before any
+        measurement guides it, 0 for other searches); after_regression: programs by small models whose nearest ancestor
+        by a small model was a regression, that is, predicted to be slower than its own parent; after_rise: those whose
+        nearest was not; each also with _regressed: how many of them are regressions themselves. Pruned programs count.
+
+    Raises:
+        RunDirError: the configuration is invalid, or disagrees with the summary.
+        JournalError: the journal is corrupt.
+    """
+    if not (run_dir / JOURNAL).exists():
+        return dict.fromkeys(JOURNAL_FIELDS)
+    run = read_run(run_dir)
+    asked = any(isinstance(event, Stepped) and event.calls for event in run.events)
+    counts: Counter[str] = Counter()
+    for after_regression, regressed in _successions(run):
+        after = AFTER_REGRESSION if after_regression else AFTER_RISE
+        counts.update({after: 1, after + REGRESSED: int(regressed)})
+    search = run.config["search"]
+    return {
+        "course_rule": search["course_alteration"] if asked else "",
+        "decisions": ("models" if search["decisions"] else "tvm") if asked else "",
+        **{name: counts[name] for name in COUNTS},
+        "random_samples": search["evolution"]["num_trials_per_iter"] if _draws_at_first(search) else 0,
+    }
+
+
+def _draws_at_first(search: Mapping[str, Any]) -> bool:
+    """Whether the first batch is bred from random programs by a model that has seen none."""
+    return (search["strategy"], search["cost_model"]) == ("evolutionary", "xgb")
+
+
+def _successions(run: Run) -> Iterator[tuple[bool, bool]]:
+    """For each program by a small model below another: whether the nearest such one above regressed, and it itself."""
+    tree, small = run.state.tree, {model.name for model in run.models} - {run.largest}
+    made = [(node.parent or ROOT, node.regressed) for node in tree.nodes if node.made_by in small]
+    for event in run.events:
+        if isinstance(event, Stepped) and event.pruned is not None:
+            made.append((event.parent, event.pruned.score < event.pruned.parent_score))
+    for parent, regressed in made:
+        above = (node for node in tree.path(parent) if node.made_by in small)
+        if (previous := next(above, None)) is not None:
+            yield previous.regressed, regressed

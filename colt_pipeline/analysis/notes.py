@@ -1,0 +1,57 @@
+"""What a reader must know beside particular numbers, said only of experiments that it is true of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from colt_pipeline.analysis.compared import MODEL_SETS, compared
+from colt_pipeline.analysis.labels import EVOLUTIONARY, search_title, workload_title
+from colt_pipeline.analysis.searches import HELD_OUT, TUNED_ON, searches
+from colt_pipeline.analysis.tidy import Tidy
+from colt_pipeline.records import EMBEDDED
+
+Note = Callable[[Tidy], str]
+
+
+def with_notes(what: str, notes: Sequence[Note], tidy: Tidy) -> str:
+    """A caption: what the numbers are, and those of the notes that apply to `tidy`."""
+    return " ".join(filter(None, [what, *(note(tidy) for note in notes)]))
+
+
+def random_sampling(tidy: Tidy) -> str:
+    """Up to which number of samples TVM's own search is random sampling; "" if it is not among the searches."""
+    count = tidy.runs.loc[tidy.runs["search"] == EVOLUTIONARY, "random_samples"].max()
+    if not count > 0:  # not even NaN, which is what no runs give
+        return ""
+    return f"Until {count:.0f} programs are measured, {search_title(EVOLUTIONARY)} is random sampling."
+
+
+def set_by_construction(tidy: Tidy) -> str:
+    """That a fixed rule set the shares of calls; "" if models made the choice."""
+    if EMBEDDED not in set(tidy.calls["backend"]):
+        return ""
+    return "Stand-ins name the next model by a fixed rule: these shares are set by construction, not chosen by models."
+
+
+def no_effect_of_sets(tidy: Tidy) -> str:
+    """That stand-ins that only name transformations are nearly alike; "" where this does not apply."""
+    several = compared(tidy) == MODEL_SETS and tidy.runs["model_set"].nunique() > 1
+    alike = EMBEDDED in set(tidy.calls["backend"]) and set(tidy.runs["decisions"]) == {"tvm"}
+    if not (several and alike):
+        return ""
+    return (
+        "Answers only name transformations, and TVM draws their decisions: stand-ins of all sizes then differ almost "
+        "only in how many of their answers are unusable, so these runs cannot show an effect of model sets."
+    )
+
+
+def held_out(tidy: Tidy) -> str:
+    """Which of the workloads COLT+ was tuned on; "" if none, or if it is not among the searches."""
+    ours = search_title("colt")
+    own = [name for name in searches(tidy).workloads if name in TUNED_ON]
+    if not own or not any(search_title(name).startswith(ours) for name in tidy.runs["search"]):
+        return ""
+    titles = " and ".join(map(workload_title, own))
+    if len(searches(tidy).groups) > 1:
+        return f"{ours} was tuned on {titles}; {HELD_OUT.lower()}: without them."
+    return f"{ours} was tuned on {'these very workloads' if len(own) == tidy.runs['workload'].nunique() else titles}."
