@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from colt_pipeline.analysis import tidy
+from colt_pipeline.analysis.journals import JOURNAL_FIELDS
 from colt_pipeline.search.outcome import ALTERATIONS, CURVE_COLUMNS
 
 WriteRun = Callable[..., Path]
@@ -29,8 +31,10 @@ def _usd(prompt: int, completion: int, price: tuple[float, float] | None) -> flo
 
 
 @pytest.fixture
-def write_run(tmp_path: Path) -> WriteRun:
+def write_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriteRun:
     """Write one run directory below ``tmp_path/runs``; unlisted keywords go to summary.json."""
+    journals: dict[Path, dict[str, Any]] = {}
+    monkeypatch.setattr(tidy, "journal_fields", lambda path: dict.fromkeys(JOURNAL_FIELDS) | journals[path])
 
     def write(
         name: str,
@@ -40,6 +44,7 @@ def write_run(tmp_path: Path) -> WriteRun:
         made: dict[str, tuple[int, int]] | None = None,
         turns: Sequence[dict[str, int]] = (),
         prices: dict[str, tuple[float, float]] | None = None,
+        journal: dict[str, Any] | None = None,
         **changes: Any,
     ) -> Path:
         """A run whose unoptimized program takes 1 s, so that speedup is 1 / latency.
@@ -52,10 +57,12 @@ def write_run(tmp_path: Path) -> WriteRun:
             made: model -> (children, regressions).
             turns: the rows of turns.csv.
             prices: model -> USD per million tokens of prompts and of answers.
+            journal: what its journal adds (see `journal_fields`), which is otherwise unknown.
             changes: fields of summary.json.
         """
         run_dir = tmp_path / "runs" / name
         run_dir.mkdir(parents=True)
+        journals[run_dir] = journal or {}
         curve: list[dict[str, Any]] = []
         best: float | None = None
         for sample, secs in enumerate(latencies, start=1):
