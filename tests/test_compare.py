@@ -17,8 +17,9 @@ import pytest
 import tvm
 
 from colt_pipeline import compare as module
+from colt_pipeline.analysis.compared import key
 from colt_pipeline.analysis.labels import configurations
-from colt_pipeline.analysis.searches import search_caption, search_speedups
+from colt_pipeline.analysis.tables.searches import search_speedups
 from colt_pipeline.analysis.tidy import aggregate
 from colt_pipeline.compare import compare, groups, main, rounds
 from colt_pipeline.config.compose import runs
@@ -326,7 +327,7 @@ def test_a_search_without_llm_stands_beside_one_with(tmp_path: Path) -> None:
     chosen = [part for part in common(tmp_path) if not part.startswith("search=")]
     compare(runs([*chosen, "search=colt,mcts_no_llm"]), HashMeasurer)
     tidy = aggregate(tmp_path / "runs")
-    assert list(configurations(tidy)["label"]) == ["COLT (4 models)", "mcts_no_llm"]
-    assert search_caption(tidy).startswith("mixed LLM backends (no LLM, stand-in LLMs), measured latency")
-    assert list(search_speedups(tidy).columns) == ["workload", "samples", "colt", "mcts_no_llm"]
+    assert list(configurations(tidy)["label"]) == ["COLT+ (4 models, stand-in)", "COLT+ without LLMs"]
+    assert key(tidy).startswith("no LLM, stand-in LLMs · measured latency")
+    assert list(search_speedups(tidy).columns) == ["workload", "samples", "COLT+ (stand-in)", "COLT+ without LLMs"]
     assert tidy.runs.set_index("search").loc["mcts_no_llm", "regular_calls"] == 0

@@ -15,6 +15,7 @@ from colt_pipeline.analysis.noise import (
     MIN_MEASUREMENTS,
     NOISE_COLUMNS,
     comparison_floor,
+    mean_floor,
     noise_floor,
     noise_statistics,
     read_noise,
@@ -180,3 +181,19 @@ def test_a_floor_is_known_for_one_device_and_one_kind_of_latency(runs: list[tupl
     noise = pd.DataFrame({"device": ["a", "c"], "workload": "w", "floor": [1.5, math.nan]})
     frame = pd.DataFrame([(device, "w", kind) for device, kind in runs], columns=["device", "workload", "measurement"])
     assert comparison_floor(frame, noise) == pytest.approx(floor, nan_ok=True)
+
+
+def test_a_mean_varies_less_than_its_parts() -> None:
+    assert mean_floor([1.6]) == pytest.approx(1.6)
+    assert mean_floor([1.6] * 15) == pytest.approx(math.exp(math.log(1.6) / math.sqrt(15)))
+    assert mean_floor([1.6, 1.0]) == pytest.approx(math.exp(math.log(1.6) / 2)), "only one of the two varies"
+    assert math.isnan(mean_floor([1.6, math.nan])) and math.isnan(mean_floor([]))
+
+
+def test_the_floor_of_a_mean_holds_for_means_of_pairs() -> None:
+    """Of means over n pairs of measurements of one program, 95 % differ by less."""
+    rng = np.random.default_rng(2)
+    floor = noise_floor(np.exp(rng.normal(scale=0.17, size=400)).tolist())
+    for pairs in (1, 3, 15):
+        logs = (rng.normal(scale=0.17, size=(20000, pairs, 2)) @ [1, -1]).mean(axis=1)
+        assert np.mean(np.exp(np.abs(logs)) < mean_floor([floor] * pairs)) == pytest.approx(0.95, abs=0.015)

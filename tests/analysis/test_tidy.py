@@ -8,11 +8,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from colt_pipeline.analysis.labels import caption, configurations, display_order
+from colt_pipeline.analysis.compared import key
+from colt_pipeline.analysis.labels import configurations, display_order, search_title
 from colt_pipeline.analysis.tidy import IDS, aggregate, read_tidy, write_tidy
 from colt_pipeline.errors import ConfigError, RunDirError
 from stages import aggregate as aggregate_stage
 from tests.analysis.conftest import WriteRun
+from tests.support import ROOT
 
 TWO = {"gpt-5.2": (1, 0), "gpt-5-mini": (3, 0)}
 ONE = {"gpt-5-mini": (4, 0)}
@@ -72,8 +74,8 @@ def test_a_run_without_llm_has_no_rows_in_calls(write_run: WriteRun, tmp_path: P
     )
     tidy = aggregate(tmp_path / "runs")
     assert tidy.calls.empty
-    assert list(configurations(tidy)["label"]) == ["evolutionary"]
-    assert caption(tidy).startswith("no LLM, measured latency")
+    assert list(configurations(tidy)["label"]) == ["TVM evolutionary"]
+    assert key(tidy).startswith("no LLM · measured latency")
 
 
 def test_an_unfinished_run_is_named(runs_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -172,36 +174,68 @@ def test_a_table_that_was_cut_or_edited_is_named(
         read_tidy(tmp_path / "data")
 
 
-def test_caption_tells_where_the_numbers_come_from(runs_dir: Path) -> None:
-    assert caption(aggregate(runs_dir)) == (
-        "stand-in LLMs, measured latency, search=paper with warmup_samples=16, 1 seed, 2 to 4 samples, "
-        "device cpu-2-cores"
+def test_the_key_tells_where_the_numbers_come_from(runs_dir: Path) -> None:
+    assert key(aggregate(runs_dir)) == (
+        "stand-in LLMs · measured latency · cpu-2-cores · 1 seed · 2 to 4 samples · warm-up 16"
     )
 
 
-def test_caption_shows_mixed_values_as_mixed(write_run: WriteRun, tmp_path: Path) -> None:
+def test_the_key_lists_all_of_several_values(write_run: WriteRun, tmp_path: Path) -> None:
     write_run("a", TWO, (0.5,))
     write_run("b", TWO, (0.5,), seed=1, llm_backend="openai", measurement="estimated", warmup_samples=32, device="gpu")
     write_run("c", ONE, (0.5,), model_set="small", search="colt")
-    assert caption(aggregate(tmp_path / "runs")) == (
-        "mixed LLM backends (LLMs via openai, stand-in LLMs), "
-        "mixed measurements (estimated latency (not measured), measured latency), "
-        "mixed searches (search=colt, search=paper) with mixed warm-ups (warmup_samples=16, warmup_samples=32), "
-        "1 to 2 seeds, 1 sample, mixed devices (device cpu-2-cores, device gpu)"
+    assert key(aggregate(tmp_path / "runs")) == (
+        "real LLMs via openai, stand-in LLMs · estimated latency (not measured) and measured latency · "
+        "cpu-2-cores, gpu · 1 to 2 seeds · 1 sample · warm-up 16 or 32 · model set 2 or small"
     )
 
 
-def test_labels_name_stand_ins_and_what_siblings_differ_in(write_run: WriteRun, tmp_path: Path) -> None:
+def test_labels_name_search_stand_ins_and_what_siblings_differ_in(write_run: WriteRun, tmp_path: Path) -> None:
     write_run("a", ONE, (0.5,), model_set="small")
     write_run("b", TWO, (0.5,), search="colt")
     write_run("c", TWO, (0.5,), search="paper")
     write_run("d", TWO, (0.5,), search="paper", model_set="mine")
-    assert list(configurations(aggregate(tmp_path / "runs"))["label"]) == [
+    write_run("e", TWO, (0.5,), search="random_proposer", llm_backend="random")
+    write_run("f", TWO, (0.5,), search="my_own", llm_backend="random")
+    labels = configurations(aggregate(tmp_path / "runs"))
+    assert list(labels["label"]) == [
         "gpt-5-mini (stand-in), search=paper",
-        "COLT (2 models), search=colt",
-        "COLT (2 models), search=paper",
-        "COLT (mine, 2 models), search=paper",
+        "COLT+ (2 models, stand-in)",
+        "my_own (2 models, random)",
+        "COLT (2 models, stand-in)",
+        "random proposer (2 models, random)",
+        "COLT (mine, 2 models, stand-in)",
     ]
+    assert list(labels["title"])[1:5] == ["COLT+ (stand-in)", "my_own (random)", "COLT (stand-in)", "random proposer"]
+    assert labels["short_label"][1] == "COLT+(2, stand-in)"
+
+
+@pytest.mark.parametrize(
+    ("search", "title"),
+    [
+        ("colt", "COLT+"),
+        ("paper", "COLT"),
+        ("lambda_0.2", "COLT+, λ = 0.2"),
+        ("router_round_robin", "COLT+, router round robin"),
+        ("course_streak", "COLT+, course alteration streak"),
+        ("my_search", "my_search"),
+    ],
+)
+def test_searches_have_titles(search: str, title: str) -> None:
+    assert search_title(search) == title
+
+
+def test_each_search_that_comes_with_the_project_has_a_title() -> None:
+    names = {path.stem for path in (ROOT / "conf" / "search").glob("*.yaml")}
+    assert len(names) > 10
+    assert {name for name in names if search_title(name) == name} == set()
+
+
+def test_sets_that_something_else_answered_in_are_marked(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run("a", TWO, (0.5,), llm_backend="openai")
+    assert list(configurations(aggregate(tmp_path / "runs"))["label"]) == ["COLT (2 models)"]
+    write_run("b", TWO, (0.5,), seed=1)
+    assert list(configurations(aggregate(tmp_path / "runs"))["label"]) == ["COLT (2 models, stand-in)"]
 
 
 def test_a_real_model_is_not_called_a_stand_in(write_run: WriteRun, tmp_path: Path) -> None:

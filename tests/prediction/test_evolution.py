@@ -18,7 +18,8 @@ import pytest
 from tvm.s_tir import meta_schedule as ms
 
 from colt_pipeline import assemble as assembly
-from colt_pipeline.analysis.labels import caption, configurations
+from colt_pipeline.analysis.compared import key
+from colt_pipeline.analysis.labels import configurations
 from colt_pipeline.analysis.tidy import aggregate
 from colt_pipeline.config.schema import Config, EvolutionConfig
 from colt_pipeline.errors import RecordingError, ReplayMissError, SpaceError
@@ -254,8 +255,9 @@ def test_another_process_with_another_hash_seed_replays_the_same_and_shows_no_ll
     assert "LLM backend: none;" in done.stdout
     tidy = aggregate(Path(replay.results) / "runs")
     assert tidy.calls.empty and len(tidy.curves) == 20
-    assert list(configurations(tidy)["label"]) == ["evolutionary"]
-    assert caption(tidy).startswith("no LLM, measured latency")
+    assert list(configurations(tidy)["label"]) == ["TVM evolutionary"]
+    assert key(tidy).startswith("no LLM · measured latency")
+    assert set(tidy.runs["random_samples"]) == {config.search.evolution.num_trials_per_iter}
 
 
 def test_record_all_keeps_what_was_bred(composed: Compose, recorded: Recorded) -> None:

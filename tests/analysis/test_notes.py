@@ -1,0 +1,85 @@
+"""Notes beside numbers: where they are said, and where they would be false."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from colt_pipeline.analysis.notes import held_out, no_effect_of_sets, random_sampling, set_by_construction, with_notes
+from colt_pipeline.analysis.tidy import aggregate
+from tests.analysis.conftest import WriteRun
+
+ONE, TWO = {"gpt-5-mini": (4, 0)}, {"gpt-5.2": (2, 1), "gpt-5-mini": (6, 0)}
+
+
+def test_tvms_search_is_random_sampling_up_to_its_first_batch(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run("a", TWO, (0.5,), search="colt", journal={"random_samples": 0})
+    assert random_sampling(aggregate(tmp_path / "runs")) == ""
+    for name, count in (("b", 64), ("c", 8)):
+        write_run(name, ONE, (0.5,), search="evolutionary", seed=count, journal={"random_samples": count})
+    said = "Until 64 programs are measured, TVM evolutionary is random sampling."
+    assert random_sampling(aggregate(tmp_path / "runs")) == said
+
+
+def test_nothing_is_said_of_a_search_that_a_model_guides_from_the_start(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run("a", ONE, (0.5,), search="evolutionary", journal={"random_samples": 0})
+    write_run("b", ONE, (0.5,), search="evolutionary", seed=1)
+    assert random_sampling(aggregate(tmp_path / "runs")) == ""
+
+
+@pytest.mark.parametrize(("backend", "said"), [("embedded", True), ("openai", False), ("random", False)])
+def test_shares_of_calls_of_stand_ins_are_set_by_construction(
+    backend: str, said: bool, write_run: WriteRun, tmp_path: Path
+) -> None:
+    write_run("a", TWO, (0.5,), llm_backend=backend)
+    assert bool(set_by_construction(aggregate(tmp_path / "runs"))) == said
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"journal": {"decisions": "tvm"}}, True),
+        ({"journal": {"decisions": "models"}}, False),
+        ({}, False),
+        ({"journal": {"decisions": "tvm"}, "llm_backend": "openai"}, False),
+        ({"journal": {"decisions": "tvm"}, "model_set": "small"}, False),
+    ],
+    ids=["bare names", "decisions", "unknown", "a real model", "one set"],
+)
+def test_stand_ins_that_only_name_transformations_cannot_show_an_effect(
+    changes: dict[str, Any], said: bool, write_run: WriteRun, tmp_path: Path
+) -> None:
+    write_run("a", TWO, (0.5,), **changes)
+    write_run("b", ONE, (0.5,), **{"seed": 1} | changes | {"model_set": "small"})
+    assert bool(no_effect_of_sets(aggregate(tmp_path / "runs"))) == said
+
+
+@pytest.mark.parametrize(
+    ("search", "workloads", "said"),
+    [
+        (
+            "colt",
+            ("flux_conv", "flux_attention"),
+            "COLT+ was tuned on FLUX convolution; geometric mean, held out: without them.",
+        ),
+        ("lambda_0.2", ("flux_conv",), "COLT+ was tuned on these very workloads."),
+        ("colt", ("flux_attention",), ""),
+        ("paper", ("flux_conv", "flux_attention"), ""),
+    ],
+)
+def test_the_workloads_that_our_search_was_tuned_on_are_named(
+    search: str, workloads: tuple[str, ...], said: str, write_run: WriteRun, tmp_path: Path
+) -> None:
+    for name in workloads:
+        write_run(name, TWO, (0.5,), search=search, workload=name)
+    assert held_out(aggregate(tmp_path / "runs")) == said
+
+
+def test_a_caption_ends_with_the_notes_that_apply(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run("a", TWO, (0.5,), search="lambda_0.2")
+    notes = (random_sampling, held_out)
+    assert (
+        with_notes("Speed.", notes, aggregate(tmp_path / "runs")) == "Speed. COLT+ was tuned on these very workloads."
+    )
