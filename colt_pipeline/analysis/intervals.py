@@ -18,6 +18,8 @@ from scipy import stats
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 _TAIL = 0.025
+_PLACES = 12
+"""Decimal places to which versions of SciPy agree, so that files made with either have the same bytes."""
 _FEWEST = 3
 """Rows below which an interval would be a guess: with two, t has a single degree of freedom."""
 
@@ -61,7 +63,7 @@ def stratified_mean(strata: Sequence[Array]) -> Estimate:
     variance = sum(rows.var(axis=0, ddof=1) / len(rows) for rows in strata) / len(strata) ** 2
     freedom = sum(len(rows) - 1 for rows in strata)
     differ = np.any([np.ptp(rows, axis=0) > 0 for rows in strata], axis=0)  # rounding may leave equal rows a variance
-    half = np.where(differ, stats.t.isf(_TAIL, freedom) * np.sqrt(variance), np.nan)
+    half = np.where(differ, round(float(stats.t.isf(_TAIL, freedom)), _PLACES) * np.sqrt(variance), np.nan)
     return Estimate(mean, mean - half, mean + half)
 
 
@@ -96,8 +98,8 @@ def difference(one: Share, other: Share) -> Share:
 
 def _clopper_pearson(hits: Array, trials: float) -> tuple[Array, Array]:
     """The exact interval of a share; between whole numbers of hits it is interpolated by the beta distribution."""
-    low = stats.beta.ppf(_TAIL, hits, trials - hits + 1)  # NaN at 0 hits
-    high = stats.beta.isf(_TAIL, hits + 1, trials - hits)  # NaN if all are hits
+    low = np.round(stats.beta.ppf(_TAIL, hits, trials - hits + 1), _PLACES)  # NaN at 0 hits
+    high = np.round(stats.beta.isf(_TAIL, hits + 1, trials - hits), _PLACES)  # NaN if all are hits
     return np.where(hits == 0, 0.0, low), np.where(hits == trials, 1.0, high)
 
 
