@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -63,7 +63,7 @@ def stratified_mean(strata: Sequence[Array]) -> Estimate:
     variance = sum(rows.var(axis=0, ddof=1) / len(rows) for rows in strata) / len(strata) ** 2
     freedom = sum(len(rows) - 1 for rows in strata)
     differ = np.any([np.ptp(rows, axis=0) > 0 for rows in strata], axis=0)  # rounding may leave equal rows a variance
-    half = np.where(differ, round(float(stats.t.isf(_TAIL, freedom)), _PLACES) * np.sqrt(variance), np.nan)
+    half = np.where(differ, round(float(special.stdtrit(freedom, 1 - _TAIL)), _PLACES) * np.sqrt(variance), np.nan)
     return Estimate(mean, mean - half, mean + half)
 
 
@@ -98,8 +98,8 @@ def difference(one: Share, other: Share) -> Share:
 
 def _clopper_pearson(hits: Array, trials: float) -> tuple[Array, Array]:
     """The exact interval of a share; between whole numbers of hits it is interpolated by the beta distribution."""
-    low = np.round(stats.beta.ppf(_TAIL, hits, trials - hits + 1), _PLACES)  # NaN at 0 hits
-    high = np.round(stats.beta.isf(_TAIL, hits + 1, trials - hits), _PLACES)  # NaN if all are hits
+    low = np.round(special.betaincinv(hits, trials - hits + 1, _TAIL), _PLACES)  # NaN at 0 hits
+    high = np.round(special.betaincinv(hits + 1, trials - hits, 1 - _TAIL), _PLACES)  # NaN if all are hits
     return np.where(hits == 0, 0.0, low), np.where(hits == trials, 1.0, high)
 
 
