@@ -56,10 +56,10 @@ def test_seeds_are_averaged_only_where_all_have_a_value(write_run: WriteRun, tmp
 
 
 def test_files_are_identical_when_drawn_again_whatever_the_users_style(data: pd.DataFrame, tmp_path: Path) -> None:
-    speedup_curves_plot(data, "stand-in LLMs", tmp_path / "one" / "curves")
+    speedup_curves_plot(data, "Title", "stand-in LLMs", tmp_path / "one" / "curves")
     before = dict(mpl.rcParams)
     with mpl.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.hashsalt": None}):
-        speedup_curves_plot(data, "stand-in LLMs", tmp_path / "two" / "curves")
+        speedup_curves_plot(data, "Title", "stand-in LLMs", tmp_path / "two" / "curves")
     assert dict(mpl.rcParams) == before
     for suffix in ("png", "svg", "csv"):
         first = (tmp_path / "one" / f"curves.{suffix}").read_bytes()
@@ -83,7 +83,7 @@ def test_stage_draws_caption_labels_and_titles(runs_dir: Path, tmp_path: Path) -
 def test_any_number_of_panels_can_be_drawn(write_run: WriteRun, tmp_path: Path, panels: int) -> None:
     for index in range(panels):
         write_run(str(index), ONE, (0.5, 0.25), model_set="mine", workload=f"kernel{index}")
-    speedup_curves_plot(speedup_curves_data(aggregate(tmp_path / "runs")), "caption", tmp_path / "figure")
+    speedup_curves_plot(speedup_curves_data(aggregate(tmp_path / "runs")), "title", "key", tmp_path / "figure")
     svg = (tmp_path / "figure.svg").read_text()
     assert [f">kernel{index}<" in svg for index in range(6)] == [index < panels for index in range(6)]
 
@@ -96,7 +96,7 @@ def test_six_searches_without_a_colour_of_their_own_can_be_told_apart() -> None:
 
 
 def test_the_palette_keeps_the_colours_of_markers(data: pd.DataFrame, tmp_path: Path) -> None:
-    speedup_curves_plot(data, "stand-in LLMs", tmp_path / "figure")
+    speedup_curves_plot(data, "Title", "stand-in LLMs", tmp_path / "figure")
     with Image.open(tmp_path / "figure.png") as image:
         pixels = np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)
     for family in ("2", "small"):
@@ -107,7 +107,7 @@ def test_the_palette_keeps_the_colours_of_markers(data: pd.DataFrame, tmp_path: 
 def test_nothing_valid_draws_no_panel(write_run: WriteRun, tmp_path: Path) -> None:
     write_run("a", ONE, (None,), model_set="small")
     data = speedup_curves_data(aggregate(tmp_path / "runs"))
-    speedup_curves_plot(data, "caption", tmp_path / "figure")
+    speedup_curves_plot(data, "title", "key", tmp_path / "figure")
     assert data.empty and (tmp_path / "figure.png").exists()
 
 
@@ -118,7 +118,7 @@ def test_titles_and_caption_tell_the_noise_where_it_is_known(
     data = speedup_curves_data(aggregate(runs_dir, tmp_path / "noise"))
     assert data.groupby("workload")["noise_floor"].first().dropna().to_dict() == {"flux_conv": 1.5}
     for name in ("one", "two"):
-        speedup_curves_plot(data, "stand-in LLMs", tmp_path / name)
+        speedup_curves_plot(data, "Title", "stand-in LLMs", tmp_path / name)
     svg = (tmp_path / "one.svg").read_text()
     assert ">FLUX convolution (noise ×1.50)<" in svg and ">my_kernel<" in svg
     assert "stand-in LLMs; noise: 95 % of pairs of measurements" in svg
@@ -133,7 +133,7 @@ def test_estimates_and_unknown_noise_have_no_noise_in_the_figure(
     write_run("a", ONE, (0.5,), model_set="small", measurement="estimated")
     write_run("b", ONE, (0.5,), model_set="small", workload="my_kernel")
     data = speedup_curves_data(aggregate(tmp_path / "runs", tmp_path / "noise"))
-    speedup_curves_plot(data, "caption", tmp_path / "figure")
+    speedup_curves_plot(data, "title", "key", tmp_path / "figure")
     svg = (tmp_path / "figure.svg").read_text()
     assert ">caption<" in svg and "noise" not in svg
     assert ">FLUX convolution (not measured)<" in svg and ">my_kernel<" in svg and ">Measured samples<" in svg
@@ -141,7 +141,7 @@ def test_estimates_and_unknown_noise_have_no_noise_in_the_figure(
 
 def test_a_figure_of_estimates_only_has_no_measured_samples(write_run: WriteRun, tmp_path: Path) -> None:
     write_run("a", ONE, (0.5,), model_set="small", measurement="estimated")
-    speedup_curves_plot(speedup_curves_data(aggregate(tmp_path / "runs")), "caption", tmp_path / "figure")
+    speedup_curves_plot(speedup_curves_data(aggregate(tmp_path / "runs")), "title", "key", tmp_path / "figure")
     svg = (tmp_path / "figure.svg").read_text()
     assert ">FLUX convolution (not measured)<" in svg and ">Samples<" in svg
 
@@ -152,6 +152,6 @@ def test_a_long_title_has_its_noise_on_a_second_line(
     write_noise((1.0, 1.5) * 10, "llama3_8b_attention_core")
     write_run("a", ONE, (0.5,), model_set="small", workload="llama3_8b_attention_core")
     data = speedup_curves_data(aggregate(tmp_path / "runs", tmp_path / "noise"))
-    speedup_curves_plot(data, "caption", tmp_path / "figure")
+    speedup_curves_plot(data, "title", "key", tmp_path / "figure")
     svg = (tmp_path / "figure.svg").read_text()
     assert "llama3_8b_attention_core\n(noise" in svg or ">(noise ×1.50)<" in svg

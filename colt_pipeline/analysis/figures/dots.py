@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import Any
 
 import pandas as pd
@@ -25,14 +24,13 @@ DOT_COLUMNS = ("workload", "configuration", "family", "seed", "value", "low", "h
 """workload (the panel's title), configuration, family, seed (missing: over all seeds), value, low, high (the 95 %
 interval of a mean, if known), measurement."""
 
-_ROW, _LINE = 0.19, 0.11  # inches: a row with one line of label, and a further line
+_ROW, _LINE = 0.19, 0.13  # inches: a row with one line of label, and a further line
 _BELOW = 0.3  # rows between a mean and the values of its seeds
-_LABEL_LINE = 24  # characters that fit below one panel
 _SEED: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 3, "alpha": 0.6, "markeredgewidth": 0}
 
 
 def draw_dots(data: pd.DataFrame, label: str) -> Figure:
-    """Draw a frame with DOT_COLUMNS; `label` says what the values are."""
+    """Draw a frame with DOT_COLUMNS; `label`, in lines that fit below a panel, says what the values are."""
     workloads, names = list(data["workload"].unique()), list(data["configuration"].unique())
     columns = min(COLUMNS, len(workloads))
     rows = -(-len(workloads) // columns)
@@ -49,7 +47,7 @@ def draw_dots(data: pd.DataFrame, label: str) -> Figure:
         panel.yaxis.grid(False)
         panel.xaxis.set_major_locator(MaxNLocator(4))
     for panel in panels[max(len(workloads) - columns, 0) : len(workloads)]:
-        panel.set_xlabel(textwrap.fill(label, _LABEL_LINE))
+        panel.set_xlabel(label)
     for panel in panels[len(workloads) :]:
         panel.set_axis_off()
     draw_marks_legend(figure, _marks(data), panels[len(workloads) :])

@@ -189,9 +189,15 @@ def draw_panel(panel: Axes, data: pd.DataFrame, styles: dict[str, dict[str, Any]
 
 
 def speedup_label(data: pd.DataFrame, lines: Literal[1, 2] = 1) -> str:
-    """What an axis with the speedups of `data` shows; estimates are never shown as measured."""
-    start = "Estimated speedup over" if is_estimated(data) else "Speedup over"
-    return ("\n" if lines == 2 else " ").join((start, "unoptimized program"))
+    """What an axis with the speedups of `data` shows."""
+    return ("\n" if lines == 2 else " ").join((f"{speedup_name(data).capitalize()} over", "unoptimized program"))
+
+
+def speedup_name(data: pd.DataFrame) -> str:
+    """The word for the speedups of `data`, in which estimates are never shown as measured."""
+    if is_estimated(data):
+        return "estimated speedup"
+    return "partly estimated speedup" if data["measurement"].str.contains("estimated").any() else "speedup"
 
 
 def is_estimated(data: pd.DataFrame) -> bool:

@@ -53,4 +53,4 @@ def final_plot(data: pd.DataFrame, title: str, key: str, path_stem: Path) -> Non
 
 
 def _draw(data: pd.DataFrame) -> Figure:
-    return draw_dots(data, speedup_label(data))
+    return draw_dots(data, speedup_label(data, lines=2))

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
 from colt_pipeline.analysis.figures.dots import DOT_COLUMNS, draw_dots
-from colt_pipeline.analysis.figures.drawing import is_estimated, save
+from colt_pipeline.analysis.figures.drawing import save, speedup_name
 from colt_pipeline.analysis.intervals import stratified_mean
 from colt_pipeline.analysis.labels import workload_title
 from colt_pipeline.analysis.searches import comparable, searches
@@ -59,7 +59,7 @@ def rank_plot(data: pd.DataFrame, title: str, key: str, path_stem: Path) -> None
 
 
 def _draw(data: pd.DataFrame) -> Figure:
-    figure = draw_dots(data, f"Mean rank by {'estimated ' if is_estimated(data) else ''}final speedup (1: fastest)")
+    figure = draw_dots(data, f"Mean rank by\n{speedup_name(data)} (1: fastest)")
     last = data["configuration"].nunique()
     for panel in figure.axes:
         panel.set_xlim(0.5, last + 0.5)
