@@ -1,4 +1,4 @@
-"""Numbers of the figures beyond the paper's, computed by hand; nothing is drawn."""
+"""Figures beyond the paper's: their numbers, computed by hand, and what is drawn of them."""
 
 from __future__ import annotations
 

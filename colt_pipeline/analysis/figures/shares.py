@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from colt_pipeline.analysis.figures.drawing import COLUMNS, PANEL_HEIGHT, WIDTH, draw_legend, save
-from colt_pipeline.analysis.labels import display_order, model_label
+from colt_pipeline.analysis.labels import model_label
 from colt_pipeline.analysis.searches import comparable, searches
 from colt_pipeline.analysis.tidy import IDS, Tidy
 from colt_pipeline.search.outcome import ALTERATIONS
@@ -107,7 +107,7 @@ def _draw(data: pd.DataFrame) -> Figure:
 def _model_labels(models: Sequence[str]) -> dict[str, str]:
     """Displayed name -> entry of the legend, in its order: without what answered if that differs, to stand once."""
     bare = {model: model.partition(" (")[0] for model in models}
-    ordered = display_order(models, sorted(models, key=lambda model: _place(bare[model])))
+    ordered = sorted(models, key=lambda model: (_place(bare[model]), model))
     return {model: bare[model] if len(set(bare.values())) < len(models) else model for model in ordered}
 
 
