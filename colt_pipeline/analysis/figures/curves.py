@@ -23,10 +23,10 @@ from colt_pipeline.analysis.figures.drawing import (
     WIDTH,
     draw_legend,
     draw_panel,
-    draw_title,
+    is_estimated,
     line_styles,
     save,
-    seeds_title,
+    speedup_label,
 )
 from colt_pipeline.analysis.intervals import stratified_mean
 from colt_pipeline.analysis.labels import (
@@ -52,8 +52,8 @@ def speedup_curves_data(tidy: Tidy) -> pd.DataFrame:
 
     Returns:
         Columns workload, configuration (its label), family, sample, speedup (geometric mean over seeds), low, high
-        (its 95 % interval, if known), seeds, noise_floor (of the workload, see
-        `comparison_floor`). Samples at which some seed has no valid program yet or has already stopped are omitted,
+        (its 95 % interval, if known), seeds, noise_floor (of the workload, see `comparison_floor`), measurement, band
+        (see `with_bands`). Samples at which some seed has no valid program yet or has already stopped are omitted,
         because a mean over fewer seeds would make the curve jump.
     """
     labels = configurations(tidy)
@@ -69,20 +69,37 @@ def speedup_curves_data(tidy: Tidy) -> pd.DataFrame:
     data = pd.concat(parts).dropna(subset="speedup")
     floors = {name: comparison_floor(own, tidy.noise) for name, own in tidy.runs.groupby("workload")}
     data["noise_floor"] = data["workload"].map(floors).astype("float64")
+    kinds = tidy.runs.groupby("workload")["measurement"].unique().map(" and ".join)
+    data["measurement"] = data["workload"].map(kinds)
     ranks = {name: rank for rank, name in enumerate(display_order(data["workload"], WORKLOAD_TITLES))}
     ranks |= {name: rank for rank, name in enumerate(labels["label"])}
-    return data.sort_values(
+    data = data.sort_values(
         ["workload", "configuration", "sample"],
         key=lambda column: column if column.name == "sample" else column.map(ranks),
         ignore_index=True,
     )
+    return with_bands(data)
+
+
+def with_bands(data: pd.DataFrame) -> pd.DataFrame:
+    """Add the column `band`: whether a line is drawn with its interval.
+
+    A line is if that tells it apart: if, at its workload's last sample, its interval and that of another are disjoint.
+    """
+    drawn = []
+    for workload, own in data.groupby("workload"):
+        last = own[own["sample"] == own["sample"].max()]
+        apart = (last["low"] > last["high"].min()) | (last["high"] < last["low"].max())  # False if unknown
+        drawn += [(workload, name) for name in last.loc[apart, "configuration"]]
+    lines = pd.MultiIndex.from_frame(data[["workload", "configuration"]])
+    return data.assign(band=lines.isin(drawn) if drawn else False)
 
 
 def speedup_curves_plot(data: pd.DataFrame, title: str, key: str, path_stem: Path) -> None:
     """Draw what `speedup_curves_data` returned.
 
     Args:
-        data: one line per configuration, one panel per workload; with several seeds, a band from low to high.
+        data: one line per configuration, one panel per workload.
         title: drawn above the panels.
         key: the conditions of the runs, drawn below the title.
         path_stem: path of the files to write, without .png, .svg and .csv (the numbers).
@@ -91,15 +108,16 @@ def speedup_curves_plot(data: pd.DataFrame, title: str, key: str, path_stem: Pat
 
 
 def search_curves_data(tidy: Tidy) -> pd.DataFrame:
-    """See `Searches.curves`."""
-    return searches(tidy).curves()
+    """See `Searches.curves`; also measurement and band (see `with_bands`)."""
+    data = searches(tidy)
+    return with_bands(data.curves().assign(measurement=data.runs["measurement"].iloc[0]))
 
 
 def search_curves_plot(data: pd.DataFrame, title: str, key: str, path_stem: Path) -> None:
     """Draw what `search_curves_data` returned.
 
     Args:
-        data: one line per search; with several seeds, a band with its 95 % interval.
+        data: one line per search.
         title: drawn above the panels.
         key: the conditions of the runs, drawn below the title.
         path_stem: path of the files to write, without .png, .svg and .csv (the numbers).
@@ -107,28 +125,38 @@ def search_curves_plot(data: pd.DataFrame, title: str, key: str, path_stem: Path
     save(_draw_searches, data, title, key, path_stem)
 
 
-def _draw_workloads(data: pd.DataFrame, title: str, key: str) -> Figure:
+def _draw_workloads(data: pd.DataFrame) -> Figure:
     workloads = list(data["workload"].unique())
     columns = min(COLUMNS, max(len(workloads), 1))
     rows = -(-len(workloads) // columns) or 1
-    figure = Figure(figsize=(WIDTH, PANEL_HEIGHT * rows + 0.8), layout="constrained")
-    draw_title(figure, title, key)
+    figure = Figure(figsize=(WIDTH, PANEL_HEIGHT * rows + 0.4), layout="constrained")
     axes: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flatten())
     styles = line_styles(data)
     for panel, workload in zip(axes, workloads, strict=False):
         own = data[data["workload"] == workload]
-        draw_panel(panel, own, styles, ("low", "high"))
+        draw_panel(panel, own, styles)
         panel.set_title(_panel_title(workload, own["noise_floor"].iloc[0]))
     for panel in axes[len(workloads) :]:
         panel.set_axis_off()
     for panel in axes[: len(workloads) : columns]:
-        panel.set_ylabel("Speedup over\nunoptimized program")
-    samples = "Samples" if (data["noise_floor"] == _OF_ESTIMATES).all() else "Measured samples"
+        panel.set_ylabel(speedup_label(data, lines=2))
+    samples = _samples_label(data)
     for panel in axes[max(len(workloads) - columns, 0) : len(workloads)]:
         panel.set_xlabel(samples)
-    title = seeds_title(data, "mean")
-    draw_legend(figure, axes[len(workloads) :], axes[: len(workloads)], title)
+    draw_legend(figure, axes[len(workloads) :], axes[: len(workloads)], _legend_title(data))
     return figure
+
+
+def _samples_label(data: pd.DataFrame) -> str:
+    return "Samples" if is_estimated(data) else "Measured samples"
+
+
+def _legend_title(data: pd.DataFrame) -> str:
+    """What a line is, and a band if there is one."""
+    if data["seeds"].max() == 1:
+        return "one seed"
+    mean = "geometric mean over seeds"
+    return f"{mean}; bands: 95 % intervals of lines that end apart from another" if data["band"].any() else mean
 
 
 def _panel_title(workload: str, floor: float) -> str:
@@ -147,24 +175,22 @@ def _is_noise(floor: float) -> bool:
     return floor > _OF_ESTIMATES
 
 
-def _draw_searches(data: pd.DataFrame, title: str, key: str) -> Figure:
+def _draw_searches(data: pd.DataFrame) -> Figure:
     workloads = [name for name in data["workload"].unique() if name != MEAN]
     rows = max(_LARGE, -(-(len(workloads) + _LARGE**2) // COLUMNS))
-    figure = Figure(figsize=(WIDTH, PANEL_HEIGHT * rows + 0.8), layout="constrained")
+    figure = Figure(figsize=(WIDTH, PANEL_HEIGHT * rows + 0.4), layout="constrained")
     grid = figure.add_gridspec(rows, COLUMNS)
-    draw_title(figure, title, key)
     large: Axes = figure.add_subplot(grid[:_LARGE, :_LARGE])
     panels = {MEAN: large} | dict(zip(workloads, _small_panels(figure, grid), strict=False))
     styles = line_styles(data)
     for workload, panel in panels.items():
         own = data[data["workload"] == workload]
         if len(own):
-            draw_panel(panel, own, styles, ("low", "high"))
+            draw_panel(panel, own, styles)
         panel.set_title("Geometric mean over workloads" if workload == MEAN else workload_title(workload))
-    large.set_ylabel("Speedup over unoptimized program")
-    large.set_xlabel("Measured samples")
-    title = seeds_title(data, "geometric mean")
-    draw_legend(figure, (), list(panels.values()), title)
+    large.set_ylabel(speedup_label(data))
+    large.set_xlabel(_samples_label(data))
+    draw_legend(figure, (), list(panels.values()), _legend_title(data))
     return figure
 
 

@@ -1,4 +1,4 @@
-"""What the figures share: style, colours, axes, legend, and files that are byte-identical when redrawn."""
+"""What the figures share: style, colours, head, axes, legend, and files that are byte-identical when redrawn."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 from PIL import Image
 from scour import scour
@@ -46,8 +47,14 @@ STYLES: dict[str, tuple[str, Dashes, str]] = {
     "router_round_robin": ("#d55e00", (5, 1), "P"),
     "router_cheapest": ("#cc78bc", (2, 1), "X"),
     "router_ucb": ("#029e73", (7, 1.5), "D"),
+    "lambda_0.0": ("#0d0887", (1, 1.2), "v"),
+    "lambda_0.2": ("#8f0da4", (4, 1.2, 1, 1.2), "s"),
+    "lambda_0.5": ("#d8576b", (4, 1.5), "D"),
+    "lambda_0.8": ("#f89540", (), "o"),
 }
-"""Family (model set, or search) -> colour-blind safe colour, dashes (empty: solid) and marker."""
+"""Family (model set, or search) -> colour-blind safe colour, dashes (empty: solid) and marker.
+
+Values of lambda are an order, so their colours are a scale."""
 _OWN_STYLES = (
     ("#d55e00", (5, 1), "P"),
     ("#cc78bc", (2, 1), "X"),
@@ -59,6 +66,7 @@ _OWN_STYLES = (
 """Styles for other model sets and searches, in alphabetical order."""
 
 WIDTH = 7.0  # inches: both columns of a two-column page
+NEUTRAL = "0.35"  # the grey of legends whose entries hold for all configurations
 PANEL_HEIGHT = 1.75
 COLUMNS = 3
 _DPI, _PALETTE = 110, 128
@@ -77,8 +85,12 @@ _SCOUR = scour.parse_args(
         "--no-renderer-workaround",
     ]
 )
-_CAPTION_LINE = 92  # characters that fit into the width of the figure
+_KEY_LINE = 135  # characters of the key that fit into the width of the figure
+_LEGEND_LINE = 115  # characters of a legend that fit into it
+_ROW_LABEL = 30  # characters of a row's label in one line
+_HANDLE = 11  # characters as wide as a legend's handle and the spaces around it
 _SHORT_LABEL = 26  # characters of a legend entry that fit into the width of one panel
+_TITLE_INCHES, _KEY_INCHES, _HEAD_PAD = 0.2, 0.125, 0.06  # heights of lines, and of the space below them
 # The font ships with matplotlib; any other would make the files depend on the machine. SVGs store text as text, a third
 # of the size of its outlines; viewers without that font substitute another.
 _RC = {
@@ -91,19 +103,20 @@ _RC = {
 _THIN = {"grid.linewidth": 0.5, "axes.linewidth": 0.8, "axes.titlepad": 4}
 
 
-Draw = Callable[[pd.DataFrame, str, str], Figure]
-"""Draws numbers below a title and the key, see `draw_title`."""
+Draw = Callable[[pd.DataFrame], Figure]
+"""Draws numbers, without a title."""
 
 
 def save(draw: Draw, data: pd.DataFrame, title: str, key: str, path_stem: Path) -> None:
-    """Write `data` as `path_stem`.csv, and what `draw` makes of it, the title and the key as .png and .svg.
+    """Write `data` as `path_stem`.csv, and what `draw` makes of it below the title and the key as .png and .svg.
 
     The files are kept small because they are committed: the PNG has a palette, the SVG relative coordinates.
     """
     write_csv(data, path_stem.with_name(path_stem.name + ".csv"), _DIGITS)
     look: dict[str, Any] = sns.axes_style("whitegrid") | sns.plotting_context("paper", font_scale=0.85) | _THIN | _RC
     with style.context(["default", look]):  # "default" first, to override the user's matplotlibrc
-        figure = draw(data, title, key)
+        figure = draw(data)
+        _add_head(figure, title, key)
         # Not with savefig, which draws each file twice to lay it out; here the first drawing lays out both.
         figure.set_dpi(_DPI)
         raster: Any = FigureCanvasAgg(figure)  # canvases have no types
@@ -122,20 +135,32 @@ def save(draw: Draw, data: pd.DataFrame, title: str, key: str, path_stem: Path) 
     path_stem.with_name(path_stem.name + ".svg").write_text(text, encoding="utf-8", newline="\n")
 
 
-def seeds_title(data: pd.DataFrame, mean: str) -> str:
-    """What a line and its band represent, for the legend."""
-    several = data["seeds"].max() > 1
-    return f"{mean} over seeds, band: 95 % interval of a bootstrap" if several else "one seed: no band"
+def _add_head(figure: Figure, title: str, key: str) -> None:
+    """Add the title, and the key in small grey lines below it, above what is drawn, which keeps its height."""
+    lines = _key_lines(key)
+    head = _TITLE_INCHES + _KEY_INCHES * len(lines) + _HEAD_PAD
+    height = figure.get_figheight() + head
+    figure.set_figheight(height)
+    figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - head / height))
+    look: dict[str, Any] = {"x": 0.01, "verticalalignment": "baseline"}
+    figure.text(y=1 - 0.8 * _TITLE_INCHES / height, s=title, fontsize=9.5, fontweight="bold", **look)
+    for number, line in enumerate(lines, start=1):
+        below = _TITLE_INCHES + _KEY_INCHES * (number - 0.2)
+        figure.text(y=1 - below / height, s=line, fontsize=6.5, color="0.35", **look)
 
 
-def draw_title(figure: Figure, title: str, key: str) -> None:
-    """Draw the title above the panels, and the key below it, small and wrapped to the width."""
-    lines = textwrap.wrap(key, _CAPTION_LINE, break_on_hyphens=False)
-    figure.suptitle("\n".join([title, *lines]), fontsize="medium")
+def _key_lines(key: str) -> list[str]:
+    """The key in lines that fit; they end between two conditions."""
+    unbroken = " \N{MIDDLE DOT} ".join(
+        part.replace(" ", "\N{NO-BREAK SPACE}") for part in key.split(" \N{MIDDLE DOT} ")
+    ).replace(" \N{MIDDLE DOT}", "\N{NO-BREAK SPACE}\N{MIDDLE DOT}")
+    lines = textwrap.wrap(unbroken, _KEY_LINE, break_on_hyphens=False)
+    return [line.replace("\N{NO-BREAK SPACE}", " ").removesuffix(" \N{MIDDLE DOT}") for line in lines]
 
 
-def draw_panel(panel: Axes, data: pd.DataFrame, styles: dict[str, dict[str, Any]], band: tuple[str, str]) -> None:
-    """Draw one line per configuration and, with several seeds, a band between the two columns of `band`."""
+def draw_panel(panel: Axes, data: pd.DataFrame, styles: dict[str, dict[str, Any]]) -> None:
+    """Draw one line per configuration and, where `band`, a band from `low` to `high`."""
+    last = data[data["sample"] == data["sample"].max()]
     for configuration, line in data.groupby("configuration", sort=False):
         properties = styles[str(configuration)]
         at_powers = [index for index, sample in enumerate(line["sample"]) if sample & (sample - 1) == 0]
@@ -147,14 +172,37 @@ def draw_panel(panel: Axes, data: pd.DataFrame, styles: dict[str, dict[str, Any]
             markevery=at_powers,
             **properties,
         )
-        if line["seeds"].max() > 1:
-            low, high = (line[name] for name in band)
+        if line["band"].any():
             panel.fill_between(
-                line["sample"], low, high, step="post", color=properties["color"], alpha=0.15, linewidth=0
+                line["sample"],
+                line["low"],
+                line["high"],
+                step="post",
+                color=properties["color"],
+                alpha=0.15,
+                linewidth=0,
             )
     panel.axhline(1, color="0.4", linewidth=0.8)
-    panel.set_ylim(bottom=0)
+    highest = [data["speedup"].max(), *last.loc[last["band"], "high"]]  # early bands would dwarf the lines
+    panel.set_ylim(0, 1.05 * float(np.nanmax(highest)))
     scale_samples(panel, int(data["sample"].max()))
+
+
+def speedup_label(data: pd.DataFrame, lines: Literal[1, 2] = 1) -> str:
+    """What an axis with the speedups of `data` shows."""
+    return ("\n" if lines == 2 else " ").join((f"{speedup_name(data).capitalize()} over", "unoptimized program"))
+
+
+def speedup_name(data: pd.DataFrame) -> str:
+    """The word for the speedups of `data`, in which estimates are never shown as measured."""
+    if is_estimated(data):
+        return "estimated speedup"
+    return "partly estimated speedup" if data["measurement"].str.contains("estimated").any() else "speedup"
+
+
+def is_estimated(data: pd.DataFrame) -> bool:
+    """Whether all latencies behind `data` are estimates."""
+    return set(data["measurement"]) == {"estimated"}
 
 
 def scale_samples(panel: Axes, last: int) -> None:
@@ -184,32 +232,56 @@ def point_styles(data: pd.DataFrame) -> dict[str, dict[str, Any]]:
     }
 
 
-def draw_legend(figure: Figure, free: Sequence[Axes], used: Sequence[Axes], title: str | None) -> None:
-    """Draw one legend for all panels: in a free panel if it fits there, else below the grid."""
-    entries: dict[str, Any] = {}
+def draw_legend(
+    figure: Figure, free: Sequence[Axes], used: Sequence[Axes], title: str | None, order: Sequence[str] = ()
+) -> None:
+    """Draw one legend for all panels: in a free panel if it fits there, else below the grid.
+
+    Args:
+        figure: the figure.
+        free: panels without drawing.
+        used: panels with labelled drawing; equal labels stand once.
+        title: above the entries.
+        order: labels in the order of the legend; others follow as drawn.
+    """
+    found: dict[str, Any] = {}
     for panel in used:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
-            entries.setdefault(label, handle)
+            found.setdefault(label, handle)
+    entries = {label: found[label] for label in dict.fromkeys([*order, *found]) if label in found}
     look: dict[str, Any] = {"title": title, "frameon": False, "handlelength": 4}
     longest = max(map(len, entries), default=0)
     if free and longest <= _SHORT_LABEL:
-        look["title"] = title and textwrap.fill(title, _SHORT_LABEL)
+        look["title"] = title and textwrap.fill(title, _SHORT_LABEL, break_on_hyphens=False)
         free[0].legend(entries.values(), entries.keys(), loc="center", **look)
     else:
-        columns = max(1, min(3, 3 * _SHORT_LABEL // max(longest, 1)))
+        columns = max(1, min(3, _LEGEND_LINE // (longest + _HANDLE)))
         figure.set_figheight(figure.get_figheight() + 0.18 * -(-len(entries) // columns))
         figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns, **look)
 
 
+def draw_marks_legend(figure: Figure, entries: Sequence[Line2D], free: Sequence[Axes] = ()) -> None:
+    """Draw a legend of marks, where rows are labelled with configurations; in a free panel if there is one."""
+    if free:
+        free[0].legend(handles=entries, loc="center", frameon=False)
+    else:
+        figure.legend(handles=entries, loc="outside lower center", ncols=len(entries), frameon=False)
+
+
+def row_labels(names: Sequence[str]) -> list[str]:
+    """Names of configurations as labels of rows, the long ones in several lines."""
+    return [textwrap.fill(name, _ROW_LABEL, break_on_hyphens=False) for name in names]
+
+
 def line_styles(data: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Configuration -> Line2D properties; further configurations of a family keep its colour but get hollow markers."""
+    """Configuration -> Line2D properties; further configurations of a colour get hollow markers."""
     families = dict(zip(data["configuration"], data["family"], strict=True))
     own = {name: _OWN_STYLES[i % len(_OWN_STYLES)] for i, name in enumerate(sorted({*families.values()} - {*STYLES}))}
-    drawn: dict[str, int] = {}
+    drawn: dict[str, int] = {}  # by colour, which model sets and searches share
     styles = {}
     for configuration, family in families.items():
-        variant = drawn[family] = drawn.get(family, -1) + 1
         colour, dashes, marker = (STYLES | own)[family]
+        variant = drawn[colour] = drawn.get(colour, -1) + 1
         styles[configuration] = {
             "color": colour,
             "dashes": dashes if variant == 0 else (1 + 2 * variant, 1),

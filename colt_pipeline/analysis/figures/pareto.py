@@ -16,9 +16,9 @@ from colt_pipeline.analysis.figures.drawing import (
     WIDTH,
     draw_legend,
     draw_point,
-    draw_title,
     point_styles,
     save,
+    speedup_label,
 )
 from colt_pipeline.analysis.intervals import stratified_mean
 from colt_pipeline.analysis.searches import comparable, searches
@@ -28,7 +28,7 @@ from colt_pipeline.records import RANDOM
 CALLS, PAID, ESTIMATED = "LLM calls", "USD (paid)", "USD (estimated)"
 """Kinds of cost: calls including course alterations; USD at recorded prices; or, if unpaid, at configured prices."""
 
-_COLUMNS = ("configuration", "family", "cost", "amount", "speedup", "low", "high", "seeds", "front")
+_COLUMNS = ("configuration", "family", "cost", "amount", "speedup", "low", "high", "seeds", "measurement", "front")
 
 
 def pareto_data(tidy: Tidy) -> pd.DataFrame:
@@ -36,9 +36,10 @@ def pareto_data(tidy: Tidy) -> pd.DataFrame:
 
     Returns:
         Columns configuration, family, cost (CALLS, and PAID or ESTIMATED), amount (sum over workloads of the mean over
-        seeds), speedup (geometric mean over workloads and seeds), low, high (its 95 % interval; missing with one seed),
-        seeds, front (see `on_front`). Random answers and searches without LLM cost nothing. Empty if no LLM is called
-        or there is only one configuration; amounts in USD are omitted if a model has no price.
+        seeds), speedup (geometric mean over workloads and seeds), low, high (its 95 % interval, if known), seeds,
+        measurement, front (see `on_front`; with one seed, nothing is on it). Random answers and searches without LLM
+        cost nothing. Empty if no LLM is called or there is only one configuration; amounts in USD are omitted if a
+        model has no price.
     """
     rows = []
     for part, ending in comparable(tidy):
@@ -59,10 +60,12 @@ def pareto_data(tidy: Tidy) -> pd.DataFrame:
                 speedup, low, high = (float(values[0]) for values in stratified_mean(strata).exp())
                 facts = {"configuration": name + ending, "family": data.families[name], "cost": cost}
                 numbers = {"amount": amounts[name + ending], "speedup": speedup, "low": low, "high": high}
-                found.append(facts | numbers | {"seeds": min(map(len, strata))})
+                origin = {"seeds": min(map(len, strata)), "measurement": data.runs["measurement"].iloc[0]}
+                found.append(facts | numbers | origin)
             own = pd.DataFrame(found).dropna(subset=["amount", "speedup"])
             if len(own) > 1 and own["amount"].max() > 0:
-                rows.append(own.assign(front=on_front(own["amount"].tolist(), own["speedup"].tolist())))
+                front = own["seeds"].min() > 1 and on_front(own["amount"].tolist(), own["speedup"].tolist())
+                rows.append(own.assign(front=front))
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=list(_COLUMNS))
 
 
@@ -76,14 +79,13 @@ def on_front(costs: Sequence[float], qualities: Sequence[float]) -> list[bool]:
 
 
 def pareto_plot(data: pd.DataFrame, title: str, key: str, path_stem: Path) -> None:
-    """Draw what `pareto_data` returned: one panel per kind of cost, the front ringed and joined; see `drawing.save`."""
+    """Draw what `pareto_data` returned: one panel per kind of cost, a front ringed and joined; see `drawing.save`."""
     save(_draw, data, title, key, path_stem)
 
 
-def _draw(data: pd.DataFrame, title: str, key: str) -> Figure:
+def _draw(data: pd.DataFrame) -> Figure:
     costs = list(data["cost"].unique())
-    figure = Figure(figsize=(WIDTH, 1.5 * PANEL_HEIGHT + 0.8), layout="constrained")
-    draw_title(figure, title, key)
+    figure = Figure(figsize=(WIDTH, 1.5 * PANEL_HEIGHT + 0.4), layout="constrained")
     panels: list[Axes] = list(figure.subplots(1, len(costs), squeeze=False, sharey=True).flatten())
     styles = point_styles(data)
     for panel, cost in zip(panels, costs, strict=True):
@@ -100,12 +102,12 @@ def _draw(data: pd.DataFrame, title: str, key: str) -> Figure:
             "drawstyle": "steps-post",
         }
         line |= {"marker": "o", "markersize": 12, "markerfacecolor": "none", "markeredgecolor": "0.4"}
-        panel.plot(front["amount"], front["speedup"], label="Pareto front", **line)
+        if len(front):
+            panel.plot(front["amount"], front["speedup"], label="Pareto front", **line)
         panel.set_xlabel(f"{cost}, one seed of all workloads")
         panel.set_xlim(-0.05 * own["amount"].max(), 1.1 * own["amount"].max())
         panel.set_ylim(0, 1.1 * float(data[["speedup", "high"]].to_numpy(dtype=float, na_value=0.0).max()))
-    panels[0].set_ylabel("Speedup, geometric mean\nover workloads")
-    draw_legend(
-        figure, (), panels, "bar: 95 % interval over seeds" if data["seeds"].max() > 1 else "one seed: no interval"
-    )
+    panels[0].set_ylabel(f"{speedup_label(data, lines=2)},\ngeometric mean over workloads")
+    title = "one seed" if data["seeds"].max() == 1 else "geometric mean over seeds"
+    draw_legend(figure, (), panels, f"{title}; bar: 95 % interval" if data["low"].notna().any() else title)
     return figure

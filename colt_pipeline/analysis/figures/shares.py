@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from colt_pipeline.analysis.figures.drawing import COLUMNS, PANEL_HEIGHT, WIDTH, draw_legend, draw_title, save
+from colt_pipeline.analysis.figures.drawing import COLUMNS, PANEL_HEIGHT, WIDTH, draw_legend, save
 from colt_pipeline.analysis.labels import model_label
 from colt_pipeline.analysis.searches import comparable, searches
 from colt_pipeline.analysis.tidy import IDS, Tidy
@@ -19,18 +21,22 @@ _COLUMNS = ("configuration", "sample", "until", "model", "calls", "percent")
 
 MODEL_STYLES = {
     "gpt-5.2": ("#0173b2", ""),
-    "llama-3.3-70b-instruct": ("#0173b2", ".."),
+    "llama-3.3-70b-instruct": ("#0173b2", "/-"),
     "deepseek-r1-distill-qwen-32b": ("#de8f05", "//"),
     "devstral-small-2505": ("#029e73", "\\\\"),
     "gpt-5-mini": ("#cc78bc", "xx"),
     "qwen3-14b": ("#ca9161", "--"),
     "llama-3.1-8b-instruct": ("#fbafe4", "||"),
-    "qwen3-8b": ("#ece133", ".."),
+    "qwen3-8b": ("#ece133", ""),
     "deepseek-r1-distill-qwen-7b": ("#56b4e9", "++"),
     ALTERATIONS: ("#404040", ""),
 }
-"""Model -> colour-blind safe colour and hatch, the same in all figures."""
-_OTHER = ("#bbbbbb", "oo")
+"""Model -> colour-blind safe colour and hatch, the same in all figures, the largest first.
+
+No hatch has dots or circles: as paths they would make up half of the file.
+"""
+_OTHER = ("#bbbbbb", "|/")
+_TITLE_LINE = 30  # characters of a title that fit over one panel
 
 
 def share_data(tidy: Tidy) -> pd.DataFrame:
@@ -73,26 +79,51 @@ def share_plot(data: pd.DataFrame, title: str, key: str, path_stem: Path) -> Non
     save(_draw, data, title, key, path_stem)
 
 
-def _draw(data: pd.DataFrame, title: str, key: str) -> Figure:
+def _draw(data: pd.DataFrame) -> Figure:
     names = list(data["configuration"].unique())
+    labels = _model_labels(list(data["model"].unique()))
     columns = min(COLUMNS, len(names))
     rows = -(-len(names) // columns)
-    figure = Figure(figsize=(WIDTH, PANEL_HEIGHT * rows + 0.8), layout="constrained")
-    draw_title(figure, title, key)
+    figure = Figure(figsize=(WIDTH, PANEL_HEIGHT * rows + 0.4), layout="constrained")
     panels: list[Axes] = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flatten())
     for panel, name in zip(panels, names, strict=False):
-        _stack(panel, data[data["configuration"] == name])
-        panel.set_title(name)
-        panel.set_xlabel("Measured samples")
+        own = data[data["configuration"] == name]
+        _stack(panel, own, labels)
+        panel.set_title(
+            textwrap.fill(_panel_title(name, list(own["model"].unique()), labels), _TITLE_LINE, break_on_hyphens=False)
+        )
     for panel in panels[len(names) :]:
         panel.set_axis_off()
+    for panel in panels[max(len(names) - columns, 0) : len(names)]:
+        panel.set_xlabel("Samples")
     for panel in panels[: len(names) : columns]:
         panel.set_ylabel("Percent of calls")
-    draw_legend(figure, panels[len(names) :], panels[: len(names)], None)
+    shared = any(label != model for model, label in labels.items())
+    title = "models by colour; above a panel: what answered" if shared else None
+    draw_legend(figure, panels[len(names) :], panels[: len(names)], title, list(labels.values()))
     return figure
 
 
-def _stack(panel: Axes, data: pd.DataFrame) -> None:
+def _model_labels(models: Sequence[str]) -> dict[str, str]:
+    """Displayed name -> entry of the legend, in its order: without what answered if that differs, to stand once."""
+    bare = {model: model.partition(" (")[0] for model in models}
+    ordered = sorted(models, key=lambda model: (_place(bare[model]), model))
+    return {model: bare[model] if len(set(bare.values())) < len(models) else model for model in ordered}
+
+
+def _place(model: str) -> int:
+    """Known models by size, then others, then course alterations."""
+    names = [*MODEL_STYLES]
+    return names.index(model) if model in names[:-1] else len(names) + (model == ALTERATIONS)
+
+
+def _panel_title(name: str, models: Sequence[str], labels: dict[str, str]) -> str:
+    """The configuration's name, which must say what answered if the legend does not."""
+    marks = {model.removeprefix(labels[model]).strip(" ()") for model in models} - {""}
+    return name + "".join(f" ({mark})" for mark in sorted(marks) if mark not in name)
+
+
+def _stack(panel: Axes, data: pd.DataFrame, labels: dict[str, str]) -> None:
     spans = data.drop_duplicates("sample")
     edges = [*spans["sample"], spans["until"].iloc[-1]]
     below = [0.0] * len(edges)
@@ -100,7 +131,7 @@ def _stack(panel: Axes, data: pd.DataFrame) -> None:
         top = [low + percent for low, percent in zip(below, [*own["percent"], own["percent"].iloc[-1]], strict=True)]
         colour, hatch = MODEL_STYLES.get(str(model).partition(" (")[0], _OTHER)
         look: dict[str, Any] = {"facecolor": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0.3}
-        panel.fill_between(edges, below, top, step="post", label=str(model), **look)
+        panel.fill_between(edges, below, top, step="post", label=labels[str(model)], **look)
         below = top
     panel.set_xlim(edges[0], edges[-1])
     panel.set_ylim(0, 100)

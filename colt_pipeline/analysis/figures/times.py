@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from colt_pipeline.analysis.figures.drawing import WIDTH, draw_legend, draw_title, save
+from colt_pipeline.analysis.figures.drawing import WIDTH, draw_legend, save
 from colt_pipeline.analysis.recorded_times import LLM, RUNS
 
 _LOOKS = {LLM: ("#0173b2", ""), RUNS: ("#de8f05", "//")}
@@ -18,9 +18,8 @@ def time_plot(data: pd.DataFrame, title: str, key: str, path_stem: Path) -> None
     save(_draw, data, title, key, path_stem)
 
 
-def _draw(data: pd.DataFrame, title: str, key: str) -> Figure:
-    figure = Figure(figsize=(WIDTH, 0.3 * len(data) + 1.2), layout="constrained")
-    draw_title(figure, title, key)
+def _draw(data: pd.DataFrame) -> Figure:
+    figure = Figure(figsize=(WIDTH, 0.3 * len(data) + 0.8), layout="constrained")
     panel = figure.subplots()
     left = pd.Series(0.0, index=data.index)
     for part, (colour, hatch) in _LOOKS.items():
