@@ -82,17 +82,17 @@ def speedup_curves_data(tidy: Tidy) -> pd.DataFrame:
 
 
 def with_bands(data: pd.DataFrame) -> pd.DataFrame:
-    """Add the column `band`: whether a line is drawn with its interval.
+    """Add the column `band`: whether a workload's lines are drawn with their intervals.
 
-    A line is if that tells it apart: if, at its workload's last sample, its interval and that of another are disjoint.
+    They are if that tells the lines apart: if, at the last sample, the interval of each is disjoint from another's.
     """
     drawn = []
     for workload, own in data.groupby("workload"):
         last = own[own["sample"] == own["sample"].max()]
         apart = (last["low"] > last["high"].min()) | (last["high"] < last["low"].max())  # False if unknown
-        drawn += [(workload, name) for name in last.loc[apart, "configuration"]]
-    lines = pd.MultiIndex.from_frame(data[["workload", "configuration"]])
-    return data.assign(band=lines.isin(drawn) if drawn else False)
+        if apart.all():
+            drawn.append(workload)
+    return data.assign(band=data["workload"].isin(drawn))
 
 
 def speedup_curves_plot(data: pd.DataFrame, title: str, key: str, path_stem: Path) -> None:
@@ -156,7 +156,7 @@ def _legend_title(data: pd.DataFrame) -> str:
     if data["seeds"].max() == 1:
         return "one seed"
     mean = "geometric mean over seeds"
-    return f"{mean}; bands: 95 % intervals of lines that end apart from another" if data["band"].any() else mean
+    return f"{mean}; bands, where lines end apart: 95 % intervals" if data["band"].any() else mean
 
 
 def _panel_title(workload: str, floor: float) -> str:
