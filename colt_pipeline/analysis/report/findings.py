@@ -134,9 +134,9 @@ def limits(tidy: Tidy) -> list[str]:
         found.append("No ranking: with one seed the spread between seeds is unknown, so no interval is given.")
     else:
         found.append(
-            f"No fine ranking: {seeds} seeds per workload leave wide intervals; the paper has {PAPER_SEEDS}. Intervals of "
-            "means assume that seeds are independent and workloads equally noisy. Each holds by itself: where nothing "
-            "differs, one in 20 is expected to show a difference."
+            f"No fine ranking: {seeds} seeds per workload leave wide intervals; the paper has {PAPER_SEEDS}. Intervals "
+            "of means assume that seeds are independent and workloads equally noisy. Each holds by itself: where "
+            "nothing differs, one in 20 is expected to show a difference."
         )
     if len(runs[CONFIGURATION].drop_duplicates()) > 1:
         found.append("Nothing about margins in shares of pairs: a run wins its pair however small the difference.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from colt_pipeline.analysis.intervals import Array, stratified_mean
@@ -62,7 +63,7 @@ def _row(data: Searches, workload: str, name: str, ending: str, noise: pd.DataFr
         return row
     base = _log_secs(data, workload, data.reference)
     seeds = own.index.intersection(base.index)  # different seeds start from different programs
-    logs: Array = (own - base)[seeds].to_numpy()[:, None]
+    logs: Array = np.array((own - base)[seeds], dtype=float)[:, None]
     ratio, low, high = (float(values[0]) for values in stratified_mean([logs]).exp())
     floor = data.noise_floor([logs], [workload], noise)
     estimated = measurement == "estimated"
