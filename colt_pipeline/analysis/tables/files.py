@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -24,7 +24,6 @@ _LATEX = str.maketrans(
 )
 _LEFT, _RIGHT = ":---", "---:"
 _HEADING = "## "
-_MISSING = "-"
 
 
 class Cells(NamedTuple):
@@ -84,8 +83,7 @@ def read_tables(directory: Path, command: str) -> dict[str, Cells]:
 def shown(frame: pd.DataFrame) -> Cells:
     """`frame` as shown to readers."""
     header = [str(column) for column in frame.columns]
-    columns = [_column(frame.iloc[:, index]) for index in range(len(header))]
-    rows = [list(row) for row in zip(*columns, strict=True)]
+    rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
     return Cells(header, rows, [pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes])
 
 
@@ -121,18 +119,9 @@ def _latex(cells: Cells, caption: str) -> str:
     )
 
 
-def _column(values: pd.Series[Any]) -> list[str]:
-    """The cells of a column. Fractions have equally many decimals; other numbers have digits by their size."""
-    sizes = values[values != 0].dropna().abs() if pd.api.types.is_float_dtype(values.dtype) else values.head(0)
-    if len(sizes) and 0.001 <= sizes.min() and sizes.max() <= 1:
-        decimals = 2 if sizes.min() >= 0.1 else 3
-        return [_MISSING if pd.isna(value) else f"{value:.{decimals}f}" for value in values]
-    return [_cell(value) for value in values]
-
-
 def _cell(value: object) -> str:
     if pd.isna(value):  # type: ignore[call-overload]
-        return _MISSING
+        return "-"
     if isinstance(value, float):
         return f"{value:.2f}" if value == 0 or abs(value) >= 0.1 else f"{value:.3g}"
     return str(value)
