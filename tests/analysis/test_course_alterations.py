@@ -38,7 +38,7 @@ def test_each_rule_has_its_own_chance(write_run: WriteRun, tmp_path: Path, rule:
 def test_the_chance_of_a_streak_is_how_often_the_rule_fires_on_independent_regressions(
     write_run: WriteRun, tmp_path: Path
 ) -> None:
-    """Regressions at every other program never are a streak; all programs fire at every second."""
+    """If all programs regress, it fires at every second."""
     write_run("a", ALTERED_THRICE, (0.5,), made={"gpt-5-mini": (10, 10)}, journal={"course_rule": "streak"})
     assert alterations_and_chance(aggregate(tmp_path / "runs"))["chance"].tolist() == [0.5]
 
