@@ -40,6 +40,7 @@ SEARCH_TITLES = {
     "single_large": "COLT+, one large model",
     "no_course_alteration": "COLT+ without course alteration",
     "random_course_alteration": "COLT+, random course alteration",
+    "router_ucb": "COLT+, router UCB",
 }
 """``search.name`` -> its title, in display order: this project's search is COLT+, the paper's is COLT."""
 _VARIANTS = {"router_": "COLT+, router ", "lambda_": "COLT+, λ = ", "course_": "COLT+, course alteration "}
@@ -61,10 +62,10 @@ def workload_title(workload: str) -> str:
 
 def search_title(search: str) -> str:
     """The title of a search; a user's own keeps its name."""
-    for beginning, title in _VARIANTS.items():
-        if search.startswith(beginning):
-            return title + search.removeprefix(beginning).replace("_", " ")
-    return SEARCH_TITLES.get(search, search)
+    variants = [name for name in _VARIANTS if search.startswith(name)]
+    if search in SEARCH_TITLES or not variants:
+        return SEARCH_TITLES.get(search, search)
+    return _VARIANTS[variants[0]] + search.removeprefix(variants[0]).replace("_", " ")
 
 
 def display_order(names: Iterable[str], known: Iterable[str]) -> list[str]:

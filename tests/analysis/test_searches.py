@@ -385,7 +385,7 @@ def test_stages_write_the_tables_and_the_figure_of_searches(
         assert stage.main(["--data", str(tmp_path / "data"), "--out", str(out)]) == 0
     tables = ["call_counts", "invocation_rates", "ratios", "recorded_times", "samples_to_reach"]
     tables += ["search_speedups", "statistics"]
-    figures = ["cost_against_quality", "ranks", "search_curves"]
+    figures = ["cost_against_quality", "final_speedups", "ranks", "search_curves"]
     assert sorted(path.stem for path in out.glob("*.svg")) == figures
     assert sorted(read_tables(out, "")) == tables
     said = "no LLM, stand-in LLMs · measured latency"
