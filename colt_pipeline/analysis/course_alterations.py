@@ -23,12 +23,13 @@ from colt_pipeline.analysis.searches import comparable, searches
 from colt_pipeline.analysis.tidy import IDS, Tidy
 
 _RULE = ["configuration", "rule", "programs", "regressions", "alterations", "rate", "rate low", "rate high", "chance"]
-_AFTER = {"after a regression": AFTER_REGRESSION, "otherwise": AFTER_RISE}
+AFTER = {"after a regression": AFTER_REGRESSION, "otherwise": AFTER_RISE}
+"""Columns of `persistence` -> fields of a run."""
 _ENDS = ("", " low", " high")
 _PERSISTENCE = (
     "configuration",
     "family",
-    *(f"{after}{end}" for after in _AFTER for end in (": programs", *_ENDS)),
+    *(f"{after}{end}" for after in AFTER for end in (": programs", *_ENDS)),
     *(f"difference{end}" for end in _ENDS),
 )
 
@@ -65,7 +66,7 @@ def persistence(tidy: Tidy) -> pd.DataFrame:
     """
     rows = []
     for name, family, runs in _configurations(tidy):
-        counts = {after: runs[[field, field + REGRESSED]].sum(skipna=False) for after, field in _AFTER.items()}
+        counts = {after: runs[[field, field + REGRESSED]].sum(skipna=False) for after, field in AFTER.items()}
         if not all(programs > 0 for programs, _ in counts.values()):  # not even NaN
             continue
         shares = [share(int(regressed), int(programs)) for programs, regressed in counts.values()]

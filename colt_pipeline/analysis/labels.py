@@ -48,7 +48,8 @@ EVOLUTIONARY = "evolutionary"
 """TVM's own search."""
 
 _BACKENDS = {EMBEDDED: "stand-in LLMs", RANDOM: "random answers", "none": "no LLM"}
-_MARKS = {EMBEDDED: "stand-in", RANDOM: "random"}
+MARKS = {EMBEDDED: "stand-in", RANDOM: "random"}
+"""Backend -> what its answers are, where a model did not give them."""
 NOT_MEASURED = "(not measured)"
 """Marks a latency that was computed."""
 
@@ -74,7 +75,7 @@ def display_order(names: Iterable[str], known: Iterable[str]) -> list[str]:
 
 def model_label(model: str, backend: str) -> str:
     """The model's name; a stand-in or a random draw is never shown as the model itself."""
-    return f"{model} ({_MARKS[backend]})" if backend in _MARKS else model
+    return f"{model} ({MARKS[backend]})" if backend in MARKS else model
 
 
 def backend_label(backend: str) -> str:
@@ -131,13 +132,13 @@ def _names(row: dict[Any, Any], calls: pd.DataFrame) -> tuple[str, str]:
 
 def _title(row: dict[Any, Any], calls: pd.DataFrame) -> str:
     """The search's title, marked; the titles of this project's searches with random answers say so themselves."""
-    marks = [mark for mark in _marks(calls) if mark != _MARKS[RANDOM] or row["search"] not in SEARCH_TITLES]
+    marks = [mark for mark in _marks(calls) if mark != MARKS[RANDOM] or row["search"] not in SEARCH_TITLES]
     return f"{search_title(row['search'])} ({', '.join(marks)})" if marks else search_title(row["search"])
 
 
 def _marks(calls: pd.DataFrame) -> list[str]:
     """What did not come from the models named: how their answers were made, in any of the runs."""
-    return [_MARKS[backend] for backend in sorted(set(calls["backend"]) & {*_MARKS})]
+    return [MARKS[backend] for backend in sorted(set(calls["backend"]) & {*MARKS})]
 
 
 def _calls_of(tidy: Tidy, row: dict[Any, Any]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What the numbers show and do not show, in sentences generated from the numbers."""
+"""What the numbers show, as a table of findings, and what they do not show, in sentences."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from colt_pipeline.analysis.compared import SEARCHES, compared, key, noise_range
+from colt_pipeline.analysis.compared import noise_range
+from colt_pipeline.analysis.course_alterations import AFTER
 from colt_pipeline.analysis.index import read_json, write_json
-from colt_pipeline.analysis.labels import backend_label
-from colt_pipeline.analysis.tables.statistics import IMPROVEMENT, KNOWN
+from colt_pipeline.analysis.labels import CONFIGURATION, backend_label
+from colt_pipeline.analysis.notes import held_out, no_effect_of_sets, random_sampling
+from colt_pipeline.analysis.searches import MEAN, comparable, searches
 from colt_pipeline.analysis.tidy import Tidy
+from colt_pipeline.analysis.verdicts import ESTIMATED, ONE_SEED
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import EMBEDDED, RANDOM, typed
 
@@ -25,26 +28,34 @@ PAPER_SAMPLES, PAPER_SEEDS = 1000, 10
 REASONING_B = 3.0
 """Billions of parameters below which a model cannot be expected to reason about programs."""
 
-_FEW_SEEDS = 5
+_UNJUDGED = (ESTIMATED, ONE_SEED)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A row of the table of findings, as shown to readers."""
+
+    question: str
+    value: str
+    interval: str
+    """95 %; "" if unknown."""
+    basis: str
+    """How many pairs of runs, or programs."""
+    conclusion: str
 
 
 @dataclass(frozen=True)
 class Findings:
     """The findings of an experiment."""
 
-    caption: str
-    """What all its runs have in common."""
-    findings: list[str]
+    findings: list[Finding]
     limits: list[str]
 
 
 def findings_of(tidy: Tidy, tables: Mapping[str, pd.DataFrame]) -> Findings:
     """What `tidy` shows, according to the `tables` that `write_tables` made from it, and what it does not show."""
-    if compared(tidy) == SEARCHES:
-        found = search_findings(tables["statistics"])
-    else:
-        found = model_set_findings(tables["comparisons"])
-    return Findings(key(tidy), found, limits(tidy))
+    found = comparison_findings(tidy, tables["ratios"]) + persistence_findings(tables["persistence"])
+    return Findings(found, limits(tidy))
 
 
 def write_findings(findings: Findings, directory: Path) -> None:
@@ -66,31 +77,31 @@ def read_findings(directory: Path, command: str) -> Findings:
         ) from error
 
 
-def search_findings(statistics: pd.DataFrame) -> list[str]:
-    """How often the reference, which comes first, beats each other search."""
-    pairs = statistics[statistics["quantity"] == IMPROVEMENT]
-    of_reference = pairs["configuration"].isin(pairs["configuration"].head(1))
-    return [_improvement(row) for _, row in pairs[of_reference].iterrows()]
+def comparison_findings(tidy: Tidy, ratios: pd.DataFrame) -> list[Finding]:
+    """The reference against every other configuration after all samples, from the table of ratios.
+
+    Those that nothing is concluded about, for the same reason, are one row.
+    """
+    workloads = {
+        (data.reference + ending, group): len(names)
+        for data, ending in ((searches(part), ending) for part, ending in comparable(tidy))
+        for group, names in data.groups.items()
+    }
+    last = ratios[ratios["samples"] == ratios.groupby("configuration")["samples"].transform("max")]
+    compared = last[last["reference"].notna()]
+    unjudged = compared["verdict"].isin(_UNJUDGED)
+    rows = compared[~unjudged].to_dict("records")
+    found = [_comparison(row, workloads[row["reference"], row["workloads"]]) for row in rows]
+    for _, own in compared[unjudged & (compared["workloads"] == MEAN)].groupby(["verdict", "reference"], sort=False):
+        row = own.to_dict("records")[0]
+        members = last["configuration"].isin({row["reference"], *own["configuration"]}) & (last["workloads"] == MEAN)
+        found.append(_unjudged(last.loc[members, "speedup"], row, workloads[row["reference"], MEAN]))
+    return found
 
 
-def model_set_findings(comparisons: pd.DataFrame) -> list[str]:
-    """Which differences between model sets exceed the noise; none of estimates, which no device has confirmed."""
-    verdicts = comparisons["verdict"]
-    estimated = comparisons["noise floor"] == 1  # an estimate repeats exactly
-    held = comparisons[verdicts.notna() & (verdicts != "reference") & ~estimated]
-    if held.empty:
-        return []
-    counts = held["verdict"].value_counts().sort_index()
-    said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    references = " or ".join(held["reference"].unique())
-    findings = [f"Of {len(held)} best latencies compared with that of {references} on the same workload: {said}."]
-    beyond = held[held["verdict"].isin(["faster", "slower"])]
-    for row in beyond.to_dict("records"):
-        findings.append(
-            f"{row['workload']}: {row['configuration']} is {row['verdict']} than {row['reference']} "
-            f"({row['ratio']:.2f} times its speed, noise floor ×{row['noise floor']:.2f})."
-        )
-    return findings
+def persistence_findings(persistence: pd.DataFrame) -> list[Finding]:
+    """Whether programs of small models regress more often after a regression, from the table of persistence."""
+    return [_persistence(row) for row in persistence.to_dict("records")]
 
 
 def limits(tidy: Tidy) -> list[str]:
@@ -101,6 +112,10 @@ def limits(tidy: Tidy) -> list[str]:
         found.append(
             "Nothing about the language models whose names appear: a small program answered for each of them, more or "
             "less skilful by the parameter count. What is shown is the search, and the pipeline around it."
+        )
+        found.append(
+            "Nothing about which models LLMs would choose: stand-ins name the next model by a fixed rule, so shares of "
+            "calls are set by construction."
         )
     sizes = tidy.calls.loc[~tidy.calls["backend"].isin([EMBEDDED, RANDOM]), "parameters_b"]
     if len(sizes) and sizes.max() < REASONING_B:
@@ -114,15 +129,17 @@ def limits(tidy: Tidy) -> list[str]:
         f"Nothing about other machines: {', '.join(sorted(set(runs['device'])))} is all that was used. A speedup is "
         "over the unoptimized program of that machine, and is not comparable with another's."
     )
-    seeds = int(runs.groupby(["search", "model_set", "largest", "target", "workload"])["seed"].nunique().max())
+    seeds = int(runs.groupby([*CONFIGURATION, "workload"])["seed"].nunique().max())
     if seeds == 1:
         found.append("No ranking: with one seed the spread between seeds is unknown, so no interval is given.")
-    elif seeds < _FEW_SEEDS:
-        narrow = 1 - ((seeds - 1) / seeds) ** 0.5
+    else:
         found.append(
-            f"No fine ranking: {seeds} seeds make intervals too narrow by about {_percent(narrow)}, "
-            f"and a share of pairs near 0 or 1 rests on few pairs. The paper repeats each run {PAPER_SEEDS} times."
+            f"No fine ranking: {seeds} seeds per workload leave wide intervals; the paper has {PAPER_SEEDS}. Intervals "
+            "of means assume that seeds are independent and workloads equally noisy. Each holds by itself: where "
+            "nothing differs, one in 20 is expected to show a difference."
         )
+    if len(runs[CONFIGURATION].drop_duplicates()) > 1:
+        found.append("Nothing about margins in shares of pairs: a run wins its pair however small the difference.")
     samples = int(runs["samples"].max())
     if samples < PAPER_SAMPLES:
         found.append(
@@ -130,10 +147,11 @@ def limits(tidy: Tidy) -> list[str]:
         )
     if ends := noise_range(tidy):
         found.append(
-            f"No small difference between two latencies: 95 % of pairs of measurements of one program differ by less "
-            f"than {ends}, depending on the workload. A pair of runs counts as a win however small the difference."
+            f"No small difference: 95 % of pairs of measurements of one program differ by less than {ends}, depending "
+            "on the workload. For a mean over n pairs of runs, the logarithm of this noise floor is divided by √n."
         )
-    return found
+    notes = (random_sampling, no_effect_of_sets, held_out)
+    return found + [said for note in notes if (said := note(tidy))]
 
 
 def backends(tidy: Tidy) -> list[str]:
@@ -141,16 +159,44 @@ def backends(tidy: Tidy) -> list[str]:
     return sorted(map(backend_label, {*tidy.runs["llm_backend"], *tidy.calls["backend"]}))
 
 
-def _improvement(row: pd.Series[Any]) -> str:
-    if pd.isna(row["value"]):
-        return f"{row['configuration']} cannot be compared with {row['over']}: {row['interval'].partition(': ')[2]}."
-    known = row["interval"] == KNOWN
-    interval = f"95 % interval {_percent(row['low'])} to {_percent(row['high'])}" if known else row["interval"]
-    return (
-        f"{row['configuration']} ends faster than {row['over']} in {_percent(row['value'])} of {row['runs']} pairs of "
-        f"runs of one workload and seed ({interval})."
+def _comparison(row: Mapping[Any, Any], workloads: int) -> Finding:
+    where = "" if row["workloads"] == MEAN else f", {row['workloads'].removeprefix(f'{MEAN}, ')}"
+    question = f"{row['reference']} against {row['configuration']}, final speedup{where}"
+    if pd.isna(row["ratio"]):
+        return Finding(question, "", "", _pairs(row, workloads), row["verdict"])
+    interval = "" if pd.isna(row["ratio low"]) else f"{row['ratio low']:.2f} to {row['ratio high']:.2f}"
+    basis = f"{_pairs(row, workloads)}, {100 * row['better']:.0f} % won"
+    return Finding(question, f"{row['ratio']:.2f}", interval, basis, row["verdict"])
+
+
+def _unjudged(speedups: pd.Series[float], row: Mapping[Any, Any], workloads: int) -> Finding:
+    ends = dict.fromkeys(f"{end:.2f}" for end in (speedups.min(), speedups.max()))
+    question = f"{len(speedups)} configurations, final speedups"
+    return Finding(question, " to ".join(ends), "", _pairs(row, workloads), row["verdict"])
+
+
+def _persistence(row: Mapping[Any, Any]) -> Finding:
+    points = [100 * row[f"difference{end}"] for end in ("", " low", " high")]
+    value, low, high = (f"{number:+.1f}" for number in points)
+    after, otherwise = (f"{100 * row[kind]:.0f} % of {row[f'{kind}: programs']}" for kind in AFTER)
+    conclusion = "no persistence shown"
+    if points[1] > 0 or points[2] < 0:
+        conclusion = f"{'more' if points[1] > 0 else 'less'} often after a regression"
+    return Finding(
+        f"{row['configuration']}: do regressions persist?",
+        f"{value} points",
+        f"{low} to {high}",
+        f"{after} programs after a regression, {otherwise} otherwise",
+        conclusion,
     )
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+def _pairs(row: Mapping[Any, Any], workloads: int) -> str:
+    pairs, seeds = row["pairs"], row["seeds"]
+    if pairs != workloads * seeds:
+        return _count(pairs, "pair")
+    return f"{_count(pairs, 'pair')}, {_count(workloads, 'workload')} x {_count(seeds, 'seed')}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

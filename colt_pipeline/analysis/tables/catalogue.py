@@ -26,8 +26,8 @@ from colt_pipeline.analysis.tables.comparisons import comparisons
 from colt_pipeline.analysis.tables.files import write_files
 from colt_pipeline.analysis.tables.invocation import best_latencies, call_counts, invocation_rates, speedups
 from colt_pipeline.analysis.tables.paper import COMPARED, SOURCE, paper_layout, paper_speedups
+from colt_pipeline.analysis.tables.ratios import ratios, search_speedups
 from colt_pipeline.analysis.tables.samples_needed import REACHED, samples_to_reach
-from colt_pipeline.analysis.tables.searches import search_ratios, search_speedups
 from colt_pipeline.analysis.tables.statistics import statistics
 from colt_pipeline.analysis.tidy import Tidy
 
@@ -47,6 +47,10 @@ class Table:
 
 
 _INTERVAL = "Low and high: 95 % interval (Student's t; shares: Clopper-Pearson), none with one seed or two pairs."
+_VERDICT = (
+    "Verdict: the reference is called faster (or slower) if the interval of the ratio excludes 1 and the ratio exceeds "
+    "its noise floor, which shrinks with the number of pairs."
+)
 _NOISE = "Which differences exceed the noise: see the comparisons."
 
 TABLES = {
@@ -64,21 +68,18 @@ TABLES = {
         (SEARCHES,),
         (random_sampling, held_out),
     ),
-    "search_ratios": Table(
-        search_ratios,
-        "Searches compared at equal samples",
-        "Geometric mean of the speedup over workloads and seeds; ratio: the reference's speedup / this one's; better: "
-        f"share of pairs of runs in which the reference is faster, equal counts half. {_INTERVAL} A ratio within its "
-        "noise floor, which shrinks with the number of pairs, may be noise.",
-        (SEARCHES,),
-        (random_sampling, held_out),
+    "ratios": Table(
+        ratios,
+        "The reference against the others at equal samples",
+        "Speedup: geometric mean over workloads and seeds. Ratio: the reference's speedup / this one's, geometric mean "
+        "over pairs of runs of one workload and seed; better: share of these pairs in which the reference is faster, "
+        f"equal counts half. {_VERDICT} {_INTERVAL}",
+        notes=(random_sampling, no_effect_of_sets, held_out),
     ),
     "comparisons": Table(
         comparisons,
-        "Best latencies against the single large model",
-        "Ratio: the reference's latency / this one's, geometric mean over seeds. Faster or slower: the interval "
-        "excludes 1, and the ratio exceeds the noise floor, which shrinks with the number of seeds; one seed, or an "
-        "estimate, gives no verdict.",
+        "The single large model against the others, by workload",
+        f"Latency and ratio (this latency / the reference's): geometric mean over seeds. {_VERDICT} {_INTERVAL}",
         (MODEL_SETS,),
         (no_effect_of_sets,),
     ),

@@ -1,6 +1,7 @@
 """A whole model tuned with several model sets: the paper's table 2 beside ours, and the kernels of the model.
 
-Sample efficiency is speedup / samples; its gain is relative to the single small model.
+Sample efficiency is speedup / samples; its gain is relative to the single small model. The speedup is that of the
+summary, which may compare a sum over kernels with a model measured whole; beside it stands one of two alike.
 """
 
 from __future__ import annotations
@@ -13,7 +14,15 @@ import pandas as pd
 from msgspec import Meta
 
 from colt_pipeline.analysis.index import Entry
-from colt_pipeline.analysis.labels import MODEL_SETS, backend_label, display_order, model_label, unmeasured
+from colt_pipeline.analysis.labels import (
+    MARKS,
+    MODEL_SETS,
+    backend_label,
+    display_order,
+    model_label,
+    search_title,
+    unmeasured,
+)
 from colt_pipeline.analysis.metrics import rounded, short_names
 from colt_pipeline.analysis.tables.files import write_files
 from colt_pipeline.analysis.tables.paper import SOURCE, paper_table
@@ -89,9 +98,9 @@ def model_table(models: Models) -> pd.DataFrame:
     """Table 2: one row per configuration.
 
     Returns:
-        configuration, samples, unoptimized s, tuned s (whole model), how both were obtained, speedup, sample
-        efficiency, gain, and the paper's samples, speedup and gain for the same model set and largest model. Without a
-        run of the small model there is no gain.
+        configuration, samples, unoptimized (s), tuned (s), how each was obtained, speedup (of these two), sum over
+        tuned kernels (s), like-for-like speedup, sample efficiency, gain, and the paper's samples, speedup and gain for
+        the same model set and largest model. Without a run of the small model there is no gain.
     """
     efficiency = {model["model_set"]: model["speedup"] / model["samples"] for model in models}
     rows = []
@@ -101,11 +110,13 @@ def model_table(models: Models) -> pd.DataFrame:
             {
                 "configuration": label(model),
                 "samples": model["samples"],
-                "unoptimized s": model["unoptimized_secs"],
-                "unoptimized how": model["unoptimized_how"],
-                "tuned s": model["tuned_secs"],
-                "tuned how": model["tuned_how"],
+                "unoptimized (s)": model["unoptimized_secs"],
+                "unoptimized: how": model["unoptimized_how"],
+                "tuned (s)": model["tuned_secs"],
+                "tuned: how": model["tuned_how"],
                 "speedup": model["speedup"],
+                "sum over tuned kernels (s)": model["tuned_sum_secs"],
+                "like-for-like speedup": _like_for_like(model),
                 "sample efficiency": own,
                 "gain": own / efficiency["small"] if "small" in efficiency else None,
             }
@@ -122,8 +133,8 @@ def task_table(models: Models) -> pd.DataFrame:
     """One row per configuration and kernel.
 
     Returns:
-        configuration, kernel (TVM's name), shapes, calls, GFLOP (of one call), samples (0 = untuned), unoptimized ms,
-        tuned ms (of one call), share percent (of the sum over tuned kernels).
+        configuration, kernel (TVM's name), shapes, calls, MFLOP (of one call), samples (0 = untuned), unoptimized (ms),
+        tuned (ms) (of one call), share (%) (of the sum over tuned kernels).
     """
     rows = [
         {
@@ -131,11 +142,11 @@ def task_table(models: Models) -> pd.DataFrame:
             "kernel": task["task"],
             "shapes": task["shape"],
             "calls": task["weight"],
-            "GFLOP": task["flop"] / 1e9,
+            "MFLOP": task["flop"] / 1e6,
             "samples": task["samples"],
-            "unoptimized ms": 1e3 * task["unoptimized_secs"],
-            "tuned ms": 1e3 * task["best_secs"],
-            "share percent": 100 * task["weight"] * task["best_secs"] / model["tuned_sum_secs"],
+            "unoptimized (ms)": 1e3 * task["unoptimized_secs"],
+            "tuned (ms)": 1e3 * task["best_secs"],
+            "share (%)": 100 * task["weight"] * task["best_secs"] / model["tuned_sum_secs"],
         }
         for model in models
         for task in model["tasks"]
@@ -147,13 +158,30 @@ def label(model: dict[str, Any]) -> str:
     """A configuration as shown to readers; stand-ins are identified as such."""
     if len(model["models"]) == 1:
         return model_label(model["models"][0], model["llm_backend"])
-    return f"COLT ({len(model['models'])} models)"
+    marks = "".join(f", {MARKS[backend]}" for backend in _backends(model) if backend in MARKS)
+    return f"{search_title(model['search'])} ({len(model['models'])} models{marks})"
+
+
+def _like_for_like(model: dict[str, Any]) -> float:
+    """The speedup of two alike: the whole model if both are, else the sums over its kernels."""
+    if model["unoptimized_how"] == model["tuned_how"]:
+        return float(model["speedup"])
+    return float(model["unoptimized_secs"] / model["tuned_sum_secs"])
+
+
+def _backends(model: dict[str, Any]) -> list[str]:
+    return str(model["llm_backend"]).split(", ")
+
+
+def _answered(model: dict[str, Any]) -> str:
+    """What answered, in words."""
+    return ", ".join(map(backend_label, _backends(model)))
 
 
 def model_key(models: Models) -> str:
     """The conditions of the runs in a line, as `compared.key` gives for other experiments."""
     parts = [
-        {backend_label(model["llm_backend"]) for model in models},
+        {_answered(model) for model in models},
         {f"{model['measurement']} latency{unmeasured(model['measurement'])}" for model in models},
         {model["device"] for model in models},
         {f"seed {model['seed']}" for model in models},
@@ -171,13 +199,15 @@ TABLES = {
     "table_2": (
         model_table,
         "Table 2 of the paper beside ours",
-        "Latency of the unoptimized and the tuned model, sample efficiency (speedup / samples) and its "
-        f"gain over the single small model; beside them table 2 of {SOURCE} (other machine, other LLMs).",
+        "Speedup: unoptimized / tuned, each obtained as its column says. Like-for-like speedup: of two alike, the sums "
+        "over kernels of calls x latency unless both models were measured whole. Sample efficiency: speedup "
+        "(not the like-for-like one) / samples; gain: over the single small model's. Paper: table 2 of "
+        f"{SOURCE} (other machine, other LLMs).",
     ),
     "kernels": (
         task_table,
         "Kernels of the model",
-        "Latency of one call, and share of the sum over kernels of calls x tuned latency.",
+        "Latencies of one call; share: of the sum over kernels of calls x tuned latency.",
     ),
 }
 """File name -> (function, title, what its numbers are)."""
@@ -187,7 +217,7 @@ def model_metrics(models: Models) -> dict[str, dict[str, Any]]:
     """The numbers of each configuration that DVC compares between commits, see `metrics`."""
     names = short_names(pd.DataFrame(models), ("model_set", "search", "largest", "model", "seed"))
     return {
-        name: {"llm": backend_label(model["llm_backend"]), "latency": model["measurement"], "device": model["device"]}
+        name: {"llm": _answered(model), "latency": model["measurement"], "device": model["device"]}
         | {"samples": model["samples"], "speedup": {model["model"]: rounded(model["speedup"])}}
         for name, model in zip(names, models, strict=True)
     }

@@ -8,6 +8,7 @@ Largest (total): (its regular calls + course alterations) / (all regular calls +
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pandas as pd
 
@@ -19,6 +20,7 @@ from colt_pipeline.analysis.labels import (
     model_label,
     workload_title,
 )
+from colt_pipeline.analysis.searches import MEAN
 from colt_pipeline.analysis.tidy import Tidy
 
 ALTERATION_RATE = "Course alteration rate"
@@ -69,30 +71,32 @@ def call_counts(tidy: Tidy) -> pd.DataFrame:
 
 
 def speedups(tidy: Tidy) -> pd.DataFrame:
-    """Final speedup over the unoptimized program (mean over seeds), and the geometric mean over workloads.
+    """Final speedup over the unoptimized program (geometric mean over seeds), and the geometric mean over workloads.
 
     Returns:
         Column `workload` and one column per configuration. A cell is empty if a run is missing or found nothing valid,
         and so is the geometric mean below it, because a mean over fewer workloads would not be comparable.
     """
     table = _per_workload(tidy, "speedup")
-    means = {
-        label: math.exp(values.map(math.log).mean()) if values.notna().all() else math.nan
-        for label, values in table.items()
-    }
-    return _titled(pd.concat([table, pd.DataFrame([means], index=["Geometric mean"])]))
+    means = table.apply(geometric_mean)
+    return _titled(pd.concat([table, means.to_frame(MEAN).T]))
 
 
 def best_latencies(tidy: Tidy) -> pd.DataFrame:
-    """Latency of the unoptimized program and the best one found, in milliseconds (mean over seeds).
+    """Latency of the unoptimized program and the best one found, in milliseconds (geometric mean over seeds).
 
     Returns:
         Columns workload, unoptimized (one per target if there are several), and one per configuration.
     """
     best = _per_workload(tidy, "best_secs")
-    before = tidy.runs.pivot_table(index="workload", columns="target", values="baseline_secs").reindex(best.index)
+    before = tidy.runs.groupby(["workload", "target"])["baseline_secs"].agg(geometric_mean).unstack().loc[best.index]
     names = [f"unoptimized, target={target}" for target in before] if len(before.columns) > 1 else ["unoptimized"]
     return _titled(1e3 * pd.concat([before.set_axis(names, axis="columns"), best], axis="columns"))
+
+
+def geometric_mean(values: pd.Series[Any]) -> float:
+    """NaN if a value is missing, because a mean over fewer would not be comparable."""
+    return math.exp(values.astype(float).map(math.log).mean(skipna=False))
 
 
 def _percent(part: int, whole: int) -> float:
@@ -115,9 +119,9 @@ def _workloads(tidy: Tidy) -> list[str]:
 
 
 def _per_workload(tidy: Tidy, field: str) -> pd.DataFrame:
-    """Mean of `field` over seeds: workloads x configuration labels, both in display order."""
+    """Geometric mean of `field` over seeds: workloads x configuration labels, both in display order."""
     labels = configurations(tidy)
-    cells = labels.merge(tidy.runs, on=CONFIGURATION).groupby(["workload", "label"])[field].mean(skipna=False)
+    cells = labels.merge(tidy.runs, on=CONFIGURATION).groupby(["workload", "label"])[field].agg(geometric_mean)
     return cells.unstack("label").reindex(index=_workloads(tidy), columns=labels["label"])
 
 

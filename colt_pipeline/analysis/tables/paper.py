@@ -15,8 +15,8 @@ from typing import Any
 
 import pandas as pd
 
-from colt_pipeline.analysis.labels import CONFIGURATION, backend_label, configurations, unmeasured, workload_title
-from colt_pipeline.analysis.tables.invocation import call_counts, invocation_rates
+from colt_pipeline.analysis.labels import CONFIGURATION, configurations, model_label, unmeasured, workload_title
+from colt_pipeline.analysis.tables.invocation import call_counts, geometric_mean, invocation_rates
 from colt_pipeline.analysis.tidy import Tidy
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.workloads import PAPER
@@ -39,7 +39,7 @@ RATE, COUNT = "percent", "calls per 1000 regular ones"
 _COUNT_TABLES = (3, 4, 5)
 _PAPER_CALLS = 1000  # regular calls per workload and model set
 _ALTERATIONS = "course alterations"
-_COLUMNS = ("table", "row", "column", "unit", "paper", "ours", "difference", "ours by", "latency")
+_COLUMNS = ("table", "row", "column", "unit", "paper", "ours", "difference", "mark", "latency")
 
 
 def paper_table(number: int) -> pd.DataFrame:
@@ -75,19 +75,19 @@ def paper_comparison(tidy: Tidy) -> pd.DataFrame:
     present. Because budgets differ, numbers of calls are scaled to the paper's 1000 regular calls.
 
     Returns:
-        Columns table (its number), row, column (our short label of the model set), unit (RATE or COUNT), paper, ours,
-        difference (ours - paper), ours by (what answered in our runs: rows are named as in the paper, but a stand-in is
-        not the model it is named after), latency (how our searches got theirs: measured or estimated).
+        Columns table (its number), row, column (the model set; both named as in the paper), unit (RATE or COUNT),
+        paper, ours, difference (ours - paper), mark (" (stand-in)" if our numbers are not those of the models that rows
+        name), latency (how our searches got theirs: measured or estimated).
     """
     rows = []
-    for configuration in configurations(tidy).query("models > 1").to_dict("records"):
-        own = _only(tidy, configuration)
-        facts = {"column": configuration["short_label"], "ours by": _backends(own)}
+    unmarked = replace(tidy, calls=tidy.calls.assign(backend=""))  # so that names are those of the paper
+    for configuration in configurations(unmarked).query("models > 1").to_dict("records"):
+        own = _only(unmarked, configuration)
+        facts = {"column": configuration["short_label"], "mark": _mark(_only(tidy, configuration))}
         facts["latency"] = " / ".join(sorted(set(own.runs["measurement"])))
-        unmarked = replace(own, calls=own.calls.assign(backend=""))  # rows are named as in the paper
         if set(own.runs["workload"]) == set(PAPER):
-            rows += [facts | row for row in _rates(unmarked, configuration)]
-        scaled = _scaled_counts(unmarked)
+            rows += [facts | row for row in _rates(own, configuration)]
+        scaled = _scaled_counts(own)
         for number in _COUNT_TABLES:
             rows += [facts | row for row in _counts(scaled, configuration, number)]
     table = pd.DataFrame(rows, columns=list(_COLUMNS)).astype({"paper": "float64", "ours": "float64"})
@@ -99,38 +99,41 @@ def paper_layout(tidy: Tidy, number: int) -> pd.DataFrame:
     """Table `number` in the paper's layout, with its values and the differences beside ours.
 
     Returns:
-        Column `row`, then three columns for each of our configurations that the paper has: its short label with "ours"
-        (marked if latencies were not measured), "paper" and "difference"; see `paper_comparison`. Empty if the paper
-        has none of them.
+        Column `row`, then three columns for each of our configurations that the paper has: its name with "ours" (marked
+        if stand-ins answered, and if latencies were not measured), "paper" and "difference"; see `paper_comparison`.
+        Empty if the paper has none of them.
     """
     long = paper_comparison(tidy).query(f"table == {number}")
     if long.empty:
         return long
-    sources = long[["column", "latency"]].drop_duplicates().itertuples(index=False)
-    marked = {f"{label} ours": f"{label} ours{unmeasured(latency)}" for label, latency in sources}
-    return _wide(long, ("ours", "paper", "difference")).rename(columns=marked)
+    marks = long["mark"] + long["latency"].map(unmeasured)
+    return _wide(long, ("ours", "paper", "difference")).rename(columns=_headings(long, "ours", marks))
 
 
 def paper_beside(measured: Tidy, estimated: Tidy, number: int) -> pd.DataFrame:
     """Table `number` from measured runs, from runs with estimated latencies and in the paper, side by side.
 
     Returns:
-        Column `row`, then three columns for each configuration: its short label with "measured", "not measured" and
-        "paper"; see `paper_comparison`.
+        Column `row`, then three columns for each configuration: its name with "measured" and "not measured" (both
+        marked if stand-ins answered), and "paper"; see `paper_comparison`.
     """
     ours = {"measured": measured, "not measured": estimated}
     keys = ["row", "column", "paper"]
-    parts = [
-        paper_comparison(tidy).query(f"table == {number}")[[*keys, "ours"]].rename(columns={"ours": name})
-        for name, tidy in ours.items()
-    ]
-    long = pd.concat(parts).groupby(keys, sort=False, dropna=False).first().reset_index()
-    return _wide(long, (*ours, "paper"))
+    parts = {name: paper_comparison(tidy).query(f"table == {number}") for name, tidy in ours.items()}
+    renamed = [part[[*keys, "ours"]].rename(columns={"ours": name}) for name, part in parts.items()]
+    long = pd.concat(renamed).groupby(keys, sort=False, dropna=False).first().reset_index()
+    marked = [_headings(part, name, part["mark"]) for name, part in parts.items()]
+    return _wide(long, (*ours, "paper")).rename(columns=marked[0] | marked[1])
+
+
+def _headings(long: pd.DataFrame, part: str, marks: pd.Series[str]) -> dict[str, str]:
+    """The headings of `_wide` for one part -> with a mark behind each."""
+    return {f"{label} {part}": f"{label} {part}{mark}" for label, mark in zip(long["column"], marks, strict=True)}
 
 
 def _wide(long: pd.DataFrame, parts: Sequence[str]) -> pd.DataFrame:
     """A table's rows, with the columns `parts` of `long` side by side for each of the table's columns."""
-    labels = list(long["column"].unique())
+    labels = sorted(set(long["column"]))
     wide = long.pivot(index="row", columns="column", values=list(parts)).reindex(long["row"].unique())
     wide = wide[[(part, label) for label in labels for part in parts]]
     wide.columns = pd.Index([f"{label} {part}" for label in labels for part in parts])
@@ -141,8 +144,9 @@ def paper_speedups(tidy: Tidy) -> pd.DataFrame:
     """The speedups that the paper's text states, beside ours.
 
     Returns:
-        Columns figure, workload, configuration (our label), paper samples, paper, our samples (the same number, or the
-        last that all runs have), ours (mean over seeds), difference. Empty if the paper states none for `tidy`.
+        Columns figure, workload, configuration (our label), measurement (of ours), paper samples, paper, our samples
+        (the same number, or the last that all runs have), ours (geometric mean over seeds), difference. Empty if the
+        paper states none for `tidy`.
     """
     rows = []
     for configuration in configurations(tidy).to_dict("records"):
@@ -152,10 +156,12 @@ def paper_speedups(tidy: Tidy) -> pd.DataFrame:
             if curves.empty:
                 continue
             samples = min(row["samples"], int(curves.groupby("seed")["sample"].max().min()))
-            ours = float(curves.loc[curves["sample"] == samples, "speedup"].mean(skipna=False))
+            ours = geometric_mean(curves.loc[curves["sample"] == samples, "speedup"])
+            measurement = " / ".join(f"{name}{unmeasured(name)}" for name in sorted(set(own.runs["measurement"])))
             rows.append(
                 {"figure": row["figure"], "workload": workload_title(row["workload"])}
-                | {"configuration": configuration["label"], "paper samples": row["samples"], "paper": row["speedup"]}
+                | {"configuration": configuration["label"], "measurement": measurement}
+                | {"paper samples": row["samples"], "paper": row["speedup"]}
                 | {"our samples": samples, "ours": ours, "difference": ours - row["speedup"]}
             )
     return pd.DataFrame(rows)
@@ -211,5 +217,6 @@ def _matching(frame: pd.DataFrame, facts: dict[Any, Any], columns: list[str]) ->
     return frame[(frame[columns] == pd.Series(facts)[columns]).all(axis="columns")]
 
 
-def _backends(tidy: Tidy) -> str:
-    return " / ".join(sorted(map(backend_label, set(tidy.calls["backend"]))))
+def _mark(tidy: Tidy) -> str:
+    """What follows "ours": " (stand-in)", or "" if the models themselves answered."""
+    return "".join(model_label("", backend) for backend in sorted(set(tidy.calls["backend"])))

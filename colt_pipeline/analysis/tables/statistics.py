@@ -36,7 +36,7 @@ EFFICIENCY = "sample efficiency"
 RATIO = "paired speedup ratio"
 IMPROVEMENT = "probability of improvement"
 
-KNOWN, FEW, MISSING = "95 %", "unknown: too few seeds", "unknown: runs are missing"
+KNOWN, FEW, MISSING = "95 %", "unknown: too few seeds", "unknown: a run is missing or found nothing"
 """What is known about an interval."""
 
 _COLUMNS = ("quantity", "configuration", "over", "value", "low", "high", "interval", "runs")
