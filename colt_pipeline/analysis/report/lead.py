@@ -8,20 +8,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from colt_pipeline.analysis.course_alterations import persistence
-from colt_pipeline.analysis.labels import EVOLUTIONARY, configurations, workload_title
+from colt_pipeline.analysis.labels import (
+    EVOLUTIONARY,
+    WORKLOAD_TITLES,
+    configurations,
+    display_order,
+    model_label,
+    workload_title,
+)
 from colt_pipeline.analysis.notes import no_effect_of_sets, random_sampling, set_by_construction
-from colt_pipeline.analysis.searches import HELD_OUT, MEAN, searches
-from colt_pipeline.analysis.tables.end_to_end import Models, label
+from colt_pipeline.analysis.searches import HELD_OUT, MEAN
+from colt_pipeline.analysis.tables.end_to_end import Models, label, model_table
 from colt_pipeline.analysis.tables.invocation import speedups
 from colt_pipeline.analysis.tables.paper import GPU, paper_comparison
-from colt_pipeline.analysis.tables.searches import search_ratios as ratios
+from colt_pipeline.analysis.tables.ratios import ratios
 from colt_pipeline.analysis.tidy import Tidy
+from colt_pipeline.analysis.verdicts import FASTER, SLOWER
 from colt_pipeline.records import EMBEDDED
 
 MOST = 5
@@ -86,15 +94,16 @@ def on_gpu(tidy: Tidy, estimated: Tidy | None) -> str:
 
 def who_is_called(tidy: Tidy) -> str:
     """How often the largest set calls its largest model, and how often the paper's did; "" if there is none."""
-    table, name, largest = _paper_table_1(tidy), _largest_set(tidy)["label"], _largest_set(tidy)["largest"]
-    if not {largest, f"{largest} (total)"} <= {*table.index}:
+    table, own = _paper_table_1(tidy), _largest_set(tidy)
+    if not {own["largest"], f"{own['largest']} (total)"} <= {*table.index}:
         return ""
-    (ours, theirs), (all_ours, all_theirs) = table.loc[largest], table.loc[f"{largest} (total)"]
+    (ours, theirs), (all_ours, all_theirs) = table.loc[own["largest"]], table.loc[f"{own['largest']} (total)"]
+    backends = tidy.calls.loc[tidy.calls["model"] == own["largest"], "backend"]
     why = "; under stand-ins these shares are set by construction, for a fixed rule names the next model"
     return (
-        f"In {name} {largest} answers {ours:.1f} % of the regular calls (the paper: {theirs:.1f} %), and "
-        f"{all_ours:.1f} % of all with course alterations (the paper: {all_theirs:.1f} %)"
-        f"{why if set_by_construction(tidy) else ''}."
+        f"In {own['label']}, {model_label(own['largest'], backends.iloc[0])} answers {ours:.1f} % of the regular calls "
+        f"(the paper: {theirs:.1f} %), and {all_ours:.1f} % of all with course alterations (the paper: "
+        f"{all_theirs:.1f} %){why if set_by_construction(tidy) else ''}."
     )
 
 
@@ -122,13 +131,13 @@ def whole_models(models: Models) -> str:
     before = f"{_number(first['unoptimized_secs'])} s ({first['unoptimized_how']})"
     after = " and ".join(f"{_number(model['tuned_secs'])} s with {label(model)}" for model in models)
     how = " and ".join(dict.fromkeys(model["tuned_how"] for model in models))
-    like = " and ".join(_number(model["unoptimized_secs"] / model["tuned_sum_secs"]) for model in models)
+    like = " and ".join(map(_number, model_table(models)["like-for-like speedup"]))
     one_seed = len({model["seed"] for model in models}) == 1
     few = "; one seed, so this is no ranking" if len(models) > 1 and one_seed else ""
     mark = "" if {model["measurement"] for model in models} == {"measured"} else " (not measured)"
     return (
-        f"{first['model']} takes {before} unoptimized{mark}, and {after} ({how}); like for like, its kernels add up "
-        f"to {like} times less than before{few}."
+        f"{first['model']} takes {before} unoptimized{mark}, and {after} ({how}); compared like for like, it becomes "
+        f"{like} times as fast{few}."
     )
 
 
@@ -151,8 +160,8 @@ def on_unseen(tidy: Tidy) -> str:
     rows = [row for row in _last(tidy, MEAN) if not math.isnan(row["ratio"])]
     if not rows:
         return ""
-    workloads = _listed(workload_title(name) for name in searches(tidy).workloads)
-    parts = [f"{_times(row, interval='95 % interval ' * (row is rows[0]))} {row['search']}" for row in rows]
+    workloads = _listed(map(workload_title, display_order(tidy.runs["workload"], WORKLOAD_TITLES)))
+    parts = [f"{_times(row, interval='95 % interval ' * (row is rows[0]))} {row['configuration']}" for row in rows]
     return (
         f"On {workloads}, after {_samples(tidy)} samples, the programs of {rows[0]['reference']} run {_listed(parts)}."
     )
@@ -165,7 +174,7 @@ def beyond_noise(data: Mapping[str, Tidy]) -> str:
         return ""
     said = f"Of {len(rows)} comparisons of mean speedups after the last sample,"
     shown = [
-        f"the programs of {row['reference']} run {_times(row, interval='')} {row['search']}"
+        f"the programs of {row['reference']} run {_times(row, interval='')} {row['configuration']}"
         for row in rows
         if _beyond(row)
     ]
@@ -218,8 +227,9 @@ def _largest_set(tidy: Tidy) -> dict[str, Any]:
 
 def _paper_table_1(tidy: Tidy) -> pd.DataFrame:
     """Ours and the paper's percentages in its table 1, for the configuration with the most models."""
+    as_in_paper = replace(tidy, calls=tidy.calls.assign(backend=""))
     table = paper_comparison(tidy)
-    own = table[(table["table"] == 1) & (table["column"] == _largest_set(tidy)["short_label"])]
+    own = table[(table["table"] == 1) & (table["column"] == _largest_set(as_in_paper)["short_label"])]
     return own.set_index("row")[["ours", "paper"]].dropna()
 
 
@@ -237,14 +247,14 @@ def _against(tidy: Tidy, search: str) -> str:
     Returns:
         The beginning of a sentence; "" if they cannot be compared.
     """
-    ends = [row for group in (MEAN, HELD_OUT) for row in _last(tidy, group) if row["search"] in _names(tidy, search)]
+    ends = [row for group in (MEAN, HELD_OUT) for row in _last(tidy, group) if row["configuration"] in _names(tidy, search)]
     rows = [row for row in ends if not math.isnan(row["ratio"])]
     if not rows:
         return ""
     first, *held_out = rows
     return (
         f"After {_samples(tidy)} samples the programs of {first['reference']} run "
-        f"{_times(first, interval='95 % interval ')} {first['search']}"
+        f"{_times(first, interval='95 % interval ')} {first['configuration']}"
         + "".join(f", without the workloads it was tuned on {_ratio(row, interval='')}" for row in held_out)
     )
 
@@ -257,9 +267,9 @@ def _last(tidy: Tidy, group: str) -> list[dict[str, Any]]:
 
 
 def _names(tidy: Tidy, search: str) -> set[str]:
-    """How `ratios` names a search."""
-    runs = searches(tidy).runs
-    return {*runs.index[runs["search"] == search].get_level_values("name")}
+    """How `ratios` may name a search."""
+    own = configurations(tidy).query("search == @search")
+    return {*own["title"], *own["label"]}
 
 
 def _times(row: Mapping[str, Any], *, interval: str) -> str:
@@ -268,20 +278,14 @@ def _times(row: Mapping[str, Any], *, interval: str) -> str:
 
 
 def _ratio(row: Mapping[str, Any], *, interval: str) -> str:
-    """The ratio and its interval, after the word for it, with a warning where it may be chance or noise."""
-    low, high = row["ratio low"], row["ratio high"]
-    if math.isnan(low):
-        return f"{row['ratio']:.2f} times (no interval, so no difference is shown)"
-    warning = "" if _beyond(row) else ", no difference shown"
-    if math.isnan(row["noise floor"]) and not low <= 1 <= high:
-        warning = ", noise unknown"
-    return f"{row['ratio']:.2f} times ({interval}{low:.2f} to {high:.2f}{warning})"
+    """The ratio and its interval, after the word for it, with what stands against calling it a difference."""
+    known = [] if math.isnan(row["ratio low"]) else [f"{interval}{row['ratio low']:.2f} to {row['ratio high']:.2f}"]
+    against = [] if _beyond(row) else [row["verdict"]]
+    return f"{row['ratio']:.2f} times ({', '.join(known + against)})"
 
 
 def _beyond(row: Mapping[str, Any]) -> bool:
-    """Whether the interval excludes 1, and the ratio exceeds the noise; false if either is unknown."""
-    outside = row["ratio low"] > 1 or row["ratio high"] < 1
-    return bool(outside and abs(math.log(row["ratio"])) > math.log(row["noise floor"]))
+    return row["verdict"] in (FASTER, SLOWER)
 
 
 def _samples(tidy: Tidy) -> int:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from colt_pipeline.analysis.report.lead import Lead
 from colt_pipeline.analysis.report.page import environment, facts, findings, noise, title
-from colt_pipeline.analysis.report.sections import WHOLE_MODELS, Results
-from colt_pipeline.analysis.tables.files import markdown, shown
+from colt_pipeline.analysis.report.sections import WHOLE_MODELS, Results, Section, Table
+from colt_pipeline.analysis.tables.files import Cells, markdown, shown
 from colt_pipeline.analysis.tree.page import PAGES
 
 LEADING = ("speedups", "ratios")
-"""The tables shown on the page; it links to the others."""
+"""Of these, the first that an experiment has is shown; the page links to the others."""
 
 
 def readme(results: Results, leading: Sequence[Lead], page: str) -> str:
@@ -34,7 +35,7 @@ def readme(results: Results, leading: Sequence[Lead], page: str) -> str:
             sections=sections,
             whole_models=results.whole_models,
             whole_models_name=WHOLE_MODELS,
-            leading=LEADING,
+            leading={section.name: _leading(section) for section in sections},
             command=results.pipeline.command("report"),
             page=page,
             findings=markdown(shown(found)) if len(found) else "",
@@ -44,3 +45,17 @@ def readme(results: Results, leading: Sequence[Lead], page: str) -> str:
             **facts(sections),
         )
     )
+
+
+def _leading(section: Section) -> list[Table]:
+    found = [table for name in LEADING for table in section.tables if table.name == name]
+    return [replace(table, cells=_last(table.cells)) for table in found[:1]]
+
+
+def _last(cells: Cells) -> Cells:
+    """Only the rows after the last sample, if there are several checkpoints."""
+    if "samples" not in cells.header:
+        return cells
+    column = cells.header.index("samples")
+    last = max((int(row[column]) for row in cells.rows), default=0)
+    return cells._replace(rows=[row for row in cells.rows if row[column] == str(last)])
