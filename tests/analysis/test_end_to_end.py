@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from colt_pipeline.analysis.tables.end_to_end import model_caption, model_table, read_models, task_table
+from colt_pipeline.analysis.tables.end_to_end import model_key, model_table, read_models, task_table
 from colt_pipeline.analysis.tables.files import read_tables
 from colt_pipeline.errors import ConfigError
 from stages import end_to_end
@@ -52,13 +52,27 @@ def runs(tmp_path: Path) -> Path:
 
 def test_table_2_has_the_papers_beside_ours(runs: Path) -> None:
     table = model_table(read_models(runs))
-    assert list(table["configuration"]) == ["gpt-5-mini (stand-in)", "COLT (8 models)"]
+    assert list(table["configuration"]) == ["gpt-5-mini (stand-in)", "COLT+ (8 models, stand-in)"]
     assert list(table["speedup"]) == [10, 20]
     assert list(table["sample efficiency"]) == pytest.approx([0.05, 0.2])
     assert list(table["gain"]) == pytest.approx([1, 4])
     assert list(table["paper: speedup"]) == [5.46, 7.16]
     assert table["paper: gain"].isna().tolist() == [True, False]
-    assert set(table["unoptimized how"]) == {"sum over kernels"}
+    assert set(table["unoptimized: how"]) == {"sum over kernels"}
+
+
+def test_a_sum_over_kernels_stands_beside_a_sum_and_a_whole_beside_a_whole(runs: Path) -> None:
+    table = model_table(read_models(runs))
+    assert list(table["sum over tuned kernels (s)"]) == [2, 2]
+    assert list(table["like-for-like speedup"]) == [20, 20], "40 s / 2 s"
+    alike = [{**model, "unoptimized_how": "measured whole"} for model in read_models(runs)]
+    assert list(model_table(alike)["like-for-like speedup"]) == [10, 20]
+
+
+def test_stand_ins_among_real_models_are_named(runs: Path) -> None:
+    mixed = [{**model, "llm_backend": "embedded, openai"} for model in read_models(runs)]
+    assert model_table(mixed)["configuration"].iloc[1] == "COLT+ (8 models, stand-in)"
+    assert model_key(mixed).startswith("stand-in LLMs, real LLMs via openai · ")
 
 
 def test_without_the_small_model_there_is_no_gain(runs: Path) -> None:
@@ -66,9 +80,9 @@ def test_without_the_small_model_there_is_no_gain(runs: Path) -> None:
 
 
 def test_shares_of_kernels_count_calls_and_the_untuned(runs: Path) -> None:
-    table = task_table(read_models(runs)).query("configuration == 'COLT (8 models)'")
-    assert list(table["share percent"]) == pytest.approx([80, 20])
-    assert list(table["GFLOP"]) == [2, 2]
+    table = task_table(read_models(runs)).query("configuration == 'COLT+ (8 models, stand-in)'")
+    assert list(table["share (%)"]) == pytest.approx([80, 20])
+    assert list(table["MFLOP"]) == [2000, 2000]
 
 
 def test_the_stage_writes_captioned_tables(runs: Path, tmp_path: Path) -> None:
@@ -76,9 +90,9 @@ def test_the_stage_writes_captioned_tables(runs: Path, tmp_path: Path) -> None:
     assert list(read_tables(tmp_path / "out", "")) == ["table_2", "kernels"]
     for name in ("tables.md", "tables.tex"):
         text = (tmp_path / "out" / name).read_text()
-        assert text.count("stand-in LLMs, measured latency") == text.count("share random weights") == 2
+        assert text.count("stand-in LLMs · measured latency") == text.count("share random weights") == 2
     assert (tmp_path / "out" / "table_2.csv").exists() and (tmp_path / "out" / "kernels.csv").exists()
-    assert "device box" in model_caption(read_models(runs))
+    assert " · box · " in model_key(read_models(runs))
 
 
 def test_what_dvc_compares_names_the_device_and_who_answered(runs: Path, tmp_path: Path) -> None:

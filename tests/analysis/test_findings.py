@@ -1,4 +1,4 @@
-"""Sentences say what the numbers say, and no more."""
+"""Findings say what the numbers say, and no more."""
 
 from __future__ import annotations
 
@@ -8,22 +8,18 @@ from typing import Any
 
 import pytest
 
-from colt_pipeline.analysis.compared import MODEL_SETS, SEARCHES, common_caption, compared
-from colt_pipeline.analysis.labels import caption
+from colt_pipeline.analysis.compared import MODEL_SETS, SEARCHES, compared
 from colt_pipeline.analysis.report.findings import (
+    Finding,
     Findings,
     findings_of,
     limits,
-    model_set_findings,
     read_findings,
-    search_findings,
     write_findings,
 )
 from colt_pipeline.analysis.report.page import shared_limits
 from colt_pipeline.analysis.report.sections import Section
 from colt_pipeline.analysis.tables.catalogue import write_tables
-from colt_pipeline.analysis.tables.comparisons import comparisons
-from colt_pipeline.analysis.tables.statistics import statistics
 from colt_pipeline.analysis.tidy import Tidy, aggregate
 from colt_pipeline.errors import ConfigError
 from tests.analysis.conftest import AddRun, WriteNoise, WriteRun
@@ -40,61 +36,119 @@ def add(write_run: WriteRun) -> AddRun:
 
 
 @pytest.fixture
+def found(tidy: Callable[[], Tidy], tmp_path: Path) -> Callable[[], list[Finding]]:
+    """The findings of the runs written so far."""
+    return lambda: findings_of(tidy(), write_tables(tidy(), tmp_path / "tables")).findings
+
+
+@pytest.fixture
 def tidy(tmp_path: Path) -> Callable[[], Tidy]:
     return lambda: aggregate(tmp_path / "runs", tmp_path / "noise" if (tmp_path / "noise").exists() else None)
 
 
-def test_the_reference_is_held_against_every_other_search(add: AddRun, tidy: Callable[[], Tidy]) -> None:
-    for seed in (0, 1):
-        add("colt", seed, 0.25)
-        add("paper", seed, 0.5)
-        add("official_code", seed, (0.25, 0.125)[seed])
-    sentences = search_findings(statistics(tidy()))
-    pairs = "2 pairs of runs of one workload and seed"
-    assert f"colt ends faster than paper in 100 % of {pairs} (95 % interval 100 % to 100 %)." in " ".join(sentences)
-    assert f"colt ends faster than official_code in 25 % of {pairs} (95 % interval 0 % to 50 %)." in " ".join(sentences)
-    assert len(sentences) == 2
+def test_the_reference_is_compared_with_every_other_search_after_all_samples(
+    add: AddRun, write_noise: WriteNoise, found: Callable[[], list[Finding]]
+) -> None:
+    write_noise([1.0, 1.5] * 10)
+    for seed in range(3):
+        add("colt", seed, 0.9, 0.2 - 0.01 * seed)
+        add("paper", seed, 0.1, 0.1)
+        add("official_code", seed, 0.9, 0.6 - 0.1 * seed)
+    faster, slower = (0.6 * 0.5 * 0.4 / (0.2 * 0.19 * 0.18)) ** (1 / 3), (0.1**3 / (0.2 * 0.19 * 0.18)) ** (1 / 3)
+    papers, authors = found()
+    assert papers.question == "COLT+ (stand-in) against COLT (stand-in), final speedup"
+    assert (papers.value, papers.basis, papers.conclusion) == (
+        f"{slower:.2f}",
+        "3 pairs, 1 workload x 3 seeds, 0 % won",
+        "slower",
+    )
+    assert authors.question == "COLT+ (stand-in) against COLT, authors' code (stand-in), final speedup"
+    assert (authors.value, authors.conclusion) == (f"{faster:.2f}", "faster")
+    low, high = map(float, authors.interval.split(" to "))
+    assert 1 < low < faster < high
 
 
-def test_one_seed_gives_no_interval_and_no_ranking(add: AddRun, tidy: Callable[[], Tidy]) -> None:
-    add("colt", 0, 0.25)
-    add("paper", 0, 0.5)
-    (sentence,) = search_findings(statistics(tidy()))
-    assert sentence.endswith("in 100 % of 1 pairs of runs of one workload and seed (unknown: one seed).")
+def test_one_seed_is_a_single_row_without_rank(
+    write_run: WriteRun, write_noise: WriteNoise, found: Callable[[], list[Finding]], tidy: Callable[[], Tidy]
+) -> None:
+    write_noise([1.0, 1.5] * 10)
+    for model_set, calls, secs in (("large", {"gpt-5.2": (1, 0)}, 0.5), ("2", TWO, 0.1), ("4", TWO, 0.2)):
+        write_run(model_set, calls, (secs,), model_set=model_set)
+    assert found() == [
+        Finding(
+            "3 configurations, final speedups",
+            "2.00 to 10.00",
+            "",
+            "1 pair, 1 workload x 1 seed",
+            "one seed: no verdict",
+        )
+    ]
     assert any(text.startswith("No ranking: with one seed") for text in limits(tidy()))
 
 
-def test_searches_that_lack_runs_are_not_held_against_each_other(add: AddRun, tidy: Callable[[], Tidy]) -> None:
+def test_estimates_give_no_verdict(write_run: WriteRun, found: Callable[[], list[Finding]]) -> None:
+    for seed in range(3):
+        for model_set, secs in (("large", 0.5), ("small", 0.1)):
+            facts = {"model_set": model_set, "measurement": "estimated", "seed": seed}
+            write_run(f"{model_set}{seed}", {"gpt-5.2": (1, 0)}, (secs + 0.01 * seed,), **facts)
+    (row,) = found()
+    assert (row.conclusion, row.basis, row.interval) == (
+        "estimated: no verdict",
+        "3 pairs, 1 workload x 3 seeds",
+        "",
+    )
+
+
+def test_searches_that_lack_runs_are_not_compared(add: AddRun, found: Callable[[], list[Finding]]) -> None:
     add("colt", 0, 0.25)
     add("paper", 1, 0.5)
-    assert search_findings(statistics(tidy())) == ["colt cannot be compared with paper: runs are missing."]
+    (row,) = found()
+    assert (row.value, row.interval, row.basis) == ("", "", "0 pairs")
+    assert row.conclusion == "a run is missing or found nothing: no verdict"
+
+
+def test_the_mean_without_the_workloads_it_was_tuned_on_is_a_row_of_its_own(
+    write_run: WriteRun, found: Callable[[], list[Finding]]
+) -> None:
+    for seed in range(3):
+        for workload in ("flux_conv", "flux_attention"):
+            for search, secs in (("colt", 0.1), ("paper", 0.4)):
+                secs *= 1 + 0.1 * seed * (search == "paper")
+                facts = {"search": search, "workload": workload, "seed": seed}
+                write_run(f"{search}{workload}{seed}", TWO, (secs,), **facts)
+    over_all, held_out = found()
+    assert over_all.basis == "6 pairs, 2 workloads x 3 seeds, 100 % won"
+    assert held_out.basis == "3 pairs, 1 workload x 3 seeds, 100 % won"
+    assert held_out.question == over_all.question + ", held out"
+    assert {over_all.conclusion, held_out.conclusion} == {"noise unknown"}
+
+
+@pytest.mark.parametrize(
+    ("regressed", "conclusion"),
+    [
+        ((90, 20), "more often after a regression"),
+        ((20, 90), "less often after a regression"),
+        ((50, 50), "no persistence shown"),
+    ],
+)
+def test_persistence_has_a_row_per_configuration(
+    write_run: WriteRun, found: Callable[[], list[Finding]], regressed: tuple[int, int], conclusion: str
+) -> None:
+    journal = {"course_rule": "path", "after_regression": 100, "after_rise": 100}
+    journal |= {"after_regression_regressed": regressed[0], "after_rise_regressed": regressed[1]}
+    write_run("two", TWO, (0.25,), made={"gpt-5-mini": (300, 150)}, journal=journal)
+    (row,) = found()
+    assert row.question == "COLT (stand-in): do regressions persist?"
+    assert row.value == f"{regressed[0] - regressed[1]:+.1f} points"
+    assert row.basis == f"{regressed[0]} % of 100 programs after a regression, {regressed[1]} % of 100 otherwise"
+    low, high = map(float, row.interval.split(" to "))
+    assert low < regressed[0] - regressed[1] < high and row.conclusion == conclusion
 
 
 def test_a_run_that_a_limit_ended_is_not_taken_for_a_finished_one(add: AddRun, tidy: Callable[[], Tidy]) -> None:
     add("colt", 0, 0.25, stopped="limit")
     with pytest.raises(ConfigError, match="stopped at a limit of its budget; resume it with a higher one"):
         tidy()
-
-
-def test_differences_within_the_noise_are_counted_and_others_named(
-    write_run: WriteRun, write_noise: WriteNoise, tidy: Callable[[], Tidy]
-) -> None:
-    write_noise([1.0, 1.5] * 10)
-    write_run("large", {"gpt-5.2": (1, 0)}, (0.5,), model_set="large")
-    write_run("small", {"gpt-5-mini": (1, 0)}, (0.45,), model_set="small")
-    write_run("two", TWO, (0.1,))
-    total, named = model_set_findings(comparisons(tidy()))
-    assert total.endswith("on the same workload: 1 faster, 1 within noise.")
-    assert named.startswith(
-        "FLUX convolution: COLT (2 models) is faster than gpt-5.2 (stand-in) (5.00 times its speed, noise floor ×"
-    )
-
-
-def test_estimates_give_no_verdict(write_run: WriteRun, tidy: Callable[[], Tidy]) -> None:
-    for model_set, latency in (("large", 0.5), ("small", 0.1)):
-        write_run(model_set, {"gpt-5.2": (1, 0)}, (latency,), model_set=model_set, measurement="estimated")
-    assert set(comparisons(tidy())["verdict"]) == {"reference", "faster"}
-    assert model_set_findings(comparisons(tidy())) == []
 
 
 def test_limits_depend_on_who_answered_and_how_it_was_timed(write_run: WriteRun, tidy: Callable[[], Tidy]) -> None:
@@ -109,7 +163,7 @@ def test_what_all_sections_say_is_said_once(add: AddRun, tidy: Callable[[], Tidy
     add("colt", 0, 0.25)
 
     def section(name: str, *said: str) -> Section:
-        return Section(name, "title", tidy(), (), Findings("caption", [], list(said)), figures=(), tables=())
+        return Section(name, "title", tidy(), (), Findings([], list(said)), figures=(), tables=())
 
     said = shared_limits([section("one", "both.", "first."), section("two", "both.", "second.")])
     assert said == ["both.", "one: first.", "two: second."]
@@ -124,20 +178,37 @@ def test_a_tiny_real_model_is_no_evidence_and_a_stand_in_or_a_larger_one_is_not_
     assert not any("at most" in text for text in limits(tidy()))
 
 
-def test_a_single_configuration_is_held_against_nothing(write_run: WriteRun, tidy: Callable[[], Tidy]) -> None:
+def test_a_single_configuration_is_compared_with_nothing(
+    write_run: WriteRun, found: Callable[[], list[Finding]], tidy: Callable[[], Tidy]
+) -> None:
     write_run("large", {"gpt-5.2": (1, 0)}, (0.5,), model_set="large")
-    assert model_set_findings(comparisons(tidy())) == []
+    assert found() == [] and not any("a run wins its pair" in text for text in limits(tidy()))
+
+
+def test_notes_on_the_runs_are_among_the_limits(write_run: WriteRun, tidy: Callable[[], Tidy]) -> None:
+    for model_set, calls in (("2", TWO), ("small", {"gpt-5-mini": (1, 0)})):
+        write_run(model_set, calls, (0.5,), model_set=model_set, journal={"decisions": "tvm"})
+    text = " ".join(limits(tidy()))
+    assert "cannot show an effect of model sets" in text and "set by construction" in text
+    assert "random sampling" not in text and "tuned on" not in text
+
+
+def test_intervals_say_what_they_assume(add: AddRun, tidy: Callable[[], Tidy]) -> None:
+    for seed in range(2):
+        add("colt", seed, 0.25)
+        add("paper", seed, 0.5)
+    (text,) = (text for text in limits(tidy()) if text.startswith("No fine ranking"))
+    assert "2 seeds per workload" in text and "workloads equally noisy" in text
+    assert any("a run wins its pair however small" in text for text in limits(tidy()))
 
 
 def test_findings_are_made_of_the_tables_that_were_written_and_read_back(
-    write_run: WriteRun, tidy: Callable[[], Tidy], tmp_path: Path
+    add: AddRun, tidy: Callable[[], Tidy], tmp_path: Path
 ) -> None:
-    write_run("large", {"gpt-5.2": (4, 0)}, (0.5,), model_set="large")
-    write_run("two", {"gpt-5.2": (1, 2), "gpt-5-mini": (8, 0)}, (0.25,), made={"gpt-5-mini": (8, 4)})
-    tables = write_tables(tidy(), tmp_path / "out")
-    findings = findings_of(tidy(), tables)
-    assert findings.findings[0].startswith("Of 1 best latencies") and "2 of 8 programs" in findings.findings[-1]
-    assert findings.caption.startswith("stand-in LLMs") and findings.limits == limits(tidy())
+    for search in ("colt", "paper"):
+        add(search, 0, 0.5)
+    findings = findings_of(tidy(), write_tables(tidy(), tmp_path / "out"))
+    assert findings.limits == limits(tidy()) and len(findings.findings) == 1
     write_findings(findings, tmp_path / "out")
     assert read_findings(tmp_path / "out", "") == findings
     (tmp_path / "out" / "findings.json").write_text("{}")
@@ -149,9 +220,10 @@ def test_several_searches_are_told_from_model_sets_by_the_runs_alone(
     add: AddRun, tidy: Callable[[], Tidy], tmp_path: Path
 ) -> None:
     add("colt", 0, 0.25)
-    assert compared(tidy()) == MODEL_SETS and common_caption(tidy()) == caption(tidy())
-    assert set(write_tables(tidy(), tmp_path / "one")).isdisjoint({"search_speedups", "search_ratios"})
+    assert compared(tidy()) == MODEL_SETS
+    sets = set(write_tables(tidy(), tmp_path / "one"))
+    assert "ratios" in sets and "search_speedups" not in sets
     add("paper", 0, 0.5)
-    assert compared(tidy()) == SEARCHES and common_caption(tidy()).endswith("model_set=2, noise floor unknown")
-    assert set(write_tables(tidy(), tmp_path / "two")).isdisjoint({"speedups", "comparisons"})
-    assert findings_of(tidy(), write_tables(tidy(), tmp_path / "two")).findings[0].startswith("colt ends faster")
+    assert compared(tidy()) == SEARCHES
+    searches = set(write_tables(tidy(), tmp_path / "two"))
+    assert "ratios" in searches and searches.isdisjoint({"speedups", "comparisons"})

@@ -66,7 +66,7 @@ def test_a_search_without_llm_and_an_estimate_are_called_so(write_run: WriteRun,
 
 def test_curves_are_geometric_means_and_say_who_answered(tidy: Tidy) -> None:
     data = curves(tidy)
-    label = "COLT (2 models): stand-in LLMs, measured latency"
+    label = "COLT (2 models, stand-in): stand-in LLMs, measured latency"
     assert set(data["configuration"]) == {label}, "the other has no runs of one workload"
     assert data["sample"].tolist() == [2, 3], "at the first sample one run has no valid program"
     assert data["speedup"].tolist() == pytest.approx([2, 4])
@@ -94,5 +94,5 @@ def test_the_stage_writes_a_file_per_configuration_and_one_of_curves(tidy: Tidy,
     assert written == metrics_of(tidy)
     assert (tmp_path / "plots" / "x.csv").read_text().splitlines()[:2] == [
         "configuration,sample,speedup",
-        '"COLT (2 models): stand-in LLMs, measured latency",2,2',
+        '"COLT (2 models, stand-in): stand-in LLMs, measured latency",2,2',
     ]

@@ -69,7 +69,7 @@ def test_calls_are_scaled_to_the_papers_thousand_and_name_who_answered(write_run
             paper,
             ours,
             ours - paper,
-            "stand-in LLMs",
+            " (stand-in)",
             "measured",
         ]
         for row, paper, ours in (
@@ -108,7 +108,7 @@ def test_a_layout_has_ours_the_papers_and_the_difference_side_by_side(write_run:
     write_run("a", TWO, (0.5,))
     tidy = aggregate(tmp_path / "runs")
     table = paper_layout(tidy, 3)
-    assert list(table.columns) == ["row", "COLT(2) ours", "COLT(2) paper", "COLT(2) difference"]
+    assert list(table.columns) == ["row", "COLT(2) ours (stand-in)", "COLT(2) paper", "COLT(2) difference"]
     assert table.iloc[0].tolist() == ["FLUX convolution, gpt-5-mini", 750.0, 686.0, 64.0]
     assert paper_layout(tidy, 5).empty, "no run on a GPU"
 
@@ -119,9 +119,10 @@ def test_what_was_not_measured_is_marked_where_it_stands(write_run: WriteRun, tm
         write_run(f"gpu/{workload}", TWO, (0.5,), workload=workload, target="gpu", measurement="estimated")
     tidy = aggregate(tmp_path / "runs")
     rates = list(paper_layout(tidy, 1).columns)
-    assert "COLT(2), target=cpu ours" in rates and "COLT(2), target=gpu ours (not measured)" in rates
-    assert list(paper_layout(tidy, 5).columns)[1] == "COLT(2), target=gpu ours (not measured)"
-    assert list(paper_layout(tidy, 3).columns)[1] == "COLT(2), target=cpu ours"
+    assert "COLT(2), target=cpu ours (stand-in)" in rates
+    assert "COLT(2), target=gpu ours (stand-in) (not measured)" in rates
+    assert list(paper_layout(tidy, 5).columns)[1] == "COLT(2), target=gpu ours (stand-in) (not measured)"
+    assert list(paper_layout(tidy, 3).columns)[1] == "COLT(2), target=cpu ours (stand-in)"
 
 
 def test_measured_numbers_stand_beside_estimated_ones_and_the_papers(write_run: WriteRun, tmp_path: Path) -> None:
@@ -133,10 +134,10 @@ def test_measured_numbers_stand_beside_estimated_ones_and_the_papers(write_run: 
         write_run(f"{name}", calls, (0.5,), target="gpu", **facts)
     (tmp_path / "runs" / "a").rename(tmp_path / "a")
     table = paper_beside(measured, aggregate(tmp_path / "runs"), 5)
-    heads = ("measured", "not measured", "paper")
+    heads = ("measured (stand-in)", "not measured (stand-in)", "paper")
     assert list(table.columns)[:4] == ["row", *(f"COLT(2) {head}" for head in heads)]
     assert table.iloc[0].tolist()[:4] == ["FLUX convolution, gpt-5-mini", 250.0, 750.0, 813.0]
-    assert table["COLT(8) measured"].isna().all() and table["COLT(8) not measured"].notna().any()
+    assert table["COLT(8) measured"].isna().all() and table["COLT(8) not measured (stand-in)"].notna().any()
 
 
 @pytest.mark.parametrize(("target", "largest", "number"), [("cpu", "llama-3.3-70b-instruct", 4), ("gpu", "gpt-5.2", 5)])
@@ -152,4 +153,15 @@ def test_speedups_that_the_text_names_stand_beside_ours_at_as_many_samples(write
         write_run(f"a{seed}", TWO, (0.5, last), seed=seed, model_set="8", workload="flux_conv")
     (row,) = paper_speedups(aggregate(tmp_path / "runs")).to_dict("records")
     assert (row["figure"], row["paper samples"], row["our samples"]) == (2, 100, 2)
-    assert (row["paper"], row["ours"], row["difference"]) == (3.83, 6.0, pytest.approx(2.17))
+    assert [row[name] for name in ("paper", "ours", "difference")] == pytest.approx([3.83, 32**0.5, 32**0.5 - 3.83])
+    assert (row["configuration"], row["measurement"]) == ("COLT (8, 2 models, stand-in)", "measured")
+
+
+def test_columns_stand_in_the_order_of_the_sets_and_real_models_are_not_marked(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    four = {"gpt-5.2": (10, 4), "gpt-5-mini": (20, 0), "tiny": (10, 0)}
+    for model_set, calls, backend in (("8", four, "embedded"), ("4", four, "openai"), ("2", TWO, "embedded")):
+        write_run(model_set, calls, (0.5,), model_set=model_set, llm_backend=backend)
+    heads = [head for head in paper_layout(aggregate(tmp_path / "runs"), 3).columns if " ours" in head]
+    assert heads == ["COLT(2) ours (stand-in)", "COLT(4) ours", "COLT(8) ours (stand-in)"]

@@ -1,4 +1,4 @@
-"""Statistics of samples and distributions with known results; the unoptimized program takes 1 s."""
+"""Statistics of runs with known results; the unoptimized program takes 1 s."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from colt_pipeline.analysis.bootstrap import interquartile_mean, stratified_interquartile_mean, stratified_mean
+from colt_pipeline.analysis.intervals import stratified_share
 from colt_pipeline.analysis.searches import wins
 from colt_pipeline.analysis.tables.statistics import (
     AREA,
     EFFICIENCY,
+    FEW,
     IMPROVEMENT,
     KNOWN,
     MISSING,
-    ONE_SEED,
+    RATIO,
     SHARE,
     area_under_curve,
     statistics,
@@ -28,6 +30,7 @@ from colt_pipeline.analysis.tidy import aggregate
 from tests.analysis.conftest import AddRun, WriteRun
 
 TWO = {"gpt-5.2": (1, 0), "gpt-5-mini": (3, 0)}
+OURS, PAPERS, TVM = "COLT+ (stand-in)", "COLT (stand-in)", "TVM evolutionary (stand-in)"
 
 
 @pytest.fixture
@@ -52,60 +55,12 @@ def row(table: pd.DataFrame, quantity: str, configuration: str) -> dict[Any, Any
     return found
 
 
-def _column(*values: float) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return np.array(values, dtype=float)[:, None]
-
-
-@pytest.mark.parametrize(
-    ("values", "mean"),
-    [
-        ((0, 4, 6, 100), 5.0),  # the middle half
-        ((100, 0, 6, 4), 5.0),
-        ((7,), 7.0),
-        ((1, 2), 1.5),
-        ((0, 3, 5, 9, 100), (0.75 * 3 + 5 + 0.75 * 9) / 2.5),  # of five, the second and fourth count partially
-        ((-1000, 1, 2, 3, 4, 5, 6, 7000), 3.5),
-    ],
-)
-def test_an_interquartile_mean_by_hand(values: tuple[float, ...], mean: float) -> None:
-    assert interquartile_mean(_column(*values)) == pytest.approx([mean])
-
-
-def test_the_interquartile_mean_of_a_skewed_distribution_lies_where_theory_says_and_its_interval_covers_it() -> None:
-    # The mean of the middle half of an exponential distribution: twice the integral of its quantiles -ln(1 - u).
-    def antiderivative(u: float) -> float:
-        return (1 - u) * math.log(1 - u) + u
-
-    truth = 2 * (antiderivative(0.75) - antiderivative(0.25))
-    rng, covered = np.random.default_rng(1), 0
-    for _ in range(200):
-        strata = [rng.exponential(size=(20, 1)) for _ in range(3)]
-        _, low, high = stratified_interquartile_mean(strata)
-        covered += low[0] <= truth <= high[0]
-    assert interquartile_mean(rng.exponential(size=(200_000, 1))) == pytest.approx([truth], rel=0.01)
-    assert covered / 200 == pytest.approx(0.95, abs=0.05)
-
-
-def test_an_interquartile_mean_pools_strata_and_has_no_interval_with_one_seed() -> None:
-    pooled = stratified_interquartile_mean([_column(0, 100), _column(4, 6)])
-    assert pooled.mean == [5.0] and pooled.low <= 5.0 <= pooled.high
-    alone = stratified_interquartile_mean([_column(0), _column(4), _column(6), _column(100)])
-    assert alone.mean == [5.0] and np.isnan(alone.low) and np.isnan(alone.high)
-    assert np.isnan(stratified_interquartile_mean([_column(1, np.nan), _column(2, 3)]).mean)
-    assert np.isnan(stratified_interquartile_mean([_column(1), np.empty((0, 1))]).mean)
-
-
 def test_equal_distributions_improve_on_each_other_half_the_time_and_a_shifted_one_always() -> None:
-    rng = np.random.default_rng(2)
-    covered = 0
-    for _ in range(200):
-        pairs = [(rng.normal(size=(15, 1)), rng.normal(size=(15, 1))) for _ in range(4)]
-        value, low, high = stratified_mean([wins(one, two) for one, two in pairs])
-        covered += low[0] <= 0.5 <= high[0]
-    assert covered / 200 == pytest.approx(0.95, abs=0.05)
-    one = rng.normal(size=(2000, 1))
-    assert stratified_mean([wins(one, rng.normal(size=one.shape))]).mean == pytest.approx([0.5], abs=0.05)
-    assert stratified_mean([wins(one + 20, one)]) == ([1.0], [1.0], [1.0])
+    one = np.random.default_rng(2).normal(size=(2000, 1))
+    other = np.random.default_rng(3).normal(size=one.shape)
+    assert stratified_share([wins(one, other)]).mean == pytest.approx([0.5], abs=0.05)
+    always = stratified_share([wins(one + 20, one)])
+    assert (always.mean, always.high) == ([1.0], [1.0]) and 0.99 < always.low < 1, "2000 wins leave some doubt"
 
 
 def test_the_area_under_a_step_curve_by_hand() -> None:
@@ -124,15 +79,54 @@ def test_every_quantity_of_two_searches_by_hand(add: AddRun, table: Callable[[],
         add("paper", "flux_conv", seed, 0.5, 0.25)
         add("paper", "my_kernel", seed, None, (0.25, 0.5)[seed])
     found = table()
-    shares = {name: row(found, SHARE, name) for name in ("colt", "paper")}
-    assert shares["colt"]["value"] == 1.0 and (shares["colt"]["low"], shares["colt"]["high"]) == (1.0, 1.0)
-    assert shares["paper"]["value"] == pytest.approx((0.25 + 0.5) / 2), "the middle half of 1/4, 1/4, 1/2 and 1"
-    assert row(found, AREA, "colt")["value"] == pytest.approx(((1 / 4 + 1) / 2 + 1) / 2)
-    assert row(found, AREA, "paper")["value"] == pytest.approx(((1 / 4 + 1 / 2) / 2 + (1 / 2 + 1 / 4) / 2) / 2)
-    assert row(found, EFFICIENCY, "colt")["value"] == pytest.approx(8 / 2)  # geometric means: 16 and 4; two samples
-    better = row(found, IMPROVEMENT, "colt")
-    assert (better["over"], better["value"], better["runs"]) == ("paper", pytest.approx(0.875), 4)
-    assert better["interval"] == KNOWN and better["low"] == 0.75 and better["high"] == 1.0
+    shares = {name: row(found, SHARE, name) for name in (OURS, PAPERS)}
+    assert shares[OURS]["value"] == 1.0
+    assert shares[PAPERS]["value"] == pytest.approx((1 / 4 * 1 / 4 * 1 * 1 / 2) ** (1 / 4))
+    assert row(found, AREA, OURS)["value"] == pytest.approx(((1 / 4 + 1) / 2 + 1) / 2)
+    assert row(found, AREA, PAPERS)["value"] == pytest.approx(((1 / 4 + 1 / 2) / 2 + (1 / 2 + 1 / 4) / 2) / 2)
+    assert row(found, EFFICIENCY, OURS)["value"] == pytest.approx(8 / 2)  # geometric means: 16 and 4; two samples
+    ratio = row(found, RATIO, OURS)
+    assert (ratio["over"], ratio["value"]) == (PAPERS, pytest.approx((4 * 4 * 1 * 2) ** (1 / 4)))
+    half = stats.t.ppf(0.975, 2) * math.log(2) / 4  # only my_kernel varies, by ln 2
+    assert (ratio["low"], ratio["high"]) == pytest.approx(
+        (ratio["value"] * math.exp(-half), ratio["value"] * math.exp(half))
+    )
+    better = row(found, IMPROVEMENT, OURS)
+    assert (better["over"], better["value"], better["runs"]) == (PAPERS, pytest.approx(0.875), 4)
+    assert better["interval"] == KNOWN and 0 < better["low"] < 0.875 < better["high"] < 1
+
+
+def test_ties_and_certain_wins_leave_doubt(add: AddRun, table: Callable[[], pd.DataFrame]) -> None:
+    for seed in range(3):
+        add("colt", "flux_conv", seed, 0.25)
+        add("paper", "flux_conv", seed, 0.25)
+        add("evolutionary", "flux_conv", seed, 0.5)
+    better = table().query("quantity == @IMPROVEMENT").set_index(["configuration", "over"])[["value", "low", "high"]]
+    assert better.loc[(OURS, PAPERS), "value"] == 0.5 and better.loc[(OURS, TVM), "value"] == 1.0
+    assert (better["high"] - better["low"] > 0.5).all()
+
+
+def test_two_pairs_give_no_interval_and_two_workloads_of_two_seeds_do(
+    add: AddRun, table: Callable[[], pd.DataFrame]
+) -> None:
+    for seed, secs in enumerate((0.5, 0.4)):
+        add("colt", "flux_conv", seed, secs)
+        add("paper", "flux_conv", seed, 0.6)
+    found = table()
+    assert set(found["interval"]) == {FEW} and found["value"].notna().all()
+    for seed, secs in enumerate((0.5, 0.4)):
+        add("colt", "my_kernel", seed, secs)
+        add("paper", "my_kernel", seed, 0.6 + 0.1 * seed)
+    assert set(table()["interval"]) == {KNOWN}
+
+
+def test_an_interval_is_never_a_point(add: AddRun, table: Callable[[], pd.DataFrame]) -> None:
+    for search, secs in (("colt", 0.25), ("paper", 0.25), ("evolutionary", 0.5)):
+        for seed in range(3):
+            add(search, "flux_conv", seed, secs)
+    found = table()
+    assert not (found["low"] == found["high"]).any()
+    assert set(found.query("quantity != @IMPROVEMENT")["interval"]) == {FEW}, "runs that do not differ tell no spread"
 
 
 def test_each_pair_of_model_sets_stands_once_and_one_seed_leaves_the_intervals_unknown(
@@ -143,28 +137,28 @@ def test_each_pair_of_model_sets_stands_once_and_one_seed_leaves_the_intervals_u
     found = table()
     pairs = found[found["quantity"] == IMPROVEMENT]
     assert len(pairs) == 3 and set(pairs["value"]) == {0.0}
-    assert set(found["interval"]) == {ONE_SEED} and found[["low", "high"]].isna().all(axis=None)
+    assert set(found["interval"]) == {FEW} and found[["low", "high"]].isna().all(axis=None)
 
 
 def test_a_missing_run_leaves_values_unknown_and_is_told_from_a_single_seed(
     add: AddRun, table: Callable[[], pd.DataFrame]
 ) -> None:
     for seed in (0, 1):
-        add("colt", "flux_conv", seed, 0.5)
+        add("colt", "flux_conv", seed, 0.5 - 0.1 * seed)
         add("colt", "my_kernel", seed, 0.5)
         add("paper", "flux_conv", seed, 0.5)
     found = table()
-    missing = found[(found["configuration"] == "paper") | found["over"].notna()]
+    missing = found[(found["configuration"] == PAPERS) | found["over"].notna()]
     assert missing["value"].isna().all() and set(missing["interval"]) == {MISSING}
-    assert row(found, SHARE, "colt")["interval"] == KNOWN
+    assert row(found, SHARE, OURS)["interval"] == KNOWN
 
 
 def test_an_exhausted_search_is_divided_by_the_samples_it_took(add: AddRun, table: Callable[[], pd.DataFrame]) -> None:
     add("colt", "flux_conv", 0, 0.5, 0.25, 0.25, 0.25)
     add("paper", "flux_conv", 0, 0.5, stopped="exhausted")
     found = table()
-    assert row(found, EFFICIENCY, "colt")["value"] == pytest.approx(1.0)
-    assert row(found, EFFICIENCY, "paper")["value"] == pytest.approx(2.0)
+    assert row(found, EFFICIENCY, OURS)["value"] == pytest.approx(1.0)
+    assert row(found, EFFICIENCY, PAPERS)["value"] == pytest.approx(2.0)
 
 
 def test_a_search_without_samples_leaves_its_values_unknown_and_the_others_known(
@@ -173,11 +167,11 @@ def test_a_search_without_samples_leaves_its_values_unknown_and_the_others_known
     add("colt", "flux_conv", 0, 0.5, 0.25)
     add("evolutionary", "flux_conv", 0, stopped="exhausted")
     found = table()
-    assert row(found, EFFICIENCY, "colt")["value"] == pytest.approx(4 / 2)
-    assert row(found, SHARE, "colt")["value"] == pytest.approx(1)
+    assert row(found, EFFICIENCY, OURS)["value"] == pytest.approx(4 / 2)
+    assert row(found, SHARE, OURS)["value"] == pytest.approx(1)
     for quantity in (SHARE, EFFICIENCY):
-        assert math.isnan(row(found, quantity, "evolutionary")["value"])
-        assert row(found, quantity, "evolutionary")["interval"] == MISSING
+        assert math.isnan(row(found, quantity, TVM)["value"])
+        assert row(found, quantity, TVM)["interval"] == MISSING
 
 
 def test_targets_are_not_compared_with_each_other(add: AddRun, table: Callable[[], pd.DataFrame]) -> None:
@@ -187,7 +181,7 @@ def test_targets_are_not_compared_with_each_other(add: AddRun, table: Callable[[
     found = table()
     pairs = found.loc[found["quantity"] == IMPROVEMENT, ["configuration", "over"]]
     assert [tuple(pair) for pair in pairs.to_numpy()] == [
-        (f"colt, target={target}", f"paper, target={target}") for target in ("cpu", "gpu")
+        (f"{OURS}, target={target}", f"{PAPERS}, target={target}") for target in ("cpu", "gpu")
     ]
 
 

@@ -193,7 +193,7 @@ def _persistence(row: Mapping[Any, Any]) -> Finding:
 
 def _pairs(row: Mapping[Any, Any], workloads: int) -> str:
     pairs, seeds = row["pairs"], row["seeds"]
-    if pairs != workloads * seeds:
+    if not pairs or pairs != workloads * seeds:
         return _count(pairs, "pair")
     return f"{_count(pairs, 'pair')}, {_count(workloads, 'workload')} x {_count(seeds, 'seed')}"
 

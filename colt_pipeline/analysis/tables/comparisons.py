@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 
 from colt_pipeline.analysis.intervals import Array, stratified_mean
 from colt_pipeline.analysis.labels import unmeasured, workload_title
+from colt_pipeline.analysis.noise import comparison_floor, mean_floor
 from colt_pipeline.analysis.searches import Searches, comparable, searches
 from colt_pipeline.analysis.tidy import Tidy
 from colt_pipeline.analysis.verdicts import verdict
@@ -39,36 +41,35 @@ def comparisons(tidy: Tidy) -> pd.DataFrame:
         if unknown), noise floor (of the ratio, see `mean_floor`), seeds (those that both have). The reference itself
         has only a latency.
     """
-    rows = [
-        {"workload": workload_title(workload), "configuration": name + ending} | row
-        for part, ending in comparable(tidy)
-        for workload in searches(part).workloads
-        for name in searches(part).names
-        if (row := _row(searches(part), workload, name, ending, part.noise))
-    ]
+    rows = [row for part, ending in comparable(tidy) for row in _rows(searches(part), ending, part.noise)]
     return pd.DataFrame(rows, columns=list(_COLUMNS)).astype({"seeds": "Int64"})
 
 
-def _row(data: Searches, workload: str, name: str, ending: str, noise: pd.DataFrame) -> dict[str, Any]:
-    """Empty without runs."""
-    own = _log_secs(data, workload, name)
-    if own.empty:
-        return {}
+def _rows(data: Searches, ending: str, noise: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    labels = data.runs["label"].groupby("name").first() + ending
     measurement = data.runs["measurement"].iloc[0]
-    row = {
-        "measurement": f"{measurement}{unmeasured(measurement)}",
-        "latency (ms)": 1e3 * math.exp(own.mean(skipna=False)),
-    }
-    if name == data.reference:
-        return row
-    base = _log_secs(data, workload, data.reference)
+    for workload in data.workloads:
+        floor = comparison_floor(data.runs.query("workload == @workload").reset_index(), noise)
+        base = _log_secs(data, workload, data.reference)
+        for name in data.names:
+            own = _log_secs(data, workload, name)
+            if own.empty:
+                continue
+            row: dict[str, Any] = {"workload": workload_title(workload), "configuration": labels[name]}
+            row |= {"measurement": f"{measurement}{unmeasured(measurement)}"}
+            row |= {"latency (ms)": 1e3 * math.exp(own.mean(skipna=False))}
+            if name != data.reference:
+                row |= {"reference": labels[data.reference]} | _against(own, base, floor, measurement == "estimated")
+            yield row
+
+
+def _against(own: pd.Series[float], base: pd.Series[float], pair_floor: float, estimated: bool) -> dict[str, Any]:
+    """The numbers of a comparison, from ln of the best latencies and the noise floor of a pair of them."""
     seeds = own.index.intersection(base.index)  # different seeds start from different programs
     logs: Array = np.array((own - base)[seeds], dtype=float)[:, None]
     ratio, low, high = (float(values[0]) for values in stratified_mean([logs]).exp())
-    floor = data.noise_floor([logs], [workload], noise)
-    estimated = measurement == "estimated"
-    return row | {
-        "reference": data.reference + ending,
+    floor = mean_floor([pair_floor] * len(seeds))
+    return {
         "verdict": verdict(ratio, low, high, floor=floor, seeds=len(seeds), estimated=estimated),
         "ratio": ratio,
         "ratio low": low,
