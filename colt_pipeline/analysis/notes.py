@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from colt_pipeline.analysis.compared import MODEL_SETS, compared
-from colt_pipeline.analysis.labels import EVOLUTIONARY, search_title, workload_title
-from colt_pipeline.analysis.searches import HELD_OUT, TUNED_ON, searches
+from colt_pipeline.analysis.labels import EVOLUTIONARY, WORKLOAD_TITLES, display_order, search_title, workload_title
+from colt_pipeline.analysis.searches import HELD_OUT, TUNED_ON, comparable, searches
 from colt_pipeline.analysis.tidy import Tidy
 from colt_pipeline.records import EMBEDDED
 
@@ -48,10 +48,10 @@ def no_effect_of_sets(tidy: Tidy) -> str:
 def held_out(tidy: Tidy) -> str:
     """Which of the workloads COLT+ was tuned on; "" if none, or if it is not among the searches."""
     ours = search_title("colt")
-    own = [name for name in searches(tidy).workloads if name in TUNED_ON]
+    own = [name for name in display_order(tidy.runs["workload"], WORKLOAD_TITLES) if name in TUNED_ON]
     if not own or not any(search_title(name).startswith(ours) for name in tidy.runs["search"]):
         return ""
     titles = " and ".join(map(workload_title, own))
-    if len(searches(tidy).groups) > 1:
+    if any(len(searches(part).groups) > 1 for part, _ in comparable(tidy)):
         return f"{ours} was tuned on {titles}; {HELD_OUT.lower()}: without them."
     return f"{ours} was tuned on {'these very workloads' if len(own) == tidy.runs['workload'].nunique() else titles}."

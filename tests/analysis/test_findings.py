@@ -76,7 +76,7 @@ def test_one_seed_is_a_single_row_without_rank(
         write_run(model_set, calls, (secs,), model_set=model_set)
     assert found() == [
         Finding(
-            "3 configurations, final speedups",
+            "gpt-5.2 (stand-in) and 2 others, final speedups",
             "2.00 to 10.00",
             "",
             "1 pair, 1 workload x 1 seed",
@@ -97,6 +97,15 @@ def test_estimates_give_no_verdict(write_run: WriteRun, found: Callable[[], list
         "3 pairs, 1 workload x 3 seeds",
         "",
     )
+
+
+def test_each_target_has_a_row_of_its_own(write_run: WriteRun, found: Callable[[], list[Finding]]) -> None:
+    for target in ("cpu", "gpu"):
+        for model_set, calls in (("large", {"gpt-5.2": (1, 0)}), ("2", TWO)):
+            write_run(f"{model_set}{target}", calls, (0.5,), model_set=model_set, target=target)
+    assert [row.question for row in found()] == [
+        f"gpt-5.2 (stand-in), target={target} and 1 other, final speedups" for target in ("cpu", "gpu")
+    ]
 
 
 def test_searches_that_lack_runs_are_not_compared(add: AddRun, found: Callable[[], list[Finding]]) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
 from colt_pipeline.analysis.verdicts import verdict
 
 NAN = math.nan
-KNOWN = {"low": 1.2, "high": 2.0, "floor": 1.4, "seeds": 3, "estimated": False}
+KNOWN: dict[str, Any] = {"low": 1.2, "high": 2.0, "floor": 1.4, "seeds": 3, "estimated": False}
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,7 @@ KNOWN = {"low": 1.2, "high": 2.0, "floor": 1.4, "seeds": 3, "estimated": False}
         (NAN, {}, "a run is missing or found nothing: no verdict"),
     ],
 )
-def test_verdicts(ratio: float, changes: dict[str, float], expected: str) -> None:
+def test_verdicts(ratio: float, changes: dict[str, Any], expected: str) -> None:
     assert verdict(ratio, **(KNOWN | changes)) == expected
 
 
@@ -45,5 +46,5 @@ def test_verdicts(ratio: float, changes: dict[str, float], expected: str) -> Non
         (1.5, {"low": 0.9, "floor": NAN}, "not distinguishable"),
     ],
 )
-def test_the_first_of_several_reasons_is_given(ratio: float, changes: dict[str, float], expected: str) -> None:
+def test_the_first_of_several_reasons_is_given(ratio: float, changes: dict[str, Any], expected: str) -> None:
     assert verdict(ratio, **(KNOWN | changes)) == expected

@@ -171,7 +171,8 @@ def _comparison(row: Mapping[Any, Any], workloads: int) -> Finding:
 
 def _unjudged(speedups: pd.Series[float], row: Mapping[Any, Any], workloads: int) -> Finding:
     ends = dict.fromkeys(f"{end:.2f}" for end in (speedups.min(), speedups.max()))
-    question = f"{len(speedups)} configurations, final speedups"
+    others = len(speedups) - 1
+    question = f"{row['reference']} and {_count(others, 'other')}, final speedups"
     return Finding(question, " to ".join(ends), "", _pairs(row, workloads), row["verdict"])
 
 
