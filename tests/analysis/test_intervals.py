@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from colt_pipeline.analysis.bootstrap import Estimate, stratified_mean
 
 

@@ -46,7 +46,8 @@ def paper_parts(results: Results) -> list[Part]:
 def rest(section: Section, parts: Sequence[Part]) -> Section:
     """The section without the figures and tables that one of the parts shows."""
     own = [part for part in parts if section in part.sections]
-    above = {item.name for part in own for item in (*(figure for _, figure in part.figures), *part.tables)}
+    above = {figure.name for part in own for _, figure in part.figures}
+    above |= {table.name for part in own for table in part.tables}
     return replace(
         section,
         figures=tuple(figure for figure in section.figures if figure.name not in above),

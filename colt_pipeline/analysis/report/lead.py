@@ -109,13 +109,13 @@ def who_is_called(tidy: Tidy) -> str:
 
 def alterations(tidy: Tidy) -> str:
     """How often the largest set alters the course, beside the paper, and whether its regressions persist."""
-    name, table = _largest_set(tidy)["label"], _paper_table_1(tidy)
+    own, table = _largest_set(tidy), _paper_table_1(tidy)
     if "course alteration rate" not in table.index:
         return ""
     ours, theirs = table.loc["course alteration rate"]
-    said = f"{name} alters the course after {ours:.1f} % of the small models' calls (the paper: {theirs:.1f} %)"
+    said = f"{own['label']} alters the course after {ours:.1f} % of the small models' calls (the paper: {theirs:.1f} %)"
     shares = persistence(tidy)
-    for row in shares[shares["configuration"] == name].to_dict("records"):
+    for row in shares[shares["configuration"].isin([own["label"], own["title"]])].to_dict("records"):
         said += (
             f"; {_percent(row['after a regression'])} % of the programs below a regression (a program predicted to be "
             f"slower than its parent) are regressions too, and {_percent(row['otherwise'])} % of the others "
@@ -206,11 +206,14 @@ def _range_of_means(tidy: Tidy) -> str:
     means = speedups(tidy).set_index("workload").iloc[-1].dropna().astype("float64")
     if len(means) < 2:
         return ""
-    low, high = means.idxmin(), means.idxmax()
+    low, high = str(means.idxmin()), str(means.idxmax())
+    workloads = sorted(set(tidy.runs["workload"]))
+    where = f"in the geometric mean over {len(workloads)} workloads"
+    if len(workloads) == 1:
+        where = f"on {workload_title(workloads[0])}"
     return (
         f"the best programs of {len(means)} configurations run {_number(means[low])} ({low}) to {_number(means[high])} "
-        f"({high}) times as fast as the unoptimized ones, in the geometric mean over {tidy.runs['workload'].nunique()} "
-        "workloads"
+        f"({high}) times as fast as the unoptimized ones, {where}"
     )
 
 
@@ -221,15 +224,15 @@ def _no_ranking(tidy: Tidy) -> str:
 
 def _largest_set(tidy: Tidy) -> dict[str, Any]:
     """The configuration with the most models."""
-    sets = configurations(tidy)
-    return {str(name): value for name, value in sets.loc[sets["models"].idxmax()].items()}
+    rows = configurations(tidy).to_dict("records")
+    return {str(name): value for name, value in max(rows, key=lambda row: row["models"]).items()}
 
 
 def _paper_table_1(tidy: Tidy) -> pd.DataFrame:
     """Ours and the paper's percentages in its table 1, for the configuration with the most models."""
     as_in_paper = replace(tidy, calls=tidy.calls.assign(backend=""))
     table = paper_comparison(tidy)
-    own = table[(table["table"] == 1) & (table["column"] == _largest_set(as_in_paper)["short_label"])]
+    own: pd.DataFrame = table[(table["table"] == 1) & (table["column"] == _largest_set(as_in_paper)["short_label"])]
     return own.set_index("row")[["ours", "paper"]].dropna()
 
 
@@ -238,7 +241,7 @@ def _persistence_shown(tidy: Tidy, row: Mapping[Any, Any]) -> str:
         return "no persistence is shown"
     if tidy.runs["seed"].nunique() == 1:
         return "with one seed no verdict"
-    return "regressions persist" if row["difference"] > 0 else "regressions are followed by fewer"
+    return "regressions persist" if row["difference"] > 0 else "regressions are rarer after one"
 
 
 def _against(tidy: Tidy, search: str) -> str:
@@ -247,7 +250,9 @@ def _against(tidy: Tidy, search: str) -> str:
     Returns:
         The beginning of a sentence; "" if they cannot be compared.
     """
-    ends = [row for group in (MEAN, HELD_OUT) for row in _last(tidy, group) if row["configuration"] in _names(tidy, search)]
+    ends = [
+        row for group in (MEAN, HELD_OUT) for row in _last(tidy, group) if row["configuration"] in _names(tidy, search)
+    ]
     rows = [row for row in ends if not math.isnan(row["ratio"])]
     if not rows:
         return ""

@@ -1,4 +1,4 @@
-"""One page with all results: what they show, the paper's figures and tables beside ours, every experiment, a search tree.
+"""One page with all results: what they show, the paper's figures and tables beside ours, experiments, a search tree.
 
 The page needs no network, and its bytes depend only on its inputs. Its only script sorts, filters and folds tables;
 without it everything is visible.

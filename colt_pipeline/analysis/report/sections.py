@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TypedDict
 from urllib.parse import quote
 
 from colt_pipeline.analysis.index import INDEX, read_index
 from colt_pipeline.analysis.labels import NOT_MEASURED, display_order
 from colt_pipeline.analysis.report.findings import Findings, read_findings
-from colt_pipeline.analysis.tables.end_to_end import MODELS, Models
+from colt_pipeline.analysis.tables.end_to_end import MODELS, Model, Models
 from colt_pipeline.analysis.tables.files import MARKDOWN, Cells, read_tables
 from colt_pipeline.analysis.tidy import Tidy, read_tidy
 from colt_pipeline.errors import ConfigError, JournalError
-from colt_pipeline.records import Seconds, typed
+from colt_pipeline.records import typed
 from colt_pipeline.runs.jsonl import read_lines
 
 TITLES = {
@@ -98,7 +97,8 @@ class Section:
     @property
     def key(self) -> str:
         """The conditions of its runs, as its tables and figures have them."""
-        return next((item.key for item in (*self.tables, *self.figures)), "")
+        keys = [table.key for table in self.tables] + [figure.key for figure in self.figures]
+        return keys[0] if keys else ""
 
 
 @dataclass(frozen=True)
@@ -136,18 +136,6 @@ class Results:
     sections: tuple[Section, ...]
     """In the order of the page."""
     whole_models: WholeModels | None
-
-
-class _Model(TypedDict):
-    """What the sentence about whole models reads beyond its label."""
-
-    model: str
-    seed: int
-    unoptimized_secs: Seconds
-    unoptimized_how: str
-    tuned_secs: Seconds
-    tuned_how: str
-    tuned_sum_secs: Seconds
 
 
 def read_results(results: Path, pipeline: Pipeline) -> Results:
@@ -194,7 +182,7 @@ def read_whole_models(results: Path, pipeline: Pipeline) -> WholeModels | None:
     tables = tuple(_tables(directory, command))
     try:
         models = read_lines(directory / MODELS)
-        typed(list[_Model], models)
+        typed(list[Model], models)
         if not models:
             raise ValueError("no runs")
     except (JournalError, ValueError) as error:
