@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from colt_pipeline.analysis.figures.course_alterations import course_plot
 
 from colt_pipeline.analysis.course_alterations import coin_rate, course_data, wilson
+from colt_pipeline.analysis.figures.course_alterations import course_plot
 from colt_pipeline.analysis.figures.pareto import CALLS, ESTIMATED, on_front, pareto_data, pareto_plot
 from colt_pipeline.analysis.figures.ranks import ALL, rank_data, rank_plot
 from colt_pipeline.analysis.figures.shares import share_data, share_plot

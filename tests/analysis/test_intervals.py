@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from colt_pipeline.analysis.bootstrap import Estimate, stratified_mean
 
 
