@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from markupsafe import Markup
 
 from colt_pipeline.analysis.labels import (
     MODEL_SETS,
@@ -75,14 +74,14 @@ def report_html(
         environment=shown(environment(sections)),
         noise=shown(noise(sections)),
         warmups=_range(pd.concat([section.tidy.runs["warmup_samples"] for section in sections])),
-        samples=_range(pd.concat([section.tidy.runs["samples"] for section in sections])),
+        samples=_range(pd.Series([section.tidy.runs["samples"].max() for section in sections])),
         seeds=_range(pd.Series([section.tidy.runs["seed"].nunique() for section in sections])),
         paper_samples=PAPER_SAMPLES,
         paper_seeds=PAPER_SEEDS,
         commands=commands,
         long=LONG,
         palette=PALETTE,
-        script=Markup(script),
+        script=script,
         script_hash=f"sha256-{digest}",
         tree=None if run is None else _tree(run),
     )
