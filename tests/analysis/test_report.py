@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -15,7 +18,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from colt_pipeline.analysis.report.page import PACKAGES, pinned
+from colt_pipeline.analysis.report.page import LONG, PACKAGES, pinned
 from colt_pipeline.analysis.report.sections import TITLES
 from stages import report
 from tests.support import ROOT
@@ -75,19 +78,26 @@ def text(run_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     return out.read_text()
 
 
-def test_the_page_refers_to_nothing_outside_and_runs_nothing(text: str) -> None:
+def test_the_page_needs_no_network_and_runs_only_the_script_that_its_policy_names(text: str) -> None:
     page = Page(text)
     addresses = [
         value or "" for _, attributes in page.tags for name, value in attributes.items() if name in ("src", "href")
     ]
     assert len(addresses) > len(TITLES)
-    assert all(address.startswith(("#", "data:")) for address in addresses)
-    targets = {attributes.get("id") for _, attributes in page.tags}
-    assert {address[1:] for address in addresses if address.startswith("#")} <= targets
-    assert not {"script", "link", "iframe", "object", "form"} & {
+    assert {address for address in addresses if not address.startswith(("#", "data:"))} == {"studies/report.html"}
+    targets = [attributes["id"] for _, attributes in page.tags if attributes.get("id")]
+    assert {address[1:] for address in addresses if address.startswith("#")} <= {*targets}
+    assert len(targets) == len(set(targets))
+    assert not {"link", "iframe", "object", "form"} & {
         tag for tag, attributes in page.tags if attributes.get("rel") != "icon"
     }
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    assert [attributes for tag, attributes in page.tags if tag == "script"] == [{}]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    (policy,) = [attributes["content"] for _, attributes in page.tags if attributes.get("http-equiv")]
+    assert policy is not None and policy.split("; ")[0] == "default-src 'none'"
+    assert f"script-src 'sha256-{digest}'" in policy.split("; ")
     style = text[text.index("<style>") : text.index("</style>")]
     assert "url(" not in style and "@import" not in style
     pictures = [unquote(address) for address in addresses if address.startswith("data:image/svg+xml")]
@@ -97,7 +107,6 @@ def test_the_page_refers_to_nothing_outside_and_runs_nothing(text: str) -> None:
         assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", picture))
     # Namespaces and document types in images are not addresses: nothing is loaded from them.
     assert re.findall(r"https?://[^\s\"<]+", re.sub(r"src='data:[^']*'", "", text)) == ["http://www.w3.org/2000/svg"]
-    assert "default-src 'none'" in text
 
 
 def test_the_same_bytes_in_another_process_from_another_place(small: Path, run_dir: Path) -> None:
@@ -116,19 +125,63 @@ def test_the_same_bytes_in_another_process_from_another_place(small: Path, run_d
     assert str(ROOT) not in text and str(small) not in text and str(run_dir.parent) not in text
 
 
-def test_every_figure_and_table_says_who_answered_how_it_was_timed_and_what_made_it(text: str) -> None:
-    page = Page(text)
-    boxes = [name for name, _ in page.texts if name.split()[0] == "scroll"]
-    captions = page.of_class("caption")
-    assert len(captions) == len(boxes) > 10
-    assert all(
-        any(name in caption for name in BACKENDS)
-        and any(f"{how} latency" in caption for how in ("measured", "estimated"))
-        for caption in captions
-    )
-    assert len(page.of_class("made")) >= len(boxes)
+def test_every_section_says_who_answered_how_it_was_timed_and_what_made_it(text: str) -> None:
+    sections = re.findall(r"<section .*?</section>", text, re.DOTALL)
+    assert len(sections) > 8
+    for section in map(Page, sections):
+        keys = section.of_class("key")
+        assert keys and all(any(name in key for name in BACKENDS) for key in keys)
+        assert all("measured latency" in key or "estimated latency (not measured)" in key for key in keys)
+        assert len(section.of_class("made")) == 1
+    outside = re.sub(r"<section .*?</section>", "", text, flags=re.DOTALL)
+    assert "<img" not in outside
     for stage in ("runs@cpu", "aggregate@cpu", "tables@gpu", "figures@local"):
         assert f"<code>dvc repro {stage}</code>" in text
+
+
+def test_a_figure_or_table_is_shown_once_with_one_caption(text: str) -> None:
+    page = Page(text)
+    pictures = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
+    assert len(pictures) == len(set(pictures))
+    assert text.count("<figcaption") == len(pictures) + 1, "and the tree"
+    headings = re.findall(r'<h3 id="([^"]*)">([^<]*)</h3>', text)
+    tables = [name for name, _ in headings if name not in {"paper-cpu"}]
+    assert len(tables) == len(set(tables)) > 20
+    assert [title for _, title in headings].count("Table 3 of the paper beside ours") == 1
+    assert not re.search(r'<h3[^>]*>[^<]*</h3>\s*<div class="scroll picture"', text), "the picture has its title"
+
+
+def test_sentences_lead_then_the_paper_then_findings(text: str) -> None:
+    before = text[: text.index('<dl class="labels">')]
+    leading = re.findall(r"<li><strong>([^<]*)</strong>", before)
+    assert 1 < len(leading) <= 5
+    ids = re.findall(r'<h2 id="([^"]*)"', text)
+    assert ids[:3] == ["paper", "findings", "cpu"]
+    assert ids[-6:] == ["whole-models", "studies", "limits", "tree", "environment", "deviations"]
+    parts = re.findall(r'<h3 class="part" id="[^"]*">([^<]*)</h3>', text)
+    assert [part.partition(" ")[2][0] for part in parts] == ["2", "3", "4"]
+    paper = text[text.index('<h2 id="paper">') : text.index('<h2 id="findings">')]
+    assert all(f"Table {number} of the paper beside ours" in paper for number in (1, 2, 3, 4, 5))
+
+
+def test_long_tables_are_folded_only_by_the_script(text: str) -> None:
+    tables = re.findall(r"<table class=\"[^\"]*\".*?</table>", text, re.DOTALL)
+    assert len(tables) > 20
+    assert all(("long" in table[:30]) == (table.count("<tr>") - 1 > LONG) for table in tables)
+    folded = [attributes for tag, attributes in Page(text).tags if tag == "details"]
+    assert len(folded) > 5 and all("open" in attributes for attributes in folded)
+
+
+def test_committed_reports_are_small_enough_to_be_mailed() -> None:
+    pages = [path for path in (COMMITTED / "report.html", COMMITTED / "studies" / "report.html") if path.exists()]
+    assert [path for path in pages if path.stat().st_size > 1_500_000] == []
+
+
+def test_the_environment_is_in_the_order_of_models_and_names_searches(text: str) -> None:
+    environment = text[text.index('<h2 id="environment">') :]
+    assert "<td>small, large, 2, 4, 8</td>" in environment and "<td>COLT (search=paper)</td>" in environment
+    versions = pinned(ROOT / "constraints.txt")
+    assert all(f"{name} {versions[name]}" in environment for name in PACKAGES)
 
 
 def test_experiments_are_those_with_tables_in_the_order_of_the_page(small: Path, run_dir: Path) -> None:
@@ -138,18 +191,23 @@ def test_experiments_are_those_with_tables_in_the_order_of_the_page(small: Path,
     (small / "results" / "tables" / "stale").mkdir()
     assert write(run_dir, small / "report.html", small / "results") == 0
     text = (small / "report.html").read_text()
-    assert re.findall(r'<h2 id="([^"]*)"', text) == ["shown", "cpu", "local", "mine", "tree", "environment", "paper"]
+    assert re.findall(r'<h2 id="([^"]*)"', text) == [
+        *("findings", "cpu", "local", "mine"),
+        *("studies", "limits", "tree", "environment", "deviations"),
+    ]
 
 
 def test_the_page_shows_what_the_stages_wrote_and_computes_nothing_again(small: Path) -> None:
     tables = small / "results" / "tables" / "local"
     text = (tables / "tables.md").read_text()
     (tables / "tables.md").write_text(text.replace("| workload |", "| altered by hand |"))
-    (tables / "findings.json").write_text('{"caption": "common", "findings": ["found"], "limits": ["limited"]}')
+    found = {"question": "asked", "value": "1.5", "interval": "", "basis": "9 pairs", "conclusion": "faster"}
+    (tables / "findings.json").write_text(json.dumps({"findings": [found], "limits": ["limited"]}))
     (small / "results" / "figures" / "local" / "index.json").write_text("[]")
     assert write(None, small / "report.html", small / "results") == 0
     page = (small / "report.html").read_text()
-    assert "<li>found</li>" in page and "<li>limited</li>" in page and '<p class="note">common</p>' in page
+    cells = "".join(f"<td>{cell}</td>" for cell in ("local", "asked", "1.5", "-", "9 pairs", "faster"))
+    assert f"<tr>{cells}</tr>" in page and "<li>limited</li>" in page
     assert ">altered by hand</th>" in page and "<img" not in page
 
 
@@ -171,24 +229,23 @@ def test_measured_and_estimated_stand_side_by_side_and_are_told_apart(on_gpu: Pa
     assert write(None, on_gpu / "report.html", on_gpu, "--readme", str(on_gpu / "README.md")) == 0
     text = (on_gpu / "report.html").read_text()
     ids = re.findall(r'<h2 id="([^"]*)"', text)
-    assert ids == ["shown", "measured-beside-estimated", "gpu_measured", "gpu", "environment", "paper"]
-    pair = text[text.index('<h2 id="measured') : text.index('<section aria-labelledby="gpu_measured"')]
+    assert ids[:4] == ["paper", "findings", "gpu_measured", "gpu"]
+    pair = text[text.index('<h2 id="paper">') : text.index('<h2 id="findings">')]
     assert "gpu_measured was measured on some-gpu. gpu was not measured" in pair and "RTX 2080 Ti" in pair
-    assert re.findall(r"<h3>(.*)</h3>", pair) == [
-        "Figure 4, measured: gpu_measured",
-        "Figure 4, not measured: gpu",
-        "Table 1, measured beside estimated",
-        "Table 5, measured beside estimated",
+    assert re.findall(r"<h3[^>]*>(.*)</h3>", pair) == [
+        "Figure 4 and tables 1 and 5, measured and estimated",
+        "Table 1 of the paper beside ours, measured and not measured",
+        "Table 5 of the paper beside ours, measured and not measured",
     ]
-    assert {"COLT(8) measured", "COLT(8) not measured", "COLT(8) paper"} <= {
+    assert {"COLT(8) measured (stand-in)", "COLT(8) not measured (stand-in)", "COLT(8) paper"} <= {
         *re.findall(r">(COLT\(8\)[^<]*)</th>", pair)
     }
     for name in ("gpu_measured", "gpu"):
-        assert text.count(f'<svg id="{name}"') == 1, "drawn once"
-    summary = (on_gpu / "README.md").read_text()
-    headings = re.findall(r"^## (.*)$", summary, re.MULTILINE)
-    assert headings.index("On a GPU: measured beside estimated") + 1 == headings.index(TITLES["gpu_measured"])
-    assert f"{TITLES['gpu']} (not measured)" in headings
+        assert text.count(f'id="figure-{name}-speedup_curves"') == 1, "drawn once"
+        assert f'<figure id="figure-{name}-speedup_curves"' in pair
+    assert 'id="gpu-paper_table_5"' not in text
+    headings = re.findall(r"^## (.*)$", (on_gpu / "README.md").read_text(), re.MULTILINE)
+    assert {TITLES["gpu_measured"], f"{TITLES['gpu']} (not measured)"} <= {*headings}
 
 
 def test_without_a_measurement_the_estimate_is_marked_and_stands_alone(on_gpu: Path) -> None:
@@ -198,7 +255,7 @@ def test_without_a_measurement_the_estimate_is_marked_and_stands_alone(on_gpu: P
     text = (on_gpu / "report.html").read_text()
     assert f'<h2 id="gpu">{TITLES["gpu"]} (not measured)</h2>'.replace("'", "&#39;") in text
     assert "<strong>Not measured.</strong>" in text and ">estimated (not measured)</td>" in text
-    assert "measured-beside-estimated" not in text
+    assert '<h3 class="part" id="paper-gpu">Figure 4 and tables 1 and 5</h3>' in text
 
 
 def test_studies_have_a_page_without_a_tree_and_with_their_own_commands(small: Path) -> None:
@@ -206,20 +263,33 @@ def test_studies_have_a_page_without_a_tree_and_with_their_own_commands(small: P
     text = (small / "report.html").read_text()
     assert "<code>dvc repro stages/studies/dvc.yaml:tables@local</code>" in text and "dvc repro tables" not in text
     assert "#tree" not in text and '<h2 id="tree">' not in text and "#whole-models" not in text
+    assert "studies beyond the paper</h1>" in text and 'href="../report.html"' in text and "#studies" not in text
 
 
-def test_a_whole_model_has_its_tables(text: str) -> None:
-    section = text[text.index('<h2 id="whole-models">') : text.index('<h2 id="tree">')]
-    assert "gpt-5-mini (stand-in)" in section and "COLT (8 models)" in section
-    assert section.count("<code>dvc repro end_to_end_tables</code>") == 2
+def test_a_whole_model_has_its_tables_and_a_sentence(text: str) -> None:
+    assert text.count('id="whole-models-table_2"') == text.count('id="whole-models-kernels"') == 1
+    section = text[text.index('<h2 id="whole-models">') : text.index('<h2 id="studies">')]
+    assert "gpt-5-mini (stand-in)" in section and "COLT+ (8 models, stand-in)" in section
+    assert section.count("<code>dvc repro end_to_end_tables</code>") == 1
+    assert "<strong>A whole model.</strong>" in text[: text.index('<dl class="labels">')]
 
 
-def test_the_labels_stand_at_the_top(text: str) -> None:
+@pytest.mark.parametrize("spoiled", ["", "{}\n"])
+def test_unusable_runs_of_whole_models_are_one_message(
+    spoiled: str, small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = shutil.copytree(COMMITTED / "tables" / "end_to_end", small / "results" / "tables" / "end_to_end")
+    (directory / "models.jsonl").write_text(spoiled)
+    assert write(None, small / "report.html", small / "results") == 1
+    said = capsys.readouterr().err
+    assert "models.jsonl does not hold runs of whole models" in said and "dvc repro end_to_end_tables" in said
+
+
+def test_a_small_key_stands_at_the_top(text: str) -> None:
     head = text[text.index("<header>") : text.index("</header>")]
-    versions = pinned(ROOT / "constraints.txt")
-    assert all(f"{name} {versions[name]}" in head for name in PACKAGES)
-    assert "stand-in LLMs: a small program behind each model name, not the\nmodel itself" in head
-    assert "<dd>estimated and measured</dd>" in head
+    assert "<h1>COLT on TVM: the paper's experiments</h1>".replace("'", "&#39;") in head
+    assert "A stand-in is a small program behind the name of a model, not the\nmodel itself." in head
+    assert "<dd>estimated and measured; estimated means computed, not measured</dd>" in head
 
 
 def test_text_of_a_run_stays_text(small: Path, run_dir: Path) -> None:
@@ -255,7 +325,7 @@ def broken(*parts: str) -> Callable[[Path], object]:
         ),
         (
             lambda root: (root / "results" / "tables" / "local" / "tables.md").write_text("# Tables"),
-            "tables.md lacks speedups, comparisons",
+            "tables.md lacks speedups, ratios",
         ),
         (without("results", "tables", "local", "findings.json"), "make it with: dvc repro tables@local"),
         (

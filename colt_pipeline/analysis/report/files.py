@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from colt_pipeline.analysis.report.beside import beside
+from colt_pipeline.analysis.report.beside import paper_parts
+from colt_pipeline.analysis.report.lead import leads
 from colt_pipeline.analysis.report.page import pinned, report_html
 from colt_pipeline.analysis.report.readme import readme
-from colt_pipeline.analysis.report.sections import Pipeline, read_sections, read_whole_models
+from colt_pipeline.analysis.report.sections import Pipeline, read_results
 from colt_pipeline.analysis.tree.run import read_run
 from colt_pipeline.errors import ConfigError
 
@@ -31,14 +32,14 @@ def write_report(
         RunDirError: `run` is not a run directory.
         JournalError: its journal is corrupt.
     """
-    made_by = Pipeline(pipeline)
-    sections, whole_models = read_sections(results, made_by), read_whole_models(results, made_by)
-    pair = beside(sections, made_by)
-    page = report_html(sections, pair, whole_models, pinned(constraints), None if run is None else read_run(run))
-    _write(page, out, "--out")
+    read = read_results(results, Pipeline(pipeline))
+    models = () if read.whole_models is None else read.whole_models.models
+    leading = leads({section.name: section.tidy for section in read.sections}, models)
+    tree = None if run is None else read_run(run)
+    _write(report_html(read, leading, paper_parts(read), pinned(constraints), tree), out, "--out")
     if summary is not None:
         address = Path(os.path.relpath(out, summary.parent)).as_posix()
-        _write(readme(sections, pair, whole_models, made_by, address), summary, "--readme")
+        _write(readme(read, leading, address), summary, "--readme")
 
 
 def _write(text: str, path: Path, flag: str) -> None:

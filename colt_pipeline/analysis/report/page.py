@@ -1,21 +1,33 @@
-"""One page with all results: figures, tables, a search tree, where the numbers come from and what they show.
+"""One page with all results: what they show, the paper's figures and tables beside ours, experiments, a search tree.
 
-The page needs no network and no scripts, and its bytes depend only on its inputs.
+The page needs no network, and its bytes depend only on its inputs. Its only script sorts, filters and folds tables;
+without it everything is visible.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from colt_pipeline.analysis.labels import WORKLOAD_TITLES, display_order, unmeasured, workload_title
-from colt_pipeline.analysis.report.beside import TITLE, Beside
+from colt_pipeline.analysis.labels import (
+    MODEL_SETS,
+    SEARCH_TITLES,
+    WORKLOAD_TITLES,
+    display_order,
+    search_title,
+    unmeasured,
+    workload_title,
+)
+from colt_pipeline.analysis.report.beside import Part, rest
 from colt_pipeline.analysis.report.findings import PAPER_SAMPLES, PAPER_SEEDS, backends
-from colt_pipeline.analysis.report.sections import Section, Table
+from colt_pipeline.analysis.report.lead import Lead
+from colt_pipeline.analysis.report.sections import Pipeline, Results, Section
 from colt_pipeline.analysis.tables.files import shown
 from colt_pipeline.analysis.tree.page import PAGES, PALETTE, tree_drawing
 from colt_pipeline.analysis.tree.run import Run
@@ -25,38 +37,71 @@ from colt_pipeline.errors import ConfigError
 PACKAGES = ("apache-tvm", "apache-tvm-ffi", "xgboost-cpu", "numpy", "pandas", "matplotlib", "seaborn", "scour")
 """Packages that numbers and figures depend on."""
 
+LONG = 12
+"""Tables with more rows can be filtered, and are folded on a screen."""
+
+
+def title(pipeline: Pipeline) -> str:
+    """The title of the report about the results of `pipeline`."""
+    return "COLT on TVM: studies beyond the paper" if pipeline.studies else "COLT on TVM: the paper's experiments"
+
 
 def report_html(
-    sections: Sequence[Section],
-    pair: Beside | None,
-    whole_models: Sequence[Table],
-    versions: dict[str, str],
-    run: Run | None,
+    results: Results, leading: Sequence[Lead], parts: Sequence[Part], versions: dict[str, str], run: Run | None
 ) -> str:
     """The page as HTML.
 
     Args:
-        sections: in the order of the page.
-        pair: two of them side by side, shown before the measured one; None for no such pair.
-        whole_models: tables of whole models, shown after the sections.
+        results: what the page shows.
+        leading: the sentences at its top, see `leads`.
+        parts: what repeats the paper's figures and tables, see `paper_parts`; shown before all else.
         versions: package -> version, see `pinned`.
         run: the run whose tree is drawn; None for no tree.
     """
+    sections = results.sections
+    script = PAGES.get_template("tables.js.j2").render()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return PAGES.get_template("report.html.j2").render(
-        sections=sections,
-        pair=pair,
-        pair_title=TITLE,
-        whole_models=whole_models,
+        title=title(results.pipeline),
+        studies=results.pipeline.studies,
+        leads=leading,
+        parts=parts,
+        sections=[rest(section, parts) for section in sections],
+        whole_models=results.whole_models,
         **facts(sections),
+        findings=shown(findings(sections)),
         versions=versions,
         environment=shown(environment(sections)),
         noise=shown(noise(sections)),
-        warmups={section.name: sorted(set(section.tidy.runs["warmup_samples"])) for section in sections},
+        warmups=_range(pd.concat([section.tidy.runs["warmup_samples"] for section in sections])),
+        samples=_range(pd.Series([section.tidy.runs["samples"].max() for section in sections])),
+        seeds=_range(pd.Series([section.tidy.runs["seed"].nunique() for section in sections])),
         paper_samples=PAPER_SAMPLES,
         paper_seeds=PAPER_SEEDS,
+        commands=commands,
+        long=LONG,
         palette=PALETTE,
+        script=script,
+        script_hash=f"sha256-{digest}",
         tree=None if run is None else _tree(run),
     )
+
+
+def commands(*groups: Iterable[Any]) -> list[str]:
+    """The distinct commands that made the items of the groups; an item may be a command."""
+    items = [item for group in groups for item in group]
+    return list(dict.fromkeys(item if isinstance(item, str) else item.command for item in items))
+
+
+def findings(sections: Sequence[Section]) -> pd.DataFrame:
+    """What every section found: one row per question."""
+    columns = ["section", "question", "value", "interval", "basis", "conclusion"]
+    rows = [
+        [section.name + (unmeasured("estimated") if section.estimated else ""), *vars(found).values()]
+        for section in sections
+        for found in section.said.findings
+    ]
+    return pd.DataFrame(rows, columns=columns).replace("", None)
 
 
 def _tree(run: Run) -> dict[str, Any]:
@@ -100,8 +145,8 @@ def environment(sections: Sequence[Section]) -> pd.DataFrame:
             rows.append(
                 {"experiment": section.name, "device": device, "target": target, "latency": latency}
                 | {"runs": len(runs), "seeds": runs["seed"].nunique(), "samples": _range(runs["samples"])}
-                | {"searches": ", ".join(sorted(set(runs["search"])))}
-                | {"model sets": ", ".join(sorted(set(runs["model_set"])))}
+                | {"searches": ", ".join(map(_search, display_order(runs["search"], SEARCH_TITLES)))}
+                | {"model sets": ", ".join(display_order(runs["model_set"], MODEL_SETS))}
             )
     return pd.DataFrame(rows)
 
@@ -130,6 +175,10 @@ def pinned(constraints: Path) -> dict[str, str]:
     if missing := [name for name, versions in found.items() if not versions]:
         raise ConfigError(f"{constraints} pins no {', '.join(missing)}; restore it")
     return {name: " or ".join(versions) for name, versions in found.items()}
+
+
+def _search(name: str) -> str:
+    return f"{search_title(name)} (search={name})"
 
 
 def _distinct(sections: Sequence[Section], column: str) -> list[str]:

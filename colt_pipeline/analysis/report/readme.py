@@ -1,48 +1,61 @@
-"""The results as a Markdown page that links to the tables and figures next to it."""
+"""The results in short, as a Markdown page that links to the tables and figures next to it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from colt_pipeline.analysis.report.beside import TITLE, Beside
-from colt_pipeline.analysis.report.page import environment, facts, noise
-from colt_pipeline.analysis.report.sections import WHOLE_MODELS, Pipeline, Section, Table
-from colt_pipeline.analysis.tables.files import markdown, shown
+from colt_pipeline.analysis.report.lead import Lead
+from colt_pipeline.analysis.report.page import environment, facts, findings, noise, title
+from colt_pipeline.analysis.report.sections import WHOLE_MODELS, Results, Section, Table
+from colt_pipeline.analysis.tables.files import Cells, markdown, shown
 from colt_pipeline.analysis.tree.page import PAGES
 
-LEADING = ("speedups", "search_ratios")
-"""The tables shown on the page; it links to the others."""
+LEADING = ("speedups", "ratios")
+"""Of these, the first that an experiment has is shown; the page links to the others."""
 
 
-def readme(
-    sections: Sequence[Section], pair: Beside | None, whole_models: Sequence[Table], made_by: Pipeline, page: str
-) -> str:
+def readme(results: Results, leading: Sequence[Lead], page: str) -> str:
     """The page as Markdown, with links relative to the directory that contains tables/ and figures/.
 
     Args:
-        sections: in the order of the page.
-        pair: two of them side by side, shown before the measured one; None for no such pair.
-        whole_models: tables of whole models, of which the first is shown.
-        made_by: the pipeline whose stages wrote what is shown.
+        results: what the page shows.
+        leading: the sentences at its top, see `leads`.
         page: the address of the report.
     """
-    spread = noise(sections)
+    sections = results.sections
+    found, spread = findings(sections), noise(sections)
     return (
         PAGES.overlay(autoescape=False)
         .get_template("results.md.j2")
         .render(
+            title=title(results.pipeline),
+            studies=results.pipeline.studies,
+            leads=leading,
             sections=sections,
-            pair=pair,
-            pair_title=TITLE,
-            whole_models=whole_models,
+            whole_models=results.whole_models,
             whole_models_name=WHOLE_MODELS,
-            leading=LEADING,
-            command=made_by.command("report"),
-            studies=made_by.path is None,
+            leading={section.name: _leading(section) for section in sections},
+            command=results.pipeline.command("report"),
             page=page,
+            findings=markdown(shown(found)) if len(found) else "",
             environment=markdown(shown(environment(sections))),
             noise=markdown(shown(spread)) if len(spread) else "",
             markdown=markdown,
             **facts(sections),
         )
     )
+
+
+def _leading(section: Section) -> list[Table]:
+    found = [table for name in LEADING for table in section.tables if table.name == name]
+    return [replace(table, cells=_last(table.cells)) for table in found[:1]]
+
+
+def _last(cells: Cells) -> Cells:
+    """Only the rows after the last sample, if there are several checkpoints."""
+    if "samples" not in cells.header:
+        return cells
+    column = cells.header.index("samples")
+    last = max((int(row[column]) for row in cells.rows), default=0)
+    return cells._replace(rows=[row for row in cells.rows if row[column] == str(last)])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
 from colt_pipeline.analysis.index import INDEX, read_index
 from colt_pipeline.analysis.labels import NOT_MEASURED, display_order
 from colt_pipeline.analysis.report.findings import Findings, read_findings
+from colt_pipeline.analysis.tables.end_to_end import MODELS, Model, Models
 from colt_pipeline.analysis.tables.files import MARKDOWN, Cells, read_tables
 from colt_pipeline.analysis.tidy import Tidy, read_tidy
-from colt_pipeline.errors import ConfigError
+from colt_pipeline.errors import ConfigError, JournalError
+from colt_pipeline.records import typed
+from colt_pipeline.runs.jsonl import read_lines
 
 TITLES = {
     "search": "Searches at equal samples",
@@ -20,7 +23,7 @@ TITLES = {
     "gpu_searches": "Searches at equal samples on a GPU",
     "routers": "Who answers next",
     "lambda": "How much small models are preferred",
-    "controls": "What COLT's parts contribute",
+    "controls": "What the parts of COLT+ contribute",
     "cpu": "The paper's experiment, scaled down",
     "seeds": "The paper's experiment with three seeds, on two workloads",
     "largest_llama70b": "The paper's experiment with Llama-3.3-70B as the largest model, scaled down",
@@ -39,12 +42,13 @@ _SAFE = ' !"$()*+,-./:;<=>?@[]^_`{|}~'
 
 @dataclass(frozen=True)
 class Figure:
-    """An image with its title, caption and command."""
+    """An image, which shows its title and key, and what to say below it."""
 
     name: str
     """Name of its files, without suffixes."""
     title: str
     caption: str
+    key: str
     command: str
     svg: bytes
 
@@ -56,12 +60,13 @@ class Figure:
 
 @dataclass(frozen=True)
 class Table:
-    """Numbers with their title, caption and command."""
+    """Numbers with their title, caption, key and command."""
 
     name: str
     """Name of its CSV file, without suffix."""
     title: str
     caption: str
+    key: str
     command: str
     cells: Cells
 
@@ -89,6 +94,22 @@ class Section:
         """Whether none of its latencies were measured."""
         return set(self.tidy.runs["measurement"]) == {"estimated"}
 
+    @property
+    def key(self) -> str:
+        """The conditions of its runs, as its tables and figures have them."""
+        keys = [table.key for table in self.tables] + [figure.key for figure in self.figures]
+        return keys[0] if keys else ""
+
+
+@dataclass(frozen=True)
+class WholeModels:
+    """The experiment that tunes whole models."""
+
+    tables: tuple[Table, ...]
+    """The first is the paper's table 2."""
+    models: Models
+    """Its finished runs, see `read_models`."""
+
 
 @dataclass(frozen=True)
 class Pipeline:
@@ -97,9 +118,37 @@ class Pipeline:
     path: Path | None = None
     """A DVC file, relative to the project; None = dvc.yaml."""
 
+    @property
+    def studies(self) -> bool:
+        """Whether its experiments are studies beyond the paper's."""
+        return self.path is not None
+
     def command(self, stage: str) -> str:
         """The command that runs a stage."""
         return f"dvc repro {stage}" if self.path is None else f"dvc repro {self.path.as_posix()}:{stage}"
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the stages of a pipeline wrote."""
+
+    pipeline: Pipeline
+    sections: tuple[Section, ...]
+    """In the order of the page."""
+    whole_models: WholeModels | None
+
+
+def read_results(results: Path, pipeline: Pipeline) -> Results:
+    """What `pipeline` wrote below `results`.
+
+    Args:
+        results: contains data/NAME, tables/NAME and figures/NAME of each experiment.
+        pipeline: what made them.
+
+    Raises:
+        ConfigError: there is no experiment, or a file is missing or invalid.
+    """
+    return Results(pipeline, tuple(read_sections(results, pipeline)), read_whole_models(results, pipeline))
 
 
 def read_sections(results: Path, pipeline: Pipeline) -> list[Section]:
@@ -121,14 +170,26 @@ def read_sections(results: Path, pipeline: Pipeline) -> list[Section]:
     return [_section(results, pipeline, name) for name in display_order(names, TITLES)]
 
 
-def read_whole_models(results: Path, pipeline: Pipeline) -> list[Table]:
-    """The tables of whole models; empty if none was tuned.
+def read_whole_models(results: Path, pipeline: Pipeline) -> WholeModels | None:
+    """The tables and runs of whole models; None if none was tuned.
 
     Raises:
         ConfigError: a file is missing or invalid.
     """
-    directory = results / "tables" / WHOLE_MODELS
-    return _tables(directory, pipeline.command("end_to_end_tables")) if directory.exists() else []
+    directory, command = results / "tables" / WHOLE_MODELS, pipeline.command("end_to_end_tables")
+    if not directory.exists():
+        return None
+    tables = tuple(_tables(directory, command))
+    try:
+        models = read_lines(directory / MODELS)
+        typed(list[Model], models)
+        if not models:
+            raise ValueError("no runs")
+    except (JournalError, ValueError) as error:
+        raise ConfigError(
+            f"{directory / MODELS} does not hold runs of whole models ({error}); make it with: {command}"
+        ) from error
+    return WholeModels(tables, models)
 
 
 def _section(results: Path, pipeline: Pipeline, name: str) -> Section:
@@ -151,12 +212,12 @@ def _tables(directory: Path, command: str) -> list[Table]:
     cells, entries = read_tables(directory, command), read_index(directory, command)
     if missing := [entry.name for entry in entries if entry.name not in cells]:
         raise ConfigError(f"{directory / MARKDOWN} lacks {', '.join(missing)}; make it with: {command}")
-    return [Table(entry.name, entry.title, entry.caption, command, cells[entry.name]) for entry in entries]
+    return [Table(**asdict(entry), command=command, cells=cells[entry.name]) for entry in entries]
 
 
 def _figures(directory: Path, command: str) -> list[Figure]:
     return [
-        Figure(entry.name, entry.title, entry.caption, command, _svg(directory / f"{entry.name}.svg", command))
+        Figure(**asdict(entry), command=command, svg=_svg(directory / f"{entry.name}.svg", command))
         for entry in read_index(directory, command)
     ]
 

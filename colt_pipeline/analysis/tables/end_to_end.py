@@ -47,7 +47,7 @@ class _Task(TypedDict):
     best_secs: Seconds
 
 
-class _Model(TypedDict):
+class Model(TypedDict):
     """What the tables read of a summary."""
 
     model: str
@@ -81,7 +81,7 @@ def read_models(runs_dir: Path) -> list[dict[str, Any]]:
     for path in sorted(runs_dir.rglob(WHOLE_MODEL)):
         try:
             model = read_json(path)
-            typed(_Model, model)
+            typed(Model, model)
             key = tuple(str(model[name]) for name in ("model", "search", "model_set", "largest", "seed"))
         except ValueError as error:
             raise ConfigError(f"{path} is not the summary of a whole model ({error}); run tune_model again") from error
