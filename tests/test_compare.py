@@ -19,7 +19,7 @@ import tvm
 from colt_pipeline import compare as module
 from colt_pipeline.analysis.compared import key
 from colt_pipeline.analysis.labels import configurations
-from colt_pipeline.analysis.tables.searches import search_speedups
+from colt_pipeline.analysis.tables.ratios import search_speedups
 from colt_pipeline.analysis.tidy import aggregate
 from colt_pipeline.compare import compare, groups, main, rounds
 from colt_pipeline.config.compose import runs

@@ -24,6 +24,7 @@ WORKLOAD_TITLES = {
     "llama4_scout_mlp": "Llama-4-Scout MLP",
     "batched_matmul_nt": "Batched matmul",
     "depthwise_conv": "Depthwise convolution",
+    "llama3_8b": "Llama-3-8B",
 }
 MODEL_SETS = ("small", "large", "2", "4", "8")
 REFERENCE_SET = "large"
@@ -32,7 +33,7 @@ SEARCH_TITLES = {
     "colt": "COLT+",
     "paper": "COLT",
     "official_code": "COLT, authors' code",
-    "evolutionary": "TVM evolutionary",
+    "evolutionary": "TVM's evolutionary search",
     "random_proposer": "random proposer",
     "random_proposer_tvm": "random proposer, TVM's weights",
     "mcts_no_llm": "COLT+ without LLMs",

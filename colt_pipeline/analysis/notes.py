@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from colt_pipeline.analysis.compared import MODEL_SETS, compared
+from colt_pipeline.analysis.compared import MODEL_SETS, compared, noise_range
 from colt_pipeline.analysis.labels import EVOLUTIONARY, WORKLOAD_TITLES, display_order, search_title, workload_title
 from colt_pipeline.analysis.searches import HELD_OUT, TUNED_ON, comparable, searches
 from colt_pipeline.analysis.tidy import Tidy
@@ -16,6 +16,11 @@ Note = Callable[[Tidy], str]
 def with_notes(what: str, notes: Sequence[Note], tidy: Tidy) -> str:
     """A caption: what the numbers are, and those of the notes that apply to `tidy`."""
     return " ".join(filter(None, [what, *(note(tidy) for note in notes)]))
+
+
+def noise(tidy: Tidy) -> str:
+    """What the noise in the key is; "" if it is unknown."""
+    return "Noise: 95 % of pairs of measurements of one program differ by less." if noise_range(tidy) else ""
 
 
 def random_sampling(tidy: Tidy) -> str:

@@ -207,8 +207,8 @@ def test_ranks_are_averaged_over_common_seeds_and_ties_shared(write_run: WriteRu
     assert means["value"].to_dict() == {colt: 1.25, small: 1.75}
     assert ALL not in set(data["workload"]), "one workload needs no mean over them"
     assert means[["low", "high"]].isna().all(axis=None), "two seeds are points"
-    seeds = data.dropna(subset="seed").groupby("configuration")[["seed", "value"]].agg(list)
-    assert seeds.loc[colt].tolist() == [[0, 1], [1.0, 1.5]] and seeds.loc[small].tolist() == [[0, 1], [2.0, 1.5]]
+    seeds = data.dropna(subset="seed").set_index(["configuration", "seed"])["value"].to_dict()
+    assert seeds == {(colt, 0): 1.0, (colt, 1): 1.5, (small, 0): 2.0, (small, 1): 1.5}
 
 
 def test_ranks_have_intervals_of_possible_ranks(write_run: WriteRun, tmp_path: Path) -> None:

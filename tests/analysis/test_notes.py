@@ -19,7 +19,7 @@ def test_tvms_search_is_random_sampling_up_to_its_first_batch(write_run: WriteRu
     assert random_sampling(aggregate(tmp_path / "runs")) == ""
     for name, count in (("b", 64), ("c", 8)):
         write_run(name, ONE, (0.5,), search="evolutionary", seed=count, journal={"random_samples": count})
-    said = "Until 64 programs are measured, TVM evolutionary is random sampling."
+    said = "Until 64 programs are measured, TVM's evolutionary search is random sampling."
     assert random_sampling(aggregate(tmp_path / "runs")) == said
 
 

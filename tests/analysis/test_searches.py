@@ -29,7 +29,7 @@ from tests.analysis.conftest import AddRun, WriteNoise, WriteRun
 TWO = {"gpt-5.2": (1, 0), "gpt-5-mini": (3, 0)}
 NOBODY = {"gpt-5-mini": (0, 0)}
 OURS, PAPERS, AUTHORS = "COLT+ (stand-in)", "COLT (stand-in)", "COLT, authors' code (stand-in)"
-TVM = "TVM evolutionary"
+TVM = "TVM's evolutionary search"
 
 
 @pytest.fixture

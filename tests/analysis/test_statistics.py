@@ -30,7 +30,7 @@ from colt_pipeline.analysis.tidy import aggregate
 from tests.analysis.conftest import AddRun, WriteRun
 
 TWO = {"gpt-5.2": (1, 0), "gpt-5-mini": (3, 0)}
-OURS, PAPERS, TVM = "COLT+ (stand-in)", "COLT (stand-in)", "TVM evolutionary (stand-in)"
+OURS, PAPERS, TVM = "COLT+ (stand-in)", "COLT (stand-in)", "TVM's evolutionary search (stand-in)"
 
 
 @pytest.fixture

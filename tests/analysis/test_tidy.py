@@ -74,7 +74,7 @@ def test_a_run_without_llm_has_no_rows_in_calls(write_run: WriteRun, tmp_path: P
     )
     tidy = aggregate(tmp_path / "runs")
     assert tidy.calls.empty
-    assert list(configurations(tidy)["label"]) == ["TVM evolutionary"]
+    assert list(configurations(tidy)["label"]) == ["TVM's evolutionary search"]
     assert key(tidy).startswith("no LLM · measured latency")
 
 

@@ -27,6 +27,7 @@ from colt_pipeline.analysis.notes import (
     Note,
     held_out,
     no_effect_of_sets,
+    noise,
     random_sampling,
     set_by_construction,
     with_notes,
@@ -60,10 +61,10 @@ FIGURES = {
         speedup_curves_data,
         "Best speedup so far",
         "Best speedup over the unoptimized program among the samples so far, per workload; with several seeds their "
-        "geometric mean. Noise: 95 % of pairs of measurements of one program differ by less.",
+        "geometric mean.",
         speedup_curves_plot,
         (MODEL_SETS,),
-        (no_effect_of_sets,),
+        (noise, no_effect_of_sets),
         repeats=True,
     ),
     "search_curves": Figure(
@@ -72,7 +73,7 @@ FIGURES = {
         "Best speedup over the unoptimized program among the samples so far, geometric mean over seeds.",
         search_curves_plot,
         (SEARCHES,),
-        (random_sampling, held_out),
+        (noise, random_sampling, held_out),
     ),
     "final_speedups": Figure(
         final_data,

@@ -116,11 +116,12 @@ def alterations(tidy: Tidy) -> str:
     said = f"{own['label']} alters the course after {ours:.1f} % of the small models' calls (the paper: {theirs:.1f} %)"
     shares = persistence(tidy)
     for row in shares[shares["configuration"].isin([own["label"], own["title"]])].to_dict("records"):
+        points = [_percent(row[f"difference{end}"]) for end in ("", " low", " high")]
         said += (
-            f"; {_percent(row['after a regression'])} % of the programs below a regression (a program predicted to be "
-            f"slower than its parent) are regressions too, and {_percent(row['otherwise'])} % of the others "
-            f"(difference {_percent(row['difference'])} points, 95 % interval {_percent(row['difference low'])} to "
-            f"{_percent(row['difference high'])}): {_persistence_shown(tidy, row)}"
+            "; after a regression (a program predicted to be slower than its parent) "
+            f"{_percent(row['after a regression'])} % of the programs regress again, otherwise "
+            f"{_percent(row['otherwise'])} % do (difference {points[0]} points, 95 % interval {points[1]} to "
+            f"{points[2]}): {_persistence_shown(tidy, row)}"
         )
     return f"{said}."
 
@@ -136,8 +137,8 @@ def whole_models(models: Models) -> str:
     few = "; one seed, so this is no ranking" if len(models) > 1 and one_seed else ""
     mark = "" if {model["measurement"] for model in models} == {"measured"} else " (not measured)"
     return (
-        f"{first['model']} takes {before} unoptimized{mark}, and {after} ({how}); compared like for like, it becomes "
-        f"{like} times as fast{few}."
+        f"{workload_title(first['model'])} takes {before} unoptimized{mark}, and {after} ({how}); compared like for "
+        f"like, it becomes {like} times as fast{few}."
     )
 
 
@@ -161,7 +162,7 @@ def on_unseen(tidy: Tidy) -> str:
     if not rows:
         return ""
     workloads = _listed(map(workload_title, display_order(tidy.runs["workload"], WORKLOAD_TITLES)))
-    parts = [f"{_times(row, interval='95 % interval ' * (row is rows[0]))} {row['configuration']}" for row in rows]
+    parts = [f"{_times(row, interval='95 % interval ' * (row is rows[0]))}" for row in rows]
     return (
         f"On {workloads}, after {_samples(tidy)} samples, the programs of {rows[0]['reference']} run {_listed(parts)}."
     )
@@ -173,11 +174,7 @@ def beyond_noise(data: Mapping[str, Tidy]) -> str:
     if not rows:
         return ""
     said = f"Of {len(rows)} comparisons of mean speedups after the last sample,"
-    shown = [
-        f"the programs of {row['reference']} run {_times(row, interval='')} {row['configuration']}"
-        for row in rows
-        if _beyond(row)
-    ]
+    shown = [f"the programs of {row['reference']} run {_times(row, interval='')}" for row in rows if _beyond(row)]
     if not shown:
         return f"{said} none shows a difference beyond its 95 % interval and the noise."
     amount = "one shows" if len(shown) == 1 else f"{len(shown)} show"
@@ -206,14 +203,14 @@ def _range_of_means(tidy: Tidy) -> str:
     means = speedups(tidy).set_index("workload").iloc[-1].dropna().astype("float64")
     if len(means) < 2:
         return ""
-    low, high = str(means.idxmin()), str(means.idxmax())
     workloads = sorted(set(tidy.runs["workload"]))
     where = f"in the geometric mean over {len(workloads)} workloads"
     if len(workloads) == 1:
         where = f"on {workload_title(workloads[0])}"
+    mark = " (stand-ins)" if EMBEDDED in set(tidy.calls["backend"]) else ""
     return (
-        f"the best programs of {len(means)} configurations run {_number(means[low])} ({low}) to {_number(means[high])} "
-        f"({high}) times as fast as the unoptimized ones, {where}"
+        f"the best programs of {len(means)} configurations{mark} run {_number(means.min())} to {_number(means.max())} "
+        f"times as fast as the unoptimized ones, {where}"
     )
 
 
@@ -259,7 +256,7 @@ def _against(tidy: Tidy, search: str) -> str:
     first, *held_out = rows
     return (
         f"After {_samples(tidy)} samples the programs of {first['reference']} run "
-        f"{_times(first, interval='95 % interval ')} {first['configuration']}"
+        f"{_times(first, interval='95 % interval ')}"
         + "".join(f", without the workloads it was tuned on {_ratio(row, interval='')}" for row in held_out)
     )
 
@@ -278,8 +275,9 @@ def _names(tidy: Tidy, search: str) -> set[str]:
 
 
 def _times(row: Mapping[str, Any], *, interval: str) -> str:
-    """How many times as fast the reference's programs are, ready for the name of the other search."""
-    return f"{_ratio(row, interval=interval)} as fast as those of"
+    """How many times as fast as another configuration's the reference's programs are."""
+    name = row["configuration"]
+    return f"{_ratio(row, interval=interval)} as fast as those of {'the ' * name[0].islower()}{name}"
 
 
 def _ratio(row: Mapping[str, Any], *, interval: str) -> str:
