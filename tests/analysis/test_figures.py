@@ -109,7 +109,7 @@ def test_a_dot_plot_has_means_intervals_and_every_seeds_own_value(write_run: Wri
     small = data[data["family"] == "small"]
     means = small[small["seed"].isna()].set_index("workload")
     assert means["value"].tolist() == pytest.approx([8, 4, 16])
-    low, high = (float(means.at["Geometric mean", end]) for end in ("low", "high"))
+    low, high = means.loc["Geometric mean", ["low", "high"]].to_numpy(dtype=float)
     assert low < 8 < high and low * high == pytest.approx(64), "an interval of the logarithm"
     assert means.loc[["FLUX convolution", "my_kernel"], "low"].isna().all(), "two seeds are points"
     seeds = small.dropna(subset="seed").groupby("workload")["value"].agg(list)
