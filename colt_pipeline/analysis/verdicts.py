@@ -1,4 +1,4 @@
-"""What may be concluded from a ratio of speeds; wherever something is called faster, slower or noise, it is by this."""
+"""What may be concluded from a ratio of speeds, or from a difference of shares; nothing else concludes anything."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ MISSING = "a run is missing or found nothing: no verdict"
 ESTIMATED = "estimated: no verdict"
 ONE_SEED = "one seed: no verdict"
 FEW_SEEDS = "too few seeds: no verdict"
+PERSIST, RARER = "regressions persist", "regressions are rarer after one"
+NOT_PERSISTENT = "no persistence shown"
 
 
 def verdict(ratio: float, low: float, high: float, *, floor: float, seeds: int, estimated: bool) -> str:
@@ -46,3 +48,24 @@ def verdict(ratio: float, low: float, high: float, *, floor: float, seeds: int, 
     if math.isnan(floor):
         return NOISE_UNKNOWN
     return FASTER if ratio > 1 else SLOWER
+
+
+def persistence_verdict(low: float, high: float, *, seeds: int, estimated: bool) -> str:
+    """The verdict on whether programs regress more often after a regression.
+
+    Args:
+        low: lower end of the 95 % interval of the difference of the shares that regress.
+        high: upper end.
+        seeds: distinct seeds of the runs.
+        estimated: whether a latency was computed.
+
+    Returns:
+        PERSIST or RARER only if the interval excludes 0.
+    """
+    if low <= 0 <= high:
+        return NOT_PERSISTENT
+    if estimated:
+        return ESTIMATED
+    if seeds == 1:
+        return ONE_SEED
+    return PERSIST if low > 0 else RARER

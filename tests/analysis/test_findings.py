@@ -128,30 +128,41 @@ def test_the_mean_without_the_workloads_it_was_tuned_on_is_a_row_of_its_own(
     over_all, held_out = found()
     assert over_all.basis == "6 pairs, 2 workloads x 3 seeds, 100 % won"
     assert held_out.basis == "3 pairs, 1 workload x 3 seeds, 100 % won"
-    assert held_out.question == over_all.question + ", held out"
+    assert held_out.question == over_all.question + " on held-out workloads"
     assert {over_all.conclusion, held_out.conclusion} == {"noise unknown"}
 
 
 @pytest.mark.parametrize(
-    ("regressed", "conclusion"),
+    ("regressed", "seeds", "measurement", "conclusion"),
     [
-        ((90, 20), "more often after a regression"),
-        ((20, 90), "less often after a regression"),
-        ((50, 50), "no persistence shown"),
+        ((45, 10), 2, "measured", "regressions persist"),
+        ((10, 45), 2, "measured", "regressions are rarer after one"),
+        ((25, 25), 2, "measured", "no persistence shown"),
+        ((90, 20), 1, "measured", "one seed: no verdict"),
+        ((45, 10), 2, "estimated", "estimated: no verdict"),
     ],
 )
 def test_persistence_has_a_row_per_configuration(
-    write_run: WriteRun, found: Callable[[], list[Finding]], regressed: tuple[int, int], conclusion: str
+    write_run: WriteRun,
+    found: Callable[[], list[Finding]],
+    regressed: tuple[int, int],
+    seeds: int,
+    measurement: str,
+    conclusion: str,
 ) -> None:
-    journal = {"course_rule": "path", "after_regression": 100, "after_rise": 100}
+    programs = 100 // seeds
+    journal = {"course_rule": "path", "after_regression": programs, "after_rise": programs}
     journal |= {"after_regression_regressed": regressed[0], "after_rise_regressed": regressed[1]}
-    write_run("two", TWO, (0.25,), made={"gpt-5-mini": (300, 150)}, journal=journal)
+    for seed in range(seeds):
+        made = {"gpt-5-mini": (300, 150)}
+        write_run(f"two-{seed}", TWO, (0.25,), made=made, journal=journal, seed=seed, measurement=measurement)
     (row,) = found()
+    after, otherwise = (seeds * number for number in regressed)
     assert row.question == "COLT (stand-in): do regressions persist?"
-    assert row.value == f"{regressed[0] - regressed[1]:+.1f} points"
-    assert row.basis == f"{regressed[0]} % of 100 programs after a regression, {regressed[1]} % of 100 otherwise"
+    assert row.value == f"{after - otherwise:+.1f} points"
+    assert row.basis == f"{after} % of 100 programs after a regression, {otherwise} % of 100 otherwise"
     low, high = map(float, row.interval.split(" to "))
-    assert low < regressed[0] - regressed[1] < high and row.conclusion == conclusion
+    assert low < after - otherwise < high and row.conclusion == conclusion
 
 
 def test_a_run_that_a_limit_ended_is_not_taken_for_a_finished_one(add: AddRun, tidy: Callable[[], Tidy]) -> None:

@@ -93,7 +93,7 @@ def test_calls_and_alterations_stand_beside_the_papers(write_run: WriteRun, tidy
     assert (
         "COLT (2 models, stand-in), gpt-5.2 (stand-in) answers 25.0 % of the regular calls (the paper: 27.4 %)" in said
     )
-    assert "34.8 % of all with course alterations (the paper: 35.1 %)" in said and "set by construction" in said
+    assert "34.8 % of all calls, course alterations included (the paper: 35.1 %)" in said and "set by construction" in said
     said = alterations(tidy())
     assert "after 20.0 % of the small models' calls (the paper: 16.2 %)." in said
     assert "regression" not in said, "unknown without journals"
@@ -110,10 +110,10 @@ def test_real_models_choose_themselves(write_run: WriteRun, tidy: Callable[[], T
 @pytest.mark.parametrize(
     ("after", "otherwise", "seeds", "verdict"),
     [
-        ((44, 100), (45, 100), 2, "no persistence is shown"),
+        ((44, 100), (45, 100), 2, "no persistence shown"),
         ((90, 100), (20, 100), 2, "regressions persist"),
         ((20, 100), (90, 100), 2, "regressions are rarer after one"),
-        ((90, 100), (20, 100), 1, "with one seed no verdict"),
+        ((90, 100), (20, 100), 1, "one seed: no verdict"),
     ],
 )
 def test_persistence_is_said_to_be_shown_only_if_the_interval_shows_it(
@@ -131,7 +131,7 @@ def test_persistence_is_said_to_be_shown_only_if_the_interval_shows_it(
             made = {"gpt-5-mini": (200, after[0] + otherwise[0])}
             write_run(f"{workload}-{seed}", TWO, (0.5,), made=made, journal=counts, workload=workload, seed=seed)
     said = alterations(tidy())
-    assert said.endswith(f": {verdict}.")
+    assert said.endswith(f"; {verdict}.")
     assert f"{after[0]} % of the programs regress again, otherwise {otherwise[0]} % do" in said
 
 

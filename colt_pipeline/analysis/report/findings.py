@@ -14,9 +14,9 @@ from colt_pipeline.analysis.course_alterations import AFTER
 from colt_pipeline.analysis.index import read_json, write_json
 from colt_pipeline.analysis.labels import CONFIGURATION, backend_label
 from colt_pipeline.analysis.notes import held_out, no_effect_of_sets, random_sampling
-from colt_pipeline.analysis.searches import MEAN, comparable, searches
+from colt_pipeline.analysis.searches import HELD_OUT, MEAN, comparable, searches
 from colt_pipeline.analysis.tidy import Tidy
-from colt_pipeline.analysis.verdicts import ESTIMATED, ONE_SEED
+from colt_pipeline.analysis.verdicts import ESTIMATED, ONE_SEED, persistence_verdict
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import EMBEDDED, RANDOM, typed
 
@@ -54,7 +54,7 @@ class Findings:
 
 def findings_of(tidy: Tidy, tables: Mapping[str, pd.DataFrame]) -> Findings:
     """What `tidy` shows, according to the `tables` that `write_tables` made from it, and what it does not show."""
-    found = comparison_findings(tidy, tables["ratios"]) + persistence_findings(tables["persistence"])
+    found = comparison_findings(tidy, tables["ratios"]) + persistence_findings(tidy, tables["persistence"])
     return Findings(found, limits(tidy))
 
 
@@ -99,9 +99,10 @@ def comparison_findings(tidy: Tidy, ratios: pd.DataFrame) -> list[Finding]:
     return found
 
 
-def persistence_findings(persistence: pd.DataFrame) -> list[Finding]:
+def persistence_findings(tidy: Tidy, persistence: pd.DataFrame) -> list[Finding]:
     """Whether programs of small models regress more often after a regression, from the table of persistence."""
-    return [_persistence(row) for row in persistence.to_dict("records")]
+    seeds, estimated = tidy.runs["seed"].nunique(), "estimated" in set(tidy.runs["measurement"])
+    return [_persistence(row, seeds, estimated) for row in persistence.to_dict("records")]
 
 
 def limits(tidy: Tidy) -> list[str]:
@@ -146,9 +147,10 @@ def limits(tidy: Tidy) -> list[str]:
             f"Nothing about long searches: runs end after {samples} samples, the paper's after {PAPER_SAMPLES}."
         )
     if ends := noise_range(tidy):
+        which = ", depending on the workload" if " to " in ends else ""
         found.append(
-            f"No small difference: 95 % of pairs of measurements of one program differ by less than {ends}, depending "
-            "on the workload. For a mean over n pairs of runs, the logarithm of this noise floor is divided by √n."
+            f"No small difference: 95 % of pairs of measurements of one program differ by less than {ends}{which}. For "
+            "a mean over n pairs of runs, the logarithm of this noise floor is divided by √n."
         )
     notes = (random_sampling, no_effect_of_sets, held_out)
     return found + [said for note in notes if (said := note(tidy))]
@@ -160,7 +162,7 @@ def backends(tidy: Tidy) -> list[str]:
 
 
 def _comparison(row: Mapping[Any, Any], workloads: int) -> Finding:
-    where = "" if row["workloads"] == MEAN else f", {row['workloads'].removeprefix(f'{MEAN}, ')}"
+    where = " on held-out workloads" if row["workloads"] == HELD_OUT else ""
     question = f"{row['reference']} against {row['configuration']}, final speedup{where}"
     if pd.isna(row["ratio"]):
         return Finding(question, "", "", _pairs(row, workloads), row["verdict"])
@@ -176,19 +178,15 @@ def _unjudged(speedups: pd.Series[float], row: Mapping[Any, Any], workloads: int
     return Finding(question, " to ".join(ends), "", _pairs(row, workloads), row["verdict"])
 
 
-def _persistence(row: Mapping[Any, Any]) -> Finding:
-    points = [100 * row[f"difference{end}"] for end in ("", " low", " high")]
-    value, low, high = (f"{number:+.1f}" for number in points)
+def _persistence(row: Mapping[Any, Any], seeds: int, estimated: bool) -> Finding:
+    value, low, high = (f"{100 * row[f'difference{end}']:+.1f}" for end in ("", " low", " high"))
     after, otherwise = (f"{100 * row[kind]:.0f} % of {row[f'{kind}: programs']}" for kind in AFTER)
-    conclusion = "no persistence shown"
-    if points[1] > 0 or points[2] < 0:
-        conclusion = f"{'more' if points[1] > 0 else 'less'} often after a regression"
     return Finding(
         f"{row['configuration']}: do regressions persist?",
         f"{value} points",
         f"{low} to {high}",
         f"{after} programs after a regression, {otherwise} otherwise",
-        conclusion,
+        persistence_verdict(row["difference low"], row["difference high"], seeds=seeds, estimated=estimated),
     )
 
 

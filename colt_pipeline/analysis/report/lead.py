@@ -29,7 +29,7 @@ from colt_pipeline.analysis.tables.invocation import speedups
 from colt_pipeline.analysis.tables.paper import GPU, paper_comparison
 from colt_pipeline.analysis.tables.ratios import ratios
 from colt_pipeline.analysis.tidy import Tidy
-from colt_pipeline.analysis.verdicts import FASTER, SLOWER
+from colt_pipeline.analysis.verdicts import FASTER, SLOWER, persistence_verdict
 from colt_pipeline.records import EMBEDDED
 
 MOST = 5
@@ -102,8 +102,8 @@ def who_is_called(tidy: Tidy) -> str:
     why = "; under stand-ins these shares are set by construction, for a fixed rule names the next model"
     return (
         f"In {own['label']}, {model_label(own['largest'], backends.iloc[0])} answers {ours:.1f} % of the regular calls "
-        f"(the paper: {theirs:.1f} %), and {all_ours:.1f} % of all with course alterations (the paper: "
-        f"{all_theirs:.1f} %){why if set_by_construction(tidy) else ''}."
+        f"(the paper: {theirs:.1f} %), and {all_ours:.1f} % of all calls, course alterations included "
+        f"(the paper: {all_theirs:.1f} %){why if set_by_construction(tidy) else ''}."
     )
 
 
@@ -121,7 +121,7 @@ def alterations(tidy: Tidy) -> str:
             "; after a regression (a program predicted to be slower than its parent) "
             f"{_percent(row['after a regression'])} % of the programs regress again, otherwise "
             f"{_percent(row['otherwise'])} % do (difference {points[0]} points, 95 % interval {points[1]} to "
-            f"{points[2]}): {_persistence_shown(tidy, row)}"
+            f"{points[2]}); {_persistence_verdict(tidy, row)}"
         )
     return f"{said}."
 
@@ -233,12 +233,9 @@ def _paper_table_1(tidy: Tidy) -> pd.DataFrame:
     return own.set_index("row")[["ours", "paper"]].dropna()
 
 
-def _persistence_shown(tidy: Tidy, row: Mapping[Any, Any]) -> str:
-    if row["difference low"] <= 0 <= row["difference high"]:
-        return "no persistence is shown"
-    if tidy.runs["seed"].nunique() == 1:
-        return "with one seed no verdict"
-    return "regressions persist" if row["difference"] > 0 else "regressions are rarer after one"
+def _persistence_verdict(tidy: Tidy, row: Mapping[Any, Any]) -> str:
+    seeds, estimated = tidy.runs["seed"].nunique(), "estimated" in set(tidy.runs["measurement"])
+    return persistence_verdict(row["difference low"], row["difference high"], seeds=seeds, estimated=estimated)
 
 
 def _against(tidy: Tidy, search: str) -> str:
