@@ -231,6 +231,26 @@ def test_the_share_of_better_pairs_by_hand(add: AddRun, tidy: Callable[[], Tidy]
     assert row["better low"] < row["better"] < row["better high"]
 
 
+def test_each_checkpoint_has_the_ratio_and_the_winner_of_its_sample(add: AddRun, tidy: Callable[[], Tidy]) -> None:
+    add("colt", "flux_conv", 0, *[0.5] * 16, 0.125)
+    add("paper", "flux_conv", 0, *[0.25] * 17)
+    table = ratios(tidy()).query("configuration == @PAPERS")
+    assert rows(table, "samples", "speedup", "ratio", "better") == [
+        (16, pytest.approx(4.0), pytest.approx(0.5), 0.0),
+        (17, pytest.approx(4.0), pytest.approx(2.0), 1.0),
+    ]
+
+
+def test_the_workload_with_the_fewest_seeds_decides_whether_there_is_a_verdict(
+    add: AddRun, tidy: Callable[[], Tidy]
+) -> None:
+    for workload, seed in (("flux_conv", 0), ("flux_conv", 1), ("flux_conv", 2), ("llama3_8b_attention", 0)):
+        add("colt", workload, seed, 0.1 * (1 + 0.1 * seed))
+        add("paper", workload, seed, 0.5)
+    row = against(ratios(tidy()), PAPERS)
+    assert (row["verdict"], row["pairs"], row["seeds"]) == ("one seed: no verdict", 4, 1)
+
+
 def test_samples_needed_by_hand(add: AddRun, add_without_llm: AddRun, tidy: Callable[[], Tidy]) -> None:
     # The best known latency is 90 ms, so 99 ms suffice and 101 ms do not.
     for seed, latencies in enumerate([(0.5, 0.099, 0.5, 0.5), (0.099, 0.5, 0.09, 0.5), (0.5, 0.5, 0.5, 0.5)]):
