@@ -1,4 +1,4 @@
-"""Names as shown to readers, and the sentence that states where the numbers come from."""
+"""Names as shown to readers, with marks on what models or devices did not give."""
 
 from __future__ import annotations
 

@@ -75,8 +75,8 @@ def noise_statistics(run_secs: Sequence[Sequence[float]]) -> dict[str, float]:
 def noise_floor(latencies: Sequence[float] | np.ndarray[Any, Any]) -> float:
     """The ratio (at least 1) below which 95 % of all pairs of `latencies` of one program lie.
 
-    "A is faster than B" means latency of B / latency of A > floor. This is the noise of two single measurements, so it
-    is conservative for means over several seeds. NaN (unknown) below MIN_MEASUREMENTS.
+    "A is faster than B" means latency of B / latency of A > floor. This is the noise of two single measurements; for
+    means, see `mean_floor`. NaN (unknown) below MIN_MEASUREMENTS.
     """
     values = np.asarray(latencies, dtype=float)
     if len(values) < MIN_MEASUREMENTS:
@@ -107,6 +107,8 @@ def comparison_floor(runs: pd.DataFrame, noise: pd.DataFrame) -> float:
 
 def mean_floor(floors: Sequence[float]) -> float:
     """The ratio that a geometric mean of ratios must exceed, given the floor of each: it varies less than its parts.
+
+    All ratios have equal weight. A mean of workloads with unequal numbers of seeds varies a little more than this says.
 
     Returns:
         exp(sqrt(sum of ln(floor)^2) / n), which is exp(ln(floor) / sqrt(n)) if all n floors are equal. NaN (unknown) if

@@ -24,11 +24,12 @@ def noise(tidy: Tidy) -> str:
 
 
 def random_sampling(tidy: Tidy) -> str:
-    """Up to which number of samples TVM's own search is random sampling; "" if it is not among the searches."""
+    """How many of the samples of TVM's own search are random; "" if it is not among the searches."""
     count = tidy.runs.loc[tidy.runs["search"] == EVOLUTIONARY, "random_samples"].max()
     if not count > 0:  # not even NaN, which is what no runs give
         return ""
-    return f"Until {count:.0f} programs are measured, {search_title(EVOLUTIONARY)} is random sampling."
+    verb = "is random sampling here" if tidy.runs["samples"].max() <= count else "begins with random sampling"
+    return f"{search_title(EVOLUTIONARY)} {verb}: no measurement guides its first {count:.0f} samples."
 
 
 def set_by_construction(tidy: Tidy) -> str:

@@ -93,7 +93,9 @@ def test_calls_and_alterations_stand_beside_the_papers(write_run: WriteRun, tidy
     assert (
         "COLT (2 models, stand-in), gpt-5.2 (stand-in) answers 25.0 % of the regular calls (the paper: 27.4 %)" in said
     )
-    assert "34.8 % of all calls, course alterations included (the paper: 35.1 %)" in said and "set by construction" in said
+    assert (
+        "34.8 % of all calls, course alterations included (the paper: 35.1 %)" in said and "set by construction" in said
+    )
     said = alterations(tidy())
     assert "after 20.0 % of the small models' calls (the paper: 16.2 %)." in said
     assert "regression" not in said, "unknown without journals"
@@ -154,7 +156,26 @@ def test_against_tvm_says_until_when_that_is_random_sampling(
     assert 1 < low < ratio < high and ratio == pytest.approx(2 / 1.02, abs=0.01)
     assert said.startswith("After 2 samples the programs of COLT+ (stand-in) run ")
     assert "as fast as those of TVM's evolutionary search" in said
-    assert said.endswith(". Until 64 programs are measured, TVM's evolutionary search is random sampling.")
+    assert said.endswith(
+        ". TVM's evolutionary search is random sampling here: no measurement guides its first 64 samples."
+    )
+
+
+def test_the_ratio_without_the_workloads_it_was_tuned_on_follows(write_run: WriteRun, tidy: Callable[[], Tidy]) -> None:
+    for workload, latency in (("flux_conv", 0.1), ("flux_attention", 0.2)):
+        write_run(f"{workload}-a", TWO, (latency,), search="colt", workload=workload)
+        write_run(f"{workload}-b", {"gpt-5-mini": (0, 0)}, (0.4,), search="evolutionary", workload=workload)
+    assert "run 2.83 times (one seed: no verdict) as fast" in against_tvm(tidy())  # of 4 and 2
+    assert "without the workloads it was tuned on 2.00 times (one seed: no verdict)" in against_tvm(tidy())
+
+
+def test_a_search_that_is_slower_beyond_the_noise_is_a_difference_too(
+    write_run: WriteRun, write_noise: WriteNoise, tidy: Callable[[], Tidy]
+) -> None:
+    write_noise([1.0, 1.05] * 10)
+    pairs(write_run, 0.2, 0.1)
+    assert "slower" not in against_tvm(tidy())
+    assert "one shows a difference beyond" in beyond_noise({"controls": tidy()})
 
 
 def test_a_difference_within_its_interval_or_the_noise_is_not_called_one(

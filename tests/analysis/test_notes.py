@@ -19,7 +19,11 @@ def test_tvms_search_is_random_sampling_up_to_its_first_batch(write_run: WriteRu
     assert random_sampling(aggregate(tmp_path / "runs")) == ""
     for name, count in (("b", 64), ("c", 8)):
         write_run(name, ONE, (0.5,), search="evolutionary", seed=count, journal={"random_samples": count})
-    said = "Until 64 programs are measured, TVM's evolutionary search is random sampling."
+    what = "no measurement guides its first 64 samples."
+    said = f"TVM's evolutionary search is random sampling here: {what}"
+    assert random_sampling(aggregate(tmp_path / "runs")) == said
+    write_run("d", TWO, (0.5,) * 65, search="colt", seed=1, journal={"random_samples": 0})
+    said = f"TVM's evolutionary search begins with random sampling: {what}"
     assert random_sampling(aggregate(tmp_path / "runs")) == said
 
 
@@ -54,6 +58,12 @@ def test_stand_ins_that_only_name_transformations_cannot_show_an_effect(
     write_run("a", TWO, (0.5,), **changes)
     write_run("b", ONE, (0.5,), **{"seed": 1} | changes | {"model_set": "small"})
     assert bool(no_effect_of_sets(aggregate(tmp_path / "runs"))) == said
+
+
+def test_runs_in_which_models_decide_may_show_an_effect_of_sets(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run("a", TWO, (0.5,), journal={"decisions": "tvm"})
+    write_run("b", ONE, (0.5,), model_set="small", journal={"decisions": "models"})
+    assert no_effect_of_sets(aggregate(tmp_path / "runs")) == ""
 
 
 @pytest.mark.parametrize(

@@ -88,13 +88,14 @@ FIGURES = {
         "Cost of LLMs against final speedup",
         "USD (estimated): tokens at the prices in conf/models, which nobody paid, with 4 characters a token.",
         pareto_plot,
+        notes=(no_effect_of_sets, random_sampling),
     ),
     "ranks": Figure(
         rank_data,
         "Mean rank by final speedup",
         "1 is the fastest; ranks do not show distances. Bars: 95 % intervals; where one is unknown, the seeds' ranks.",
         rank_plot,
-        notes=(random_sampling,),
+        notes=(no_effect_of_sets, random_sampling),
     ),
     "persistence": Figure(
         persistence,

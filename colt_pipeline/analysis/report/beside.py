@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from colt_pipeline.analysis.notes import set_by_construction, with_notes
 from colt_pipeline.analysis.report.sections import Figure, Pipeline, Results, Section, Table
 from colt_pipeline.analysis.tables.files import shown
 from colt_pipeline.analysis.tables.paper import COMPARED, GPU, GPU_TABLE, SOURCE, paper_beside, paper_figure
@@ -107,7 +108,7 @@ def _table(number: int, measured: Section, estimated: Section, pipeline: Pipelin
     return Table(
         name=_name(number),
         title=f"Table {number} of the paper beside ours, measured and not measured",
-        caption=f"{SOURCE}: {COMPARED[number]}.",
+        caption=with_notes(f"{SOURCE}: {COMPARED[number]}.", (set_by_construction,), measured.tidy),
         key=f"measured: {measured.key}; not measured: {estimated.key}",
         command=pipeline.command("report"),
         cells=shown(paper_beside(measured.tidy, estimated.tidy, number)),

@@ -158,7 +158,9 @@ def noise(sections: Sequence[Section]) -> pd.DataFrame:
     table = table.sort_values(["device", "workload"], key=lambda c: c.map(order) if c.name == "workload" else c)
     names = {"workload": "workload", "device": "device", "measurements": "measurements", "minutes": "minutes"}
     names |= {"floor": "95 % of pairs differ by less than ×"}
-    return table[list(names)].assign(workload=table["workload"].map(workload_title)).rename(columns=names)
+    whole = table["measurements"].astype("int64")  # an experiment without noise leaves objects
+    shown_rows = table[list(names)].assign(workload=table["workload"].map(workload_title), measurements=whole)
+    return shown_rows.rename(columns=names)
 
 
 def pinned(constraints: Path) -> dict[str, str]:

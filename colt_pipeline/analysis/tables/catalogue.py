@@ -48,8 +48,8 @@ class Table:
 
 _INTERVAL = "Low and high: 95 % interval (Student's t; shares: Clopper-Pearson), none with one seed or two pairs."
 _VERDICT = (
-    "Verdict: the reference is called faster (or slower) if the interval of the ratio excludes 1 and the ratio exceeds "
-    "its noise floor, which shrinks with the number of pairs."
+    "Verdict: on the reference, which is called faster (or slower) than this one only if the interval of the ratio "
+    "excludes 1 and the ratio exceeds its noise floor, which shrinks with the number of pairs."
 )
 _NOISE = "Which differences exceed the noise: see the comparisons."
 
@@ -85,7 +85,7 @@ TABLES = {
     ),
     "statistics": Table(
         statistics,
-        "Whole runs in single numbers",
+        "Statistics of whole runs",
         "Higher is better. Share of the best speedup: final speedup / the best of any run of the workload, geometric "
         "mean over workloads and seeds. Area under the curve: mean over samples of ln speedup, 1 is the best of any "
         "run from the first sample on. Intervals of both may exceed 1: other seeds may do better. Sample efficiency: "
