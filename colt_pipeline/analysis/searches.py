@@ -157,10 +157,14 @@ def comparable(tidy: Tidy) -> tuple[tuple[Tidy, str], ...]:
 
 
 def _named(labels: pd.DataFrame) -> pd.DataFrame:
-    """`labels` in display order with names: the title of the search, or the label if a search has several."""
-    several = labels["search"].duplicated(keep=False)
+    """`labels` in display order with names: the title of the search, or the label if that says more.
+
+    It does if a search has several configurations, or if the only one is a single model.
+    """
+    alone = (len(labels) == 1) & (labels["models"] == 1)
+    labelled = labels["search"].duplicated(keep=False) | alone
     labels = labels.assign(
-        name=labels["title"].mask(several, labels["label"]), family=labels["search"].mask(several, labels["family"])
+        name=labels["title"].mask(labelled, labels["label"]), family=labels["search"].mask(labelled, labels["family"])
     )
     ranks = {name: rank for rank, name in enumerate(display_order(labels["search"], SEARCH_TITLES))}
     return labels.sort_values("search", key=lambda names: names.map(ranks), kind="stable", ignore_index=True)

@@ -13,6 +13,8 @@ import pytest
 from scipy import stats
 
 from colt_pipeline.analysis.tables.comparisons import comparisons
+from colt_pipeline.analysis.tables.ratios import ratios
+from colt_pipeline.analysis.tables.statistics import statistics
 from colt_pipeline.analysis.tidy import aggregate
 from stages import aggregate as aggregate_stage
 from stages import tables as tables_stage
@@ -133,6 +135,15 @@ def test_an_estimate_is_not_compared_with_a_measurement_nor_devices_with_each_ot
         "COLT (2 models, stand-in), device=cpu-2-cores, measurement=estimated",
         "gpt-5-mini (stand-in), device=other, measurement=measured",
     ]
+
+
+def test_a_single_configuration_is_compared_with_nothing_and_named_after_its_model(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    write_run("a", SMALL, (0.1,), model_set="small")
+    data = aggregate(tmp_path / "runs")
+    assert comparisons(data).empty and ratios(data).empty
+    assert set(statistics(data)["configuration"]) == {"gpt-5-mini (stand-in)"}
 
 
 def test_only_common_seeds_are_compared(write_run: WriteRun, write_noise: WriteNoise, compare: Compare) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from colt_pipeline.analysis.intervals import Array, stratified_mean
-from colt_pipeline.analysis.labels import unmeasured, workload_title
+from colt_pipeline.analysis.labels import configurations, unmeasured, workload_title
 from colt_pipeline.analysis.noise import comparison_floor, mean_floor
 from colt_pipeline.analysis.searches import Searches, comparable, searches
 from colt_pipeline.analysis.tidy import Tidy
@@ -39,9 +39,10 @@ def comparisons(tidy: Tidy) -> pd.DataFrame:
         mean over its seeds), reference, verdict (on the reference, see `verdicts`), ratio (this latency / the
         reference's, geometric mean over the seeds that both have) and its 95 % interval (ratio low, ratio high; empty
         if unknown), noise floor (of the ratio, see `mean_floor`), seeds (those that both have). The reference itself
-        has only a latency.
+        has only a latency. Empty with a single configuration.
     """
-    rows = [row for part, ending in comparable(tidy) for row in _rows(searches(part), ending, part.noise)]
+    parts = comparable(tidy) if len(configurations(tidy)) > 1 else ()
+    rows = [row for part, ending in parts for row in _rows(searches(part), ending, part.noise)]
     return pd.DataFrame(rows, columns=list(_COLUMNS)).astype({"seeds": "Int64"})
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from colt_pipeline.analysis.intervals import Array, Estimate, stratified_mean, stratified_share
-from colt_pipeline.analysis.labels import workload_title
+from colt_pipeline.analysis.labels import configurations, workload_title
 from colt_pipeline.analysis.searches import Searches, comparable, searches, wins
 from colt_pipeline.analysis.tidy import Tidy
 from colt_pipeline.analysis.verdicts import verdict
@@ -55,9 +55,10 @@ def ratios(tidy: Tidy) -> pd.DataFrame:
         / this one's, geometric mean over pairs); noise floor (of the ratio, see `mean_floor`); better (fraction of
         pairs in which the reference is better, with workloads weighted equally and ties counting half); pairs (runs of
         equal workload and seed); seeds (the fewest pairs of a workload); low and high (95 % interval, empty if unknown)
-        for speedup, ratio and better. The reference itself has only a speedup.
+        for speedup, ratio and better. The reference itself has only a speedup. Empty with a single configuration.
     """
-    rows = [row for part, ending in comparable(tidy) for row in _rows(searches(part), ending, part.noise)]
+    parts = comparable(tidy) if len(configurations(tidy)) > 1 else ()
+    rows = [row for part, ending in parts for row in _rows(searches(part), ending, part.noise)]
     return pd.DataFrame(rows, columns=list(_COLUMNS)).astype({"pairs": "Int64", "seeds": "Int64"})
 
 
