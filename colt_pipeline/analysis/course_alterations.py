@@ -29,8 +29,8 @@ _ENDS = ("", " low", " high")
 _PERSISTENCE = (
     "configuration",
     "family",
-    *(f"{after}{end}" for after in AFTER for end in (": programs", *_ENDS)),
     *(f"difference{end}" for end in _ENDS),
+    *(f"{after}{end}" for after in AFTER for end in (": programs", *_ENDS)),
 )
 
 
@@ -61,8 +61,8 @@ def persistence(tidy: Tidy) -> pd.DataFrame:
     Returns:
         Columns configuration, family; for programs whose nearest ancestor by a small model was a regression ("after a
         regression") and for those whose nearest was not ("otherwise"): their number ("...: programs"), the share of
-        them that regresses, and its 95 % interval ("... low", "... high"); and the difference of the shares with its
-        interval. Configurations without one of the two kinds, or without journals, are omitted.
+        them that regresses, and its 95 % interval ("... low", "... high"); before these the difference of the shares
+        with its interval. Configurations without one of the two kinds, or without journals, are omitted.
     """
     rows = []
     for name, family, runs in _configurations(tidy):
@@ -71,7 +71,7 @@ def persistence(tidy: Tidy) -> pd.DataFrame:
             continue
         shares = [share(int(regressed), int(programs)) for programs, regressed in counts.values()]
         parts = [[int(programs), *own] for (programs, _), own in zip(counts.values(), shares, strict=True)]
-        rows.append([name, family, *parts[0], *parts[1], *difference(*shares)])
+        rows.append([name, family, *difference(*shares), *parts[0], *parts[1]])
     return pd.DataFrame(rows, columns=list(_PERSISTENCE))
 
 

@@ -232,6 +232,7 @@ def test_measured_and_estimated_stand_side_by_side_and_are_told_apart(on_gpu: Pa
     assert ids[:4] == ["paper", "findings", "gpu_measured", "gpu"]
     pair = text[text.index('<h2 id="paper">') : text.index('<h2 id="findings">')]
     assert "gpu_measured was measured on some-gpu. gpu was not measured" in pair and "RTX 2080 Ti" in pair
+    assert pair.count("set by construction") == 2, "beside both tables"
     assert re.findall(r"<h3[^>]*>(.*)</h3>", pair) == [
         "Figure 4 and tables 1 and 5, measured and estimated",
         "Table 1 of the paper beside ours, measured and not measured",
