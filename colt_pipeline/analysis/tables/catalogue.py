@@ -135,7 +135,8 @@ TABLES = {
         "Do regressions persist?",
         "Of the programs that small models made below another one by a small model, the share predicted to be slower "
         "than their parent: where the one above was such a regression, and otherwise; pooled over workloads and seeds. "
-        "Difference: the first share - the second; above 0 if regressions persist. Low and high: 95 % interval (Clopper-Pearson; difference: Newcombe) of independent programs.",
+        "Difference: the first share - the second; above 0 if regressions persist. Low and high: 95 % interval "
+        "(Clopper-Pearson; difference: Newcombe) of independent programs.",
     ),
     "alterations_and_chance": Table(
         alterations_and_chance,
