@@ -58,7 +58,7 @@ def stratified_mean(strata: Sequence[Array]) -> Estimate:
         there are fewer than three rows, or where no stratum's rows differ.
     """
     mean = _mean(strata)
-    if not _repeated(strata):
+    if not repeated(strata):
         return Estimate(mean, _unknown(strata), _unknown(strata))
     variance = sum(rows.var(axis=0, ddof=1) / len(rows) for rows in strata) / len(strata) ** 2
     freedom = sum(len(rows) - 1 for rows in strata)
@@ -74,7 +74,7 @@ def stratified_share(strata: Sequence[Array]) -> Estimate:
     the same variance.
     """
     mean = _mean(strata)
-    if not _repeated(strata):
+    if not repeated(strata):
         return Estimate(mean, _unknown(strata), _unknown(strata))
     trials = len(strata) ** 2 / sum(1 / len(rows) for rows in strata)
     return Estimate(mean, *_clopper_pearson(mean * trials, trials))
@@ -96,6 +96,12 @@ def difference(one: Share, other: Share) -> Share:
     return Share(middle, middle - below, middle + above)
 
 
+def repeated(strata: Sequence[Array]) -> bool:
+    """Whether there are enough rows for an interval."""
+    sizes = [len(rows) for rows in strata]
+    return min(sizes) > 1 and sum(sizes) >= _FEWEST
+
+
 def _clopper_pearson(hits: Array, trials: float) -> tuple[Array, Array]:
     """The exact interval of a share; between whole numbers of hits it is interpolated by the beta distribution."""
     low = np.round(special.betaincinv(hits, trials - hits + 1, _TAIL), _PLACES)  # NaN at 0 hits
@@ -108,11 +114,6 @@ def _mean(strata: Sequence[Array]) -> Array:
         return _unknown(strata)
     mean: Array = np.mean([rows.mean(axis=0) for rows in strata], axis=0)
     return mean
-
-
-def _repeated(strata: Sequence[Array]) -> bool:
-    sizes = [len(rows) for rows in strata]
-    return min(sizes) > 1 and sum(sizes) >= _FEWEST
 
 
 def _unknown(strata: Sequence[Array]) -> Array:
