@@ -133,23 +133,29 @@ def test_the_mean_without_the_workloads_it_was_tuned_on_is_a_row_of_its_own(
 
 
 @pytest.mark.parametrize(
-    ("regressed", "conclusion"),
+    ("regressed", "seeds", "conclusion"),
     [
-        ((90, 20), "more often after a regression"),
-        ((20, 90), "less often after a regression"),
-        ((50, 50), "no persistence shown"),
+        ((90, 20), 2, "more often after a regression"),
+        ((20, 90), 2, "less often after a regression"),
+        ((50, 50), 2, "no persistence shown"),
+        ((90, 20), 1, "one seed: no verdict"),
+        ((50, 50), 1, "no persistence shown"),
     ],
 )
 def test_persistence_has_a_row_per_configuration(
-    write_run: WriteRun, found: Callable[[], list[Finding]], regressed: tuple[int, int], conclusion: str
+    write_run: WriteRun, found: Callable[[], list[Finding]], regressed: tuple[int, int], seeds: int, conclusion: str
 ) -> None:
     journal = {"course_rule": "path", "after_regression": 100, "after_rise": 100}
     journal |= {"after_regression_regressed": regressed[0], "after_rise_regressed": regressed[1]}
-    write_run("two", TWO, (0.25,), made={"gpt-5-mini": (300, 150)}, journal=journal)
+    for seed in range(seeds):
+        write_run(f"two-{seed}", TWO, (0.25,), made={"gpt-5-mini": (300, 150)}, journal=journal, seed=seed)
     (row,) = found()
     assert row.question == "COLT (stand-in): do regressions persist?"
     assert row.value == f"{regressed[0] - regressed[1]:+.1f} points"
-    assert row.basis == f"{regressed[0]} % of 100 programs after a regression, {regressed[1]} % of 100 otherwise"
+    programs = 100 * seeds
+    assert row.basis == (
+        f"{regressed[0]} % of {programs} programs after a regression, {regressed[1]} % of {programs} otherwise"
+    )
     low, high = map(float, row.interval.split(" to "))
     assert low < regressed[0] - regressed[1] < high and row.conclusion == conclusion
 
@@ -209,6 +215,29 @@ def test_intervals_say_what_they_assume(add: AddRun, tidy: Callable[[], Tidy]) -
     (text,) = (text for text in limits(tidy()) if text.startswith("No fine ranking"))
     assert "2 seeds per workload" in text and "workloads equally noisy" in text
     assert any("a run wins its pair however small" in text for text in limits(tidy()))
+
+
+def test_limits_count_the_seeds_of_every_workload_and_do_not_deny_intervals_of_shares(
+    write_run: WriteRun, tidy: Callable[[], Tidy]
+) -> None:
+    write_run("one", TWO, (0.5,))
+    assert any(text.endswith("so speedups have no interval.") for text in limits(tidy())), "shares of programs do"
+    for seed in range(3):
+        write_run(f"other-{seed}", TWO, (0.5,), workload="my_kernel", seed=seed)
+    assert any("1 to 3 seeds per workload" in text for text in limits(tidy()))
+
+
+def test_a_single_noise_floor_does_not_depend_on_the_workload(
+    write_run: WriteRun, write_noise: WriteNoise, tidy: Callable[[], Tidy]
+) -> None:
+    write_noise([1.0, 2.0] * 10)
+    write_run("one", TWO, (0.5,))
+    (text,) = (text for text in limits(tidy()) if text.startswith("No small difference"))
+    assert "differ by less than ×2.00. For a mean" in text
+    write_noise([1.0, 3.0] * 10, workload="my_kernel")
+    write_run("other", TWO, (0.5,), workload="my_kernel")
+    (text,) = (text for text in limits(tidy()) if text.startswith("No small difference"))
+    assert "less than ×2.00 to ×3.00, depending on the workload." in text
 
 
 def test_findings_are_made_of_the_tables_that_were_written_and_read_back(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from colt_pipeline.analysis.compared import noise_range
+from colt_pipeline.analysis.compared import count, noise_range, seed_counts
 from colt_pipeline.analysis.course_alterations import AFTER
 from colt_pipeline.analysis.index import read_json, write_json
 from colt_pipeline.analysis.labels import CONFIGURATION, backend_label
@@ -54,7 +54,7 @@ class Findings:
 
 def findings_of(tidy: Tidy, tables: Mapping[str, pd.DataFrame]) -> Findings:
     """What `tidy` shows, according to the `tables` that `write_tables` made from it, and what it does not show."""
-    found = comparison_findings(tidy, tables["ratios"]) + persistence_findings(tables["persistence"])
+    found = comparison_findings(tidy, tables["ratios"]) + persistence_findings(tidy, tables["persistence"])
     return Findings(found, limits(tidy))
 
 
@@ -99,9 +99,10 @@ def comparison_findings(tidy: Tidy, ratios: pd.DataFrame) -> list[Finding]:
     return found
 
 
-def persistence_findings(persistence: pd.DataFrame) -> list[Finding]:
+def persistence_findings(tidy: Tidy, persistence: pd.DataFrame) -> list[Finding]:
     """Whether programs of small models regress more often after a regression, from the table of persistence."""
-    return [_persistence(row) for row in persistence.to_dict("records")]
+    one_seed = seed_counts(tidy).max() == 1
+    return [_persistence(row, one_seed) for row in persistence.to_dict("records")]
 
 
 def limits(tidy: Tidy) -> list[str]:
@@ -129,14 +130,14 @@ def limits(tidy: Tidy) -> list[str]:
         f"Nothing about other machines: {', '.join(sorted(set(runs['device'])))} is all that was used. A speedup is "
         "over the unoptimized program of that machine, and is not comparable with another's."
     )
-    seeds = int(runs.groupby([*CONFIGURATION, "workload"])["seed"].nunique().max())
-    if seeds == 1:
-        found.append("No ranking: with one seed the spread between seeds is unknown, so no interval is given.")
+    seeds = seed_counts(tidy)
+    if seeds.max() == 1:
+        found.append("No ranking: with one seed the spread between seeds is unknown, so speedups have no interval.")
     else:
         found.append(
-            f"No fine ranking: {seeds} seeds per workload leave wide intervals; the paper has {PAPER_SEEDS}. Intervals "
-            "of means assume that seeds are independent and workloads equally noisy. Each holds by itself: where "
-            "nothing differs, one in 20 is expected to show a difference."
+            f"No fine ranking: {count('seed', seeds)} per workload leave wide intervals; the paper has {PAPER_SEEDS}. "
+            "Intervals of means assume that seeds are independent and workloads equally noisy. Each holds by itself: "
+            "where nothing differs, one in 20 is expected to show a difference."
         )
     if len(runs[CONFIGURATION].drop_duplicates()) > 1:
         found.append("Nothing about margins in shares of pairs: a run wins its pair however small the difference.")
@@ -146,9 +147,10 @@ def limits(tidy: Tidy) -> list[str]:
             f"Nothing about long searches: runs end after {samples} samples, the paper's after {PAPER_SAMPLES}."
         )
     if ends := noise_range(tidy):
+        depending = ", depending on the workload" if " to " in ends else ""
         found.append(
-            f"No small difference: 95 % of pairs of measurements of one program differ by less than {ends}, depending "
-            "on the workload. For a mean over n pairs of runs, the logarithm of this noise floor is divided by √n."
+            f"No small difference: 95 % of pairs of measurements of one program differ by less than {ends}{depending}. "
+            "For a mean over n pairs of runs, the logarithm of this noise floor is divided by √n."
         )
     notes = (random_sampling, no_effect_of_sets, held_out)
     return found + [said for note in notes if (said := note(tidy))]
@@ -176,13 +178,13 @@ def _unjudged(speedups: pd.Series[float], row: Mapping[Any, Any], workloads: int
     return Finding(question, " to ".join(ends), "", _pairs(row, workloads), row["verdict"])
 
 
-def _persistence(row: Mapping[Any, Any]) -> Finding:
+def _persistence(row: Mapping[Any, Any], one_seed: bool) -> Finding:
     points = [100 * row[f"difference{end}"] for end in ("", " low", " high")]
     value, low, high = (f"{number:+.1f}" for number in points)
     after, otherwise = (f"{100 * row[kind]:.0f} % of {row[f'{kind}: programs']}" for kind in AFTER)
     conclusion = "no persistence shown"
     if points[1] > 0 or points[2] < 0:
-        conclusion = f"{'more' if points[1] > 0 else 'less'} often after a regression"
+        conclusion = ONE_SEED if one_seed else f"{'more' if points[1] > 0 else 'less'} often after a regression"
     return Finding(
         f"{row['configuration']}: do regressions persist?",
         f"{value} points",
