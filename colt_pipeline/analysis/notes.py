@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from colt_pipeline.analysis.compared import MODEL_SETS, compared, noise_range
-from colt_pipeline.analysis.labels import EVOLUTIONARY, WORKLOAD_TITLES, display_order, search_title, workload_title
+from colt_pipeline.analysis.labels import SEARCH_TITLES, WORKLOAD_TITLES, display_order, search_title, workload_title
 from colt_pipeline.analysis.searches import HELD_OUT, TUNED_ON, comparable, searches
 from colt_pipeline.analysis.tidy import Tidy
 from colt_pipeline.records import EMBEDDED
@@ -25,10 +25,11 @@ def noise(tidy: Tidy) -> str:
 
 def random_sampling(tidy: Tidy) -> str:
     """Up to which number of samples TVM's own search is random sampling; "" if it is not among the searches."""
-    count = tidy.runs.loc[tidy.runs["search"] == EVOLUTIONARY, "random_samples"].max()
-    if not count > 0:  # not even NaN, which is what no runs give
-        return ""
-    return f"Until {count:.0f} programs are measured, {search_title(EVOLUTIONARY)} is random sampling."
+    counts = tidy.runs[tidy.runs["random_samples"] > 0].groupby("search")["random_samples"].max()  # NaN is unknown
+    return " ".join(
+        f"Until {counts[name]:.0f} programs are measured, {search_title(name)} is random sampling."
+        for name in display_order(counts.index, SEARCH_TITLES)
+    )
 
 
 def set_by_construction(tidy: Tidy) -> str:

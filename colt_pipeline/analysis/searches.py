@@ -1,8 +1,8 @@
 """Searches compared at equal sample counts, over workloads and seeds.
 
 Means over seeds and workloads are geometric. Searches are compared in pairs of runs with the same workload and seed;
-tree searches start from the same initial programs. If a workload or seed is missing, so are all numbers, because they
-could not be compared.
+tree searches start from the same initial programs. If a workload is missing, or one of its runs found nothing, so are
+all numbers, because they could not be compared; a seed that only one of two searches has is in no pair.
 """
 
 from __future__ import annotations

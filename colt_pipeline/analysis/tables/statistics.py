@@ -49,7 +49,7 @@ def statistics(tidy: Tidy) -> pd.DataFrame:
     Returns:
         Columns quantity (see above), configuration, over (the one it is compared with; only for pairs), value, low and
         high (its 95 % interval), interval (KNOWN, FEW, EQUAL or MISSING), runs (for pairs of configurations, pairs of
-        runs). A value is missing if a workload or seed is, or if a run found nothing; the area under the curve needs
+        runs). A value is missing if a workload is, or if a run found nothing; the area under the curve needs
         no valid program.
     """
     rows = [row for part, ending in comparable(tidy) for row in _rows(searches(part), ending)]
