@@ -47,6 +47,13 @@ def test_intervals_cover_nearly_as_often_if_workloads_are_not_equally_noisy(work
     assert _covered(estimate.low, (workloads - 1) / 2, estimate.high) >= 0.895
 
 
+@pytest.mark.parametrize("sizes", [(3, 2), (5, 2, 2), (10, 2)])
+def test_intervals_cover_if_a_workload_lacks_seeds(sizes: Sequence[int]) -> None:
+    rng = np.random.default_rng(sum(sizes))
+    estimate = stratified_mean([rng.normal(size=(size, DRAWS)) for size in sizes])
+    assert _covered(estimate.low, 0.0, estimate.high) >= 0.95 - 0.01
+
+
 @pytest.mark.parametrize(("workloads", "seeds"), DESIGNS)
 @pytest.mark.parametrize("chance", [0.05, 0.5, 0.8, 0.97])
 def test_intervals_of_shares_of_pairs_cover_them(workloads: int, seeds: int, chance: float) -> None:
