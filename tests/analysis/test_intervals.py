@@ -93,7 +93,8 @@ def test_intervals_of_differences_cover_them(one: float, other: float, trials: t
 def test_strata_have_equal_weight_whatever_their_number_of_rows() -> None:
     estimate = stratified_mean([_column(1, 1, 1, 1), _column(5, 7)])
     assert estimate.mean == [3.5]
-    half = stats.t.ppf(0.975, 4) * math.sqrt(0 / 4 + 2 / 2) / 2  # variances 0 and 2, 3 + 1 degrees of freedom
+    freedom = (1 / 4 + 1 / 2) ** 2 / (1 / (4**2 * 3) + 1 / (2**2 * 1))  # of equal variances of 4 rows and of 2
+    half = stats.t.ppf(0.975, freedom) * math.sqrt(0 / 4 + 2 / 2) / 2  # variances 0 and 2
     assert (estimate.low[0], estimate.high[0]) == pytest.approx((3.5 - half, 3.5 + half))
 
 
