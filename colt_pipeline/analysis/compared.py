@@ -31,8 +31,8 @@ def key(tidy: Tidy) -> str:
         ", ".join(sorted({backend_label(name) for name in (*runs["llm_backend"], *tidy.calls["backend"])})),
         " and ".join(f"{name} latency{unmeasured(name)}" for name in sorted(set(runs["measurement"]))),
         ", ".join(sorted(set(runs["device"]))),
-        _count("seed", runs.groupby([*CONFIGURATION, "workload"])["seed"].nunique()),
-        _count("sample", runs["samples"]),
+        count("seed", seed_counts(tidy)),
+        count("sample", runs["samples"]),
         f"warm-up {_alternatives(runs['warmup_samples'])}",
     ]
     if compared(tidy) == SEARCHES and len(tidy.calls):
@@ -40,6 +40,18 @@ def key(tidy: Tidy) -> str:
     if noise := noise_range(tidy):
         parts.append(f"noise {noise}")
     return " · ".join(parts)
+
+
+def seed_counts(tidy: Tidy) -> pd.Series[Any]:
+    """How many seeds every configuration has on every workload."""
+    return tidy.runs.groupby([*CONFIGURATION, "workload"])["seed"].nunique()
+
+
+def count(noun: str, counts: pd.Series[Any]) -> str:
+    """The lowest and the highest of the counts, such as "1 to 3 seeds"."""
+    low, high = int(counts.min()), int(counts.max())
+    amount = str(low) if low == high else f"{low} to {high}"
+    return f"{amount} {noun}{'' if high == 1 else 's'}"
 
 
 def noise_range(tidy: Tidy) -> str:
@@ -57,9 +69,3 @@ def noise_range(tidy: Tidy) -> str:
 
 def _alternatives(values: pd.Series[Any]) -> str:
     return " or ".join(map(str, sorted(set(values))))
-
-
-def _count(noun: str, counts: pd.Series[Any]) -> str:
-    low, high = int(counts.min()), int(counts.max())
-    amount = str(low) if low == high else f"{low} to {high}"
-    return f"{amount} {noun}{'' if high == 1 else 's'}"

@@ -47,8 +47,8 @@ class Share(NamedTuple):
 def stratified_mean(strata: Sequence[Array]) -> Estimate:
     """The mean of the strata's means, and Student's t interval with one degree of freedom per row beyond the first.
 
-    The degrees of freedom are those of equally noisy strata; where one is four times as noisy as the others, 95 % mean
-    91 to 93 % (NOTES.md).
+    The degrees of freedom are those of equally noisy strata, and fewer if sizes differ; where one stratum is four times
+    as noisy as the others, 95 % mean 91 to 93 % (NOTES.md).
 
     Args:
         strata: per stratum (a workload) an array of shape (rows, points); a row is a seed.
@@ -58,10 +58,10 @@ def stratified_mean(strata: Sequence[Array]) -> Estimate:
         there are fewer than three rows, or where no stratum's rows differ.
     """
     mean = _mean(strata)
-    if not _repeated(strata):
+    if not repeated(strata):
         return Estimate(mean, _unknown(strata), _unknown(strata))
     variance = sum(rows.var(axis=0, ddof=1) / len(rows) for rows in strata) / len(strata) ** 2
-    freedom = sum(len(rows) - 1 for rows in strata)
+    freedom = _freedom([len(rows) for rows in strata])
     differ = np.any([np.ptp(rows, axis=0) > 0 for rows in strata], axis=0)  # rounding may leave equal rows a variance
     half = np.where(differ, round(float(special.stdtrit(freedom, 1 - _TAIL)), _PLACES) * np.sqrt(variance), np.nan)
     return Estimate(mean, mean - half, mean + half)
@@ -74,7 +74,7 @@ def stratified_share(strata: Sequence[Array]) -> Estimate:
     the same variance.
     """
     mean = _mean(strata)
-    if not _repeated(strata):
+    if not repeated(strata):
         return Estimate(mean, _unknown(strata), _unknown(strata))
     trials = len(strata) ** 2 / sum(1 / len(rows) for rows in strata)
     return Estimate(mean, *_clopper_pearson(mean * trials, trials))
@@ -96,6 +96,18 @@ def difference(one: Share, other: Share) -> Share:
     return Share(middle, middle - below, middle + above)
 
 
+def repeated(strata: Sequence[Array]) -> bool:
+    """Whether there are enough rows for an interval."""
+    sizes = [len(rows) for rows in strata]
+    return min(sizes) > 1 and sum(sizes) >= _FEWEST
+
+
+def _freedom(sizes: Sequence[int]) -> float:
+    """Satterthwaite's degrees of freedom of equally noisy strata: of equal sizes, one per row beyond the first."""
+    total = sum(1 / size for size in sizes)
+    return round(total**2 / sum(1 / (size**2 * (size - 1)) for size in sizes), _PLACES)
+
+
 def _clopper_pearson(hits: Array, trials: float) -> tuple[Array, Array]:
     """The exact interval of a share; between whole numbers of hits it is interpolated by the beta distribution."""
     low = np.round(special.betaincinv(hits, trials - hits + 1, _TAIL), _PLACES)  # NaN at 0 hits
@@ -108,11 +120,6 @@ def _mean(strata: Sequence[Array]) -> Array:
         return _unknown(strata)
     mean: Array = np.mean([rows.mean(axis=0) for rows in strata], axis=0)
     return mean
-
-
-def _repeated(strata: Sequence[Array]) -> bool:
-    sizes = [len(rows) for rows in strata]
-    return min(sizes) > 1 and sum(sizes) >= _FEWEST
 
 
 def _unknown(strata: Sequence[Array]) -> Array:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from colt_pipeline.analysis.tree.run import Run, read_run
+from colt_pipeline.errors import RunDirError
 from colt_pipeline.runs.events import Stepped
-from colt_pipeline.runs.layout import JOURNAL
+from colt_pipeline.runs.layout import CONFIG, JOURNAL
 from colt_pipeline.search.tree import ROOT
 
 AFTER_REGRESSION, AFTER_RISE = "after_regression", "after_rise"
@@ -43,6 +44,8 @@ def journal_fields(run_dir: Path) -> dict[str, Any]:
         after = AFTER_REGRESSION if after_regression else AFTER_RISE
         counts.update({after: 1, after + REGRESSED: int(regressed)})
     search = run.config["search"]
+    if _draws_at_first(search) and search["evolution"] is None:
+        raise RunDirError(f"{run_dir / CONFIG} lacks search.evolution, which an evolutionary search needs; restore it")
     return {
         "course_rule": search["course_alteration"] if asked else "",
         "decisions": ("models" if search["decisions"] else "tvm") if asked else "",

@@ -108,7 +108,7 @@ def comparison_floor(runs: pd.DataFrame, noise: pd.DataFrame) -> float:
 def mean_floor(floors: Sequence[float]) -> float:
     """The ratio that a geometric mean of ratios must exceed, given the floor of each: it varies less than its parts.
 
-    All ratios have equal weight. A mean of workloads with unequal numbers of seeds varies a little more than this says.
+    All ratios have equal weight.
 
     Returns:
         exp(sqrt(sum of ln(floor)^2) / n), which is exp(ln(floor) / sqrt(n)) if all n floors are equal. NaN (unknown) if

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from colt_pipeline.analysis.compared import MODEL_SETS, compared, noise_range
-from colt_pipeline.analysis.labels import EVOLUTIONARY, WORKLOAD_TITLES, display_order, search_title, workload_title
+from colt_pipeline.analysis.labels import SEARCH_TITLES, WORKLOAD_TITLES, display_order, search_title, workload_title
 from colt_pipeline.analysis.searches import HELD_OUT, TUNED_ON, comparable, searches
 from colt_pipeline.analysis.tidy import Tidy
 from colt_pipeline.records import EMBEDDED
@@ -24,12 +24,14 @@ def noise(tidy: Tidy) -> str:
 
 
 def random_sampling(tidy: Tidy) -> str:
-    """How many of the samples of TVM's own search are random; "" if it is not among the searches."""
-    count = tidy.runs.loc[tidy.runs["search"] == EVOLUTIONARY, "random_samples"].max()
-    if not count > 0:  # not even NaN, which is what no runs give
-        return ""
-    verb = "is random sampling here" if tidy.runs["samples"].max() <= count else "begins with random sampling"
-    return f"{search_title(EVOLUTIONARY)} {verb}: no measurement guides its first {count:.0f} samples."
+    """How many samples of a search that begins at random no measurement guides; "" if there is no such search."""
+    counts = tidy.runs[tidy.runs["random_samples"] > 0].groupby("search")["random_samples"].max()  # NaN is unknown
+    said = []
+    for name in display_order(counts.index, SEARCH_TITLES):
+        only = tidy.runs["samples"].max() <= counts[name]
+        verb = "is random sampling here" if only else "begins with random sampling"
+        said.append(f"{search_title(name)} {verb}: no measurement guides its first {counts[name]:.0f} samples.")
+    return " ".join(said)
 
 
 def set_by_construction(tidy: Tidy) -> str:

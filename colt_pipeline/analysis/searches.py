@@ -1,8 +1,8 @@
 """Searches compared at equal sample counts, over workloads and seeds.
 
 Means over seeds and workloads are geometric. Searches are compared in pairs of runs with the same workload and seed;
-tree searches start from the same initial programs. If a workload or seed is missing, so are all numbers, because they
-could not be compared.
+tree searches start from the same initial programs. If a workload is missing, or one of its runs found nothing, so are
+all numbers, because they could not be compared; a seed that only one of two searches has is in no pair.
 """
 
 from __future__ import annotations
@@ -106,10 +106,16 @@ class Searches:
         return self.log_speedups[chosen].droplevel(["name", "workload"])
 
     def noise_floor(self, pairs: Sequence[Array], workloads: Sequence[str], noise: pd.DataFrame) -> float:
-        """The ratio that the mean over `pairs` (per workload, as many rows as pairs) must exceed, see `mean_floor`."""
+        """The ratio that the stratified mean of `pairs` must exceed: the mean of the workloads' means, see `mean_floor`.
+
+        Args:
+            pairs: per workload, as many rows as pairs of runs.
+            workloads: their names.
+            noise: `Tidy.noise`.
+        """
         runs = self.runs.reset_index()
         floors = [comparison_floor(runs[runs["workload"] == name], noise) for name in workloads]
-        return mean_floor([floor for floor, own in zip(floors, pairs, strict=True) for _ in own])
+        return mean_floor([mean_floor([floor] * len(own)) for floor, own in zip(floors, pairs, strict=True)])
 
     @property
     def checkpoints(self) -> list[int]:

@@ -8,6 +8,7 @@ silently.
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,7 @@ _FLOAT = (
     "floor",
     *COUNTS,  # unknown without a journal
 )
+_POSITIVE = ("baseline_secs", "best_secs", "speedup")
 _COUNTS = ("regular_calls", "course_alterations", "small_model_calls")
 _TIMED = "timed_secs"
 _DTYPES = {**dict.fromkeys(_TEXT, "str"), **dict.fromkeys(_FLOAT, "float64"), "is_largest": "bool"}
@@ -168,10 +170,17 @@ def read_tidy(data_dir: Path) -> Tidy:
             raise _unusable(path, f"lacks {', '.join(sorted(missing))}")
         if "seed" in required and not frames[name].empty and not pd.api.types.is_integer_dtype(frames[name]["seed"]):
             raise _unusable(path, "has a seed that is not an integer")
+        _check_numbers(frames[name], required if name == "runs" else frames[name].columns, path)
     if frames["runs"].empty:
         raise _unusable(data_dir / "runs.csv", "holds no run")
+    if frames["runs"].duplicated(list(IDS)).any():
+        raise _unusable(data_dir / "runs.csv", "holds a run twice")
     if (rows := len(frames["curves"])) != (samples := frames["runs"]["samples"].sum()):
         raise _unusable(data_dir / "curves.csv", f"has {rows} rows for the {samples} samples in runs.csv")
+    numbers = frames["curves"].groupby(list(IDS))["sample"].agg(list)
+    for ids, samples in frames["runs"].set_index(list(IDS))["samples"].items():
+        if numbers.get(ids, []) != list(range(1, samples + 1)):
+            raise _unusable(data_dir / "curves.csv", f"does not have one row for each sample of {ids}")
     return Tidy(**frames)
 
 
@@ -233,9 +242,17 @@ def _read_part(path: Path, fields: tuple[str, ...]) -> pd.DataFrame:
     frame = _read_csv(path)
     if missing := set(fields).difference(frame.columns):
         raise _unusable(path, f"lacks {', '.join(sorted(missing))}")
-    for name in frame.columns.difference(["is_largest", *_TEXT]):
+    _check_numbers(frame, frame.columns, path)
+    return frame
+
+
+def _check_numbers(frame: pd.DataFrame, names: Iterable[str], path: Path) -> None:
+    """Check that the columns `names`, except texts, hold counts or finite numbers, none of them negative."""
+    for name in pd.Index(names).difference(["is_largest", *_TEXT]):
         column = frame[name]
-        if name in _FLOAT:
+        if name in _POSITIVE:
+            bad = np.isinf(column) | (column <= 0)
+        elif name in _FLOAT:
             bad = np.isinf(column) | (column < 0)
         elif pd.api.types.is_integer_dtype(column) or frame.empty:
             bad = column.lt(0)
@@ -243,7 +260,6 @@ def _read_part(path: Path, fields: tuple[str, ...]) -> pd.DataFrame:
             bad = ~column.astype("str").str.fullmatch("[0-9]{1,18}")
         if bad.any():
             raise _unusable(path, f"has {str(column[bad].iloc[0])!r} in column {name}")
-    return frame
 
 
 def _unusable(path: Path, why: str) -> ConfigError:

@@ -39,7 +39,7 @@ def verdict(ratio: float, low: float, high: float, *, floor: float, seeds: int, 
         return ESTIMATED
     if seeds == 1:
         return ONE_SEED
-    if max(ratio, 1 / ratio) <= floor:
+    if ratio == 1 or max(ratio, 1 / ratio) <= floor:  # 1 is below any floor, known or not
         return WITHIN_NOISE
     if math.isnan(low):
         return FEW_SEEDS

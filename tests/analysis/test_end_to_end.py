@@ -79,6 +79,15 @@ def test_without_the_small_model_there_is_no_gain(runs: Path) -> None:
     assert model_table(read_models(runs)[1:])["gain"].isna().all()
 
 
+def test_every_seed_has_its_own_efficiency_and_gain() -> None:
+    names = [f"model{n}" for n in range(8)]
+    first = [summary("small", ["gpt-5-mini"], 4.0, 100), summary("8", names, 2.0, 100)]
+    second = [{**model, "seed": 1, "speedup": speedup} for model, speedup in zip(first, (5.0, 40.0), strict=True)]
+    table = model_table([*first, *second])
+    assert list(table["sample efficiency"]) == pytest.approx([0.1, 0.2, 0.05, 0.4])
+    assert list(table["gain"]) == pytest.approx([1, 2, 1, 8])
+
+
 def test_shares_of_kernels_count_calls_and_the_untuned(runs: Path) -> None:
     table = task_table(read_models(runs)).query("configuration == 'COLT+ (8 models, stand-in)'")
     assert list(table["share (%)"]) == pytest.approx([80, 20])

@@ -142,7 +142,7 @@ def test_the_mean_without_the_workloads_it_was_tuned_on_is_a_row_of_its_own(
         ((45, 10), 2, "estimated", "estimated: no verdict"),
     ],
 )
-def test_persistence_has_a_row_per_configuration(
+def test_persistence_of_one_configuration_is_a_row_with_its_interval(
     write_run: WriteRun,
     found: Callable[[], list[Finding]],
     regressed: tuple[int, int],
@@ -163,6 +163,22 @@ def test_persistence_has_a_row_per_configuration(
     assert row.basis == f"{after} % of 100 programs after a regression, {otherwise} % of 100 otherwise"
     low, high = map(float, row.interval.split(" to "))
     assert low < after - otherwise < high and row.conclusion == conclusion
+
+
+def test_persistence_of_several_configurations_is_one_row_that_names_what_is_shown(
+    write_run: WriteRun, found: Callable[[], list[Finding]]
+) -> None:
+    rates = {"2": (45, 10), "mine": (25, 25)}
+    for seed in range(2):
+        for model_set, (after, otherwise) in rates.items():
+            journal = {"after_regression": 50, "after_rise": 50, "after_regression_regressed": after}
+            journal |= {"after_rise_regressed": otherwise}
+            facts = {"made": {"gpt-5-mini": (150, 75)}, "journal": journal, "seed": seed, "model_set": model_set}
+            write_run(f"{model_set}-{seed}", TWO, (0.25,), **facts)
+    *_, row = found()
+    assert row.question == "Do regressions persist? 2 configurations" and row.value == "+0.0 to +70.0 points"
+    assert row.basis == "200 programs after a regression, 200 otherwise"
+    assert row.conclusion == "COLT (2 models, stand-in): regressions persist"
 
 
 def test_a_run_that_a_limit_ended_is_not_taken_for_a_finished_one(add: AddRun, tidy: Callable[[], Tidy]) -> None:
@@ -220,6 +236,29 @@ def test_intervals_say_what_they_assume(add: AddRun, tidy: Callable[[], Tidy]) -
     (text,) = (text for text in limits(tidy()) if text.startswith("No fine ranking"))
     assert "2 seeds per workload" in text and "workloads equally noisy" in text
     assert any("a run wins its pair however small" in text for text in limits(tidy()))
+
+
+def test_limits_count_the_seeds_of_every_workload_and_do_not_deny_intervals_of_shares(
+    write_run: WriteRun, tidy: Callable[[], Tidy]
+) -> None:
+    write_run("one", TWO, (0.5,))
+    assert any(text.endswith("so speedups have no interval.") for text in limits(tidy())), "shares of programs do"
+    for seed in range(3):
+        write_run(f"other-{seed}", TWO, (0.5,), workload="my_kernel", seed=seed)
+    assert any("1 to 3 seeds per workload" in text for text in limits(tidy()))
+
+
+def test_a_single_noise_floor_does_not_depend_on_the_workload(
+    write_run: WriteRun, write_noise: WriteNoise, tidy: Callable[[], Tidy]
+) -> None:
+    write_noise([1.0, 2.0] * 10)
+    write_run("one", TWO, (0.5,))
+    (text,) = (text for text in limits(tidy()) if text.startswith("No small difference"))
+    assert "differ by less than ×2.00. For a mean" in text
+    write_noise([1.0, 3.0] * 10, workload="my_kernel")
+    write_run("other", TWO, (0.5,), workload="my_kernel")
+    (text,) = (text for text in limits(tidy()) if text.startswith("No small difference"))
+    assert "less than ×2.00 to ×3.00, depending on the workload." in text
 
 
 def test_findings_are_made_of_the_tables_that_were_written_and_read_back(

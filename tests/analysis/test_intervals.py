@@ -47,6 +47,13 @@ def test_intervals_cover_nearly_as_often_if_workloads_are_not_equally_noisy(work
     assert _covered(estimate.low, (workloads - 1) / 2, estimate.high) >= 0.895
 
 
+@pytest.mark.parametrize("sizes", [(3, 2), (5, 2, 2), (10, 2)])
+def test_intervals_cover_if_a_workload_lacks_seeds(sizes: Sequence[int]) -> None:
+    rng = np.random.default_rng(sum(sizes))
+    estimate = stratified_mean([rng.normal(size=(size, DRAWS)) for size in sizes])
+    assert _covered(estimate.low, 0.0, estimate.high) >= 0.95 - 0.01
+
+
 @pytest.mark.parametrize(("workloads", "seeds"), DESIGNS)
 @pytest.mark.parametrize("chance", [0.05, 0.5, 0.8, 0.97])
 def test_intervals_of_shares_of_pairs_cover_them(workloads: int, seeds: int, chance: float) -> None:
@@ -86,7 +93,8 @@ def test_intervals_of_differences_cover_them(one: float, other: float, trials: t
 def test_strata_have_equal_weight_whatever_their_number_of_rows() -> None:
     estimate = stratified_mean([_column(1, 1, 1, 1), _column(5, 7)])
     assert estimate.mean == [3.5]
-    half = stats.t.ppf(0.975, 4) * math.sqrt(0 / 4 + 2 / 2) / 2  # variances 0 and 2, 3 + 1 degrees of freedom
+    freedom = (1 / 4 + 1 / 2) ** 2 / (1 / (4**2 * 3) + 1 / (2**2 * 1))  # of equal variances of 4 rows and of 2
+    half = stats.t.ppf(0.975, freedom) * math.sqrt(0 / 4 + 2 / 2) / 2  # variances 0 and 2
     assert (estimate.low[0], estimate.high[0]) == pytest.approx((3.5 - half, 3.5 + half))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,17 @@ def test_a_journal_without_a_configuration_is_an_error(tmp_path: Path) -> None:
     (run / "config.yaml").unlink()
     with pytest.raises(RunDirError, match="config.yaml: No such file or directory; restore it"):
         journal_fields(run)
+
+
+@pytest.mark.parametrize(("field", "value"), [("samples", 3), ("steps", 8)])
+def test_a_journal_that_lost_lines_is_an_error(tmp_path: Path, field: str, value: int) -> None:
+    run = write_run(tmp_path / "run", events_by_hand())
+    (run / "summary.json").write_text(json.dumps({field: value}))
+    with pytest.raises(RunDirError, match=f"events.jsonl gives {field}=.*, but summary.json has {value}; the same"):
+        journal_fields(run)
+
+
+def test_an_evolutionary_search_without_its_settings_is_an_error(tmp_path: Path) -> None:
+    search = vars(settings(strategy="evolutionary", cost_model="xgb")) | {"evolution": None}
+    with pytest.raises(RunDirError, match=r"lacks search\.evolution, which an evolutionary search needs; restore it"):
+        journal_fields(write_run(tmp_path / "run", [STARTED], search=search))

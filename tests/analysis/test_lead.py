@@ -67,6 +67,18 @@ def test_with_several_seeds_their_number_is_said(write_run: WriteRun, tidy: Call
     assert "2 seeds" in final_speedups(tidy()) and "ranking" not in final_speedups(tidy())
 
 
+def test_a_workload_with_one_seed_allows_no_ranking(write_run: WriteRun, tidy: Callable[[], Tidy]) -> None:
+    sets(write_run, seeds=2)
+    for model_set, calls in (("large", {"gpt-5.2": (4, 0)}), ("2", TWO)):
+        write_run(f"other-{model_set}", calls, (0.5,), model_set=model_set, workload="my_kernel")
+    assert "; 1 to 2 seeds, so this is no ranking" in final_speedups(tidy())
+
+
+def test_speedups_of_estimates_are_called_so(write_run: WriteRun, tidy: Callable[[], Tidy]) -> None:
+    sets(write_run, measurement="estimated", llm_backend="openai")
+    assert final_speedups(tidy()).endswith("; one seed, so this is no ranking; latencies are computed, not measured.")
+
+
 def test_a_single_configuration_has_no_range(write_run: WriteRun, tidy: Callable[[], Tidy]) -> None:
     write_run("two", TWO, (0.5,))
     assert final_speedups(tidy()) == on_gpu(tidy(), None) == ""
@@ -205,6 +217,23 @@ def test_differences_beyond_noise_are_counted_over_all_experiments(
     assert said.startswith("Of 4 comparisons of mean speedups after the last sample, 2 show a difference beyond")
     assert "TVM's evolutionary search" in said and "router ucb" not in said
     assert said.endswith("The others show none, and 95 % leave one in twenty to chance.")
+
+
+def test_what_cannot_be_judged_is_not_said_to_show_no_difference(
+    write_run: WriteRun, write_noise: WriteNoise, tidy: Callable[[], Tidy]
+) -> None:
+    pairs(write_run, 0.1, 0.2)
+    unknown = tidy()
+    assert beyond_noise({"controls": unknown}) == ""
+    write_noise([1.0, 1.05] * 10)
+    said = beyond_noise({"controls": unknown, "routers": tidy()})
+    assert said.startswith("Of 1 comparison of mean speedups after the last sample, one shows a difference beyond")
+    assert "others" not in said and said.endswith(". But 95 % leave one in twenty to chance.")
+
+
+def test_names_have_no_article(write_run: WriteRun, tidy: Callable[[], Tidy]) -> None:
+    pairs(write_run, 0.1, 0.2, "my_search")
+    assert "as fast as those of my_search (stand-in)." in on_unseen(tidy())
 
 
 def test_at_most_five_sentences_lead_in_the_order_of_importance(write_run: WriteRun, tidy: Callable[[], Tidy]) -> None:

@@ -27,6 +27,15 @@ def test_tvms_search_is_random_sampling_up_to_its_first_batch(write_run: WriteRu
     assert random_sampling(aggregate(tmp_path / "runs")) == said
 
 
+def test_another_search_that_begins_at_random_is_named_too(write_run: WriteRun, tmp_path: Path) -> None:
+    for name, search, count in (("a", "my_evolution", 8), ("b", "evolutionary", 64), ("c", "colt", 0)):
+        write_run(name, TWO, (0.5,), search=search, journal={"random_samples": count})
+    assert random_sampling(aggregate(tmp_path / "runs")) == (
+        "Until 64 programs are measured, TVM's evolutionary search is random sampling. "
+        "Until 8 programs are measured, my_evolution is random sampling."
+    )
+
+
 def test_nothing_is_said_of_a_search_that_a_model_guides_from_the_start(write_run: WriteRun, tmp_path: Path) -> None:
     write_run("a", ONE, (0.5,), search="evolutionary", journal={"random_samples": 0})
     write_run("b", ONE, (0.5,), search="evolutionary", seed=1)

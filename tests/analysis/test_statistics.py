@@ -17,6 +17,7 @@ from colt_pipeline.analysis.searches import wins
 from colt_pipeline.analysis.tables.statistics import (
     AREA,
     EFFICIENCY,
+    EQUAL,
     FEW,
     IMPROVEMENT,
     KNOWN,
@@ -126,7 +127,7 @@ def test_an_interval_is_never_a_point(add: AddRun, table: Callable[[], pd.DataFr
             add(search, "flux_conv", seed, secs)
     found = table()
     assert not (found["low"] == found["high"]).any()
-    assert set(found.query("quantity != @IMPROVEMENT")["interval"]) == {FEW}, "runs that do not differ tell no spread"
+    assert set(found.query("quantity != @IMPROVEMENT")["interval"]) == {EQUAL}, "runs that do not differ tell no spread"
 
 
 def test_each_pair_of_model_sets_stands_once_and_one_seed_leaves_the_intervals_unknown(

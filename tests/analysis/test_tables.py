@@ -109,7 +109,7 @@ def test_all_tables_stand_on_one_page_each_under_its_name_with_its_caption(tmp_p
     latex = (tmp_path / "new" / "tables.tex").read_text()
     assert latex.index("% first\n") < latex.index("% second_one\n")
     assert r"\caption{100\% (1 seed). Of stand-in\_LLMs.}" in latex
-    assert r"a\_b \& 5\% \#1 | x & 0.12 & - \\" in latex
+    assert r"a\_b \& 5\% \#1 \textbar{} x & 0.12 & - \\" in latex
     assert r"\begin{tabular}{lrr}" in latex and latex.count(r"\end{table}") == 2
     assert (tmp_path / "new" / "first.csv").read_bytes() == b"model,rate,calls\na_b & 5% #1 | x,0.123456789,\n"
     assert read_index(tmp_path / "new", "") == entries
@@ -134,6 +134,12 @@ def test_tables_that_are_missing_or_empty_say_how_to_make_them(tmp_path: Path) -
     (tmp_path / "tables.md").write_text("# Tables\n\n## t\n\ncaption\n")
     with pytest.raises(ConfigError, match="does not contain the table t; make it with: dvc repro tables@x"):
         read_tables(tmp_path, "dvc repro tables@x")
+
+
+def test_latex_prints_bounds_and_greek(tmp_path: Path) -> None:
+    write_files({Entry("t", "T", "C.", "λ = 0.2"): pd.DataFrame({"samples": [">64"], "ratio": ["<0.5"]})}, tmp_path)
+    latex = (tmp_path / "tables.tex").read_text()
+    assert r"\textgreater{}64 & \textless{}0.5 \\" in latex and r"T (\ensuremath{\lambda} = 0.2)" in latex
 
 
 def test_latex_escapes_a_backslash_once(tmp_path: Path) -> None:

@@ -161,6 +161,8 @@ def test_a_missing_table_is_named(tmp_path: Path) -> None:
         ("runs", lambda lines: lines[:1], "runs.csv holds no run"),
         ("curves", lambda lines: lines[:1], "curves.csv has 0 rows for the 9 samples"),
         ("calls", lambda lines: ["a,b", "1,2"], "calls.csv lacks .*backend"),
+        ("runs", lambda lines: [*lines, lines[-1]], "runs.csv holds a run twice"),
+        ("curves", lambda lines: [*lines[:-1], lines[-2]], "curves.csv does not have one row for each sample of"),
         ("turns", lambda lines: [*lines, "w,cpu,paper,2,x,zero,1,0"], "turns.csv has a seed that is not an integer"),
     ],
 )
@@ -171,6 +173,28 @@ def test_a_table_that_was_cut_or_edited_is_named(
     path = tmp_path / "data" / f"{name}.csv"
     path.write_text("\n".join(change(path.read_text().splitlines())) + "\n")
     with pytest.raises(ConfigError, match=message):
+        read_tidy(tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "value"),
+    [
+        ("runs", "regular_calls", "-3"),
+        ("runs", "speedup", "0"),
+        ("curves", "speedup", "-1"),
+        ("curves", "latency_secs", "inf"),
+        ("curves", "sample", "nan"),
+        ("calls", "children", "1.5"),
+        ("calls", "course_alterations", "inf"),
+    ],
+)
+def test_a_number_that_cannot_be_is_named(runs_dir: Path, tmp_path: Path, name: str, column: str, value: str) -> None:
+    write_tidy(aggregate(runs_dir), tmp_path / "data")
+    path = tmp_path / "data" / f"{name}.csv"
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table.loc[0, column] = value
+    table.to_csv(path, index=False)
+    with pytest.raises(ConfigError, match=rf"{name}\.csv has '{value}.*' in column {column}"):
         read_tidy(tmp_path / "data")
 
 

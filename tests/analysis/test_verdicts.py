@@ -41,6 +41,7 @@ def test_verdicts(ratio: float, changes: dict[str, Any], expected: str) -> None:
         (1.5, {"estimated": True, "seeds": 1, "floor": 1.0}, "estimated: no verdict"),
         (1.1, {"seeds": 1, "low": NAN, "high": NAN}, "one seed: no verdict"),
         (1.0, {"low": NAN, "high": NAN}, "within noise"),  # as of equal runs, which have no interval
+        (1.0, {"low": NAN, "high": NAN, "floor": NAN}, "within noise"),  # below any floor
         (1.1, {"low": 0.9}, "within noise"),
         (1.5, {"low": NAN, "high": NAN, "floor": NAN}, "too few seeds: no verdict"),
         (1.5, {"low": 0.9, "floor": NAN}, "not distinguishable"),

@@ -9,14 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from colt_pipeline.analysis.compared import noise_range
+from colt_pipeline.analysis.compared import count, noise_range, seed_counts
 from colt_pipeline.analysis.course_alterations import AFTER
 from colt_pipeline.analysis.index import read_json, write_json
 from colt_pipeline.analysis.labels import CONFIGURATION, backend_label
 from colt_pipeline.analysis.notes import held_out, no_effect_of_sets, random_sampling
 from colt_pipeline.analysis.searches import HELD_OUT, MEAN, comparable, searches
 from colt_pipeline.analysis.tidy import Tidy
-from colt_pipeline.analysis.verdicts import ESTIMATED, ONE_SEED, persistence_verdict
+from colt_pipeline.analysis.verdicts import ESTIMATED, NOT_PERSISTENT, ONE_SEED, persistence_verdict
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import EMBEDDED, RANDOM, typed
 
@@ -100,9 +100,34 @@ def comparison_findings(tidy: Tidy, ratios: pd.DataFrame) -> list[Finding]:
 
 
 def persistence_findings(tidy: Tidy, persistence: pd.DataFrame) -> list[Finding]:
-    """Whether programs of small models regress more often after a regression, from the table of persistence."""
-    seeds, estimated = tidy.runs["seed"].nunique(), "estimated" in set(tidy.runs["measurement"])
-    return [_persistence(row, seeds, estimated) for row in persistence.to_dict("records")]
+    """Whether programs of small models regress more often after a regression, from the table of persistence, in a row.
+
+    Of several configurations, those are named whose intervals show something.
+    """
+    rows = persistence.to_dict("records")
+    if not rows:
+        return []
+    seeds, estimated = int(seed_counts(tidy).max()), "estimated" in set(tidy.runs["measurement"])
+    verdicts = [
+        persistence_verdict(row["difference low"], row["difference high"], seeds=seeds, estimated=estimated)
+        for row in rows
+    ]
+    if len(rows) == 1:
+        return [_persistence(rows[0], verdicts[0])]
+    differences = [100 * row["difference"] for row in rows]
+    shown = [
+        f"{row['configuration']}: {said}" for row, said in zip(rows, verdicts, strict=True) if said != NOT_PERSISTENT
+    ]
+    after, otherwise = (sum(row[f"{kind}: programs"] for row in rows) for kind in AFTER)
+    return [
+        Finding(
+            f"Do regressions persist? {len(rows)} configurations",
+            f"{min(differences):+.1f} to {max(differences):+.1f} points",
+            "",
+            f"{after} programs after a regression, {otherwise} otherwise",
+            "; ".join(shown) if shown else NOT_PERSISTENT,
+        )
+    ]
 
 
 def limits(tidy: Tidy) -> list[str]:
@@ -130,14 +155,14 @@ def limits(tidy: Tidy) -> list[str]:
         f"Nothing about other machines: {', '.join(sorted(set(runs['device'])))} is all that was used. A speedup is "
         "over the unoptimized program of that machine, and is not comparable with another's."
     )
-    seeds = int(runs.groupby([*CONFIGURATION, "workload"])["seed"].nunique().max())
-    if seeds == 1:
-        found.append("No ranking: with one seed the spread between seeds is unknown, so no interval is given.")
+    seeds = seed_counts(tidy)
+    if seeds.max() == 1:
+        found.append("No ranking: with one seed the spread between seeds is unknown, so speedups have no interval.")
     else:
         found.append(
-            f"No fine ranking: {seeds} seeds per workload leave wide intervals; the paper has {PAPER_SEEDS}. Intervals "
-            "of means assume that seeds are independent and workloads equally noisy. Each holds by itself: where "
-            "nothing differs, one in 20 is expected to show a difference."
+            f"No fine ranking: {count('seed', seeds)} per workload leave wide intervals; the paper has {PAPER_SEEDS}. "
+            "Intervals of means assume that seeds are independent and workloads equally noisy. Each holds by itself: "
+            "where nothing differs, one in 20 is expected to show a difference."
         )
     if len(runs[CONFIGURATION].drop_duplicates()) > 1:
         found.append("Nothing about margins in shares of pairs: a run wins its pair however small the difference.")
@@ -178,7 +203,7 @@ def _unjudged(speedups: pd.Series[float], row: Mapping[Any, Any], workloads: int
     return Finding(question, " to ".join(ends), "", _pairs(row, workloads), row["verdict"])
 
 
-def _persistence(row: Mapping[Any, Any], seeds: int, estimated: bool) -> Finding:
+def _persistence(row: Mapping[Any, Any], conclusion: str) -> Finding:
     value, low, high = (f"{100 * row[f'difference{end}']:+.1f}" for end in ("", " low", " high"))
     after, otherwise = (f"{100 * row[kind]:.0f} % of {row[f'{kind}: programs']}" for kind in AFTER)
     return Finding(
@@ -186,7 +211,7 @@ def _persistence(row: Mapping[Any, Any], seeds: int, estimated: bool) -> Finding
         f"{value} points",
         f"{low} to {high}",
         f"{after} programs after a regression, {otherwise} otherwise",
-        persistence_verdict(row["difference low"], row["difference high"], seeds=seeds, estimated=estimated),
+        conclusion,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from colt_pipeline.analysis.compared import count, seed_counts
 from colt_pipeline.analysis.course_alterations import persistence
 from colt_pipeline.analysis.labels import (
     EVOLUTIONARY,
@@ -29,7 +30,7 @@ from colt_pipeline.analysis.tables.invocation import speedups
 from colt_pipeline.analysis.tables.paper import GPU, paper_comparison
 from colt_pipeline.analysis.tables.ratios import ratios
 from colt_pipeline.analysis.tidy import Tidy
-from colt_pipeline.analysis.verdicts import FASTER, SLOWER, persistence_verdict
+from colt_pipeline.analysis.verdicts import FASTER, SLOWER, UNCERTAIN, WITHIN_NOISE, persistence_verdict
 from colt_pipeline.records import EMBEDDED
 
 MOST = 5
@@ -37,6 +38,10 @@ MOST = 5
 
 _SETTINGS = ("controls", "routers", "lambda", "seeds")
 """Experiments that vary COLT+ or its models."""
+
+
+_JUDGED = (FASTER, SLOWER, WITHIN_NOISE, UNCERTAIN)
+"""Verdicts that estimates, unknown noise or a lack of runs do not prevent."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +78,13 @@ def final_speedups(tidy: Tidy) -> str:
     if not found:
         return ""
     blind = ""
+    if "estimated" in set(tidy.runs["measurement"]):
+        some = "some " if tidy.runs["measurement"].nunique() > 1 else ""
+        blind = f"; {some}latencies are computed, not measured"
     if no_effect_of_sets(tidy):
-        blind = ", and these stand-ins cannot show an effect of model sets"
+        blind += ", and these stand-ins cannot show an effect of model sets"
     elif EMBEDDED in set(tidy.calls["backend"]):
-        blind = ", and stand-ins say nothing about the models they are named after"
+        blind += ", and stand-ins say nothing about the models they are named after"
     return f"After {_samples(tidy)} samples {found}; {_no_ranking(tidy)}{blind}."
 
 
@@ -169,18 +177,20 @@ def on_unseen(tidy: Tidy) -> str:
 
 
 def beyond_noise(data: Mapping[str, Tidy]) -> str:
-    """Which differences from the reference of an experiment exceed both their interval and the noise."""
-    rows = [row for tidy in data.values() for row in _last(tidy, MEAN) if not math.isnan(row["ratio low"])]
+    """Which differences from the reference of an experiment exceed both their interval and the noise, if known."""
+    every = [row for tidy in data.values() for row in _last(tidy, MEAN)]
+    rows = [row for row in every if row["verdict"] in _JUDGED and not math.isnan(row["ratio low"])]
     if not rows:
         return ""
-    said = f"Of {len(rows)} comparisons of mean speedups after the last sample,"
+    said = f"Of {len(rows)} comparison{'' if len(rows) == 1 else 's'} of mean speedups after the last sample,"
     shown = [f"the programs of {row['reference']} run {_times(row, interval='')}" for row in rows if _beyond(row)]
     if not shown:
         return f"{said} none shows a difference beyond its 95 % interval and the noise."
     amount = "one shows" if len(shown) == 1 else f"{len(shown)} show"
+    others = "The others show none, and" if len(shown) < len(rows) else "But"
     return (
-        f"{said} {amount} a difference beyond its 95 % interval and the noise: {_listed(shown)}. The others show none, "
-        "and 95 % leave one in twenty to chance."
+        f"{said} {amount} a difference beyond its 95 % interval and the noise: {_listed(shown)}. {others} 95 % leave "
+        "one in twenty to chance."
     )
 
 
@@ -215,8 +225,9 @@ def _range_of_means(tidy: Tidy) -> str:
 
 
 def _no_ranking(tidy: Tidy) -> str:
-    seeds = tidy.runs["seed"].nunique()
-    return "one seed, so this is no ranking" if seeds == 1 else f"{seeds} seeds"
+    seeds = seed_counts(tidy)
+    said = "one seed" if seeds.max() == 1 else count("seed", seeds)
+    return f"{said}, so this is no ranking" if seeds.min() == 1 else said
 
 
 def _largest_set(tidy: Tidy) -> dict[str, Any]:
@@ -234,7 +245,7 @@ def _paper_table_1(tidy: Tidy) -> pd.DataFrame:
 
 
 def _persistence_verdict(tidy: Tidy, row: Mapping[Any, Any]) -> str:
-    seeds, estimated = tidy.runs["seed"].nunique(), "estimated" in set(tidy.runs["measurement"])
+    seeds, estimated = int(seed_counts(tidy).max()), "estimated" in set(tidy.runs["measurement"])
     return persistence_verdict(row["difference low"], row["difference high"], seeds=seeds, estimated=estimated)
 
 
@@ -274,7 +285,7 @@ def _names(tidy: Tidy, search: str) -> set[str]:
 def _times(row: Mapping[str, Any], *, interval: str) -> str:
     """How many times as fast as another configuration's the reference's programs are."""
     name = row["configuration"]
-    return f"{_ratio(row, interval=interval)} as fast as those of {'the ' * name[0].islower()}{name}"
+    return f"{_ratio(row, interval=interval)} as fast as those of {'the ' * name.startswith('random ')}{name}"
 
 
 def _ratio(row: Mapping[str, Any], *, interval: str) -> str:

@@ -102,10 +102,10 @@ def model_table(models: Models) -> pd.DataFrame:
         tuned kernels (s), like-for-like speedup, sample efficiency, gain, and the paper's samples, speedup and gain for
         the same model set and largest model. Without a run of the small model there is no gain.
     """
-    efficiency = {model["model_set"]: model["speedup"] / model["samples"] for model in models}
+    small = {_setting(model): _efficiency(model) for model in models if model["model_set"] == "small"}
     rows = []
     for model in models:
-        own = efficiency[model["model_set"]]
+        own = _efficiency(model)
         rows.append(
             {
                 "configuration": label(model),
@@ -118,7 +118,7 @@ def model_table(models: Models) -> pd.DataFrame:
                 "sum over tuned kernels (s)": model["tuned_sum_secs"],
                 "like-for-like speedup": _like_for_like(model),
                 "sample efficiency": own,
-                "gain": own / efficiency["small"] if "small" in efficiency else None,
+                "gain": own / small[_setting(model)] if _setting(model) in small else None,
             }
         )
     paper = paper_table(2).set_index(["largest", "model_set"])
@@ -160,6 +160,15 @@ def label(model: dict[str, Any]) -> str:
         return model_label(model["models"][0], model["llm_backend"])
     marks = "".join(f", {MARKS[backend]}" for backend in _backends(model) if backend in MARKS)
     return f"{search_title(model['search'])} ({len(model['models'])} models{marks})"
+
+
+def _efficiency(model: dict[str, Any]) -> float:
+    return float(model["speedup"] / model["samples"])
+
+
+def _setting(model: dict[str, Any]) -> tuple[Any, ...]:
+    """What a run has in common with the run of the small model that its gain is over."""
+    return tuple(model[name] for name in ("model", "search", "seed"))
 
 
 def _like_for_like(model: dict[str, Any]) -> float:

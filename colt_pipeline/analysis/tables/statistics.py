@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from colt_pipeline.analysis.intervals import Array, Estimate, stratified_mean, stratified_share
+from colt_pipeline.analysis.intervals import Array, Estimate, repeated, stratified_mean, stratified_share
 from colt_pipeline.analysis.searches import Searches, comparable, searches, wins
 from colt_pipeline.analysis.tidy import Tidy
 
@@ -36,7 +36,8 @@ EFFICIENCY = "sample efficiency"
 RATIO = "paired speedup ratio"
 IMPROVEMENT = "probability of improvement"
 
-KNOWN, FEW, MISSING = "95 %", "unknown: too few seeds", "unknown: a run is missing or found nothing"
+KNOWN, FEW, EQUAL = "95 %", "unknown: too few seeds", "unknown: no seed differs from another"
+MISSING = "unknown: a run is missing or found nothing"
 """What is known about an interval."""
 
 _COLUMNS = ("quantity", "configuration", "over", "value", "low", "high", "interval", "runs")
@@ -47,8 +48,8 @@ def statistics(tidy: Tidy) -> pd.DataFrame:
 
     Returns:
         Columns quantity (see above), configuration, over (the one it is compared with; only for pairs), value, low and
-        high (its 95 % interval), interval (KNOWN, FEW or MISSING), runs (for pairs of configurations, pairs of
-        runs). A value is missing if a workload or seed is, or if a run found nothing; the area under the curve needs
+        high (its 95 % interval), interval (KNOWN, FEW, EQUAL or MISSING), runs (for pairs of configurations, pairs of
+        runs). A value is missing if a workload is, or if a run found nothing; the area under the curve needs
         no valid program.
     """
     rows = [row for part, ending in comparable(tidy) for row in _rows(searches(part), ending)]
@@ -114,5 +115,6 @@ def _strata(numbers: pd.Series[Any], name: str, workloads: Sequence[str]) -> lis
 
 def _row(facts: dict[str, str], estimate: Estimate, strata: Sequence[Array]) -> dict[str, Any]:
     value, low, high = (float(points[0]) for points in estimate)
-    interval = KNOWN if not np.isnan(low) else MISSING if np.isnan(value) else FEW
+    unknown = MISSING if np.isnan(value) else EQUAL if repeated(strata) else FEW
+    interval = unknown if np.isnan(low) else KNOWN
     return facts | {"value": value, "low": low, "high": high, "interval": interval, "runs": sum(map(len, strata))}

@@ -132,7 +132,9 @@ def read_run(path: Path) -> Run:
         state.apply(event)
     if state.started is None:
         raise RunDirError(f"{path}: nothing has happened yet; a run begins with its measured baseline, try again later")
-    for name, known in (("baseline_secs", state.started.baseline_secs), ("best_secs", state.best_secs or None)):
+    counted = (("samples", len(state.samples)), ("steps", state.steps))  # a journal that lost lines has fewer
+    measured = (("baseline_secs", state.started.baseline_secs), ("best_secs", state.best_secs or None))
+    for name, known in (*measured, *counted):
         if summary.get(name, known) != known:
             raise RunDirError(
                 f"{path}: {JOURNAL} gives {name}={known}, but {SUMMARY} has {summary[name]}; the same command as for "
