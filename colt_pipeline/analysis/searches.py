@@ -106,7 +106,7 @@ class Searches:
         return self.log_speedups[chosen].droplevel(["name", "workload"])
 
     def noise_floor(self, pairs: Sequence[Array], workloads: Sequence[str], noise: pd.DataFrame) -> float:
-        """The ratio that the stratified mean of `pairs` must exceed: the mean of the workloads' means, see `mean_floor`.
+        """The ratio that the mean over workloads of the means of `pairs` must exceed, see `mean_floor`.
 
         Args:
             pairs: per workload, as many rows as pairs of runs.

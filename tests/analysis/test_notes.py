@@ -31,8 +31,8 @@ def test_another_search_that_begins_at_random_is_named_too(write_run: WriteRun, 
     for name, search, count in (("a", "my_evolution", 8), ("b", "evolutionary", 64), ("c", "colt", 0)):
         write_run(name, TWO, (0.5,), search=search, journal={"random_samples": count})
     assert random_sampling(aggregate(tmp_path / "runs")) == (
-        "Until 64 programs are measured, TVM's evolutionary search is random sampling. "
-        "Until 8 programs are measured, my_evolution is random sampling."
+        "TVM's evolutionary search is random sampling here: no measurement guides its first 64 samples. "
+        "my_evolution is random sampling here: no measurement guides its first 8 samples."
     )
 
 
