@@ -326,7 +326,7 @@ def broken(*parts: str) -> Callable[[Path], object]:
         ),
         (
             lambda root: (root / "results" / "tables" / "local" / "tables.md").write_text("# Tables"),
-            "tables.md lacks speedups, ratios",
+            "tables.md lacks speedups, statistics",
         ),
         (without("results", "tables", "local", "findings.json"), "make it with: dvc repro tables@local"),
         (
