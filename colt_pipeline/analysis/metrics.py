@@ -92,7 +92,7 @@ def _rows(tidy: Tidy) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         data = searches(part)
         last = data.curves().query(f"sample == {data.checkpoints[-1]}")
         rates = invocation_rates(part).set_index("model")
-        calls = call_counts(part).set_index("model set").drop(columns="workload").sum(axis="columns")
+        calls = call_counts(part).set_index("configuration").drop(columns="workload").sum(axis="columns")
         for name in data.names:
             own = data.runs.loc[name].reset_index()
             facts = {str(column): value for column, value in own.iloc[0].items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from colt_pipeline.analysis.compared import MODEL_SETS, compared, noise_range
+from colt_pipeline.analysis.compared import MODEL_SETS, compared, noise_range, seed_counts
 from colt_pipeline.analysis.labels import SEARCH_TITLES, WORKLOAD_TITLES, display_order, search_title, workload_title
 from colt_pipeline.analysis.searches import HELD_OUT, TUNED_ON, comparable, searches
 from colt_pipeline.analysis.tidy import Tidy
@@ -21,6 +21,34 @@ def with_notes(what: str, notes: Sequence[Note], tidy: Tidy) -> str:
 def noise(tidy: Tidy) -> str:
     """What the noise in the key is; "" if it is unknown."""
     return "Noise: 95 % of pairs of measurements of one program differ by less." if noise_range(tidy) else ""
+
+
+def intervals(tidy: Tidy) -> str:
+    """How intervals over seeds were made, or that there are none."""
+    if seed_counts(tidy).max() == 1:
+        return "One seed gives no interval and no verdict."
+    return "Low and high: 95 % interval (Student's t; shares: Clopper-Pearson), none with two pairs."
+
+
+def verdicts(tidy: Tidy) -> str:
+    """What it takes to be called faster or slower; "" with one seed, which gives no verdict."""
+    if seed_counts(tidy).max() == 1:
+        return ""
+    return (
+        "Verdict: on the reference, which is called faster (or slower) than this one only if the interval of the ratio "
+        "excludes 1 and the ratio exceeds its noise floor, which shrinks with the number of pairs."
+    )
+
+
+def pairs_of_runs(tidy: Tidy) -> str:
+    """What the rows about pairs are; "" with one seed, which has none."""
+    if seed_counts(tidy).max() == 1:
+        return ""
+    return (
+        "Of pairs of runs of one workload and seed, against the configuration in column over: ratio of final speedups, "
+        "geometric mean, and share of pairs in which this one ends faster, equal counts half. Intervals of the first "
+        "two quantities may exceed 1: other seeds may do better."
+    )
 
 
 def random_sampling(tidy: Tidy) -> str:

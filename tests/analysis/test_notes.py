@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from colt_pipeline.analysis.notes import held_out, no_effect_of_sets, random_sampling, set_by_construction, with_notes
+from colt_pipeline.analysis.notes import (
+    held_out,
+    intervals,
+    no_effect_of_sets,
+    pairs_of_runs,
+    random_sampling,
+    set_by_construction,
+    verdicts,
+    with_notes,
+)
 from colt_pipeline.analysis.tidy import aggregate
 from tests.analysis.conftest import WriteRun
 
@@ -102,3 +111,13 @@ def test_a_caption_ends_with_the_notes_that_apply(write_run: WriteRun, tmp_path:
     assert (
         with_notes("Speed.", notes, aggregate(tmp_path / "runs")) == "Speed. COLT+ was tuned on these very workloads."
     )
+
+
+def test_one_seed_has_neither_intervals_nor_verdicts_to_explain(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run("a", TWO, (0.5,))
+    alone = aggregate(tmp_path / "runs")
+    assert intervals(alone) == "One seed gives no interval and no verdict."
+    assert verdicts(alone) == pairs_of_runs(alone) == ""
+    write_run("b", TWO, (0.5,), seed=1)
+    two = aggregate(tmp_path / "runs")
+    assert "Student's t" in intervals(two) and "excludes 1" in verdicts(two) and "column over" in pairs_of_runs(two)

@@ -16,9 +16,12 @@ from colt_pipeline.analysis.labels import EVOLUTIONARY, search_title
 from colt_pipeline.analysis.notes import (
     Note,
     held_out,
+    intervals,
     no_effect_of_sets,
+    pairs_of_runs,
     random_sampling,
     set_by_construction,
+    verdicts,
     with_notes,
 )
 from colt_pipeline.analysis.recorded_times import recorded_times
@@ -46,11 +49,6 @@ class Table:
     """What must be known beside the numbers, in sentences that follow in the caption; "" where it does not apply."""
 
 
-_INTERVAL = "Low and high: 95 % interval (Student's t; shares: Clopper-Pearson), none with one seed or two pairs."
-_VERDICT = (
-    "Verdict: on the reference, which is called faster (or slower) than this one only if the interval of the ratio "
-    "excludes 1 and the ratio exceeds its noise floor, which shrinks with the number of pairs."
-)
 _NOISE = "Which differences exceed the noise: see the comparisons."
 
 TABLES = {
@@ -73,26 +71,23 @@ TABLES = {
         "The reference against the others at equal samples",
         "Speedup: geometric mean over workloads and seeds. Ratio: the reference's speedup / this one's, geometric mean "
         "over pairs of runs of one workload and seed; better: share of these pairs in which the reference is faster, "
-        f"equal counts half. {_VERDICT} {_INTERVAL}",
-        notes=(random_sampling, no_effect_of_sets, held_out),
+        "equal counts half.",
+        notes=(verdicts, intervals, random_sampling, no_effect_of_sets, held_out),
     ),
     "comparisons": Table(
         comparisons,
         "The single large model against the others, by workload",
-        f"Latency and ratio (this latency / the reference's): geometric mean over seeds. {_VERDICT} {_INTERVAL}",
+        "Latency and ratio (this latency / the reference's): geometric mean over seeds.",
         (MODEL_SETS,),
-        (no_effect_of_sets,),
+        (verdicts, intervals, no_effect_of_sets),
     ),
     "statistics": Table(
         statistics,
         "Statistics of whole runs",
         "Higher is better. Share of the best speedup: final speedup / the best of any run of the workload, geometric "
         "mean over workloads and seeds. Area under the curve: mean over samples of ln speedup, 1 is the best of any "
-        "run from the first sample on. Intervals of both may exceed 1: other seeds may do better. Sample efficiency: "
-        "final speedup / samples, geometric mean. Of pairs of runs of one workload and seed, against the configuration "
-        "in column over: ratio of final speedups, geometric mean, and share of pairs in which this one ends faster, "
-        f"equal counts half. {_INTERVAL}",
-        notes=(random_sampling, no_effect_of_sets, held_out),
+        "run from the first sample on. Sample efficiency: final speedup / samples, geometric mean.",
+        notes=(pairs_of_runs, intervals, random_sampling, no_effect_of_sets, held_out),
     ),
     "samples_to_reach": Table(
         samples_to_reach,

@@ -54,7 +54,7 @@ def call_counts(tidy: Tidy) -> pd.DataFrame:
     """Table 3: LLM calls per workload and model set, summed over seeds.
 
     Returns:
-        Columns workload, model set, one per model (regular calls; empty outside its sets), course alterations.
+        Columns workload, configuration, one per model (regular calls; empty outside its sets), course alterations.
     """
     calls = _labelled_calls(tidy)
     rows = []
@@ -62,12 +62,12 @@ def call_counts(tidy: Tidy) -> pd.DataFrame:
         own_workload = calls[calls["workload"] == workload]
         for label, own in own_workload.groupby("label", sort=False):
             rows.append(
-                {"workload": workload_title(workload), "model set": label}
+                {"workload": workload_title(workload), "configuration": label}
                 | own.groupby("name")["regular_calls"].sum().to_dict()
                 | {"course alterations": own["course_alterations"].sum()}
             )
     counts = [*_models(calls), "course alterations"]
-    return pd.DataFrame(rows, columns=["workload", "model set", *counts]).astype(dict.fromkeys(counts, "Int64"))
+    return pd.DataFrame(rows, columns=["workload", "configuration", *counts]).astype(dict.fromkeys(counts, "Int64"))
 
 
 def speedups(tidy: Tidy) -> pd.DataFrame:

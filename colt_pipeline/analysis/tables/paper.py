@@ -185,7 +185,7 @@ def _rates(own: Tidy, configuration: dict[Any, Any]) -> list[dict[str, Any]]:
 
 def _scaled_counts(own: Tidy) -> pd.DataFrame:
     """One configuration's calls per _PAPER_CALLS regular ones: workloads x models, and course alterations."""
-    counts = call_counts(own).set_index("workload").drop(columns="model set").astype("float64")
+    counts = call_counts(own).set_index("workload").drop(columns="configuration").astype("float64")
     return counts.mul(_PAPER_CALLS / counts.drop(columns=_ALTERATIONS).sum(axis="columns"), axis="index")
 
 

@@ -44,7 +44,7 @@ _COLUMNS = ("quantity", "configuration", "over", "value", "low", "high", "interv
 
 
 def statistics(tidy: Tidy) -> pd.DataFrame:
-    """All quantities for all configurations, and for each pair of them that can be compared.
+    """All quantities for all configurations, and, with several seeds, for each pair of them that can be compared.
 
     Returns:
         Columns quantity (see above), configuration, over (the one it is compared with; only for pairs), value, low and
@@ -83,6 +83,8 @@ def _rows(data: Searches, ending: str) -> Iterator[dict[str, Any]]:
         yield _row(facts | {"quantity": SHARE}, stratified_mean(shares).exp(), shares)
         yield _row(facts | {"quantity": AREA}, stratified_mean(areas), areas)
         yield _row(facts | {"quantity": EFFICIENCY}, stratified_mean(efficiencies).exp(), efficiencies)
+    if data.runs.index.get_level_values("seed").nunique() == 1:
+        return  # pairs of one seed would be taken for a ranking
     for name, other in combinations(data.names, 2):
         finals = [(one[:, -1:], two[:, -1:]) for one, two in data.pairs(name, other)]
         facts = {"configuration": name + ending, "over": other + ending}
