@@ -48,7 +48,7 @@ def stratified_mean(strata: Sequence[Array]) -> Estimate:
     """The mean of the strata's means, and Student's t interval with one degree of freedom per row beyond the first.
 
     The degrees of freedom are those of equally noisy strata, and fewer if sizes differ; where one stratum is four times
-    as noisy as the others, 95 % mean 91 to 93 % (NOTES.md).
+    as noisy as the others, 95 % mean 89 to 92 % (NOTES.md).
 
     Args:
         strata: per stratum (a workload) an array of shape (rows, points); a row is a seed.
