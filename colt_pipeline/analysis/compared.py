@@ -47,6 +47,11 @@ def seed_counts(tidy: Tidy) -> pd.Series[Any]:
     return tidy.runs.groupby([*CONFIGURATION, "workload"])["seed"].nunique()
 
 
+def one_seed(tidy: Tidy) -> bool:
+    """Whether no configuration has several seeds on a workload; then no interval, verdict or rank is known."""
+    return bool(seed_counts(tidy).max() == 1)
+
+
 def count(noun: str, counts: pd.Series[Any]) -> str:
     """The lowest and the highest of the counts, such as "1 to 3 seeds"."""
     low, high = int(counts.min()), int(counts.max())
@@ -59,7 +64,7 @@ def noise_range(tidy: Tidy) -> str:
 
     Returns:
         The floors of the workloads (see `comparison_floor`) from the lowest to the highest; "" if one is unknown, or if
-        there is no noise because latencies are estimated.
+        latencies are estimates, which have no noise.
     """
     floors = [comparison_floor(own, tidy.noise) for _, own in tidy.runs.groupby("workload")]
     if np.isnan(floors).any() or max(floors) == 1:

@@ -6,8 +6,7 @@ A rule that counts regressions in call order fires at the second in a row and th
 r = p (p - r) of the programs, since it needs a regression preceded by one that did not fire, so r = p^2 / (1 + p).
 
 Whether small models regress persistently, which is why the paper alters the course, is a direct comparison: how often a
-program regresses below a regression, and how often otherwise. If it is no more often, an alteration comes no more often
-than from a coin.
+program regresses below a regression, and how often otherwise. If both are alike, an alteration is a coin toss.
 """
 
 from __future__ import annotations

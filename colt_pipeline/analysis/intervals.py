@@ -54,8 +54,8 @@ def stratified_mean(strata: Sequence[Array]) -> Estimate:
         strata: per stratum (a workload) an array of shape (rows, points); a row is a seed.
 
     Returns:
-        NaN at points where a value is NaN or a stratum is empty. There is no interval if a stratum has a single row, if
-        there are fewer than three rows, or where no stratum's rows differ.
+        NaN at points where a value is NaN or a stratum is empty. The interval alone is NaN if a stratum has a single
+        row, with fewer than three rows in all, and where the rows of each stratum are equal.
     """
     mean = _mean(strata)
     if not repeated(strata):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from colt_pipeline.analysis.compared import MODEL_SETS, compared, noise_range, seed_counts
+from colt_pipeline.analysis.compared import MODEL_SETS, compared, noise_range, one_seed
 from colt_pipeline.analysis.labels import SEARCH_TITLES, WORKLOAD_TITLES, display_order, search_title, workload_title
 from colt_pipeline.analysis.searches import HELD_OUT, TUNED_ON, comparable, searches
 from colt_pipeline.analysis.tidy import Tidy
@@ -25,14 +25,14 @@ def noise(tidy: Tidy) -> str:
 
 def intervals(tidy: Tidy) -> str:
     """How intervals over seeds were made, or that there are none."""
-    if seed_counts(tidy).max() == 1:
+    if one_seed(tidy):
         return "One seed gives no interval and no verdict."
     return "Low and high: 95 % interval (Student's t; shares: Clopper-Pearson), none with two pairs."
 
 
 def verdicts(tidy: Tidy) -> str:
     """What it takes to be called faster or slower; "" with one seed, which gives no verdict."""
-    if seed_counts(tidy).max() == 1:
+    if one_seed(tidy):
         return ""
     return (
         "Verdict: on the reference, which is called faster (or slower) than this one only if the interval of the ratio "
@@ -42,7 +42,7 @@ def verdicts(tidy: Tidy) -> str:
 
 def pairs_of_runs(tidy: Tidy) -> str:
     """What the rows about pairs are; "" with one seed, which has none."""
-    if seed_counts(tidy).max() == 1:
+    if one_seed(tidy):
         return ""
     return (
         "Of pairs of runs of one workload and seed, against the configuration in column over: ratio of final speedups, "
@@ -52,7 +52,7 @@ def pairs_of_runs(tidy: Tidy) -> str:
 
 
 def random_sampling(tidy: Tidy) -> str:
-    """How many samples of a search that begins at random no measurement guides; "" if there is no such search."""
+    """Which searches begin at random, and for how many samples; "" if none does."""
     counts = tidy.runs[tidy.runs["random_samples"] > 0].groupby("search")["random_samples"].max()  # NaN is unknown
     said = []
     for name in display_order(counts.index, SEARCH_TITLES):

@@ -59,7 +59,7 @@ def test_the_range_of_speedups_is_no_ranking_with_one_seed(write_run: WriteRun, 
     said = final_speedups(tidy())
     assert "After 2 samples" in said and "2 configurations" in said and "ones, on FLUX convolution; " in said
     assert "2 configurations (stand-ins) run 4.00 to 10.0 times as fast" in said
-    assert "one seed, so this is no ranking, and stand-ins say nothing about the models" in said
+    assert "one seed gives no ranking, and stand-ins say nothing about the models" in said
 
 
 def test_with_several_seeds_their_number_is_said(write_run: WriteRun, tidy: Callable[[], Tidy]) -> None:
@@ -71,12 +71,12 @@ def test_a_workload_with_one_seed_allows_no_ranking(write_run: WriteRun, tidy: C
     sets(write_run, seeds=2)
     for model_set, calls in (("large", {"gpt-5.2": (4, 0)}), ("2", TWO)):
         write_run(f"other-{model_set}", calls, (0.5,), model_set=model_set, workload="my_kernel")
-    assert "; 1 to 2 seeds, so this is no ranking" in final_speedups(tidy())
+    assert "; 1 to 2 seeds give no ranking" in final_speedups(tidy())
 
 
 def test_speedups_of_estimates_are_called_so(write_run: WriteRun, tidy: Callable[[], Tidy]) -> None:
     sets(write_run, measurement="estimated", llm_backend="openai")
-    assert final_speedups(tidy()).endswith("; one seed, so this is no ranking; latencies are computed, not measured.")
+    assert final_speedups(tidy()).endswith("; one seed gives no ranking; latencies are computed, not measured.")
 
 
 def test_a_single_configuration_has_no_range(write_run: WriteRun, tidy: Callable[[], Tidy]) -> None:
@@ -154,7 +154,7 @@ def test_a_whole_model_is_compared_like_for_like() -> None:
     said = whole_models(models)
     assert "Llama-3-8B takes 40.0 s (sum over kernels) unoptimized, and 4.00 s with gpt-5-mini (stand-in)" in said
     assert "2.50 s with COLT+ (8 models, stand-in) (measured whole)" in said
-    assert "like for like, it becomes 20.0 and 20.0 times as fast; one seed, so this is no ranking" in said
+    assert "like for like, it becomes 20.0 and 20.0 times as fast; one seed gives no ranking" in said
     assert [lead.names for lead in leads({}, models)] == [("whole-models",)]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from colt_pipeline.analysis.compared import count, noise_range, seed_counts
+from colt_pipeline.analysis.compared import count, noise_range, one_seed, seed_counts
 from colt_pipeline.analysis.course_alterations import AFTER
 from colt_pipeline.analysis.index import read_json, write_json
 from colt_pipeline.analysis.labels import CONFIGURATION, backend_label
@@ -155,12 +155,12 @@ def limits(tidy: Tidy) -> list[str]:
         f"Nothing about other machines: {', '.join(sorted(set(runs['device'])))} is all that was used. A speedup is "
         "over the unoptimized program of that machine, and is not comparable with another's."
     )
-    seeds = seed_counts(tidy)
-    if seeds.max() == 1:
+    if one_seed(tidy):
         found.append("No ranking: with one seed the spread between seeds is unknown, so speedups have no interval.")
     else:
+        seeds = count("seed", seed_counts(tidy))
         found.append(
-            f"No fine ranking: {count('seed', seeds)} per workload leave wide intervals; the paper has {PAPER_SEEDS}. "
+            f"No fine ranking: {seeds} per workload leave wide intervals; the paper has {PAPER_SEEDS}. "
             "Intervals of means assume that seeds are independent and workloads equally noisy. Each holds by itself: "
             "where nothing differs, one in 20 is expected to show a difference."
         )

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from colt_pipeline.analysis.compared import count, seed_counts
+from colt_pipeline.analysis.compared import count, one_seed, seed_counts
 from colt_pipeline.analysis.course_alterations import persistence
 from colt_pipeline.analysis.labels import (
     EVOLUTIONARY,
@@ -36,6 +36,7 @@ from colt_pipeline.records import EMBEDDED
 MOST = 5
 """Sentences that lead a report, at most."""
 
+_ONE_SEED = "one seed gives no ranking"
 _SETTINGS = ("controls", "routers", "lambda", "seeds")
 """Experiments that vary COLT+ or its models."""
 
@@ -73,7 +74,7 @@ def leads(data: Mapping[str, Tidy], models: Models) -> list[Lead]:
 
 
 def final_speedups(tidy: Tidy) -> str:
-    """The range of the mean speedups of the configurations, which is no ranking; "" without a range."""
+    """From the lowest to the highest mean speedup of a configuration; "" if there is only one."""
     found = _range_of_means(tidy)
     if not found:
         return ""
@@ -141,8 +142,7 @@ def whole_models(models: Models) -> str:
     after = " and ".join(f"{_number(model['tuned_secs'])} s with {label(model)}" for model in models)
     how = " and ".join(dict.fromkeys(model["tuned_how"] for model in models))
     like = " and ".join(map(_number, model_table(models)["like-for-like speedup"]))
-    one_seed = len({model["seed"] for model in models}) == 1
-    few = "; one seed, so this is no ranking" if len(models) > 1 and one_seed else ""
+    few = f"; {_ONE_SEED}" if len(models) > 1 and len({model["seed"] for model in models}) == 1 else ""
     mark = "" if {model["measurement"] for model in models} == {"measured"} else " (not measured)"
     return (
         f"{workload_title(first['model'])} takes {before} unoptimized{mark}, and {after} ({how}); compared like for "
@@ -225,9 +225,10 @@ def _range_of_means(tidy: Tidy) -> str:
 
 
 def _no_ranking(tidy: Tidy) -> str:
-    seeds = seed_counts(tidy)
-    said = "one seed" if seeds.max() == 1 else count("seed", seeds)
-    return f"{said}, so this is no ranking" if seeds.min() == 1 else said
+    if one_seed(tidy):
+        return _ONE_SEED
+    seeds = count("seed", seed_counts(tidy))
+    return f"{seeds} give no ranking" if seed_counts(tidy).min() == 1 else seeds
 
 
 def _largest_set(tidy: Tidy) -> dict[str, Any]:

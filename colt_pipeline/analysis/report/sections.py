@@ -146,7 +146,7 @@ def read_results(results: Path, pipeline: Pipeline) -> Results:
         pipeline: what made them.
 
     Raises:
-        ConfigError: there is no experiment, or a file is missing or invalid.
+        ConfigError: no experiment is found, or a file is missing or invalid.
     """
     return Results(pipeline, tuple(read_sections(results, pipeline)), read_whole_models(results, pipeline))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -46,16 +47,18 @@ def search_speedups(tidy: Tidy) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@lru_cache(maxsize=2)  # shared by the sentences of a report
 def ratios(tidy: Tidy) -> pd.DataFrame:
     """The reference (see `Searches.reference`) at the checkpoints, compared with every other configuration.
 
     Returns:
-        Columns workloads (what is averaged, see `Searches.groups`), samples, configuration; speedup (geometric mean
-        over workloads and seeds); reference; verdict (on the reference, see `verdicts`); ratio (the reference's speedup
-        / this one's, geometric mean over pairs); noise floor (of the ratio, see `mean_floor`); better (fraction of
-        pairs in which the reference is better, with workloads weighted equally and ties counting half); pairs (runs of
-        equal workload and seed); seeds (the fewest pairs of a workload); low and high (95 % interval, empty if unknown)
-        for speedup, ratio and better. The reference itself has only a speedup. Empty with a single configuration.
+        A cached frame that must not be modified. Columns workloads (what is averaged, see `Searches.groups`), samples,
+        configuration; speedup (geometric mean over workloads and seeds); reference; verdict (on the reference, see
+        `verdicts`); ratio (the reference's speedup / this one's, geometric mean over pairs); noise floor (of the ratio,
+        see `mean_floor`); better (fraction of pairs in which the reference is better, with workloads weighted equally
+        and ties counting half); pairs (runs of equal workload and seed); seeds (the fewest pairs of a workload); low
+        and high (95 % interval, empty if unknown) for speedup, ratio and better. The reference itself has only a
+        speedup. Empty with a single configuration.
     """
     parts = comparable(tidy) if len(configurations(tidy)) > 1 else ()
     rows = [row for part, ending in parts for row in _rows(searches(part), ending, part.noise)]
