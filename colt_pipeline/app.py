@@ -18,7 +18,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from colt_pipeline.config.checks import load
-from colt_pipeline.config.places import base
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ColtError, OutputError
 from colt_pipeline.records import EMBEDDED
@@ -132,7 +131,7 @@ def attempt(work: Callable[[Config], object], raw: DictConfig) -> None:
     """Run one of Hydra's jobs; a failure becomes a message and exit status 1 (for a sweep, at its end)."""
     called_from = Path(HydraConfig.get().runtime.cwd)
     try:
-        work(load(raw, base(called_from, moves=called_from != Path.cwd())))
+        work(load(raw, called_from, moves=called_from != Path.cwd()))
         sys.stdout.flush()
     except ColtError as error:
         _print_error(error)

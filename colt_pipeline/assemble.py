@@ -26,14 +26,16 @@ from colt_pipeline.runs.journal import Journal, check_models, check_traces
 from colt_pipeline.runs.layout import (
     ANSWERS,
     CANDIDATES,
+    INPUTS,
     MEASUREMENTS,
+    PROGRAM,
     SPENDING,
     recordings_in,
     run_directory,
     set_aside,
 )
 from colt_pipeline.runs.recorded import Access
-from colt_pipeline.runs.rundir import RunDir
+from colt_pipeline.runs.rundir import RunDir, write_bytes
 from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.search.state import State
 from colt_pipeline.search.world import CostModelLike, ProposerLike, World
@@ -54,7 +56,7 @@ from colt_pipeline.prediction.pretrained import (  # noqa: E402
     read_experience,
 )
 from colt_pipeline.space import Program, Space  # noqa: E402
-from colt_pipeline.workloads.catalogue import build  # noqa: E402
+from colt_pipeline.workloads.catalogue import build, recipe  # noqa: E402
 from colt_pipeline.workloads.workload import Workload  # noqa: E402
 
 JOURNAL_SCHEMA = 1
@@ -107,11 +109,12 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
     Raises:
         ColtError: configuration, recordings or run directory do not allow the run.
     """
-    workload = build(config.workload.name, config.workload.shape)
+    workload = build(**vars(config.workload))
     others = _experience(config, workload)
     recording = find_recording(config, workload, experience_digest(others) if others else None)
     target, device = recording.header["target"], Device(recording.header["device"])
     rundir = RunDir(run_directory(config.results, config.experiment, config.run), config.identity())
+    _keep_program(rundir, workload)
     stopwatch = Stopwatch()
     with ExitStack() as cleanup:
 
@@ -177,6 +180,16 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
             target=target,
             source=recording.description,
         )
+
+
+def _keep_program(rundir: RunDir, workload: Workload) -> None:
+    """Copy a user's own kernel into its run, which does not depend on the user's file afterwards."""
+    if not workload.is_own:
+        return
+    inputs = workload.inputs_file
+    if inputs is not None:
+        write_bytes(rundir.path / INPUTS, inputs.read_bytes())
+    rundir.write_json(PROGRAM, {**recipe(workload), "inputs": inputs and INPUTS})
 
 
 def _experience(config: Config, workload: Workload) -> list[Experience]:

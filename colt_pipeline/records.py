@@ -11,6 +11,7 @@ import json
 import math
 import statistics
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, Literal, TypeVar, cast, get_args
 
@@ -97,13 +98,19 @@ Message = dict[str, str]
 _BEFORE = "before"
 
 
-def added(before: Any) -> Any:
+def added(before: Any, optional: bool = False) -> Any:
     """A field of a record or of the configuration that was added after some recordings were made.
 
     A recording without the field means `before`, the behaviour from before the field existed, and that value is never
     written. So a new setting changes no name, key or byte of what was recorded without it.
+
+    Args:
+        before: that behaviour.
+        optional: whether it is the default as well, because users have files of their own without the field.
     """
-    return field(metadata={_BEFORE: before})
+    if not optional:
+        return field(metadata={_BEFORE: before})
+    return field(default_factory=lambda: copy(before), metadata={_BEFORE: before})
 
 
 def written(record: Any) -> dict[str, Any]:
@@ -202,9 +209,9 @@ class ModelSpec:
     """Whether answers can be constrained by a JSON schema."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Further parameters of every request, such as the reasoning effort."""
-    sampling: Mapping[str, Any] = field(default_factory=dict, metadata={_BEFORE: {}})
+    sampling: Mapping[str, Any] = added({}, optional=True)
     """Sampling parameters of this model alone; None = not sent."""
-    output_limit: str | None = field(default=None, metadata={_BEFORE: None})
+    output_limit: str | None = added(None, optional=True)
     """Request parameter that limits the tokens of an answer; None = the provider's."""
 
 

@@ -14,6 +14,7 @@ import hydra
 from omegaconf import DictConfig
 
 from colt_pipeline.app import INTERRUPTED, attempt, command, escaping, message_and_exit, summary_table
+from colt_pipeline.config.arguments import with_open_keys
 from colt_pipeline.config.compose import CONF
 from colt_pipeline.config.schema import Config
 from colt_pipeline.job import batches_and_outputs, progress, written_since
@@ -65,9 +66,10 @@ def main() -> None:
     """Announce the cost of live calls, run Hydra's jobs, print the table of results; see `app.command`."""
     # For hydra/launcher=ray: Ray would report usage statistics.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    arguments, begin = sys.argv[1:], time.time()
+    sys.argv[1:] = with_open_keys(sys.argv[1:])
+    begin = time.time()
     with message_and_exit():
-        configs = announced(arguments)
+        configs = announced(sys.argv[1:])
     try:
         with watched(configs, followed_search):
             command(_job)

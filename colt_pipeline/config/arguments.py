@@ -14,6 +14,8 @@ from colt_pipeline.errors import ConfigError
 _PARSER = get_args_parser()
 """Hydra's own parser, which it does not export; a copy would eventually disagree with it."""
 _PRIMARY = "config"
+_OPEN = "workload.bind."
+"""Keys that no file of the configuration lists."""
 _OF_SWEEPS = {"overrides", "config_dir", "multirun"}
 _COMMANDS = ("run", "multirun", "cfg", "info", "shell_completion")
 
@@ -32,6 +34,11 @@ class CommandLine:
     """Whether Hydra runs jobs rather than printing help, a configuration or information."""
     elsewhere: str = ""
     """The flag, if there is one, that takes the configuration from somewhere else than this project's files."""
+
+
+def with_open_keys(arguments: Sequence[str]) -> list[str]:
+    """The same arguments, with Hydra's prefix for new keys before the sizes of a user's own kernel."""
+    return [f"++{argument}" if argument.startswith(_OPEN) else argument for argument in arguments]
 
 
 def command_line(arguments: Sequence[str]) -> CommandLine:

@@ -10,14 +10,19 @@ from urllib.parse import urlsplit
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from colt_pipeline.config.places import PROJECT, base
 from colt_pipeline.config.ranges import check_range, check_ranges
 from colt_pipeline.config.schema import Config, ProviderConfig
+from colt_pipeline.config.sources import OWN, own_name
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import EMBEDDED
 
 NO_LLM = "none"
 """Name of the model set and of the largest model in a search without LLMs."""
 TARGET_KINDS = ("llvm", "cuda")
+PACKAGE = Path(__file__).parent.parent
+PACKAGED = Path("results/pretraining")
+"""What the package contains as well, for use outside the project."""
 PROMPT_CODES = ("full", "compact")
 PROMPT_ORDERS = ("listed", "seeded")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -35,14 +40,22 @@ SEARCH_CHOICES = {
 """Key of conf/search -> its allowed values."""
 
 
-def load(raw: DictConfig, base: Path) -> Config:
-    """The typed configuration, whose relative paths start at `base`.
+def load(raw: DictConfig, called_from: Path, moves: bool = False) -> Config:
+    """The typed configuration.
+
+    Args:
+        raw: as Hydra composed it.
+        called_from: working directory of the command, where the paths of the user's own files start; those of results
+            start at `places.base`.
+        moves: whether this process changes its working directory (``hydra.job.chdir``).
 
     Raises:
         ConfigError: unknown key, wrong type, missing or invalid value; the message names key, value and choices.
     """
     try:
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), raw))
+        merged = OmegaConf.merge(OmegaConf.structured(Config), raw)
+        _own_kernel(merged.workload, called_from)
+        config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         message = str(error).splitlines()[0]
         raise ConfigError(f"configuration key {error.full_key or '?'}: {message}") from error
@@ -66,8 +79,25 @@ def load(raw: DictConfig, base: Path) -> Config:
     if measure.slower:
         _at_least(1, "measure.slower", measure.slower)
     _at_least(measure.min_repeats, "measure.max_repeats", measure.max_repeats)
-    config.results, config.pretraining = str(base / config.results), str(base / config.pretraining)
+    start = base(called_from, moves)
+    config.results, config.pretraining = str(start / config.results), str(start / config.pretraining)
+    if config.pretraining == str(start / PACKAGED) and not (start / PROJECT).is_file():
+        config.pretraining = str(PACKAGE / PACKAGED.name)
     return config
+
+
+def _own_kernel(workload: DictConfig, called_from: Path) -> None:
+    """Name a user's own kernel after its file, before the run's name follows from it."""
+    if workload.source is None:
+        if workload.name == OWN:
+            raise ConfigError("workload=own needs the file of a kernel: workload.source=FILE")
+        return
+    if workload.shape:
+        raise ConfigError(f"workload.source={workload.source} needs workload=own, because its sizes are in the file")
+    for key in ("source", "inputs"):
+        if workload[key] is not None:
+            workload[key] = str(called_from / workload[key])
+    workload.name = own_name(workload.source, workload.function, workload.bind, workload.inputs)
 
 
 def _model_set(config: Config) -> None:

@@ -22,15 +22,18 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from colt_pipeline.config.arguments import CommandLine
+from colt_pipeline.config.arguments import CommandLine, with_open_keys
 from colt_pipeline.config.checks import load
-from colt_pipeline.config.places import base
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ConfigError, RunDirError, UnforeseenError
 
 CONF = Path(__file__).parent.parent / "conf"
 """The folder ``conf``: in the repository a link to the one beside the package, so that a wheel contains it."""
 _SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+_SAMPLES, _SAMPLES_WITHIN = 48, 10_000
+OmegaConf.register_new_resolver(
+    "samples_within", lambda minutes: _SAMPLES if minutes is None else _SAMPLES_WITHIN, replace=True
+)
 
 
 def composed(overrides: Sequence[str], config_dir: Path | None = None) -> Config:
@@ -121,7 +124,7 @@ class _Composer:
         raw = self._raw(self.parsed(overrides))
         moves = bool(raw.hydra.job.chdir)
         del raw["hydra"]
-        return load(raw, base(Path.cwd(), moves))
+        return load(raw, Path.cwd(), moves)
 
     def jobs(self, line: CommandLine) -> tuple[list[list[str]], list[int]]:
         """Like `sweep`, for what Hydra does with a command line: it may start only one job.
@@ -168,7 +171,7 @@ class _Composer:
             ConfigError: one is not of the form KEY=VALUE, or gives a group something else than names of its files.
         """
         with _messages():
-            parsed = self._parser.parse_overrides(list(overrides))
+            parsed = self._parser.parse_overrides(with_open_keys(overrides))
         for override in parsed:
             if not override.key_or_group:
                 raise ConfigError(f"{override.input_line} lacks the key before =")

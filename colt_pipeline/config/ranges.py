@@ -23,8 +23,10 @@ _PATH_BYTES = 1024
 
 RANGES: dict[str, tuple[float, float]] = {
     "samples": (1, _MANY),
+    "minutes": (1e-3, 1e6),
     "seed": (0, 2**32 - 1),
     "workload.shape.*": (1, 2**31 - 1),
+    "workload.bind.*": (1, 2**31 - 1),
     "target.cores": (0, _MANY),
     "target.l2_kib": (0, _MANY),
     "target.gpu.multiprocessors": (1, _MANY),
@@ -82,6 +84,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "measure.run_timeout_secs": (1e-3, _WEEK_SECS),
     "measure.memory_mib": (1, _MANY),
     "measure.builders": (0, 4096),
+    "measure.confirm": (0, 1000),
     "rpc.port": (1, 65535),
     "rpc.timeout_secs": (0, _WEEK_SECS),
     "models.*.parameters_b": (1e-4, 1e6),
@@ -128,6 +131,7 @@ FORMS: dict[str, Callable[[str], str | None]] = {
     "pretraining": _path,
     "device": _word,
     "workload.name": _word,
+    "workload.function": _word,
     "target.name": _word,
     "search.name": _word,
     "models.*.api_model": _word,

@@ -11,15 +11,23 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from colt_pipeline.records import EMBEDDED, NO_MODEL, RANDOM, ModelSpec, written
+from colt_pipeline.records import EMBEDDED, NO_MODEL, RANDOM, ModelSpec, added, written
 
 
 @dataclass
 class WorkloadConfig:
-    """conf/workload: the kernel and its sizes."""
+    """conf/workload: the kernel and its sizes, or a kernel of the user's own."""
 
     name: str
     shape: dict[str, int]
+    source: str | None = added(None, optional=True)
+    """File of the user's own kernel; None = a kernel of the catalogue."""
+    function: str | None = added(None, optional=True)
+    """Which of the file's functions; None = the only one."""
+    bind: dict[str, int] = added({}, optional=True)
+    """Symbolic size -> its value."""
+    inputs: str | None = added(None, optional=True)
+    """File of its inputs (``.npz``); None = random ones."""
 
 
 @dataclass
@@ -229,6 +237,8 @@ class MeasureConfig:
     run_timeout_secs: float
     memory_mib: int
     builders: int
+    confirm: int = added(0, optional=True)
+    """How many of a run's best programs are measured again at its end, in turn; 0 = none."""
 
 
 @dataclass
@@ -271,6 +281,8 @@ class Config:
     providers: dict[str, ProviderConfig]
     stand_ins: bool
     samples: int
+    minutes: float | None
+    """Wall-clock limit of the search; None = none. A limit, not a property of the run: a higher one continues it."""
     seed: int
     results: str
     pretraining: str
@@ -288,11 +300,15 @@ class Config:
         chosen = full["model_sets"][self.model_set]
         full["model_sets"] = {self.model_set: chosen}
         full["models"] = {spec.name: written(spec) for spec in self.model_specs if spec != NO_MODEL}
+        for key in _FILES:  # their contents are in the workload's name
+            full["workload"].pop(key, None)
+        full["measure"].pop("confirm", None)  # after the search
         return {k: v for k, v in full.items() if k not in _ELSEWHERE}
 
 
-_ELSEWHERE = ("results", "pretraining", "record", "device", "rpc", "budget", "providers", "stand_ins")
+_ELSEWHERE = ("results", "pretraining", "record", "device", "rpc", "budget", "minutes", "providers", "stand_ins")
 """Keys about where results are stored, how they are obtained, and what that may cost."""
+_FILES = ("source", "inputs")
 
 
 def model_specs(

@@ -51,7 +51,7 @@ class Backend:
             "workload_hash": workload.hash,
             "target": self.target,
             "device": self.device.facts,
-            "evaluator": {k: v for k, v in written(settings).items() if k != "builders"},
+            "evaluator": {k: v for k, v in written(settings).items() if k not in ("builders", "confirm")},
             "measurement": self.measurement,
         }
 
@@ -115,7 +115,7 @@ def local(config: Config) -> Backend:
 
 def data_bytes(config: Config) -> int:
     """What one kernel of a run holds on a GPU: its tensors, and what flushes the cache."""
-    tuned = build(config.workload.name, config.workload.shape)
+    tuned = build(**vars(config.workload))
     return tuned.compulsory_bytes + (config.measure.cache_flush_mib << 20)
 
 

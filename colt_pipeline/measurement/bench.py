@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -13,7 +14,8 @@ import tvm
 
 from colt_pipeline.config.schema import MeasureConfig
 from colt_pipeline.measurement.timing import time_kernel
-from colt_pipeline.records import Measurement
+from colt_pipeline.records import Measurement, StopReason
+from colt_pipeline.workloads.data import unwritten
 from colt_pipeline.workloads.workload import Workload
 
 TVM_ERRORS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError, OSError, MemoryError)
@@ -25,11 +27,11 @@ class Bench:
 
     def __init__(self, workload: Workload) -> None:
         inputs = workload.inputs()
+        self._workload = workload
         self.expected = workload.expected(inputs)
-        self._rtol = workload.rtol
-        self._shape = workload.parameter_shapes[-1]
         # On the host: a kernel on the CPU reads them in place, another device gets a copy.
-        self._inputs = [tvm.runtime.tensor(x, tvm.cpu()) for x in inputs]
+        tensors = (tvm.runtime.tensor(x, tvm.cpu()) for x in inputs)
+        self._inputs = dict(zip(workload.inputs_at, tensors, strict=True))
 
     def measure(
         self,
@@ -52,23 +54,41 @@ class Bench:
             TVM_ERRORS: the device rejects the kernel or the data.
         """
         on_host = device.dlpack_device_type() == tvm.cpu().dlpack_device_type()
-        inputs = self._inputs if on_host else [tvm.runtime.tensor(x.numpy(), device) for x in self._inputs]
-        # Filled with NaN, so that elements the kernel does not write count as wrong.
-        out = tvm.runtime.tensor(np.full(self._shape, np.nan, "float32"), device)
-        timer = partial(_on_host if on_host else _on_device, kernel, device, [*inputs, out], settings.cache_flush_mib)
+        inputs = self._inputs
+        if not on_host:
+            inputs = {i: tvm.runtime.tensor(x.numpy(), device) for i, x in inputs.items()}
+        parameters = self._workload.parameters
+        outputs = {
+            i: tvm.runtime.tensor(unwritten(parameters[i].shape, parameters[i].dtype), device)
+            for i in self._workload.outputs
+        }
+        arguments = [tensor for _, tensor in sorted({**inputs, **outputs}.items())]
+        timer = partial(_on_host if on_host else _on_device, kernel, device, arguments, settings.cache_flush_mib)
         with turn or nullcontext():
             run_secs, stop = time_kernel(timer, settings, best_secs)
-        difference = relative_error(out.numpy(), self.expected)
-        if not difference <= self._rtol:
-            detail = f"relative error {difference:.3g}, allowed {self._rtol:g}"
-            finite = difference if math.isfinite(difference) else None
-            return Measurement(run_secs, "wrong_result", detail, finite, stop)
-        return Measurement(run_secs, max_relative_error=difference, stop=stop)
+        return self._checked([out.numpy() for out in outputs.values()], run_secs, stop)
+
+    def _checked(self, found: Sequence[Any], run_secs: tuple[float, ...], stop: StopReason) -> Measurement:
+        """The measurement of a kernel that computed these outputs."""
+        errors = [relative_error(out, expected) for out, expected in zip(found, self.expected, strict=True)]
+        rtols = self._workload.rtols
+        for number, (error, rtol) in enumerate(zip(errors, rtols, strict=True)):
+            if not error <= rtol:
+                which = f"{self._workload.parameters[self._workload.outputs[number]].name}: " if len(rtols) > 1 else ""
+                detail = f"{which}relative error {error:.3g}, allowed {rtol:g}"
+                finite = error if math.isfinite(error) else None
+                return Measurement(run_secs, "wrong_result", detail, finite, stop)
+        return Measurement(run_secs, max_relative_error=max(errors), stop=stop)
 
 
 def relative_error(found: Any, expected: Any) -> float:
-    """The largest difference of two arrays of one shape, relative to the largest expected magnitude; NaN if any is."""
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
+    """The largest difference of two arrays of one shape, relative to the largest expected magnitude; NaN if any is.
+
+    Where everything expected is zero, the largest magnitude found.
+    """
+    difference = float(np.abs(np.asarray(found, np.float64) - np.asarray(expected, np.float64)).max(initial=0.0))
+    scale = float(np.abs(np.asarray(expected, np.float64)).max(initial=0.0))
+    return difference if scale == 0 else difference / scale
 
 
 def _on_host(kernel: Any, device: Any, arguments: list[Any], flush_mib: int, number: int, repeat: int) -> list[float]:

@@ -23,6 +23,7 @@ from colt_pipeline.measurement.remote import remote_limit_secs
 from colt_pipeline.measurement.worker import GPU_QUEUE_SECS
 from colt_pipeline.records import Measurement
 from colt_pipeline.stack import usable_cores
+from colt_pipeline.workloads.catalogue import recipe
 from colt_pipeline.workloads.workload import Workload
 
 _GRACE_SECS = 10.0
@@ -106,7 +107,7 @@ class LocalMeasurer:
             environment["TVM_NUM_THREADS"] = str(target["num-cores"])
         elif shutil.which("nvcc"):
             environment["TVM_CUDA_COMPILE_MODE"] = "nvcc"  # TVM's default, NVRTC, needs cuda-bindings
-        load: dict[str, Any] = {"op": "load", "workload": workload.name, "shape": workload.shape, "target": target}
+        load: dict[str, Any] = {"op": "load", "workload": recipe(workload), "target": target}
         load["rpc"] = vars(rpc) if rpc else None
         on_gpu = rpc is None and target["kind"] == "cuda"
         self._overlap = on_gpu or rpc is not None

@@ -8,7 +8,7 @@ The worker runs each kernel in a fork, which inherits the inputs and the linked 
 fork). Whatever a kernel does (loop forever, write out of bounds, exhaust memory) affects only its fork, within a time
 limit (and a memory limit on this machine's CPU), and the next kernel starts in a clean process.
 
-Requests (``op``): ``load`` (workload, shape, target, rpc), ``build`` (name, module, memory_mib), ``run`` (name,
+Requests (``op``): ``load`` (workload's recipe, target, rpc), ``build`` (name, module, memory_mib), ``run`` (name,
 settings, best_secs); answers: {"ok": true}, {"fatal": message} or the fields of a Measurement.
 """
 
@@ -44,7 +44,7 @@ from colt_pipeline.measurement.gpu import load_runtime  # noqa: E402
 from colt_pipeline.measurement.lock import device_lock  # noqa: E402
 from colt_pipeline.measurement.remote import remote_limit_secs, run_remote  # noqa: E402
 from colt_pipeline.records import Measurement  # noqa: E402
-from colt_pipeline.workloads.catalogue import build  # noqa: E402
+from colt_pipeline.workloads.catalogue import rebuild  # noqa: E402
 
 GPU_QUEUE_SECS = 600.0
 """How long a kernel may wait for its GPU, which runs one kernel at a time."""
@@ -68,9 +68,9 @@ class Phase:
 class Worker:
     """Holds one workload's bench and the kernels that were built but not yet run."""
 
-    def load(self, workload: str, shape: dict[str, int], target: dict[str, Any], rpc: dict[str, Any] | None) -> Answer:
+    def load(self, workload: dict[str, Any], target: dict[str, Any], rpc: dict[str, Any] | None) -> Answer:
         """Create inputs and reference; with `rpc`, kernels run on this tracker's servers."""
-        self._bench = Bench(build(workload, shape))
+        self._bench = Bench(rebuild(workload))
         self._target = target
         self._rpc = RpcConfig(**rpc) if rpc else None
         self._built: dict[str, Callable[[], Any]] = {}

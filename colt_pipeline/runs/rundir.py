@@ -8,6 +8,7 @@
 ``best.txt``     the best schedule: its trace as ``sch.`` lines and its TVMScript
 ``best.json``    the same, machine-readable
 ``summary.json`` the run in numbers
+``program.json`` the program that is tuned, if it is a user's own; ``inputs.npz`` its inputs, if these are, too
 ``timing.json``  seconds by kind of work; only for live runs, because a replay's timing is meaningless
 """
 

@@ -85,7 +85,7 @@ def _subject(config: Config, cleanup: ExitStack) -> _Subject:
     from colt_pipeline.space import Space
     from colt_pipeline.workloads.catalogue import build
 
-    workload = build(config.workload.name, config.workload.shape)
+    workload = build(**vars(config.workload))
     _, backend, _ = choose(config, ())
     if backend.measurement != "measured":
         raise DeviceError(

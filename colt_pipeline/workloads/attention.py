@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tvm import te
 
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.workloads.workload import Workload
+from colt_pipeline.workloads.workload import Workload, in_float64
 
 # FLOP per element of the score matrix: scale, max, subtract, exp, sum, divide.
 _SOFTMAX_FLOP = 6
@@ -81,7 +81,7 @@ def attention_core(
         name=name,
         shape=shape,
         main=te.create_prim_func([q, key, value, out]),
-        reference=reference,
+        reference=in_float64(reference),
         flop=heads * tokens * context * (4 * head_dim + _SOFTMAX_FLOP),
-        rtol=1e-4,
+        rtols=(1e-4,),
     )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm import te
 
-from colt_pipeline.workloads.workload import Workload
+from colt_pipeline.workloads.workload import Workload, in_float64
 
 
 def convolution(name: str, batch: int, channels: int, filters: int, height: int, width: int) -> Workload:
@@ -35,9 +35,9 @@ def convolution(name: str, batch: int, channels: int, filters: int, height: int,
         name=name,
         shape={"batch": batch, "channels": channels, "filters": filters, "height": height, "width": width},
         main=te.create_prim_func([x, w, y]),
-        reference=reference,
+        reference=in_float64(reference),
         flop=2 * batch * filters * height * width * channels * 9,
-        rtol=1e-4,
+        rtols=(1e-4,),
     )
 
 
@@ -61,9 +61,9 @@ def depthwise_convolution(name: str, batch: int, channels: int, height: int, wid
         name=name,
         shape={"batch": batch, "channels": channels, "height": height, "width": width},
         main=te.create_prim_func([x, w, y]),
-        reference=reference,
+        reference=in_float64(reference),
         flop=2 * batch * channels * height * width * 9,
-        rtol=1e-4,
+        rtols=(1e-4,),
     )
 
 

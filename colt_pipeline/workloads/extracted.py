@@ -6,13 +6,12 @@ FuseTIR; then ``meta_schedule.relax_integration.extract_tasks``. A task's name i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
 import tvm
-from numpy.typing import NDArray
 from tvm import relax
 from tvm.s_tir import Schedule
 from tvm.s_tir.analysis import estimate_tir_flops
@@ -20,7 +19,7 @@ from tvm.s_tir.meta_schedule.relax_integration import extract_tasks
 
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.workloads.llama import Llama
-from colt_pipeline.workloads.workload import Workload
+from colt_pipeline.workloads.workload import Array, Workload
 
 _RTOL = 1e-4
 _PASSES = (
@@ -79,10 +78,10 @@ class ExtractedModel:
             names = ", ".join(t.name for t in self.tasks)
             raise ConfigError(f"workload.name={name}: the model has no task {task}; choose one of {names}")
 
-        def reference(*inputs: NDArray[np.float64]) -> NDArray[np.float64]:
-            return _computed(found.main, [x.astype(np.float32) for x in inputs])
+        def reference(*inputs: Array) -> list[Array]:
+            return [_computed(found.main, inputs)]
 
-        return Workload(name, shape, found.main, reference, found.flop, _RTOL)
+        return Workload(name, shape, found.main, reference, found.flop, (_RTOL,))
 
     def replaced(self, modules: Mapping[str, tvm.IRModule]) -> tvm.IRModule:
         """The model with the functions of these tasks replaced; the others stay unscheduled."""
@@ -99,7 +98,7 @@ def extracted(model: Llama) -> ExtractedModel:
     return ExtractedModel(model)
 
 
-def _computed(main: tvm.tirx.PrimFunc, inputs: list[NDArray[np.float32]]) -> NDArray[np.float64]:
+def _computed(main: tvm.tirx.PrimFunc, inputs: Sequence[Array]) -> Array:
     schedule = Schedule(tvm.IRModule({"main": main.with_attr("global_symbol", "main")}), debug_mask="none")
     for block in schedule.get_child_blocks(schedule.get_sblock("root")):
         if schedule.get(block).name_hint == "matmul":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,15 @@ from colt_pipeline.workloads.workload import Workload
 
 
 def read_workloads(conf: Path) -> Iterator[Workload]:
-    """The workload that each YAML file in `conf` describes by name and shape.
+    """The workload that each YAML file in `conf` describes by name and shape; a user's own kernel is none of them.
 
     Raises:
         ConfigError: a name or shape is invalid.
     """
     for path in sorted(conf.glob("*.yaml")):
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        yield build(config["name"], config["shape"])
+        if "source" not in config:
+            yield build(config["name"], config["shape"])
 
 
 def facts(workload: Workload) -> dict[str, Any]:
@@ -33,8 +35,8 @@ def facts(workload: Workload) -> dict[str, Any]:
         "hash": workload.hash,
         "flop": workload.flop,
         "rtol": workload.rtol,
-        "parameters": [list(shape) for shape in workload.parameter_shapes],
-        "dtype": "float32",
+        "parameters": [asdict(parameter) for parameter in workload.parameters],
+        "outputs": [workload.parameters[i].name for i in workload.outputs],
     }
 
 

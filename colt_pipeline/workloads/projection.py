@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm import te
 
-from colt_pipeline.workloads.workload import Workload
+from colt_pipeline.workloads.workload import Workload, in_float64
 
 
 def projection(name: str, batch: int, tokens: int, inner: int, outer: int) -> Workload:
@@ -29,7 +29,7 @@ def projection(name: str, batch: int, tokens: int, inner: int, outer: int) -> Wo
         name=name,
         shape={"batch": batch, "tokens": tokens, "inner": inner, "outer": outer},
         main=te.create_prim_func([a, b, c]),
-        reference=reference,
+        reference=in_float64(reference),
         flop=2 * batch * tokens * inner * outer,
-        rtol=1e-4,
+        rtols=(1e-4,),
     )

@@ -1,7 +1,7 @@
 """A workload: one kernel to tune, with everything needed to time and check it.
 
-A workload carries its IRModule (one PrimFunc ``main``, float32; the last parameter is the output), a reference, its
-FLOP count and a tolerance.
+A workload carries its IRModule (one PrimFunc ``main`` with any number of inputs and outputs), a reference, its FLOP
+count and a tolerance for each output.
 """
 
 from __future__ import annotations
@@ -11,13 +11,33 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tvm
+import tvm_ffi
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
-Reference = Callable[..., NDArray[np.float64]]
+from colt_pipeline.workloads.data import given_values, numpy_dtype, random_values
+
+Array = NDArray[Any]
+Reference = Callable[..., Sequence[Array]]
+"""Inputs in parameter order -> expected outputs in parameter order."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One buffer that a kernel is called with."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    """TVM's name of the type, such as ``bfloat16``."""
+
+    @property
+    def bytes(self) -> int:
+        return math.prod(self.shape) * numpy_dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -26,19 +46,22 @@ class Workload:
 
     name: str
     shape: dict[str, int]
-    """Sizes by name, as configured in ``conf/workload``."""
+    """Sizes by name, as configured in ``conf/workload``; of a user's own kernel those that were bound."""
     main: tvm.tirx.PrimFunc
-    """The unoptimized program: inputs first, the output last."""
+    """The unoptimized program."""
     reference: Reference
-    """Inputs in parameter order (float64) -> expected output (float64)."""
     flop: int
     """Floating-point operations of the unoptimized program; a multiply-add counts as two."""
-    rtol: float
-    """Largest allowed max|out - reference| / max|reference|."""
+    rtols: tuple[float, ...]
+    """For each output, the largest allowed max|out - reference| / max|reference|."""
+    is_own: bool = False
+    """Whether a user brought it, so that only `main` can rebuild it; the others are rebuilt from name and shape."""
+    inputs_file: Path | None = None
+    """The user's own inputs (``.npz``); None = random ones."""
 
     @cached_property
     def module(self) -> tvm.IRModule:
-        """One PrimFunc ``main``; inputs first, the output last."""
+        """One PrimFunc ``main``."""
         return tvm.IRModule({"main": self.main.with_attr("global_symbol", "main")})
 
     @cached_property
@@ -51,23 +74,58 @@ class Workload:
         """sha256 of the program text: independent of machine and Python version."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
+    @cached_property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """All parameters in order."""
+        return tuple(Parameter(p.name, tuple(int(n) for n in p.ty.shape), str(p.ty.dtype)) for p in self.main.params)
+
+    @cached_property
+    def outputs(self) -> tuple[int, ...]:
+        """Positions of the parameters that the program writes."""
+        return written(self.main)
+
     @property
-    def parameter_shapes(self) -> list[tuple[int, ...]]:
-        """Shapes of all parameters in order, the output last."""
-        return [tuple(int(n) for n in parameter.ty.shape) for parameter in self.main.params]
+    def inputs_at(self) -> tuple[int, ...]:
+        """Positions of the other parameters."""
+        return tuple(i for i in range(len(self.parameters)) if i not in self.outputs)
+
+    @property
+    def rtol(self) -> float:
+        """The largest of the tolerances."""
+        return max(self.rtols)
 
     @property
     def compulsory_bytes(self) -> int:
-        """Bytes that any program must move: every input and the output, once."""
-        return np.dtype(np.float32).itemsize * sum(math.prod(shape) for shape in self.parameter_shapes)
+        """Bytes that any program must move: every input and output, once."""
+        return sum(parameter.bytes for parameter in self.parameters)
 
     def inputs(self) -> list[Array]:
-        """Seeded standard normal inputs in parameter order (zeros would hide wrong indices)."""
-        return [
-            np.random.default_rng([2026, i]).standard_normal(shape, dtype=np.float32)
-            for i, shape in enumerate(self.parameter_shapes[:-1])
-        ]
+        """Inputs in parameter order: the user's, or seeded random ones (zeros would hide wrong indices).
 
-    def expected(self, inputs: Sequence[Array]) -> NDArray[np.float64]:
-        """The reference output for `inputs`, computed in float64."""
-        return self.reference(*(x.astype(np.float64) for x in inputs))
+        Raises:
+            ConfigError: the user's file does not have an array of the right shape and type for each input.
+        """
+        wanted = [(i, self.parameters[i]) for i in self.inputs_at]
+        if self.inputs_file is not None:
+            return given_values(self.inputs_file, [(p.name, p.shape, p.dtype) for _, p in wanted])
+        return [random_values(p.shape, p.dtype, np.random.default_rng([2026, i])) for i, p in wanted]
+
+    def expected(self, inputs: Sequence[Array]) -> list[Array]:
+        """The reference outputs for `inputs`."""
+        return list(self.reference(*inputs))
+
+
+def written(main: tvm.tirx.PrimFunc) -> tuple[int, ...]:
+    """Positions of the parameters that a program stores to."""
+    found: set[int] = set()
+
+    def store(node: Any) -> None:
+        found.update(i for i, p in enumerate(main.params) if p.same_as(node.buffer))
+
+    tvm_ffi.structural_walk(main.body, [(tvm.tirx.BufferStore, store)])
+    return tuple(sorted(found))
+
+
+def in_float64(reference: Callable[..., NDArray[np.float64]]) -> Reference:
+    """A reference with one output that computes in float64, whatever the inputs' type."""
+    return lambda *inputs: (reference(*(x.astype(np.float64) for x in inputs)),)

@@ -76,7 +76,7 @@ def rows(results: Path, experiment: str, workloads: Sequence[str], samples: int,
         for model_set in MODEL_SETS
     }
     for config in configs.values():  # before any is replayed
-        find_recording(config, build(config.workload.name, config.workload.shape))
+        find_recording(config, build(**vars(config.workload)))
     # Spawn rather than fork: TVM has threads.
     with ProcessPoolExecutor(usable_cores(), get_context("spawn")) as processes:
         runs = dict(zip(configs, processes.map(replayed, configs.values()), strict=True))

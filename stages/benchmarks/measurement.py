@@ -53,7 +53,7 @@ def rows(runs: Path, experiment: str, workloads: Sequence[str], candidates: int)
 
 
 def _of_workload(config: Config, runs: Path, candidates: int) -> list[Row]:
-    workload = build(config.workload.name, config.workload.shape)
+    workload = build(**vars(config.workload))
     backend = local(config)
     modules = _candidates(runs / config.experiment / workload.name, Space(workload.module, backend.target), candidates)
     batch = config.search.batch_size

@@ -51,7 +51,7 @@ def best_schedules(runs: Path, workloads: Sequence[str]) -> Iterator[tuple[Backe
     with ExitStack() as cleanup:
         for name in workloads or WORKLOADS:
             config = composed([f"workload={name}", "measure.builders=1"])  # one program to build at a time
-            workload = build(config.workload.name, config.workload.shape)
+            workload = build(**vars(config.workload))
             backend = local(config)
             trace = best_trace(runs, workload, backend)
             if trace is None:

@@ -114,7 +114,7 @@ def _checked_inputs(name: str, shape: tuple[tuple[str, int], ...]) -> tuple[Any,
     workload = build(name, dict(shape))
     inputs = workload.inputs()
     tensors = tuple(torch.from_numpy(x) for x in inputs)
-    expected = workload.expected(inputs)
+    (expected,) = workload.expected(inputs)
     error = relative_error(TORCH[name](torch, *tensors).numpy(), expected)
     if not error <= workload.rtol:
         raise DeviceError(f"{name} in PyTorch: relative error {error:.3g}, allowed {workload.rtol:g}")

@@ -231,7 +231,7 @@ def test_another_process_gives_the_same_number() -> None:
 def test_sampled_schedules_stay_above_the_roof(name: str, shape: dict[str, int]) -> None:
     workload = build(name, shape)
     programs = Space(workload.module, TARGET).initial(4, np.random.default_rng(0))
-    moved = sum(4 * math.prod(shape) for shape in workload.parameter_shapes)
+    moved = sum(4 * math.prod(p.shape) for p in workload.parameters)
     roof = max(workload.flop / PEAK, moved / BANDWIDTH) + LAUNCH
     found = [secs(p.schedule.mod) for p in programs]
     assert all(math.isfinite(f) and f >= roof for f in found)

@@ -51,7 +51,7 @@ def _measured(name: str, shape: dict[str, int], settings: MeasureConfig) -> Row:
         return {"torch": torch.__version__, "failure": "PyTorch finds no CUDA GPU"}
     workload = build(name, shape)
     inputs = workload.inputs()
-    expected = workload.expected(inputs)
+    (expected,) = workload.expected(inputs)
     tensors = [torch.from_numpy(x).cuda() for x in inputs]
     row: Row = {"torch": torch.__version__}
     for label, tf32 in (("torch", False), ("torch_tf32", True)):

@@ -1,0 +1,100 @@
+"""Arrays by TVM's type names: random inputs, the user's own, fillers for outputs, and tolerances."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from colt_pipeline.errors import ConfigError
+
+TOLERANCES: dict[str, float] = {
+    "float64": 1e-10,
+    "float32": 1e-4,
+    "float16": 2e-2,
+    "bfloat16": 5e-2,
+}
+"""Type of an output -> largest allowed max|out - reference| / max|reference|; integers must be equal.
+
+A schedule may sum in another order, and the reference rounds as the program says: a sum of 4096 terms in float16 is off
+by about 1e-2 of its size, one in float32 and rounded to float16 at the end by 5e-4."""
+
+_SPECIAL = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
+"""Types that ml_dtypes adds to NumPy."""
+_UNWRITTEN = 0x55
+"""Byte that fills outputs of integer types, which have no NaN."""
+
+
+def numpy_dtype(dtype: str) -> np.dtype[Any]:
+    """NumPy's type of this name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    try:
+        return np.dtype(getattr(ml_dtypes, dtype)) if dtype in _SPECIAL else np.dtype(dtype)
+    except TypeError as error:
+        raise ConfigError(
+            f"the type {dtype} cannot be checked here; use one of {', '.join(TOLERANCES)} or intN"
+        ) from error
+
+
+def is_float(dtype: str) -> bool:
+    return dtype.startswith(("float", "bfloat"))
+
+
+def tolerance(dtype: str) -> float:
+    """See `TOLERANCES`."""
+    return TOLERANCES[dtype] if is_float(dtype) else 0.0
+
+
+def random_values(shape: Sequence[int], dtype: str, rng: np.random.Generator, below: int = 8) -> NDArray[Any]:
+    """Random values: standard normal; for integers of 8 bits their full range, for wider ones 0 to `below` - 1, because
+    these are mostly indices; booleans."""
+    if dtype == "float64":
+        return rng.standard_normal(shape)
+    if is_float(dtype):
+        return rng.standard_normal(shape, dtype=np.float32).astype(numpy_dtype(dtype))
+    if dtype == "bool":
+        return rng.integers(0, 2, shape).astype(bool)
+    info = np.iinfo(dtype)
+    if info.bits == 8:
+        return rng.integers(info.min, info.max, shape, dtype=numpy_dtype(dtype), endpoint=True)
+    return rng.integers(0, below, shape, dtype=numpy_dtype(dtype))
+
+
+def unwritten(shape: Sequence[int], dtype: str) -> NDArray[Any]:
+    """What fills an output, so that elements that a kernel does not write count as wrong: NaN, or an odd integer."""
+    if is_float(dtype):
+        return np.full(shape, np.nan, numpy_dtype(dtype))
+    size = math.prod(shape) * numpy_dtype(dtype).itemsize
+    return np.full(size, _UNWRITTEN, np.uint8).view(numpy_dtype(dtype)).reshape(shape)
+
+
+def given_values(path: Path, wanted: Sequence[tuple[str, tuple[int, ...], str]]) -> list[NDArray[Any]]:
+    """The arrays of an ``.npz`` file by the names of the parameters, each with this shape and type.
+
+    Raises:
+        ConfigError: the file is unreadable, or lacks such an array.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name, _, _ in wanted if name in file}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ConfigError(f"workload.inputs={path} cannot be read as .npz: {error}") from error
+    for name, shape, dtype in wanted:
+        found = arrays.get(name)
+        if found is None:
+            raise ConfigError(f"workload.inputs={path} has no array {name} of shape {shape} and type {dtype}")
+        if found.shape != shape or found.dtype != numpy_dtype(dtype):
+            raise ConfigError(
+                f"workload.inputs={path}: {name} has shape {found.shape} and type {found.dtype}; the program needs "
+                f"{shape} and {dtype}"
+            )
+    return [arrays[name] for name, _, _ in wanted]
