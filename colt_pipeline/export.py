@@ -27,7 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Export and say where everything is; exit status 1 with a message if that is not possible."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="a run directory")
-    parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="write here; an earlier export is replaced")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", required=True, help="write here; an earlier export is replaced"
+    )
     parser.add_argument("--database", type=Path, metavar="DIR", help="also add to the MetaSchedule database here")
     parser.add_argument(
         "overrides", nargs="*", metavar="export.mcpu=NAME", help="compile for another CPU, by LLVM's name"
