@@ -73,8 +73,8 @@ def check(out: Path) -> None:
         raise ExportError(f"{out} is not empty and not an earlier export; name another directory with --out") from None
     if strange := sorted(found - ours):
         raise ExportError(
-            f"{out} is an earlier export, but {strange[0]} is none of its files; move it away, or name another directory "
-            "with --out"
+            f"{out} is an earlier export, but {strange[0]} is none of its files; move it away, or name another "
+            "directory with --out"
         )
 
 

@@ -55,8 +55,8 @@ def write_library(directory: Path, module: tvm.IRModule, function: str, target: 
         compiled = tvm.compile(named, target=tvm.target.Target(target))
     except TVM_ERRORS as error:
         raise ExportError(
-            f"the kernel does not compile for {target.get('mcpu', 'the CPU')}: {last_line(error)}; it may use instructions that "
-            "it lacks, so tune the kernel for that CPU with target.mcpu=NAME"
+            f"the kernel does not compile for {target.get('mcpu', 'the CPU')}: {last_line(error)}; it may use "
+            "instructions that this CPU lacks, so tune it for that CPU with target.mcpu=NAME"
         ) from error
     unlinked = "this machine has no C compiler" if cc.get_cc() is None else ""
     if not unlinked:

@@ -124,8 +124,8 @@ def _timing(path: Path, named: _Named, run: Run) -> Timing:
     if known is None or known.latency_secs != best.latency_secs:
         there = "nothing" if known is None else known.error or f"{known.latency_secs} s"
         raise JournalError(
-            f"{path / JOURNAL}: program {best.program[:12]} has {best.latency_secs} s, but {ledger_path} holds {there}; "
-            "restore the one that is wrong"
+            f"{path / JOURNAL}: program {best.program[:12]} has {best.latency_secs} s, but {ledger_path} holds "
+            f"{there}; restore the one that is wrong"
         )
     return Timing(best.program, best.latency_secs, known.run_secs, 0, header)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from colt_pipeline.errors import ExportError
 from colt_pipeline.exports.bench_files import Buffer, made, write_bench
 from colt_pipeline.exports.database import add_record, adding
 from colt_pipeline.exports.directory import check, replacing
@@ -47,6 +48,8 @@ def export_run(run: Path, out: Path, database: Path | None = None, mcpu: str | N
         ColtError: there is nothing to export, it cannot be built, or `out` or `database` holds something else.
     """
     check(out)
+    if database is not None and database.resolve().is_relative_to(out.resolve()):
+        raise ExportError(f"--database {database} is within --out {out}, which gets a database of its own")
     winner = read_winner(run)
     target, function = for_cpu(winner.target, mcpu), identifier(winner.workload.name)
     with ExitStack() as both:
