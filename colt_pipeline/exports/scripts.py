@@ -17,13 +17,13 @@ _IMPORT = re.compile(r"^# (from tvm\S* import .*)\n", re.MULTILINE)
 
 def scheduled_text(winner: Winner, function: str) -> str:
     """The scheduled program as TVMScript, in a file that Python can import."""
-    imports, program = _script(winner.program.schedule.mod)
+    imports, program = script(winner.program.schedule.mod)
     return render("scheduled.py.j2", function=function, imports=imports, program=program)
 
 
 def schedule_text(winner: Winner, function: str) -> str:
     """The base program as TVMScript and a function that schedules it, in a file that Python can import."""
-    imports, program = _script(winner.workload.module)
+    imports, program = script(winner.workload.module)
     steps = [line for step in winner.program.schedule.trace.as_python() for line in str(step).splitlines()]
     tensorizes = any("sch.tensorize(" in step for step in steps)
     return render(
@@ -31,7 +31,7 @@ def schedule_text(winner: Winner, function: str) -> str:
     )
 
 
-def _script(module: tvm.IRModule) -> tuple[list[str], str]:
+def script(module: tvm.IRModule) -> tuple[list[str], str]:
     """The imports that the text of a module needs, and the text."""
     text = str(module.script(show_meta=False))
     if _META_OMITTED in text:
