@@ -19,7 +19,7 @@ MAIN = "main.cc"
 PROGRAM = "main"
 """What the build line of `MAIN` makes."""
 DATA = "data"
-WHOLE_MIB = 64
+WHOLE_BYTES = 64 << 20
 """Size up to which a reference is kept whole."""
 SAMPLED = 1 << 18
 """Elements of a larger one that are kept."""
@@ -94,7 +94,7 @@ def _keep(data: Path, name: str, values: Array, dtype: str) -> str:
     """Write what an output should be; if it is large, only some elements, and return the file of their positions."""
     flat, sample = np.ravel(values), ""
     stored = _stored(dtype)
-    if flat.size * stored.itemsize > WHOLE_MIB << 20:
+    if flat.size * stored.itemsize > WHOLE_BYTES:
         positions = np.sort(np.random.default_rng(_SEED).choice(flat.size, SAMPLED, replace=False))
         sample = f"{name}_positions.npy"
         np.save(data / sample, positions.astype(np.int64))

@@ -13,7 +13,7 @@ from tests.support import Recorded
 if TYPE_CHECKING:  # it imports TVM
     from colt_pipeline.job import Job
 
-MODEL = '''
+MODEL = """
 @I.ir_module
 class Module:
     @R.function
@@ -23,7 +23,7 @@ class Module:
             z = R.nn.relu(y)
             R.output(z)
         return z
-'''
+"""
 """Two operators, which TVM fuses into one kernel."""
 SHORT = ("search=paper", "search.warmup_samples=4", "model_set=2", "samples=8", "run=tiny")
 
