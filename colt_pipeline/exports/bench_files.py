@@ -77,8 +77,8 @@ def write_bench(directory: Path, workload: Workload, function: str, threads: int
 
 
 def made(buffers: list[Buffer]) -> list[str]:
-    """The files that the programs make."""
-    return [PROGRAM, *(f"{DATA}/{buffer.file}" for buffer in buffers if buffer.sha256)]
+    """The files that the commands in the README make."""
+    return [LIBRARY, PROGRAM, *(f"{DATA}/{buffer.file}" for buffer in buffers if buffer.sha256)]
 
 
 def _random(data: Path, position: int, name: str, values: Array, dtype: str) -> str:

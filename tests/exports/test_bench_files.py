@@ -132,7 +132,7 @@ def test_every_type_is_checked_in_cpp(program: Path) -> None:
 def test_one_wrong_element_is_seen(program: Path, tmp_path: Path, dtype: str) -> None:
     shutil.copytree(program, tmp_path / "wrong")
     position = 3 + list(TYPES).index(dtype)
-    (path,) = (tmp_path / "wrong" / "data").glob(f"{position}_*.npy")
+    path = tmp_path / "wrong" / "data" / f"{position}_out_{dtype}.npy"
     expected = np.load(path)
     expected[-1] *= 1.5
     np.save(path, expected)
@@ -145,7 +145,7 @@ def test_one_wrong_element_is_seen(program: Path, tmp_path: Path, dtype: str) ->
 
 def test_a_wrong_result_is_seen_in_python(bench: Path, tmp_path: Path) -> None:
     shutil.copytree(bench, tmp_path / "wrong")
-    (path,) = (tmp_path / "wrong" / "data").glob("3_*.npy")
+    path = tmp_path / "wrong" / "data" / "3_out_float64.npy"
     np.save(path, np.load(path) + 1)
     done = run(tmp_path / "wrong")
     assert done.returncode == 1
