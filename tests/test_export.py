@@ -9,16 +9,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from colt_pipeline.export import main
 from colt_pipeline.runs.layout import MEASUREMENTS, run_directory
 from tests.support import ROOT, Compose, Recorded
-
-if TYPE_CHECKING:  # it imports TVM
-    from colt_pipeline.job import Job
 
 pytestmark = pytest.mark.tvm
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 from colt_pipeline.errors import DeviceMismatchError, RecordingError
 from colt_pipeline.records import KEY_WIDTH, Count, Measurement, MeasurementKind, differences, typed
-from colt_pipeline.runs.jsonl import read_lines
+from colt_pipeline.runs.jsonl import read_growing
 from colt_pipeline.runs.recorded import Access, Fields, Recorded
 
 Header = Mapping[str, Any]
@@ -51,7 +51,7 @@ def read_header(path: Path) -> dict[str, Any] | None:
         JournalError: the file is corrupt.
         RecordingError: the first line is not a header.
     """
-    lines = read_lines(path)
+    lines = read_growing(path)
     if not lines:
         return None
     try:
