@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -308,3 +309,15 @@ def test_a_wrong_path_names_runs(tmp_path: Path, results: Path, capsys: pytest.C
     assert (
         f"Name one of the 1 below it, such as {results / 'runs' / 'adhoc' / 'tiny' / 'run'}" in capsys.readouterr().err
     )
+
+
+def test_a_place_that_cannot_be_written_is_a_message(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("colt_pipeline.exports.write.readme_text", full)
+    assert main([str(run), "--out", str(tmp_path / "out")]) == 1
+    assert "cannot write" in (error := capsys.readouterr().err) and "No space left" in error
+    assert not (tmp_path / "out").exists()

@@ -18,6 +18,15 @@ RUN = "run.py"
 MAIN = "main.cc"
 PROGRAM = "main"
 """What the build line of `MAIN` makes."""
+_HERE = "import importlib.util, os; print(os.path.dirname(importlib.util.find_spec('tvm').origin))"
+BUILD = (
+    "python run.py --save-inputs",
+    f'TVM_LIB=$(python -c "{_HERE}")/lib',
+    "FFI_LIB=$(python -m tvm_ffi.config --libdir)",
+    "g++ -O2 main.cc -o main $(python -m tvm_ffi.config --cxxflags) -L$FFI_LIB -ltvm_ffi \\",
+    "  -L$TVM_LIB -Wl,--no-as-needed -ltvm_runtime -Wl,-rpath,$FFI_LIB:$TVM_LIB",
+)
+"""The commands that build `PROGRAM`."""
 DATA = "data"
 WHOLE_BYTES = 64 << 20
 """Size up to which a reference is kept whole."""
@@ -72,7 +81,7 @@ def write_bench(directory: Path, workload: Workload, function: str, threads: int
             buffers.append(Buffer(*known, None, "", _random(data, position, name, given[position], parameter.dtype)))
     constants: dict[str, Any] = {"function": function, "threads": threads, "library": LIBRARY, "buffers": buffers}
     (directory / RUN).write_text(render("run.py.j2", **constants, seed=_SEED, rows=[asdict(each) for each in buffers]))
-    (directory / MAIN).write_text(render("main.cc.j2", **constants))
+    (directory / MAIN).write_text(render("main.cc.j2", **constants, build=BUILD))
     return buffers
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from colt_pipeline.analysis.labels import search_title
 from colt_pipeline.analysis.tree.words import backends, label
-from colt_pipeline.exports.bench_files import Buffer
+from colt_pipeline.exports.bench_files import BUILD, Buffer
 from colt_pipeline.exports.library import LINK, OBJECT
 from colt_pipeline.exports.rendering import render
 from colt_pipeline.exports.winner import Winner
@@ -48,6 +48,7 @@ def readme_text(
         samples=f"{len(run.state.samples)} of {run.config['samples']}",
         unlinked=unlinked,
         buffers=buffers,
+        build=BUILD,
         object=OBJECT,
         link=LINK,
         versions={name: version(name) for name in ("apache-tvm", "apache-tvm-ffi", "numpy")},
@@ -61,13 +62,10 @@ def how_measured(winner: Winner) -> str:
         return "estimated by a formula from the GPU's data sheet, not measured"
     if timing.rounds:
         return (
-            f"confirmed: the best programs of the search were measured again in turn, and this is the median of "
+            "confirmed: the best programs of the search were measured again in turn, and this is the median of "
             f"{timing.rounds} rounds"
         )
-    if len(timing.run_secs) == 1:
-        what = "one run"
-    else:
-        what = f"the median of {len(timing.run_secs)} runs"
+    what = "one run" if len(timing.run_secs) == 1 else f"the median of {len(timing.run_secs)} runs"
     return f"not confirmed: {what} during the search; the best of many noisy latencies is too low on average"
 
 

@@ -25,10 +25,7 @@ def schedule_text(winner: Winner, function: str) -> str:
     """The base program as TVMScript and a function that schedules it, in a file that Python can import."""
     imports, program = script(winner.workload.module)
     steps = [line for step in winner.program.schedule.trace.as_python() for line in str(step).splitlines()]
-    tensorizes = any("sch.tensorize(" in step for step in steps)
-    return render(
-        "schedule.py.j2", function=function, imports=imports, program=program, steps=steps, tensorizes=tensorizes
-    )
+    return render("schedule.py.j2", function=function, imports=imports, program=program, steps=steps)
 
 
 def script(module: tvm.IRModule) -> tuple[list[str], str]:

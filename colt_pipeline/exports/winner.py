@@ -59,8 +59,8 @@ class Winner:
         return self.run.started.measurement == "estimated"
 
     @property
-    def is_library(self) -> bool:
-        """Whether it can be exported as a library, which is so on a CPU."""
+    def on_cpu(self) -> bool:
+        """Whether it was tuned for a CPU, for which it can be exported as a library."""
         return bool(self.target["kind"] == "llvm")
 
 

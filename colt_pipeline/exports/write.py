@@ -52,9 +52,13 @@ def export_run(run: Path, out: Path, database: Path | None = None, mcpu: str | N
         raise ExportError(f"--database {database} is within --out {out}, which gets a database of its own")
     winner = read_winner(run)
     target, function = for_cpu(winner.target, mcpu), identifier(winner.workload.name)
-    with ExitStack() as both:
-        added = None if database is None else both.enter_context(adding(database, winner))
-        unlinked = _write(out, winner, target, function)
+    try:
+        with ExitStack() as both:
+            added = None if database is None else both.enter_context(adding(database, winner))
+            unlinked = _write(out, winner, target, function)
+    except OSError as error:
+        where = f"{out} and {database}" if database else out
+        raise ExportError(f"cannot write {where}: {error.strerror}; free space, or name other directories") from error
     return Export(function, winner.timing.latency_secs, how_measured(winner), unlinked, added)
 
 
@@ -63,7 +67,7 @@ def _write(out: Path, winner: Winner, target: dict[str, Any], function: str) -> 
     unlinked: str | None = None
     buffers: list[Buffer] = []
     with replacing(out, facts) as (directory, further):
-        if winner.is_library:
+        if winner.on_cpu:
             unlinked = write_library(directory, winner.program.schedule.mod, function, target)
             buffers = write_bench(directory, winner.workload, function, int(target["num-cores"]))
             further += made(buffers)

@@ -77,7 +77,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """``python run.py`` where importing TVM is an error."""
+    """``python run.py`` where neither TVM nor this project may be imported, nor TVM's compiler loaded."""
     code = (
         "import builtins, runpy, sys\n"
         "real = builtins.__import__\n"
@@ -86,7 +86,10 @@ def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         "    return real(name, *rest)\n"
         "builtins.__import__ = guarded\n"
         "sys.argv = sys.argv[1:]\n"
-        "runpy.run_path('run.py', run_name='__main__')\n"
+        "try:\n"
+        "    runpy.run_path('run.py', run_name='__main__')\n"
+        "finally:\n"
+        "    assert 'libtvm_compiler' not in open('/proc/self/maps').read()\n"
     )
     command = [sys.executable, "-c", code, "run.py", *arguments]
     environment = {"PATH": os.environ["PATH"]}
