@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--database", type=Path, metavar="DIR", help="also add to the MetaSchedule database here")
     parser.add_argument(
-        "overrides", nargs="*", metavar="export.mcpu=NAME", help="compile for another CPU, by LLVM's name"
+        "overrides", nargs="*", default=[], metavar="export.mcpu=NAME", help="compile for another CPU, by LLVM's name"
     )
     arguments = parser.parse_intermixed_args(argv)
     mcpu = _mcpu(arguments.overrides)
