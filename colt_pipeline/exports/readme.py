@@ -8,6 +8,7 @@ from typing import Any
 
 from colt_pipeline.analysis.labels import search_title
 from colt_pipeline.analysis.tree.words import backends, label
+from colt_pipeline.app import printable
 from colt_pipeline.exports.bench_files import BUILD, Buffer
 from colt_pipeline.exports.library import LINK, OBJECT
 from colt_pipeline.exports.rendering import render
@@ -32,6 +33,7 @@ def readme_text(
     return render(
         "README.md.j2",
         winner=winner,
+        name=printable(workload.name),
         function=function,
         facts=timing.header["device"] if timing.header is not None else {},
         latency=_milliseconds(secs),

@@ -82,6 +82,9 @@ class _Own(TypedDict):
     inputs: Literal["inputs.npz"] | None
 
 
+_CpuTarget = TypedDict("_CpuTarget", {"mcpu": str, "num-cores": Count})
+
+
 def read_winner(path: Path) -> Winner:
     """The winner of a run, finished or not: the best of those that were confirmed, else the search's best.
 
@@ -146,8 +149,12 @@ def _find_ledger(path: Path, named: _Named, device: str) -> tuple[Path | None, d
 def _space(path: Path, workload: Workload, target: dict[str, Any]) -> Space:
     try:
         tvm.target.Target(target)
-    except TVM_ERRORS as error:
-        raise RunDirError(f"{path / JOURNAL}, line 1: TVM refuses the target {target}; restore the journal") from error
+        if target["kind"] == "llvm":
+            typed(_CpuTarget, target)
+    except (*TVM_ERRORS, ValueError) as error:
+        raise RunDirError(
+            f"{path / JOURNAL}, line 1: nothing can be compiled for the target {target}; restore the journal"
+        ) from error
     return Space(workload.module, target)
 
 
