@@ -69,7 +69,7 @@ class Colt(PySearchStrategy):  # type: ignore[misc]
         name, module, target = self._task
         tuning = Tuning(name, module, target, database, max_trials, num_trials_per_iter, self._overrides)
         try:
-            tuning.read_program()
+            tuning.read_program(design_spaces)
         except errors.ConfigError as error:  # a model contains kernels of all kinds
             _log.warning("%s is not tuned: %s", name, error)
             tuning.close()

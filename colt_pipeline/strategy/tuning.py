@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary, finalize
 
+import numpy as np
 import tvm
 from tvm.s_tir import Schedule
 from tvm.s_tir import meta_schedule as ms
+from tvm.s_tir.schedule import Trace
 
 from colt_pipeline.assemble import assemble
 from colt_pipeline.config.compose import composed
 from colt_pipeline.config.schema import Config
-from colt_pipeline.errors import BudgetError, ConfigError, DeviceMismatchError
+from colt_pipeline.errors import BudgetError, ConfigError, DeviceError, DeviceMismatchError
 from colt_pipeline.job import Job, further_batches, write_outputs
 from colt_pipeline.measurement.backend import local
 from colt_pipeline.measurement.ledger import read_header
@@ -30,6 +32,7 @@ from colt_pipeline.records import LIMIT, Measurement, canonical_json
 from colt_pipeline.runs.events import Measured, Started
 from colt_pipeline.runs.layout import JOURNAL, recordings_of, run_directory
 from colt_pipeline.search.loop import advance, fold
+from colt_pipeline.space import Space
 from colt_pipeline.strategy import target as targets
 from colt_pipeline.strategy.door import Awaiting, Door
 from colt_pipeline.workloads.catalogue import build
@@ -40,6 +43,8 @@ TVM = "tvm"
 """Who measured, in ``measure.runner``: TVM's runner; "" = this project's workers."""
 _NAMES = {"": "this project's Runner", TVM: "TVM's runner"}
 _LONGEST_NAME = 80
+_CHOICE = "Sample"
+"""How the names of instructions begin that leave a choice."""
 _FROM_TVM = {
     "samples": "max_trials_global",
     "workload": "the module",
@@ -106,6 +111,8 @@ class Tuning:
         self._job: Job | None = None
         self._measurer: Measurer | None = None
         self._best_secs: float | None = None
+        self._only: list[Schedule] | None = None
+        """All programs of a kernel that leaves no choice, until they are measured."""
         self._committed: set[str] = set()
         """Traces that TVM's database has."""
         self._intervals: list[tuple[float, float]] = []
@@ -118,13 +125,19 @@ class Tuning:
             _open[self.directory].close()  # left over from a call that failed
         _open[self.directory] = self
 
-    def read_program(self) -> None:
+    def read_program(self, designs: Sequence[Schedule]) -> None:
         """Make a workload of the module.
+
+        Args:
+            designs: TVM's design spaces of it; if none leaves a choice, each is measured once, and there is no search.
 
         Raises:
             ConfigError: it is a program that cannot be tuned or checked.
         """
         self.workload = build(**vars(self.config.workload))
+        if not any(inst.kind.name.startswith(_CHOICE) for design in designs for inst in design.trace.insts):
+            space = Space(self.workload.module, local(self.config).target)
+            self._only = [program.schedule for program in space.initial(len(designs), np.random.default_rng(0))]
 
     def next_batch(self) -> list[Schedule] | None:
         """The next programs to measure, the unoptimized one first; None at the end of the search.
@@ -132,6 +145,9 @@ class Tuning:
         Raises:
             ColtError: the run cannot continue; it can be resumed.
         """
+        if self._only is not None:
+            only, self._only = self._only, []
+            return self._await(only, None) or None
         if self._job is None:
             runner = _recorded_runner(self.config)
             if runner is None:  # the first result tells
@@ -191,8 +207,16 @@ class Tuning:
         Raises:
             ColtError: the run cannot begin, or was measured by another runner so far.
         """
+        if self._only is not None:
+            return  # TVM's database has them
         runner = "" if self.measured else TVM
         if self._job is None:
+            if runner and (error := results[0].error):
+                raise DeviceError(
+                    f"TVM's builder and runner do not measure the unoptimized {self.config.workload.name}: {error} "
+                    f"({results[0].detail}). Give builder=Builder(), runner=Runner() of colt_pipeline.strategy; or, where "
+                    "TVM's builder is too late, LocalBuilder(timeout_sec=120)"
+                )
             self._begin(runner)
         job = self._job
         assert job is not None
@@ -204,7 +228,7 @@ class Tuning:
             )
         for number, (schedule, result) in enumerate(zip(self.awaited, results, strict=True)):
             self._door.deliver(schedule.mod, self.measured.get(number, result))
-            self._committed.add(str(schedule.trace))
+            self._committed.add(_essence(schedule.trace))
         self._await([], None)
         with job.world.stopwatch.lap("total"):
             event = next(advance(job.world, job.journal, job.state))
@@ -231,7 +255,7 @@ class Tuning:
         if self._database is not None:
             workload = self._database.commit_workload(self._module)
             records = self._database.get_all_tuning_records()
-            self._committed |= {str(record.trace) for record in records if record.workload.same_as(workload)}
+            self._committed |= {_essence(record.trace) for record in records if record.workload.same_as(workload)}
         for event in job.journal.events:
             if isinstance(event, Started):
                 self._record(Schedule(self.workload.module, debug_mask="none"), event.baseline_secs)
@@ -247,7 +271,7 @@ class Tuning:
                 self._record(self._job.world.program(candidate).schedule, sample.latency_secs)
 
     def _record(self, schedule: Schedule, secs: float) -> None:
-        if self._database is None or str(schedule.trace) in self._committed:
+        if self._database is None or _essence(schedule.trace) in self._committed:
             return
         workload = self._database.commit_workload(self._module)
         self._database.commit_tuning_record(
@@ -255,7 +279,12 @@ class Tuning:
                 schedule.trace, workload, [tvm.tirx.FloatImm("float64", secs)], self._target, arguments(schedule)
             )
         )
-        self._committed.add(str(schedule.trace))
+        self._committed.add(_essence(schedule.trace))
+
+
+def _essence(trace: Trace) -> str:
+    """What two traces of one program have in common: one that was stored and applied again lacks unused steps."""
+    return str(trace.simplified(False))
 
 
 def arguments(schedule: Schedule) -> list[Any]:
