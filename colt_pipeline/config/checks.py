@@ -78,8 +78,7 @@ def load(raw: DictConfig, called_from: Path, moves: bool = False) -> Config:
     measure = config.measure
     if measure.runner:
         raise ConfigError(
-            f"measure.runner={measure.runner} cannot be chosen; measurements by TVM's runner come from TVM's own tuning "
-            "with strategy=Colt (colt_pipeline.strategy)"
+            f"measure.runner={measure.runner} cannot be chosen; colt_pipeline.strategy sets it in TVM's own tuning"
         )
     if measure.slower:
         _at_least(1, "measure.slower", measure.slower)

@@ -9,10 +9,11 @@
         strategy=Colt(model_set="8"), builder=Builder(), runner=Runner(),
     )
 
-The same goes for ``ms.tune_tasks`` and ``ms.relax_integration.tune_relax``. Import this module before the first call: it
-keeps TVM from parsing intrinsics that no CPU needs, which takes 15 to 30 s. Each task is an ordinary run of a kernel of
-one's own, with a journal, a recording and a run directory; ``tune`` would measure the same programs. An interrupted
-tuning resumes when the same call is repeated.
+The same goes for ``ms.tune_tasks`` and ``ms.relax_integration.tune_relax``. Import this module before the first call,
+because it keeps TVM from parsing intrinsics that no CPU needs, which takes 15 to 30 s.
+
+Each task is an ordinary run of a kernel of one's own, with a journal, a recording and a run directory; with equal
+latencies, ``tune`` would measure the same programs. An interrupted tuning resumes when the same call is repeated.
 
 Builder and Runner measure in this project's worker processes, which check every result. TVM's own (``"local"``) work,
 too; what they measure stays in the run's recording and is not shared with other runs.

@@ -82,7 +82,7 @@ class Colt(PySearchStrategy):  # type: ignore[misc]
         Raises:
             ColtError: the run cannot continue; it can be resumed.
         """
-        schedules = self._tuning and self._tuning.next_batch()
+        schedules = None if self._tuning is None else self._tuning.next_batch()
         return schedules and [MeasureCandidate(schedule, arguments(schedule)) for schedule in schedules]
 
     def notify_runner_results(
@@ -107,7 +107,7 @@ def _measurement(result: RunnerResult) -> Measurement:
     """What TVM's runner, or the builder before it, says about a program."""
     if result.error_msg is not None:
         said = str(result.error_msg)
-        return Measurement(error=_kind(said), detail=last_line(said))
+        return Measurement(error=_kind(said), detail=last_line(RuntimeError(said)))
     run_secs = tuple(float(secs) for secs in result.run_secs or ())
     if not run_secs or not all(math.isfinite(secs) and secs > 0 for secs in run_secs):
         return Measurement(error="run_error", detail=f"the runner reports the run times {list(run_secs)}")

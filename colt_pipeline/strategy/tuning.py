@@ -36,7 +36,6 @@ from colt_pipeline.space import Space
 from colt_pipeline.strategy import target as targets
 from colt_pipeline.strategy.door import Awaiting, Door
 from colt_pipeline.workloads.catalogue import build
-from colt_pipeline.workloads.workload import Workload
 
 _log = logging.getLogger(__name__)
 TVM = "tvm"
@@ -214,8 +213,8 @@ class Tuning:
             if runner and (error := results[0].error):
                 raise DeviceError(
                     f"TVM's builder and runner do not measure the unoptimized {self.config.workload.name}: {error} "
-                    f"({results[0].detail}). Give builder=Builder(), runner=Runner() of colt_pipeline.strategy; or, where "
-                    "TVM's builder is too late, LocalBuilder(timeout_sec=120)"
+                    f"({results[0].detail}). Give builder=Builder() and runner=Runner() of colt_pipeline.strategy; or, "
+                    "if TVM's builder is too late, LocalBuilder(timeout_sec=120)"
                 )
             self._begin(runner)
         job = self._job

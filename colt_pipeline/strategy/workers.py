@@ -14,6 +14,7 @@ from tvm.s_tir.meta_schedule.runner import PyRunner, PyRunnerFuture, RunnerInput
 from colt_pipeline.records import Measurement
 from colt_pipeline.strategy.tuning import Tuning, found, handed_over
 
+
 @derived_object
 class Builder(PyBuilder):  # type: ignore[misc]
     """Hands programs over to `Runner`, whose workers build them."""
@@ -38,7 +39,7 @@ class Runner(PyRunner):  # type: ignore[misc]
         for path in (str(runner_input.artifact_path) for runner_input in runner_inputs):
             known = found(Path(path))
             if known is None:
-                said = "it was not built by colt_pipeline.strategy.Builder(); give builder=Builder() beside runner=Runner()"
+                said = "it does not come from colt_pipeline.strategy.Builder(); give builder=Builder() beside Runner()"
                 results[path] = RunnerResult(None, said)
             else:
                 tuning, number = known
