@@ -29,7 +29,7 @@ from colt_pipeline.measurement.ledger import read_header
 from colt_pipeline.measurement.lock import batch_lock
 from colt_pipeline.measurement.measurer import Measurer
 from colt_pipeline.records import LIMIT, Measurement, canonical_json
-from colt_pipeline.runs.events import Measured, Started
+from colt_pipeline.runs.events import Measured
 from colt_pipeline.runs.layout import JOURNAL, recordings_of, run_directory
 from colt_pipeline.search.loop import advance, fold
 from colt_pipeline.space import Space
@@ -150,7 +150,7 @@ class Tuning:
         if self._job is None:
             runner = _recorded_runner(self.config)
             if runner is None:  # the first result tells
-                return self._await([Schedule(self.workload.module, debug_mask="none")], None)
+                return self._await([self._unoptimized()], None)
             self._begin(runner)
         job = self._job
         assert job is not None
@@ -167,12 +167,14 @@ class Tuning:
         self.awaited, self.measured, self._best_secs = schedules, {}, best_secs
         return schedules
 
-    @staticmethod
-    def _schedule(job: Job, module: tvm.IRModule) -> Schedule:
+    def _unoptimized(self) -> Schedule:
+        return Schedule(self.workload.module, debug_mask="none")
+
+    def _schedule(self, job: Job, module: tvm.IRModule) -> Schedule:
         """The schedule that made `module`, with the trace that TVM's database records."""
         pending = (job.world.program(candidate).schedule for candidate in job.state.pending)
         found = next((schedule for schedule in pending if schedule.mod.same_as(module)), None)
-        return found or Schedule(module, debug_mask="none")  # the unoptimized program
+        return found or self._unoptimized()
 
     def artifact(self, number: int) -> Path:
         """A file that stands for an awaited program, in a directory of its own, which TVM removes with all it holds."""
@@ -256,14 +258,13 @@ class Tuning:
             records = self._database.get_all_tuning_records()
             self._committed |= {_essence(record.trace) for record in records if record.workload.same_as(workload)}
         for event in job.journal.events:
-            if isinstance(event, Started):
-                self._record(Schedule(self.workload.module, debug_mask="none"), event.baseline_secs)
-            elif isinstance(event, Measured):
+            if isinstance(event, Measured):
                 self._commit(event)
 
     def _commit(self, event: Measured) -> None:
         """Add to TVM's database what TVM did not measure: earlier results of this run, and shared ones."""
-        assert self._job is not None
+        assert self._job is not None and self._job.state.started is not None
+        self._record(self._unoptimized(), self._job.state.started.baseline_secs)
         for sample in event.samples:
             if sample.latency_secs is not None:
                 candidate = self._job.state.programs[sample.program]
