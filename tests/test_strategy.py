@@ -26,7 +26,7 @@ from colt_pipeline.errors import ConfigError, DeviceError, DeviceMismatchError
 from colt_pipeline.records import Measurement
 from colt_pipeline.space import intrinsics
 from colt_pipeline.strategy import Builder, Colt, Runner, tuning
-from colt_pipeline.strategy.target import overrides
+from colt_pipeline.strategy.configured import target_keys
 from stages.benchmarks.hashes import HashMeasurer
 from tests.small_runs import play
 
@@ -301,7 +301,7 @@ def test_without_the_unoptimized_program_there_is_no_search() -> None:
 )
 def test_targets_that_the_search_does_not_know(target: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said) as refused:
-        overrides(tvm.target.Target(target))
+        target_keys(tvm.target.Target(target))
     assert f'"mcpu": "{tvm.target.codegen.llvm_get_system_cpu()}"' in str(refused.value)
 
 

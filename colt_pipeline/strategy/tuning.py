@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import tempfile
 import time
@@ -20,43 +19,31 @@ from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.schedule import Trace
 
 from colt_pipeline.assemble import assemble
-from colt_pipeline.config.compose import composed
-from colt_pipeline.config.schema import Config
-from colt_pipeline.errors import BudgetError, ConfigError, DeviceError, DeviceMismatchError
+from colt_pipeline.errors import BudgetError, DeviceError, DeviceMismatchError
 from colt_pipeline.job import Job, further_batches, write_outputs
 from colt_pipeline.measurement.backend import local
-from colt_pipeline.measurement.ledger import read_header
 from colt_pipeline.measurement.lock import batch_lock
 from colt_pipeline.measurement.measurer import Measurer
-from colt_pipeline.records import LIMIT, Measurement, canonical_json
+from colt_pipeline.records import LIMIT, Measurement
 from colt_pipeline.runs.events import Measured
-from colt_pipeline.runs.layout import JOURNAL, recordings_of, run_directory
+from colt_pipeline.runs.layout import run_directory
 from colt_pipeline.search.loop import advance, fold
 from colt_pipeline.space import Space
-from colt_pipeline.strategy import target as targets
+from colt_pipeline.strategy.configured import configured, recorded_runner
 from colt_pipeline.strategy.door import Awaiting, Door
 from colt_pipeline.workloads.catalogue import build
 
-_log = logging.getLogger(__name__)
 TVM = "tvm"
 """Who measured, in ``measure.runner``: TVM's runner; "" = this project's workers."""
 _NAMES = {"": "this project's Runner", TVM: "TVM's runner"}
-_LONGEST_NAME = 80
 _CHOICE = "Sample"
 """How the names of instructions begin that leave a choice."""
-_FROM_TVM = {
-    "samples": "max_trials_global",
-    "workload": "the module",
-    "target": "target",
-}
-"""Keys that the call of TVM determines, and by what."""
-
 _open: WeakValueDictionary[Path, Tuning] = WeakValueDictionary()
 """Run directory -> the tuning that has it open."""
 
 
 def handed_over(module: tvm.IRModule) -> Path | None:
-    """A file that stands for this very module, if a tuning waits for its measurement; see `found`."""
+    """A file that stands for this very module, if a tuning waits for its measurement; see `owner`."""
     for tuning in _open.values():
         for number, schedule in enumerate(tuning.awaited):
             if schedule.mod.same_as(module):
@@ -64,7 +51,7 @@ def handed_over(module: tvm.IRModule) -> Path | None:
     return None
 
 
-def found(artifact: Path) -> tuple[Tuning, int] | None:
+def owner(artifact: Path) -> tuple[Tuning, int] | None:
     """The tuning that such a file belongs to, and the module's number in its batch."""
     for tuning in _open.values():
         if artifact.parent.parent == tuning.scratch:
@@ -104,7 +91,7 @@ class Tuning:
         """Release files and processes, as happens, too, if TVM gives up and forgets the strategy."""
         self._cleanup = cleanup
         self.scratch = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="colt-")))
-        self.config = _configured(name, module, target, trials, batch, overrides, self.scratch)
+        self.config = configured(name, module, target, trials, batch, overrides, self.scratch)
         self._module, self._target, self._database = module, target, database
         self._door = Door()
         self._job: Job | None = None
@@ -119,7 +106,7 @@ class Tuning:
         """The programs that the search waits for, in order."""
         self.measured: dict[int, Measurement] = {}
         """What this project's Runner measured of them."""
-        self.directory = run_directory(self.config.results, self.config.experiment, self.config.run)
+        self.directory = run_directory(self.config.results, self.config.experiment, self.config.run).absolute()
         if self.directory in _open:
             _open[self.directory].close()  # left over from a call that failed
         _open[self.directory] = self
@@ -148,7 +135,7 @@ class Tuning:
             only, self._only = self._only, []
             return self._await(only, None) or None
         if self._job is None:
-            runner = _recorded_runner(self.config)
+            runner = recorded_runner(self.config)
             if runner is None:  # the first result tells
                 return self._await([self._unoptimized()], None)
             self._begin(runner)
@@ -290,45 +277,3 @@ def _essence(trace: Trace) -> str:
 def arguments(schedule: Schedule) -> list[Any]:
     """What a program is called with, as TVM describes it."""
     return list(ms.arg_info.ArgInfo.from_entry_func(schedule.mod, remove_preproc=True))
-
-
-def _configured(
-    name: str,
-    module: tvm.IRModule,
-    target: tvm.target.Target,
-    trials: int,
-    batch: int,
-    overrides: dict[str, Any],
-    scratch: Path,
-) -> Config:
-    """The task as a run of a kernel of one's own, whose file is written into `scratch`."""
-    for key in overrides:
-        if by := _FROM_TVM.get(key.partition(".")[0]):
-            raise ConfigError(f"Colt({key}=...): in TVM's own tuning, {by} determines it")
-    if trials < 2:
-        raise ConfigError(f"{trials} trials leave none for the search, because the first is the unoptimized program")
-    stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:_LONGEST_NAME]
-    source = scratch / f"{stem}.json"
-    source.write_text(tvm.ir.save_json(module["main"]))
-    quoted = str(source).replace("\\", "\\\\").replace("'", "\\'")
-    given = {"workload": "own", "workload.source": f"'{quoted}'", "samples": trials - 1, **targets.overrides(target)}
-    config = composed([f"{key}={_written(value)}" for key, value in {**given, **overrides}.items()])
-    if config.device not in ("auto", "local"):
-        raise ConfigError(f"Colt(device={config.device!r}): in TVM's own tuning, the runner determines the device")
-    return replace(config, search=replace(config.search, batch_size=min(config.search.batch_size, batch)))
-
-
-def _written(value: Any) -> str:
-    """A value as the command line has it."""
-    return canonical_json(value) if value is None or isinstance(value, bool) else str(value)
-
-
-def _recorded_runner(config: Config) -> str | None:
-    """Who measured what is recorded of this run; None if nothing is, and this run would be the first."""
-    journal = run_directory(config.results, config.experiment, config.run) / JOURNAL
-    if config.record.mode == "all" and not journal.exists():
-        return None
-    for path in recordings_of(config.results, config.experiment, config.run):
-        if header := read_header(path):
-            return str(header["evaluator"].get("runner", ""))
-    return "" if config.record.mode == "replay" else None

@@ -12,7 +12,7 @@ from tvm.s_tir.meta_schedule.builder import BuilderInput, BuilderResult, PyBuild
 from tvm.s_tir.meta_schedule.runner import PyRunner, PyRunnerFuture, RunnerInput, RunnerResult
 
 from colt_pipeline.records import Measurement
-from colt_pipeline.strategy.tuning import Tuning, found, handed_over
+from colt_pipeline.strategy.tuning import Tuning, handed_over, owner
 
 
 @derived_object
@@ -37,7 +37,7 @@ class Runner(PyRunner):  # type: ignore[misc]
         results: dict[str, RunnerResult] = {}
         wanted: dict[Tuning, dict[int, str]] = {}
         for path in (str(runner_input.artifact_path) for runner_input in runner_inputs):
-            known = found(Path(path))
+            known = owner(Path(path))
             if known is None:
                 said = "it does not come from colt_pipeline.strategy.Builder(); give builder=Builder() beside Runner()"
                 results[path] = RunnerResult(None, said)
