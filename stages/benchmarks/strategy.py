@@ -92,7 +92,6 @@ def rows(kernels: Sequence[str], trials: int, rounds: int, seed: int) -> list[Ro
     backend = local(config)
     # By default TVM uses one thread per physical core, whatever the target says; its workers inherit this variable.
     os.environ["TVM_NUM_THREADS"] = str(backend.target["num-cores"])
-    logging.getLogger("tvm.s_tir.meta_schedule").setLevel(logging.WARNING)
     target = tvm.target.Target(backend.target)
     found = []
     for name in kernels:
@@ -124,6 +123,7 @@ def _tuned(
     program: tvm.tirx.PrimFunc, target: tvm.target.Target, scratch: Path, strategy: str, trials: int, seed: int
 ) -> ms.Database:
     """The database after tuning with a strategy, TVM's or ours."""
+    logging.getLogger("tvm.s_tir.meta_schedule").setLevel(logging.WARNING)  # TVM resets it at each call
     ours: dict[str, Any] = {"strategy": Colt(results=str(scratch / "results"), seed=seed), "cost_model": "random"}
     return ms.tune_tir(
         program,
