@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,13 +43,23 @@ def configured(
         raise ConfigError(f"{trials} trials leave none for the search, because the first is the unoptimized program")
     stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:_LONGEST_NAME]
     source = scratch / f"{stem}.json"
-    source.write_text(tvm.ir.save_json(module["main"]))
+    source.write_text(placeless(module["main"]))
     quoted = str(source).replace("\\", "\\\\").replace("'", "\\'")
     given = {"workload": "own", "workload.source": f"'{quoted}'", "samples": trials - 1, **target_keys(target)}
     config = composed([f"{key}={_written(value)}" for key, value in {**given, **overrides}.items()])
     if config.device not in ("auto", "local"):
         raise ConfigError(f"Colt(device={config.device!r}): in TVM's own tuning, the runner determines the device")
     return replace(config, search=replace(config.search, batch_size=min(config.search.batch_size, batch)))
+
+
+def placeless(program: tvm.tirx.PrimFunc) -> str:
+    """JSON of a program without the lines of source code that it comes from, which would be part of the run's name."""
+    graph = json.loads(tvm.ir.save_json(program))
+    graph["nodes"].append({"type": "None"})
+    for node in graph["nodes"]:
+        if isinstance(node.get("data"), dict) and "span" in node["data"]:
+            node["data"]["span"] = len(graph["nodes"]) - 1
+    return str(tvm.ir.save_json(tvm.ir.load_json(json.dumps(graph))))  # without the nodes that are now unused
 
 
 def _written(value: Any) -> str:
