@@ -76,6 +76,10 @@ def load(raw: DictConfig, called_from: Path, moves: bool = False) -> Config:
     if not config.search.asks_models:  # so that all model sets give the same run
         config.model_set, config.largest, config.model_sets = NO_LLM, NO_LLM, {NO_LLM: []}
     measure = config.measure
+    if measure.runner:
+        raise ConfigError(
+            f"measure.runner={measure.runner} cannot be chosen; colt_pipeline.strategy sets it in TVM's own tuning"
+        )
     if measure.slower:
         _at_least(1, "measure.slower", measure.slower)
     _at_least(measure.min_repeats, "measure.max_repeats", measure.max_repeats)

@@ -239,6 +239,8 @@ class MeasureConfig:
     builders: int
     confirm: int = added(0, optional=True)
     """How many of a run's best programs are measured again at its end, in turn; 0 = none."""
+    runner: str = added("", optional=True)
+    """Who measures: "" = this package's workers; ``tvm`` = TVM's runner, see `strategy`, which alone sets it."""
 
 
 @dataclass

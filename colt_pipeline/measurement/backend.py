@@ -18,7 +18,7 @@ from colt_pipeline.measurement.cuda import compilable_cuda_target, cuda_target
 from colt_pipeline.measurement.devices import Device, cpu_target, estimated_gpu, host_cpu, rpc_device
 from colt_pipeline.measurement.estimate import estimate_secs
 from colt_pipeline.measurement.gpu import builders_that_fit, host_gpu
-from colt_pipeline.measurement.ledger import EXPERIENCE, SCHEMA, read_header
+from colt_pipeline.measurement.ledger import EXPERIENCE, RUNNER, SCHEMA, read_header
 from colt_pipeline.measurement.measurer import LocalMeasurer, Measurer
 from colt_pipeline.records import Measurement, MeasurementKind, written
 from colt_pipeline.runs.layout import MEASUREMENTS, recordings_in, recordings_of
@@ -51,9 +51,16 @@ class Backend:
             "workload_hash": workload.hash,
             "target": self.target,
             "device": self.device.facts,
-            "evaluator": {k: v for k, v in written(settings).items() if k not in ("builders", "confirm")},
+            "evaluator": _evaluator(settings),
             "measurement": self.measurement,
         }
+
+
+def _evaluator(settings: MeasureConfig) -> dict[str, Any]:
+    """How a program is built and timed; of another runner than this package's workers only its name is known."""
+    if settings.runner:
+        return {RUNNER: settings.runner}
+    return {k: v for k, v in written(settings).items() if k not in ("builders", "confirm")}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Literal
@@ -12,7 +12,7 @@ import tvm
 
 from colt_pipeline.errors import DeviceError, ReplayMissError
 from colt_pipeline.measurement.devices import Device
-from colt_pipeline.measurement.ledger import Header, Ledger
+from colt_pipeline.measurement.ledger import RUNNER, Header, Ledger
 from colt_pipeline.measurement.lock import batch_lock, device_lock
 from colt_pipeline.measurement.measurer import Measurer
 from colt_pipeline.records import Measurement, digest
@@ -32,7 +32,8 @@ class Evaluator:
     """The run's ledger in front of a measurer that is created only when something has to be measured.
 
     Programs that another run has measured on this device under the same header are copied from the shared ledger, so
-    that equal programs have equal latencies in all runs being compared.
+    that equal programs have equal latencies in all runs being compared. What another runner than this package's workers
+    measured is not shared, because its settings are unknown.
     """
 
     def __init__(
@@ -126,8 +127,7 @@ class Evaluator:
     ) -> Iterator[tuple[str, Measurement]]:
         """Take measurements from the device's shared ledger, or measure now and add the successful ones to it."""
         with batch_lock(Device(self.header["device"])):
-            with self._shared() as shared:
-                found = {key: m for key in missing if (m := shared.latest(key)) is not None}
+            found = self._found(missing)
             known = {key: m for key, m in found.items() if self._serves(m)}
             yield from known.items()
             new = {key: module for key, module in missing.items() if key not in known}
@@ -144,6 +144,17 @@ class Evaluator:
             finally:
                 self.intervals.append((begin, time.time()))
 
+    def _found(self, keys: Iterable[str]) -> dict[str, Measurement]:
+        """What the shared ledger holds of these programs."""
+        if not self._shares:
+            return {}
+        with self._shared() as shared:
+            return {key: m for key in keys if (m := shared.latest(key)) is not None}
+
+    @property
+    def _shares(self) -> bool:
+        return RUNNER not in self.header["evaluator"]
+
     @contextmanager
     def _shared(self) -> Iterator[Ledger]:
         """The ledger of all runs on this device with this header, while no other process uses it."""
@@ -157,7 +168,7 @@ class Evaluator:
 
         What was there `before` did not serve, and must not replace the new one because the best has improved since.
         """
-        if measurement.error is not None:
+        if measurement.error is not None or not self._shares:
             return measurement
         with self._shared() as shared:
             first = shared.latest(key)

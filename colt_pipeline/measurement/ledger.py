@@ -23,6 +23,8 @@ Header = Mapping[str, Any]
 SCHEMA = 1
 EXPERIENCE = "experience"
 """Field of the header of a run's own ledger: digest of what its cost model was trained on before the run."""
+RUNNER = "runner"
+"""Field of the header's ``evaluator``: who measured, if not this package's workers."""
 
 Round = tuple[str, int]
 """The first digits of a program's key, and how often it had been measured before."""

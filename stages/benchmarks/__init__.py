@@ -6,6 +6,7 @@ faults       kernels and machines that misbehave, what is recorded, and whether 
 queue        two concurrent searches, whose uses of the device must not overlap
 growth       whether a long search slows down, and how much memory it takes
 limits       how close the best recorded schedules come to this machine's peak and bandwidth
+strategy     this project's search and TVM's own within TVM's tuning, at equal trials, on kernels not seen before
 torch        the best recorded schedules compared with PyTorch
 answers      a live model asked the prompts of a recorded run: validity and order of answers, with and without a schema
 gpu          everything that needs a CUDA GPU, in one command; a directory of tables

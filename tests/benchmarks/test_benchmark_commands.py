@@ -25,6 +25,7 @@ from stages.benchmarks import (
     overhead,
     queue,
     redaction,
+    strategy,
     torch,
     write_rows,
 )
@@ -40,6 +41,7 @@ DEFAULTS: dict[ModuleType, dict[str, object]] = {
     growth: {"workloads": (ATTENTION,), "model_set": "8", "samples": 1000, "overrides": []},
     limits: {"runs": RUNS, "workloads": (), "rounds": 7},
     torch: {"runs": RUNS, "workloads": (), "rounds": 7},
+    strategy: {"kernels": tuple(strategy.KERNELS), "trials": 32, "rounds": 11, "seed": 1},
     redaction: {"kib": 128, "rounds": 7},
     answers: {"results": RESULTS, "experiment": "local", "workload": ATTENTION, "prompts": 12, "overrides": []},
     cost: {"results": RESULTS, "experiment": "cpu", "workloads": PAPER, "samples": 1000, "overrides": []},
