@@ -44,6 +44,23 @@ def check(main: tvm.tirx.PrimFunc, name: str) -> None:
     _check_not_in_place(main, name)
 
 
+def caution(main: tvm.tirx.PrimFunc) -> str | None:
+    """What to know before a kernel is tuned, if anything."""
+    summed: list[Any] = []
+
+    def block(node: Any) -> None:
+        if node.init is not None:
+            tvm_ffi.structural_walk(node.init, [(BufferStore, lambda store: summed.append(store.buffer))])
+
+    tvm_ffi.structural_walk(main.body, [(SBlock, block)])
+    if any(str(buffer.ty.dtype) == "bfloat16" for buffer in summed):
+        return (
+            "it accumulates in bfloat16, for which TVM 0.27 fails to build many schedules; accumulate in float32 and "
+            "cast at the end"
+        )
+    return None
+
+
 def _check_parameters(main: tvm.tirx.PrimFunc, name: str) -> None:
     for parameter in main.params:
         if not isinstance(parameter.ty, tvm.tirx.BufferType):

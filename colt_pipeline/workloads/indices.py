@@ -6,6 +6,7 @@ from typing import Any
 
 import tvm
 import tvm_ffi
+from tvm import sym
 from tvm.ir.expr import TensorLoad
 from tvm.s_tir import SBlock
 from tvm.tirx import BufferStore, For
@@ -99,7 +100,7 @@ class _Accesses:
         return limit
 
     def _fits(self, index: Any, extent: int, limit: int) -> bool:
-        analyzer = tvm.arith.Analyzer()
+        analyzer = sym.Analyzer()
         for var, domain in self._ranges.items():
             analyzer.bind(var, domain)
 
@@ -112,5 +113,5 @@ class _Accesses:
             return fresh
 
         opened = tvm_ffi.structural_map(index, [(tvm.ir.expr.Var, value)])
-        bound = analyzer.const_int_bound(tvm_ffi.structural_map(opened, [(TensorLoad, loaded)]))
+        bound = analyzer.const_int_bound(analyzer.rewrite_simplify(tvm_ffi.structural_map(opened, [(TensorLoad, loaded)])))
         return bool(bound.min_value >= 0 and bound.max_value < extent)

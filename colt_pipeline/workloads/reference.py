@@ -40,7 +40,9 @@ def computed(main: tvm.tirx.PrimFunc, inputs: Sequence[Array]) -> list[Array]:
 
 
 def _interchanged(main: tvm.tirx.PrimFunc) -> tvm.IRModule:
-    schedule = Schedule(tvm.IRModule({"main": main.with_attr("global_symbol", "main")}), debug_mask="none")
+    # Held until the end: a schedule of a module that nobody else holds changes `main` itself.
+    module = tvm.IRModule({"main": main.with_attr("global_symbol", "main")})
+    schedule = Schedule(module, debug_mask="none")
     names: list[str] = []
     tvm_ffi.structural_walk(main.body, [(SBlock, lambda block: names.append(block.name_hint))])
     if "root" not in names:
