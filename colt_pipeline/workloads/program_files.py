@@ -37,7 +37,7 @@ _LENGTH_BYTES = 8
 _MODULE = "_own_kernel"
 """What a .py file is called while it is executed."""
 
-_OLDER = re.compile(r"\btir as T\b|\bimport tir\b|\bT\.block\b|SBlockRealize|cannot import name 'tir'")
+_OLDER = re.compile(r"\btir as T\b|\bimport tir\b|\bT\.block\b|SBlockRealize|only for s_tir PrimFuncs|cannot import name 'tir'")
 """What shows in a file, or in TVM's message about it, that it is of an older dialect."""
 _NEWER = (
     "; this looks like an older dialect of TVMScript: TVM 0.27 wants `from tvm.script import tirx as T`, "
