@@ -18,12 +18,13 @@ TOLERANCES: dict[str, float] = {
     "float64": 1e-10,
     "float32": 1e-4,
     "float16": 2e-2,
-    "bfloat16": 5e-2,
+    "bfloat16": 1e-1,
 }
 """Type of an output -> largest allowed max|out - reference| / max|reference|; integers must be equal.
 
-A schedule may sum in another order, and the reference rounds as the program says: a sum of 4096 terms in float16 is off
-by about 1e-2 of its size, one in float32 and rounded to float16 at the end by 5e-4."""
+A schedule may sum in another order or precision; the reference rounds as the program says. Measured, for sums of 4096
+products: 5e-16 in float64, 5e-6 in float32 (16384 products), 1.3e-2 in float16, 4.6e-2 in bfloat16, where the reference
+itself is that far off. What a wrong schedule computes is off by about 1."""
 
 FLOATS_IN = (*TOLERANCES, "float8_e4m3fn", "float8_e5m2")
 """Types of floating-point inputs."""
