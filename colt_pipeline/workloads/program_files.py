@@ -44,6 +44,9 @@ _NEWER = (
     "`@T.prim_func(s_tir=True)`, `T.sblock` for T.block and `T.sblock_alloc_buffer` for T.alloc_buffer"
 )
 
+_ILL_FORMED = "Traceback: "
+"""Before the reason why TVM's check of a whole program refuses it."""
+
 Functions = dict[str, Any]
 """Name -> function of any kind."""
 
@@ -211,7 +214,8 @@ def _of_text(path: Path, where: str, text: str) -> Functions:
 def _reason(error: BaseException, text: str) -> str:
     """The first line of TVM's diagnostic, whose rest is a drawing, and what to change."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = lines[0].removeprefix("error: ")[:300] if lines else "no message"
+    ill_formed = [line for line in lines if line.startswith(_ILL_FORMED)]  # the first line names no reason then
+    said = (ill_formed or lines or ["no message"])[0].removeprefix("error: ").removeprefix(_ILL_FORMED)[:300]
     shown = said if isinstance(error, DiagnosticError) else f"{type(error).__name__}: {said}"
     dialect = isinstance(error, (DiagnosticError, ImportError, AttributeError)) and _OLDER.search(f"{text}\n{error}")
     return shown + (_NEWER if dialect else "")
