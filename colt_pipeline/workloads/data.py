@@ -61,9 +61,7 @@ def tolerance(dtype: str) -> float:
     return TOLERANCES[dtype] if is_float(dtype) else 0.0
 
 
-def random_values(
-    shape: Sequence[int], dtype: str, rng: np.random.Generator, below: int | None = None
-) -> NDArray[Any]:
+def random_values(shape: Sequence[int], dtype: str, rng: np.random.Generator, below: int | None = None) -> NDArray[Any]:
     """Random values: standard normal; integers of 8 bits over their full range, wider ones from 0 to 7, for sums of
     products must not overflow; booleans.
 

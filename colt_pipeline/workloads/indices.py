@@ -113,5 +113,7 @@ class _Accesses:
             return fresh
 
         opened = tvm_ffi.structural_map(index, [(tvm.ir.expr.Var, value)])
-        bound = analyzer.const_int_bound(analyzer.rewrite_simplify(tvm_ffi.structural_map(opened, [(TensorLoad, loaded)])))
+        bound = analyzer.const_int_bound(
+            analyzer.rewrite_simplify(tvm_ffi.structural_map(opened, [(TensorLoad, loaded)]))
+        )
         return bool(bound.min_value >= 0 and bound.max_value < extent)

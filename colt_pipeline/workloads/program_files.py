@@ -37,7 +37,9 @@ _LENGTH_BYTES = 8
 _MODULE = "_own_kernel"
 """What a .py file is called while it is executed."""
 
-_OLDER = re.compile(r"\btir as T\b|\bimport tir\b|\bT\.block\b|SBlockRealize|only for s_tir PrimFuncs|cannot import name 'tir'")
+_OLDER = re.compile(
+    r"\btir as T\b|\bimport tir\b|\bT\.block\b|SBlockRealize|only for s_tir PrimFuncs|cannot import name 'tir'"
+)
 """What shows in a file, or in TVM's message about it, that it is of an older dialect."""
 _NEWER = (
     "; this looks like an older dialect of TVMScript: TVM 0.27 wants `from tvm.script import tirx as T`, "
@@ -140,7 +142,11 @@ def _chosen(functions: Functions, function: str | None, where: str) -> tvm.tirx.
     if len(functions) > len(kernels):
         raise ConfigError(
             f"{where} holds a whole model (the Relax functions {', '.join(f for f in functions if f not in kernels)}); "
-            + (f"tune one of its kernels with workload.function=NAME: {named}" if kernels else "save one of its kernels")
+            + (
+                f"tune one of its kernels with workload.function=NAME: {named}"
+                if kernels
+                else "save one of its kernels"
+            )
         )
     if not kernels:
         raise ConfigError(f"{where} holds no kernel; it needs a @T.prim_func(s_tir=True) or an @I.ir_module with one")

@@ -128,8 +128,14 @@ TUNABLE: dict[str, tuple[Make, Callable[..., list[Array]] | None]] = {
     "transposed weights": (lambda: gemm("float32", "float32", "float32", turned=True), lambda a, b: [a @ b.T]),
     "prime sizes": (lambda: gemm("float32", "float32", "float32", 31, 29, 37), product("float32")),
     "matrix x vector": (lambda: gemm("float32", "float32", "float32", 1, 128, 64), product("float32")),
-    "conv2d NCHW, stride 2": (over(lambda x, y: topi.nn.conv2d_nchw(x, y, 2, 1, 1), (1, 8, 12, 12), (8, 8, 3, 3)), None),
-    "conv2d NHWC, stride 2": (over(lambda x, y: topi.nn.conv2d_nhwc(x, y, 2, 1, 1), (1, 12, 12, 8), (3, 3, 8, 8)), None),
+    "conv2d NCHW, stride 2": (
+        over(lambda x, y: topi.nn.conv2d_nchw(x, y, 2, 1, 1), (1, 8, 12, 12), (8, 8, 3, 3)),
+        None,
+    ),
+    "conv2d NHWC, stride 2": (
+        over(lambda x, y: topi.nn.conv2d_nhwc(x, y, 2, 1, 1), (1, 12, 12, 8), (3, 3, 8, 8)),
+        None,
+    ),
     "depthwise conv2d": (
         over(lambda x, y: topi.nn.depthwise_conv2d_nchw(x, y, 1, 1, 1), (1, 8, 12, 12), (8, 1, 3, 3)),
         None,

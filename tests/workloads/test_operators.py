@@ -27,7 +27,9 @@ pytestmark = pytest.mark.tvm
 HERE = {"kind": "llvm", "num-cores": 2, "mcpu": codegen.llvm_get_system_cpu()}
 
 
-def run(module: tvm.IRModule, workload: Workload, inputs: Sequence[Array], target: dict[str, Any] = HERE) -> list[Array]:
+def run(
+    module: tvm.IRModule, workload: Workload, inputs: Sequence[Array], target: dict[str, Any] = HERE
+) -> list[Array]:
     kernel = tvm.compile(module, target=tvm.target.Target(target)).mod
     given = dict(zip(workload.inputs_at, inputs, strict=True))
     arguments = [

@@ -37,7 +37,10 @@ def typed(left: str, out: str) -> str:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (kernel("C[vi, vj] = A[vi, vj] * s", f"{PARAMETERS}, s: T.float32"), r"the parameter s is no buffer \(a scalar"),
+        (
+            kernel("C[vi, vj] = A[vi, vj] * s", f"{PARAMETERS}, s: T.float32"),
+            r"the parameter s is no buffer \(a scalar",
+        ),
         (kernel("C[vi, vj] = A[vi, vj]", f"{PARAMETERS}, p: T.handle"), r"the parameter p is no buffer \(a pointer"),
         (ROWS, "the sizes n of A are symbolic; bind them: workload.bind"),
         (kernel("T.evaluate(A[vi, vj])"), r"mine stores to none of its parameters \(A, C\)"),
@@ -148,4 +151,6 @@ def test_a_file_of_the_configuration_is_a_workload() -> None:
 
 def test_elementwise_programs_leave_nothing_to_tune() -> None:
     assert not Space(own(DOUBLED).module, {"kind": "llvm", "num-cores": 2}).tunable
-    assert Space(tvm.IRModule({"main": gemm("float32", "float32", "float32")}), {"kind": "llvm", "num-cores": 2}).tunable
+    assert Space(
+        tvm.IRModule({"main": gemm("float32", "float32", "float32")}), {"kind": "llvm", "num-cores": 2}
+    ).tunable

@@ -1,5 +1,6 @@
 """Matrix product with ReLU; its float16 weights are summed in float32."""
 
+# mypy: ignore-errors
 from tvm.script import tirx as T
 
 
