@@ -83,7 +83,8 @@ class _Accesses:
 
     def _sources(self, buffers: list[Any]) -> list[Any]:
         """These buffers, and those that their values come from."""
-        waiting, found = list(buffers), []
+        waiting = list(buffers)
+        found: list[Any] = []
         while waiting:
             buffer = waiting.pop()
             if not any(buffer.same_as(other) for other in found):

@@ -140,14 +140,9 @@ def _chosen(functions: Functions, function: str | None, where: str) -> tvm.tirx.
             )
         raise ConfigError(f"workload.function={function} is not in {where}, which holds {named or 'no kernel'}")
     if len(functions) > len(kernels):
-        raise ConfigError(
-            f"{where} holds a whole model (the Relax functions {', '.join(f for f in functions if f not in kernels)}); "
-            + (
-                f"tune one of its kernels with workload.function=NAME: {named}"
-                if kernels
-                else "save one of its kernels"
-            )
-        )
+        models = ", ".join(f for f in functions if f not in kernels)
+        instead = f"tune one of its kernels with workload.function=NAME: {named}" if kernels else "save its kernels"
+        raise ConfigError(f"{where} holds a whole model (the Relax functions {models}); {instead}")
     if not kernels:
         raise ConfigError(f"{where} holds no kernel; it needs a @T.prim_func(s_tir=True) or an @I.ir_module with one")
     if len(kernels) > 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -30,9 +31,11 @@ class Model:
 """
 
 
-def read(path: Path, text: str, function: str | None = None, **bind: int) -> tvm.tirx.PrimFunc:
+def read(
+    path: Path, text: str, function: str | None = None, bind: Mapping[str, int] | None = None
+) -> tvm.tirx.PrimFunc:
     path.write_text(text)
-    return read_program(path, function, bind)
+    return read_program(path, function, bind or {})
 
 
 def same(one: tvm.tirx.PrimFunc, other: tvm.tirx.PrimFunc) -> bool:
@@ -78,7 +81,7 @@ def test_one_of_several_workloads_of_a_database_is_named_by_its_hash(tmp_path: P
 
 
 def test_symbolic_sizes_are_bound(tmp_path: Path) -> None:
-    program = read(tmp_path / "rows.txt", ROWS, n=6)
+    program = read(tmp_path / "rows.txt", ROWS, bind={"n": 6})
     assert [[int(size) for size in p.ty.shape] for p in program.params] == [[6, 32], [6]]
     assert " n" not in program.script()
 
@@ -94,7 +97,7 @@ def test_symbolic_sizes_are_bound(tmp_path: Path) -> None:
 )
 def test_sizes_that_do_not_fit_are_named(tmp_path: Path, text: str, bind: dict[str, int], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        read(tmp_path / "k.txt", text, **bind)
+        read(tmp_path / "k.txt", text, bind=bind)
 
 
 @pytest.mark.parametrize(
