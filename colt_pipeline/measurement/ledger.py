@@ -15,7 +15,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 from colt_pipeline.errors import DeviceMismatchError, RecordingError
 from colt_pipeline.records import KEY_WIDTH, Count, Measurement, MeasurementKind, differences, typed
-from colt_pipeline.runs.jsonl import read_lines
+from colt_pipeline.runs.jsonl import read_growing
 from colt_pipeline.runs.recorded import Access, Fields, Recorded
 
 Header = Mapping[str, Any]
@@ -51,7 +51,7 @@ def read_header(path: Path) -> dict[str, Any] | None:
         JournalError: the file is corrupt.
         RecordingError: the first line is not a header.
     """
-    lines = read_lines(path)
+    lines = read_growing(path)
     if not lines:
         return None
     try:
@@ -108,7 +108,7 @@ class Ledger:
         for number, line in enumerate(recorded[1:], start=2):
             if (missing := self._count(line["program"])) != line.get("round", 0):
                 raise RecordingError(f"{self.path}, line {number}: its program lacks round {missing}; restore the file")
-        if access == "replay":
+        if access != "append":
             return
         if not recorded:
             self._recorded.append(header)
@@ -129,6 +129,11 @@ class Ledger:
     def latest(self, program: str) -> Measurement | None:
         """The measurement of a program's last round."""
         return self._get(program, self._rounds.get(program[:KEY_WIDTH], 1) - 1)
+
+    def rounds(self, program: str) -> list[Measurement]:
+        """The measurements of a program after round 0, in order."""
+        numbers = range(1, self._rounds.get(program[:KEY_WIDTH], 0))
+        return [measurement for number in numbers if (measurement := self._get(program, number)) is not None]
 
     def _get(self, program: str, number: int) -> Measurement | None:
         line = self._recorded.get((program[:KEY_WIDTH], number))
