@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from colt_pipeline import stack
 from colt_pipeline.config.schema import Config
-from colt_pipeline.errors import DeviceMismatchError, JournalError
+from colt_pipeline.errors import DeviceMismatchError, JournalError, SpaceError
 from colt_pipeline.job import Job
 from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.llm.client import Client
@@ -57,6 +58,7 @@ from colt_pipeline.prediction.pretrained import (  # noqa: E402
 )
 from colt_pipeline.space import Program, Space  # noqa: E402
 from colt_pipeline.workloads.catalogue import build, recipe  # noqa: E402
+from colt_pipeline.workloads.checks import caution  # noqa: E402
 from colt_pipeline.workloads.workload import Workload  # noqa: E402
 
 JOURNAL_SCHEMA = 1
@@ -113,6 +115,8 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
     others = _experience(config, workload)
     recording = find_recording(config, workload, experience_digest(others) if others else None)
     target, device = recording.header["target"], Device(recording.header["device"])
+    if workload.is_own:
+        _check_choice(workload, target)
     rundir = RunDir(run_directory(config.results, config.experiment, config.run), config.identity())
     _keep_program(rundir, workload)
     stopwatch = Stopwatch()
@@ -180,6 +184,17 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
             target=target,
             source=recording.description,
         )
+
+
+def _check_choice(workload: Workload, target: dict[str, Any]) -> None:
+    if not Space(workload.module, target).tunable:
+        raise SpaceError(
+            f"there is nothing to tune in {workload.name}: TVM's rules leave no decision about this program, as for "
+            "elementwise, transposing and gathering ones, and for blocks that are scheduled already or hide loops; it "
+            "takes a reduction in a T.sblock whose axes are T.axis.spatial and T.axis.reduce"
+        )
+    if note := caution(workload.main):
+        print(f"note: {workload.name}: {note}", file=sys.stderr, flush=True)
 
 
 def _keep_program(rundir: RunDir, workload: Workload) -> None:

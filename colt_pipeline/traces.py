@@ -97,6 +97,7 @@ _KINDS = {
 }
 
 _ANNOTATIONS: dict[str, Check] = {
+    "schedule_rule": lambda value: False,  # TOPI's; rules only remove it
     "meta_schedule.cooperative_fetch": _is_sampled,
     "meta_schedule.parallel": _is_number,
     "meta_schedule.random_compute_producer": _is_flag,

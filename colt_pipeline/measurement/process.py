@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from colt_pipeline.errors import StackError
+from colt_pipeline.errors import ConfigError, StackError
 
 _LOAD_TIMEOUT_SECS = 300.0
 _CHUNK = 1 << 16
@@ -58,6 +58,7 @@ class WorkerProcess:
             generation: the only generation that can serve this request; no new worker is started for it.
 
         Raises:
+            ConfigError: the workload's inputs or reference are unusable.
             StackError: a fresh worker fails to start.
         """
         alive = self._process is not None and self._process.poll() is None
@@ -66,7 +67,11 @@ class WorkerProcess:
         if not alive:
             self.close()
             self._start()
-            if isinstance(self._exchange(self._load, _LOAD_TIMEOUT_SECS), Lost) and not self._stopped:
+            loaded = self._exchange(self._load, _LOAD_TIMEOUT_SECS)
+            if isinstance(loaded, dict) and "fatal" in loaded:
+                self.close()
+                raise ConfigError(loaded["fatal"])
+            if isinstance(loaded, Lost) and not self._stopped:
                 said = self._log.read_text(errors="replace").strip().splitlines()[-1:] if self._log.exists() else []
                 raise StackError(f"the measuring process fails to start: {''.join(said) or 'no error output'}")
         return self._exchange(message, timeout_secs)

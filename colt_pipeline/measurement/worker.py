@@ -37,7 +37,7 @@ import psutil  # noqa: E402
 import tvm  # noqa: E402
 
 from colt_pipeline.config.schema import MeasureConfig, RpcConfig  # noqa: E402
-from colt_pipeline.errors import DeviceError  # noqa: E402
+from colt_pipeline.errors import ConfigError, DeviceError  # noqa: E402
 from colt_pipeline.measurement.bench import TVM_ERRORS, Bench, last_line  # noqa: E402
 from colt_pipeline.measurement.devices import CUDA_LOCK  # noqa: E402
 from colt_pipeline.measurement.gpu import load_runtime  # noqa: E402
@@ -70,7 +70,10 @@ class Worker:
 
     def load(self, workload: dict[str, Any], target: dict[str, Any], rpc: dict[str, Any] | None) -> Answer:
         """Create inputs and reference; with `rpc`, kernels run on this tracker's servers."""
-        self._bench = Bench(rebuild(workload))
+        try:
+            self._bench = Bench(rebuild(workload))
+        except ConfigError as error:
+            return {"fatal": str(error)}
         self._target = target
         self._rpc = RpcConfig(**rpc) if rpc else None
         self._built: dict[str, Callable[[], Any]] = {}

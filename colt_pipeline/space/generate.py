@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 import tvm
+import tvm_ffi
 from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.schedule import Trace
 
@@ -22,6 +23,9 @@ _log.setLevel(logging.WARNING)  # TVM reports every rule that does not apply
 
 TVM_ERRORS = (RuntimeError, ValueError, IndexError)
 """What TVM raises for an invalid schedule."""
+
+_SAMPLING = "Sample"
+"""How the names of instructions begin whose outcome a search chooses."""
 
 _REDUCTION, _TILING = ms.schedule_rule.CrossThreadReduction, ms.schedule_rule.MultiLevelTiling
 _LEFT_OUT: tuple[tuple[type, ...], ...] = ((), (_REDUCTION,), (_TILING,), (_TILING, _REDUCTION))
@@ -46,6 +50,11 @@ class Designs:
     on_gpu: bool
 
     @property
+    def decide(self) -> bool:
+        """Whether there is anything to decide: some design space samples, say, the sizes of tiles."""
+        return any(inst.kind.name.startswith(_SAMPLING) for trace in self.every_trace for inst in trace.insts)
+
+    @property
     def postprocs(self) -> list[ms.Postproc]:
         return list(self.context.space_generator.postprocs)
 
@@ -68,7 +77,7 @@ def _generated(module: tvm.IRModule, target_json: str) -> Designs:
     said = ""
     for left_out in _LEFT_OUT if on_gpu else ((),):
         try:
-            context = _context(module, target, _cuda_space(left_out) if on_gpu else "post-order-apply")
+            context = _context(module, target, _cuda_space(left_out) if on_gpu else _cpu_space(module))
             traces = tuple(s.trace for s in context.generate_design_space())
         except TVM_ERRORS as error:
             said = str(error).strip().splitlines()[-1]
@@ -93,6 +102,25 @@ def _cuda_space(left_out: tuple[type, ...]) -> ms.space_generator.PostOrderApply
     """
     rules = [rule for rule in ms.ScheduleRule.create("cuda") if not isinstance(rule, left_out)]
     return ms.space_generator.PostOrderApply(sch_rules=rules, postprocs="cuda", mutator_probs="cuda")
+
+
+def _cpu_space(module: tvm.IRModule) -> str | ms.space_generator.PostOrderApply:
+    """TVM's rules for the CPU; for integers of 8 bits those without tensor intrinsics.
+
+    With AVX-512 or VNNI, TVM 0.27 tiles products of such integers for intrinsics whose code LLVM refuses, or which
+    saturate and give wrong sums.
+    """
+    if not _has_bytes(module):
+        return "post-order-apply"
+    return ms.space_generator.PostOrderApply(sch_rules="llvm", postprocs="llvm", mutator_probs="llvm")
+
+
+def _has_bytes(module: tvm.IRModule) -> bool:
+    types = set()
+    tvm_ffi.structural_walk(
+        module["main"].body, [(tvm.ir.expr.TensorLoad, lambda load: types.add(str(load.source.ty.dtype)))]
+    )
+    return not types.isdisjoint({"int8", "uint8"})
 
 
 def _context(module: tvm.IRModule, target: dict[str, Any], space: Any) -> ms.TuneContext:

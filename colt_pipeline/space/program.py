@@ -96,6 +96,11 @@ class Space:
         self._applicable: dict[str, tuple[Transformation, ...]] = {}
         self._sites: dict[str, dict[str, tuple[int, Site]]] = {}
 
+    @property
+    def tunable(self) -> bool:
+        """Whether a search has anything to decide; for elementwise programs, say, TVM's rules leave no choice."""
+        return self._designs.decide
+
     @cached_property
     def base_code(self) -> str:
         """The unoptimized program for prompts."""

@@ -6,19 +6,18 @@ FuseTIR; then ``meta_schedule.relax_integration.extract_tasks``. A task's name i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-import numpy as np
 import tvm
 from tvm import relax
-from tvm.s_tir import Schedule
 from tvm.s_tir.analysis import estimate_tir_flops
 from tvm.s_tir.meta_schedule.relax_integration import extract_tasks
 
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.workloads.llama import Llama
+from colt_pipeline.workloads.reference import computed
 from colt_pipeline.workloads.workload import Array, Workload
 
 _RTOL = 1e-4
@@ -67,8 +66,7 @@ class ExtractedModel:
     def workload(self, name: str, task: str, shape: dict[str, int]) -> Workload:
         """The task as a workload called `name`.
 
-        Its reference is the unscheduled function built by TVM, except that the two inner loops of matrix products are
-        interchanged: otherwise it would traverse matrices by columns, which takes minutes.
+        Its reference is the unscheduled function, see `computed`.
 
         Raises:
             ConfigError: the model has no such task.
@@ -79,7 +77,7 @@ class ExtractedModel:
             raise ConfigError(f"workload.name={name}: the model has no task {task}; choose one of {names}")
 
         def reference(*inputs: Array) -> list[Array]:
-            return [_computed(found.main, inputs)]
+            return computed(found.main, inputs)
 
         return Workload(name, shape, found.main, reference, found.flop, (_RTOL,))
 
@@ -96,15 +94,3 @@ class ExtractedModel:
 def extracted(model: Llama) -> ExtractedModel:
     """`model` split into tasks; cached, because it takes some seconds."""
     return ExtractedModel(model)
-
-
-def _computed(main: tvm.tirx.PrimFunc, inputs: Sequence[Array]) -> Array:
-    schedule = Schedule(tvm.IRModule({"main": main.with_attr("global_symbol", "main")}), debug_mask="none")
-    for block in schedule.get_child_blocks(schedule.get_sblock("root")):
-        if schedule.get(block).name_hint == "matmul":
-            *_, column, inner = schedule.get_loops(block)
-            schedule.reorder(inner, column)
-    kernel = tvm.compile(schedule.mod, target=tvm.target.Target({"kind": "llvm"}))
-    out = tvm.runtime.tensor(np.zeros([int(n) for n in main.params[-1].ty.shape], "float32"), tvm.cpu())
-    kernel.mod["main"](*(tvm.runtime.tensor(x, tvm.cpu()) for x in inputs), out)
-    return np.asarray(out.numpy(), np.float64)

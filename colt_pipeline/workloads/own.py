@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import tvm
 from tvm.s_tir.analysis import estimate_tir_flops
 
-from colt_pipeline.workloads.data import tolerance, unwritten
+from colt_pipeline.errors import ConfigError
+from colt_pipeline.workloads.checks import check
+from colt_pipeline.workloads.data import is_float, tolerance
+from colt_pipeline.workloads.reference import computed
 from colt_pipeline.workloads.workload import Array, Workload, written
 
 
@@ -26,25 +30,20 @@ def of_program(
     Raises:
         ConfigError: the program cannot be tuned or checked; the message says why, and what to do.
     """
-    outputs = written(main)
+    check(main, name)
+    parameters = [main.params[i] for i in written(main)]
     flop = int(estimate_tir_flops(tvm.IRModule({"main": main})))
 
     def reference(*inputs: Array) -> list[Array]:
-        return _computed(main, outputs, inputs)
+        found = computed(main, inputs)
+        for parameter, out in zip(parameters, found, strict=True):
+            if is_float(str(parameter.ty.dtype)) and not np.isfinite(out.astype(np.float64)).all():
+                raise ConfigError(
+                    f"{name}: unscheduled, it leaves NaN or infinity in {parameter.name}, so that no schedule can be "
+                    "checked: it leaves elements unwritten, or these inputs do not suit it; workload.inputs=FILE.npz "
+                    "gives your own"
+                )
+        return found
 
-    rtols = tuple(tolerance(str(main.params[i].ty.dtype)) for i in outputs)
+    rtols = tuple(tolerance(str(p.ty.dtype)) for p in parameters)
     return Workload(name, dict(shape), main, reference, flop, rtols, True, inputs_file)
-
-
-def _computed(main: tvm.tirx.PrimFunc, outputs: Sequence[int], inputs: Sequence[Array]) -> list[Array]:
-    module = tvm.IRModule({"main": main.with_attr("global_symbol", "main")})
-    kernel = tvm.compile(module, target=tvm.target.Target({"kind": "llvm"}))
-    given = iter(inputs)
-    arguments = [
-        tvm.runtime.tensor(
-            unwritten([int(n) for n in p.ty.shape], str(p.ty.dtype)) if i in outputs else next(given), tvm.cpu()
-        )
-        for i, p in enumerate(main.params)
-    ]
-    kernel.mod["main"](*arguments)
-    return [arguments[i].numpy() for i in outputs]

@@ -20,6 +20,7 @@ import tvm_ffi
 from numpy.typing import NDArray
 
 from colt_pipeline.workloads.data import given_values, numpy_dtype, random_values
+from colt_pipeline.workloads.indices import index_limits
 
 Array = NDArray[Any]
 Reference = Callable[..., Sequence[Array]]
@@ -100,7 +101,8 @@ class Workload:
         return sum(parameter.bytes for parameter in self.parameters)
 
     def inputs(self) -> list[Array]:
-        """Inputs in parameter order: the user's, or seeded random ones (zeros would hide wrong indices).
+        """Inputs in parameter order: the user's, or seeded random ones (zeros would hide wrong indices), of which
+        those that are used as indices stay within what they index.
 
         Raises:
             ConfigError: the user's file does not have an array of the right shape and type for each input.
@@ -108,7 +110,8 @@ class Workload:
         wanted = [(i, self.parameters[i]) for i in self.inputs_at]
         if self.inputs_file is not None:
             return given_values(self.inputs_file, [(p.name, p.shape, p.dtype) for _, p in wanted])
-        return [random_values(p.shape, p.dtype, np.random.default_rng([2026, i])) for i, p in wanted]
+        limits = index_limits(self.main)
+        return [random_values(p.shape, p.dtype, np.random.default_rng([2026, i]), limits.get(i)) for i, p in wanted]
 
     def expected(self, inputs: Sequence[Array]) -> list[Array]:
         """The reference outputs for `inputs`."""

@@ -17,7 +17,7 @@ import psutil
 import pytest
 import tvm
 
-from colt_pipeline.errors import StackError
+from colt_pipeline.errors import ConfigError, StackError
 from colt_pipeline.measurement.measurer import LocalMeasurer
 from colt_pipeline.measurement.process import Lost, WorkerProcess
 from colt_pipeline.records import Measurement
@@ -127,9 +127,16 @@ def test_a_builder_that_is_lost_once_is_forgiven(
 
 
 def test_a_worker_that_does_not_start_says_why(tmp_path: Path) -> None:
+    worker = WorkerProcess({"op": "no such operation"}, {}, tmp_path / "errors")
+    with pytest.raises(StackError, match="fails to start.*no such operation"):
+        worker.request({"op": "build"}, 1.0)
+    worker.close()
+
+
+def test_a_workload_that_cannot_be_checked_is_one_message(tmp_path: Path) -> None:
     load = {"op": "load", "workload": {"name": "no such kernel", "shape": {}}, "target": target(), "rpc": None}
     worker = WorkerProcess(load, {}, tmp_path / "errors")
-    with pytest.raises(StackError, match="fails to start.*no such kernel"):
+    with pytest.raises(ConfigError, match="^workload.name=no such kernel is unknown"):
         worker.request({"op": "build"}, 1.0)
     worker.close()
 
