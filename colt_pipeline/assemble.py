@@ -20,12 +20,14 @@ from colt_pipeline.llm.random_proposer import RandomProposer
 from colt_pipeline.llm.retries import Caller
 from colt_pipeline.records import EMBEDDED, written
 from colt_pipeline.runs.budget import Budget
+from colt_pipeline.runs.clock import Clock
 from colt_pipeline.runs.costs import configured_prices
 from colt_pipeline.runs.events import Finished, Measured, Started
 from colt_pipeline.runs.journal import Journal, check_models, check_traces
 from colt_pipeline.runs.layout import (
     ANSWERS,
     CANDIDATES,
+    CLOCK,
     INPUTS,
     MEASUREMENTS,
     PROGRAM,
@@ -133,6 +135,7 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
         ledger = opened(_ledger(recording))
         _same_latencies(journal, ledger, workload)
         budget = opened(_budget(config, recording, device))
+        clock = None if config.minutes is None else opened(_clock(recording, config.minutes))
         cassette = opened(_cassette(config, recording, budget, stopwatch))
         evaluator = opened(_evaluator(config, workload, recording, ledger, make_measurer))
         space = Space(workload.module, target)
@@ -174,6 +177,7 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
             world=world,
             cassette=cassette,
             budget=budget,
+            clock=clock,
             prices=configured_prices(config),
             evolution=evolution,
             evaluator=evaluator,
@@ -210,9 +214,16 @@ def _cassette(config: Config, recording: Recording, budget: Budget, stopwatch: S
     return Cassette(recording.directory / ANSWERS, make_client, stopwatch)
 
 
+def _access(recording: Recording) -> Access:
+    return "replay" if recording.backend is None else "append"
+
+
+def _clock(recording: Recording, minutes: float) -> Clock:
+    return Clock(recording.directory / CLOCK, minutes, _access(recording))
+
+
 def _ledger(recording: Recording) -> Ledger:
-    access: Access = "replay" if recording.backend is None else "append"
-    return Ledger(recording.directory / MEASUREMENTS, recording.ledger_header, access)
+    return Ledger(recording.directory / MEASUREMENTS, recording.ledger_header, _access(recording))
 
 
 def _evaluator(

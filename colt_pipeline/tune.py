@@ -17,7 +17,7 @@ from colt_pipeline.app import INTERRUPTED, attempt, command, escaping, message_a
 from colt_pipeline.config.arguments import with_open_keys
 from colt_pipeline.config.compose import CONF
 from colt_pipeline.config.schema import Config
-from colt_pipeline.job import batches_and_outputs, progress, written_since
+from colt_pipeline.job import batches_and_outputs, confirmation, progress, written_since
 from colt_pipeline.llm.unusable import note_unusable_models
 from colt_pipeline.progress.standing import followed_search
 from colt_pipeline.progress.watch import watched
@@ -45,6 +45,8 @@ def run(config: Config) -> None:
         resumed_at = sum(len(e.samples) for e in job.journal.events if isinstance(e, Measured))
         for _ in batches_and_outputs(job):
             progress(job, time.perf_counter() - start, resumed_at)
+        if (words := confirmation(job)) is not None:
+            print(f"{config.run}  {words}", file=sys.stderr, flush=True)
         note_unusable_models(config.run, job.journal.events, job.cassette.reply)
         if config.record.mode == "replay" and (unused := job.cassette.unused(job.state.occurrences)):
             print(f"note: {unused} answers of {job.cassette.path} were not used by this run", file=sys.stderr)

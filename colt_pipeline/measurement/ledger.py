@@ -130,6 +130,11 @@ class Ledger:
         """The measurement of a program's last round."""
         return self._get(program, self._rounds.get(program[:KEY_WIDTH], 1) - 1)
 
+    def rounds(self, program: str) -> list[Measurement]:
+        """The measurements of a program after round 0, in order."""
+        numbers = range(1, self._rounds.get(program[:KEY_WIDTH], 0))
+        return [measurement for number in numbers if (measurement := self._get(program, number)) is not None]
+
     def _get(self, program: str, number: int) -> Measurement | None:
         line = self._recorded.get((program[:KEY_WIDTH], number))
         return None if line is None else typed(Measurement, line)

@@ -32,6 +32,7 @@ ANSWERS = "llm.jsonl"
 CANDIDATES = "candidates.jsonl"
 MEASUREMENTS = "measurements.jsonl"
 SPENDING = "spend.jsonl"
+CLOCK = "clock.jsonl"
 
 SHARED = "shared"
 
@@ -66,7 +67,7 @@ def noise_in(results: Path | str) -> Path:
 
 def set_aside(recording: Path) -> None:
     """Rename the files of an earlier recording, so that everything is asked and measured again."""
-    for name in (ANSWERS, CANDIDATES, MEASUREMENTS, SPENDING):
+    for name in (ANSWERS, CANDIDATES, MEASUREMENTS, SPENDING, CLOCK):
         path = recording / name
         if path.exists():
             free = next(n for n in count(1) if not (recording / f"{name}.{n}").exists())
