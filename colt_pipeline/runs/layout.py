@@ -54,9 +54,18 @@ def recordings_in(results: Path | str) -> Path:
 
 def recordings_of(results: Path | str, experiment: str, run: str) -> list[Path]:
     """The ledgers of one run, by device. Names are looked up, never matched: they may contain brackets and stars."""
+    return _of_devices(results, experiment, run, MEASUREMENTS)
+
+
+def clocks_of(results: Path | str, experiment: str, run: str) -> list[Path]:
+    """The clocks of one run, by device."""
+    return _of_devices(results, experiment, run, CLOCK)
+
+
+def _of_devices(results: Path | str, experiment: str, run: str, name: str) -> list[Path]:
     recordings = recordings_in(results)
     devices = sorted(recordings.iterdir()) if recordings.is_dir() else []
-    paths = (device / experiment / run / MEASUREMENTS for device in devices)
+    paths = (device / experiment / run / name for device in devices)
     return [path for path in paths if path.exists()]
 
 
