@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from colt_pipeline import stack
+from colt_pipeline import registry, stack
+from colt_pipeline.config.plugins import import_plugins
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import DeviceMismatchError, JournalError
 from colt_pipeline.job import Job
@@ -111,6 +112,7 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
     Raises:
         ColtError: configuration, recordings or run directory do not allow the run.
     """
+    import_plugins(config.plugins, Path.cwd())  # in this process, too
     workload = build(**vars(config.workload))
     others = _experience(config, workload)
     recording = find_recording(config, workload, experience_digest(others) if others else None)
@@ -162,9 +164,9 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
             hardware=hardware(target, config.target.l2_kib),
             start=start,
             space=space,
-            cost_model=COST_MODELS[config.search.cost_model](config, space, others, stopwatch),
+            cost_model=_cost_model(config, space, others, stopwatch),
             evaluator=evaluator,
-            proposer=PROPOSERS[config.search.proposer](config, cassette),
+            proposer={**PROPOSERS, **registry.PROPOSERS}[config.search.proposer](config, cassette),
             stopwatch=stopwatch,
             evolution=evolution,
         )
@@ -184,6 +186,15 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
             target=target,
             source=recording.description,
         )
+
+
+def _cost_model(
+    config: Config, space: Space, others: Sequence[Experience], stopwatch: Stopwatch
+) -> CostModelLike[Program]:
+    name = config.search.cost_model
+    if name in registry.COST_MODELS:
+        return registry.COST_MODELS[name](config, space, stopwatch)
+    return COST_MODELS[name](config, space, others, stopwatch)
 
 
 def _keep_program(rundir: RunDir, workload: Workload) -> None:

@@ -89,6 +89,7 @@ class Space:
         self.context = self._designs.context
         mutators = {type(m).__name__: m for m in self.context.space_generator.mutator_probs}
         self._mutators = {t.name: mutators[t.mutator] for t in TRANSFORMATIONS if t.mutator in mutators}
+        self._own = {t.name: t.mutator for t in TRANSFORMATIONS if not isinstance(t.mutator, str)}
         self._edited = {t.name: t.edits for t in TRANSFORMATIONS}
         self._programs: dict[str, Program] = {}
         self._realized: dict[str, Program | None] = {}
@@ -161,7 +162,9 @@ class Space:
         """The transformations that find something to change in `program`, in table order."""
         if program.key not in self._applicable:
             self._applicable[program.key] = tuple(
-                t for t in TRANSFORMATIONS if t.name in self._mutators and self._finds_something(t, program.trace)
+                t
+                for t in TRANSFORMATIONS
+                if (t.name in self._mutators or t.name in self._own) and self._finds_something(t, program.trace)
             )
         return self._applicable[program.key]
 
@@ -266,7 +269,18 @@ class Space:
         edited = self._edited.get(name)
         if edited and all(inst.kind.name != edited for inst in trace.insts):
             return None
+        if name in self._own:
+            return self._changed_by(name, _ordered(trace), seed)
         return ms._ffi_api.MutatorApply(self._mutators[name], _ordered(trace), seed)
+
+    def _changed_by(self, name: str, trace: Trace, seed: int) -> Trace | None:
+        """What a user's own transformation makes of a trace, which must be of the same design space."""
+        changed = self._own[name](trace, seed)
+        if changed is not None and _instructions(changed) != _instructions(trace):
+            raise SpaceError(
+                f"the transformation {name} changed the instructions of a trace; it may change decisions only"
+            )
+        return changed
 
     def _remembered(self, trace: Trace) -> Program | None:
         """Like `_realize`, cached."""
@@ -290,6 +304,10 @@ def _designed(designs: Designs) -> frozenset[str]:
 def _undecided(trace: list[Any]) -> str:
     """What no mutator changes: the instructions of a trace without the extent of the parallel loop."""
     return canonical_json([i if i[2] != [PARALLEL] else [i[0], i[1][:1], *i[2:]] for i in trace[0]])
+
+
+def _instructions(trace: Trace) -> str:
+    return _undecided(_plain(trace.as_json()))
 
 
 def _checked(trace_json: str) -> Any:
