@@ -7,9 +7,9 @@
 
     registry.router("first", first)
 
-Afterwards ``search.router=first`` is a valid choice. In a script, register before `tune_module` is called. For commands,
-save it as a module and name it: ``python -m colt_pipeline.tune plugins=[my_module] search.router=first``; every process
-that works on the run imports it. The names are part of the run, so that another plugin is another run.
+Afterwards ``search.router=first`` is a valid choice. In a script, register before `tune_module` is called. For
+commands, save it as a module and name it: ``python -m colt_pipeline.tune plugins=[my_module] search.router=first``;
+every process that works on the run imports it. The names are part of the run, so that another plugin is another run.
 
 A replay calls these functions again and compares what follows, so they must depend on their arguments alone; for chance
 they get a generator or a seed. A module that is executed again, such as a cell of a notebook, replaces its own rows.

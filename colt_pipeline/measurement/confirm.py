@@ -1,9 +1,9 @@
 """Confirmation: the best programs of a search are measured again in turn, to find the best of them.
 
-A search keeps the minimum of many noisy latencies, which is too low: the program that was lucky wins. So at the end of a
-run its best programs are measured `ROUNDS` times more, each round in another order, so that a drift of the machine
-affects all of them alike. These measurements are further rounds of the run's own ledger. The search never sees them, and
-a replay reads them.
+A search keeps the minimum of many noisy latencies, which is too low: the program that was lucky wins. So at the end of
+a run its best programs are measured `ROUNDS` times more, each round in another order, so that a drift of the machine
+affects all of them alike. These measurements are further rounds of the run's own ledger. The search never sees them,
+and a replay reads them.
 
 Programs that were confirmed before a run went on (with a higher limit of its budget) keep their rounds.
 """

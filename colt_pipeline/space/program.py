@@ -27,7 +27,7 @@ from colt_pipeline.space.sites import PARALLEL, decide, find_sites
 from colt_pipeline.space.threads import draw_tiles
 from colt_pipeline.space.tiling import refused
 from colt_pipeline.space.transformations import TRANSFORMATIONS, Transformation
-from colt_pipeline.traces import check_trace_json
+from colt_pipeline.traces import check_trace, check_trace_json
 
 _MAX_SEED = 2**31 - 1
 _SAMPLING_ATTEMPTS = 256
@@ -276,10 +276,17 @@ class Space:
     def _changed_by(self, name: str, trace: Trace, seed: int) -> Trace | None:
         """What a user's own transformation makes of a trace, which must be of the same design space."""
         changed = self._own[name](trace, seed)
-        if changed is not None and _instructions(changed) != _instructions(trace):
+        if changed is None:
+            return None
+        made, before = _plain(changed.as_json()), _plain(trace.as_json())
+        if _undecided(made) != _undecided(before):
             raise SpaceError(
                 f"the transformation {name} changed the instructions of a trace; it may change decisions only"
             )
+        try:
+            check_trace(made)
+        except ValueError as error:
+            raise SpaceError(f"the transformation {name} makes a trace that cannot be loaded again: {error}") from error
         return changed
 
     def _remembered(self, trace: Trace) -> Program | None:
@@ -304,10 +311,6 @@ def _designed(designs: Designs) -> frozenset[str]:
 def _undecided(trace: list[Any]) -> str:
     """What no mutator changes: the instructions of a trace without the extent of the parallel loop."""
     return canonical_json([i if i[2] != [PARALLEL] else [i[0], i[1][:1], *i[2:]] for i in trace[0]])
-
-
-def _instructions(trace: Trace) -> str:
-    return _undecided(_plain(trace.as_json()))
 
 
 def _checked(trace_json: str) -> Any:
