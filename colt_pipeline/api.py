@@ -69,7 +69,7 @@ class Tuned:
     @property
     def trace(self) -> Trace:
         """All instructions of the schedule, including those of the postprocessors."""
-        return self.schedule.trace
+        return self.schedule.trace.simplified(remove_postproc=False)
 
     def export(self, path: Path | str) -> Path:
         """Write the kernel as a library with all that runs, checks and explains it; see ``colt_pipeline.export``.
@@ -110,6 +110,8 @@ def tune_module(
         UnfinishedError: none of the measured programs ran.
         ColtError: as any run.
     """
+    if isinstance(module, tvm.tirx.PrimFunc):
+        module = tvm.IRModule({_symbol(module) or "main": module})
     with tempfile.TemporaryDirectory(prefix="colt-") as directory:
         source = Path(directory) / f"{_stem(module, name)}.json"
         source.write_text(tvm.ir.save_json(module))  # the run keeps a copy
@@ -150,11 +152,15 @@ def _result(job: Job) -> Tuned:
     )
 
 
-def _stem(module: tvm.IRModule | tvm.tirx.PrimFunc, name: str | None) -> str:
+def _symbol(function: tvm.tirx.PrimFunc) -> str:
+    return str((function.attrs or {}).get("global_symbol", ""))
+
+
+def _stem(module: tvm.IRModule, name: str | None) -> str:
     """The name of a file for the kernel."""
-    functions = list(module.functions.values()) if isinstance(module, tvm.IRModule) else [module]
+    functions = list(module.functions.values())
     if name is None and len(functions) == 1:
-        name = str((functions[0].attrs or {}).get("global_symbol", ""))
+        name = _symbol(functions[0])
     return re.sub(r"[^\w-]+", "_", name or "")[:100] or "module"
 
 
@@ -172,7 +178,8 @@ def _of_target(target: tvm.target.Target | Mapping[str, Any] | str | None) -> di
     if kind not in ("llvm", "cuda"):
         raise ConfigError(f"target={target} is of kind {kind}; choose one of kind llvm or cuda")
     usual = tvm.target.Target(kind).attrs
-    given = {str(k): v for k, v in made.attrs.items() if k not in _IMPLIED and not (k in usual and usual[k] == v)}
+    given = {str(k): v for k, v in made.attrs.items() if not (k in usual and usual[k] == v)}
+    given = {k: v for k, v in given.items() if k not in _IMPLIED and not k.startswith("feature.")}
     if kind == "cuda":  # the device itself knows the other attributes
         return {"target": "gpu", **({"target.arch": str(given["arch"])} if "arch" in given else {})}
     keys = {"num-cores": "target.cores", "mcpu": "target.mcpu"}
@@ -197,7 +204,9 @@ def _written(key: str, value: Any) -> str:
         case list() | tuple():
             return f"[{','.join(_written(key, each) for each in value)}]"
         case Mapping():
-            return "{" + ",".join(f"{_written(key, str(k))}:{_written(key, v)}" for k, v in value.items()) + "}"
+            if names := [name for name in map(str, value) if not re.fullmatch(r"[\w.-]+", name)]:
+                raise ConfigError(f"{key}: {names[0]} cannot be a key; use letters, digits and _ . -")
+            return "{" + ",".join(f"{name}:{_written(key, each)}" for name, each in value.items()) + "}"
     raise ConfigError(f"{key}={value!r} is of type {type(value).__name__}, which a configuration cannot hold")
 
 
