@@ -71,18 +71,24 @@ class Tuned:
         """All instructions of the schedule, including those of the postprocessors."""
         return self.schedule.trace.simplified(remove_postproc=False)
 
-    def export(self, path: Path | str) -> Path:
+    def export(self, path: Path | str, database: Path | str | None = None, mcpu: str | None = None) -> Path:
         """Write the kernel as a library with all that runs, checks and explains it; see ``colt_pipeline.export``.
 
         Args:
-            path: a directory.
+            path: a directory; an earlier export there is replaced.
+            database: also add to the MetaSchedule database in this directory.
+            mcpu: compile for another CPU than the one it was tuned on, by LLVM's name.
 
         Returns:
             The directory.
-        """
-        from colt_pipeline.export import export_run
 
-        return export_run(self.run_directory, Path(path))
+        Raises:
+            ColtError: it cannot be exported; the message says why.
+        """
+        from colt_pipeline.exports.write import export_run
+
+        export_run(self.run_directory, Path(path), None if database is None else Path(database), mcpu)
+        return Path(path)
 
 
 def tune_module(

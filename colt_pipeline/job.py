@@ -76,19 +76,16 @@ class Job:
 
     @property
     def confirmed(self) -> list[Confirmed]:
-        """The best programs by what was measured after the search, best first; empty without a confirmation."""
-        return confirmed(self.evaluator.ledger, self._candidates)
-
-    @property
-    def _candidates(self) -> list[str]:
-        return candidates(self.state.samples, self.evaluator.ledger, self.config.measure.confirm)
+        """What was measured again after the search, best first; empty without a confirmation."""
+        return confirmed(self.evaluator.ledger, list(dict.fromkeys(sample.program for sample in self.state.samples)))
 
     def confirm(self) -> None:
         """Measure the best programs again, or what is missing of that; a replay and estimates leave it as it is."""
         assert self.state.started is not None
         if not self.evaluator.live or self.state.started.measurement != "measured":
             return
-        programs = [self.world.program(self.state.programs[key]) for key in self._candidates]
+        best = candidates(self.state.samples, self.evaluator.ledger, self.config.measure.confirm)
+        programs = [self.world.program(self.state.programs[key]) for key in best]
         with self.world.stopwatch.lap("confirm"):
             for _ in confirm(self.evaluator, programs):
                 raise_if_interrupted()
@@ -238,9 +235,10 @@ def confirmation(job: Job) -> str | None:
     programs, best = job.confirmed, job.state.best
     if not programs or best is None or best.latency_secs is None:
         return None
+    of = f"the best of {len(programs)} programs" if len(programs) > 1 else "the only candidate"
     return (
-        f"confirmed: {programs[0].latency_secs * 1e3:.4g} ms, the best of {len(programs)} programs in "
-        f"{programs[0].rounds} rounds each (the search's own best said {best.latency_secs * 1e3:.4g} ms)"
+        f"confirmed: {programs[0].latency_secs * 1e3:.4g} ms, {of} in {programs[0].rounds} rounds each (the search's own "
+        f"best said {best.latency_secs * 1e3:.4g} ms)"
     )
 
 

@@ -32,6 +32,10 @@ pytestmark = pytest.mark.tvm
 SMALL: dict[str, Any] = {"search": "paper", "model_set": "2", "measure.builders": 1}
 
 
+def confirming(count: int) -> dict[str, Any]:
+    return {"measure.confirm": count}
+
+
 @pytest.fixture
 def module() -> tvm.IRModule:
     """A small matrix product, as a user might have it."""
@@ -56,7 +60,7 @@ def test_a_module_becomes_a_schedule_that_is_right_and_a_run(
     module: tvm.IRModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    tuned = tune_module(module, samples=4, name="my kernel", **SMALL, **{"measure.confirm": 1})
+    tuned = tune_module(module, samples=4, name="my kernel", **SMALL, **confirming(1))
     assert tuned.is_confirmed and tuned.measurement == "measured"
     assert 0 < tuned.latency_secs < 1 and 0 < tuned.baseline_secs < 1
     assert tuned.run_directory.is_relative_to(tmp_path / "results" / "runs" / "adhoc")
@@ -66,13 +70,13 @@ def test_a_module_becomes_a_schedule_that_is_right_and_a_run(
     assert tvm_ffi.structural_equal(again.mod, tuned.module)
 
     a, b = (
-        np.random.default_rng(n).random(shape, dtype="float32") for n, shape in enumerate([(1, 16, 128), (64, 128)])
+        np.random.default_rng(n).random(shape, dtype="float32") for n, shape in enumerate([(1, 16, 128), (128, 64)])
     )
     shapes = [tuple(int(n) for n in p.ty.shape) for p in module["main"].params]
     assert shapes == [a.shape, b.shape, (1, 16, 64)]
     out = tvm.runtime.tensor(np.zeros(shapes[2], "float32"))
     tvm.compile(tuned.module, target="llvm").mod["main"](tvm.runtime.tensor(a), tvm.runtime.tensor(b), out)
-    assert np.allclose(out.numpy(), a @ b.T, rtol=1e-4)
+    assert np.allclose(out.numpy(), a @ b, rtol=1e-4)
 
 
 def test_the_same_call_gives_the_same_result_and_measures_nothing(
@@ -89,7 +93,7 @@ def test_the_same_call_gives_the_same_result_and_measures_nothing(
 def test_a_confirmed_winner_may_be_another_than_the_searchs(
     module: tvm.IRModule, hashed: list[HashMeasurer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = tune_module(module, samples=6, **SMALL, **{"measure.confirm": 0})
+    plain = tune_module(module, samples=6, **SMALL, **confirming(0))
     assert not plain.is_confirmed
 
     class Reversed(HashMeasurer):
@@ -98,7 +102,7 @@ def test_a_confirmed_winner_may_be_another_than_the_searchs(
                 yield each if best_secs is not None else Measurement((1 / each.run_secs[0],))
 
     monkeypatch.setattr(api, "assemble", partial(assemble, make_measurer=Reversed))
-    tuned = tune_module(module, samples=6, **SMALL, **{"measure.confirm": 3})
+    tuned = tune_module(module, samples=6, **SMALL, **confirming(3))
     assert tuned.is_confirmed and tuned.latency_secs > plain.latency_secs
     assert str(tuned.trace) != str(plain.trace) and tuned.run_directory == plain.run_directory
 
@@ -205,8 +209,8 @@ def test_a_target_that_cannot_be_tuned_for_is_refused(target: Any, message: str)
 def test_a_bad_key_is_refused_before_anything_is_written(module: tvm.IRModule, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="frobnicate"):
         tune_module(module, frobnicate=3, results=tmp_path / "results")
-    with pytest.raises(ConfigError, match="search.router=magic is unknown"):
-        tune_module(module, results=tmp_path / "results", **{"search.router": "magic"})
+    with pytest.raises(ConfigError, match="magic"):
+        tune_module(module, results=tmp_path / "results", search="magic")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -5,7 +5,8 @@ a run its best programs are measured `ROUNDS` times more, each round in another 
 affects all of them alike. These measurements are further rounds of the run's own ledger. The search never sees them,
 and a replay reads them.
 
-Programs that were confirmed before a run went on (with a higher limit of its budget) keep their rounds.
+Programs that were confirmed before a run went on (with a higher limit of its budget) keep their rounds, and may still
+be the best. Results depend on what is recorded alone, not on ``measure.confirm``, which says how much to measure.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def confirmed(ledger: Ledger, programs: Sequence[str]) -> list[Confirmed]:
 
     Args:
         ledger: of a run.
-        programs: keys, see `candidates`.
+        programs: keys of the programs of its search.
     """
     found = []
     for program in programs:
