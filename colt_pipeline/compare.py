@@ -26,7 +26,7 @@ from colt_pipeline.config.arguments import sweep_command_line
 from colt_pipeline.config.compose import runs
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ColtError, ConfigError, UnfinishedError
-from colt_pipeline.job import Job, batches_and_outputs, read_summary
+from colt_pipeline.job import Job, batches_and_outputs, confirmation, read_summary
 from colt_pipeline.llm.unusable import note_unusable_models
 from colt_pipeline.progress.standing import followed_search
 from colt_pipeline.progress.terminal import table_is_shown
@@ -168,6 +168,8 @@ def _run(
                 clock.count(len(job.state.samples) - seen, len(batch.samples))
                 seen = len(job.state.samples)
                 yield job
+            if (words := confirmation(job)) is not None:
+                print(f"{config.run}  {words}", file=sys.stderr, flush=True)
             note_unusable_models(config.run, job.journal.events, job.cassette.reply)
     except ColtError as error:
         failed.append(config.run)

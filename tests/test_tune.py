@@ -429,7 +429,7 @@ def test_an_estimated_run_repeats_replays_and_says_what_it_is(composed: Compose,
     assert repeated.source.startswith("recorded ledger of estimate-")
 
 
-MEASURED = (*TINY, "measure.budget_secs=0.01", "measure.builders=1")
+MEASURED = (*TINY, "measure.budget_secs=0.01", "measure.builders=1", "measure.confirm=1")
 
 
 def process(results: Path) -> list[str]:
@@ -504,8 +504,10 @@ def test_kill_9_and_resume_lose_nothing_and_repeat_nothing(composed: Compose, tm
         assert after.startswith(before[name][: before[name].rfind(b"\n") + 1])
     answers = [json.loads(line) for line in (recording / "llm.jsonl").read_text().splitlines()]
     assert len({(a["key"], a["occurrence"]) for a in answers}) == len(answers)
-    programs = [json.loads(line)["program"] for line in (recording / "measurements.jsonl").read_text().splitlines()[1:]]
+    lines = [json.loads(line) for line in (recording / "measurements.jsonl").read_text().splitlines()[1:]]
+    programs = [line["program"] for line in lines if "round" not in line]
     assert len(set(programs)) == len(programs) == 21
+    assert [line["round"] for line in lines if "round" in line] == list(range(1, 11))
     replayed = tmp_path / "replayed"
     shutil.copytree(tmp_path / "recordings", replayed / "recordings")
     replay = composed(*MEASURED, "record=replay", f"results={replayed}")
