@@ -237,8 +237,8 @@ def confirmation(job: Job) -> str | None:
         return None
     of = f"the best of {len(programs)} programs" if len(programs) > 1 else "the only candidate"
     return (
-        f"confirmed: {programs[0].latency_secs * 1e3:.4g} ms, {of} in {programs[0].rounds} rounds each (the search's own "
-        f"best said {best.latency_secs * 1e3:.4g} ms)"
+        f"confirmed: {programs[0].latency_secs * 1e3:.4g} ms, {of} in {programs[0].rounds} rounds each "
+        f"(the search's own best said {best.latency_secs * 1e3:.4g} ms)"
     )
 
 
