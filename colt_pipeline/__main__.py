@@ -9,6 +9,7 @@ COMMANDS = {
     "tune": ("tune", "tune a workload, or several with -m"),
     "compare": ("compare", "compare searches at equal sample counts"),
     "tune-model": ("tune_model", "tune a whole model"),
+    "export": ("export", "export a tuned kernel: library, scripts, database"),
     "show": ("show", "inspect a run and its tree"),
     "forecast": ("tools.forecast", "estimate what live calls will cost"),
     "recordings": ("tools.recordings", "manage recordings of LLM answers"),

@@ -221,7 +221,7 @@ def summary_table(summaries: Sequence[dict[str, Any]]) -> str:
     if checked:
         allowed = ", ".join(f"{rtol:g}" for rtol in sorted(checked))
         lines.append(
-            f"when measured, each program was checked against the NumPy reference (relative error <= {allowed}); "
+            f"when measured, each program was checked against its reference (relative error <= {allowed}); "
             "what is replayed is not checked again"
         )
     return "\n".join(lines)

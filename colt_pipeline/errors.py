@@ -16,6 +16,7 @@ ColtError
 │   ├── ProviderError      no question can be answered: bad key, no quota, no such model, server down
 │   └── BudgetError        a limit on calls, tokens, USD or time has been reached
 ├── SpaceError             no valid program could be sampled
+├── ExportError            a tuned kernel that cannot be exported, or not there
 ├── OutputError            what a command prints cannot be written
 └── UnfinishedError        some runs of a comparison failed
 
@@ -108,6 +109,10 @@ class BudgetError(LLMError):
 
 class SpaceError(ColtError):
     """No valid program could be sampled."""
+
+
+class ExportError(ColtError):
+    """A tuned kernel that cannot be exported, or not there."""
 
 
 class OutputError(ColtError):

@@ -15,7 +15,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 from colt_pipeline.errors import DeviceMismatchError, RecordingError
 from colt_pipeline.records import KEY_WIDTH, Count, Measurement, MeasurementKind, differences, typed
-from colt_pipeline.runs.jsonl import read_lines
+from colt_pipeline.runs.jsonl import read_growing
 from colt_pipeline.runs.recorded import Access, Fields, Recorded
 
 Header = Mapping[str, Any]
@@ -51,7 +51,7 @@ def read_header(path: Path) -> dict[str, Any] | None:
         JournalError: the file is corrupt.
         RecordingError: the first line is not a header.
     """
-    lines = read_lines(path)
+    lines = read_growing(path)
     if not lines:
         return None
     try:
@@ -108,7 +108,7 @@ class Ledger:
         for number, line in enumerate(recorded[1:], start=2):
             if (missing := self._count(line["program"])) != line.get("round", 0):
                 raise RecordingError(f"{self.path}, line {number}: its program lacks round {missing}; restore the file")
-        if access == "replay":
+        if access != "append":
             return
         if not recorded:
             self._recorded.append(header)

@@ -13,10 +13,13 @@ from typing import Any, Generic, Literal, TypeVar
 from colt_pipeline.errors import RecordingError
 from colt_pipeline.runs.jsonl import JsonLines, read_growing, read_lines
 
-Access = Literal["append", "replay"]
-"""``append``: exclusive to this process, misses can be recorded; ``replay``: look-ups only, the file never changes."""
+Access = Literal["append", "replay", "growing"]
+"""``append``: exclusive to this process, misses can be recorded; ``replay``: look-ups only, the file never changes;
+``growing``: look-ups only, while another process may be appending to it."""
 
 Fields = Mapping[str, Any]
+
+_READERS: dict[Access, Callable[[Path], list[dict[str, Any]]]] = {"replay": read_lines, "growing": read_growing}
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
@@ -77,7 +80,7 @@ class Recorded(Generic[K]):
         self.entries: list[Fields] = []
         self._index: dict[K, Fields] = {}
         try:
-            for _ in _typed(path, read_lines(path) if self._file is None else self._file.records, self._keep):
+            for _ in _typed(path, self._file.records if self._file else _READERS[access](path), self._keep):
                 pass
         except RecordingError:
             self.close()

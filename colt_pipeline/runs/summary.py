@@ -31,7 +31,7 @@ class _Summary(TypedDict, total=False):
     samples: Count
     stopped: str | None
     warmup_samples: Count
-    rtol: _Factor
+    rtol: Number
     baseline_secs: Seconds
     best_secs: Seconds | None
     speedup: _Factor | None

@@ -127,7 +127,7 @@ def test_a_builder_that_is_lost_once_is_forgiven(
 
 
 def test_a_worker_that_does_not_start_says_why(tmp_path: Path) -> None:
-    load = {"op": "load", "workload": "no such kernel", "shape": {}, "target": target(), "rpc": None}
+    load = {"op": "load", "workload": {"name": "no such kernel", "shape": {}}, "target": target(), "rpc": None}
     worker = WorkerProcess(load, {}, tmp_path / "errors")
     with pytest.raises(StackError, match="fails to start.*no such kernel"):
         worker.request({"op": "build"}, 1.0)

@@ -38,6 +38,8 @@ def test_a_summary_comes_back_with_fields_that_nothing_reads(tmp_path: Path) -> 
     assert read_summary(written(tmp_path / "s.json", new=1), SHOWN) == {**GOOD, "new": 1}
     failed = {"best_secs": None, "speedup": None}
     assert read_summary(written(tmp_path / "s.json", **failed), SHOWN)["speedup"] is None
+    exact = written(tmp_path / "s.json", rtol=0.0)  # outputs of integer types
+    assert read_summary(exact, SHOWN)["rtol"] == 0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,70 @@
+"""A scheduled kernel as a shared library that needs TVM's runtime and nothing else."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import tvm
+from tvm.support import cc
+
+from colt_pipeline.errors import ConfigError, ExportError
+from colt_pipeline.measurement.bench import TVM_ERRORS, last_line
+
+LIBRARY = "kernel.so"
+OBJECT = "kernel.o"
+LINK = f"g++ -shared -o {LIBRARY} {OBJECT}"
+"""How to link the object file elsewhere."""
+
+
+def identifier(name: str) -> str:
+    """`name` as an identifier of C."""
+    plain = re.sub(r"[^0-9A-Za-z_]+", "_", name).strip("_")
+    return plain if plain and not plain[0].isdigit() else f"kernel_{plain}"
+
+
+def for_cpu(target: dict[str, Any], mcpu: str | None) -> dict[str, Any]:
+    """`target` for another CPU; None = as it is.
+
+    Raises:
+        ConfigError: LLVM does not know the CPU, or the target is none.
+    """
+    if mcpu is None:
+        return target
+    if target["kind"] != "llvm":
+        raise ConfigError(f"export.mcpu={mcpu} is for CPUs; this run's target is {target['kind']}")
+    with tvm.target.Target({"kind": "llvm"}):
+        known = {str(name) for name in tvm.target.codegen.llvm_get_cpu_archlist()}
+    if mcpu not in known:
+        raise ConfigError(f"export.mcpu={mcpu} is unknown to LLVM; give one of its names, such as x86-64-v3 or znver4")
+    return {**target, "mcpu": mcpu}
+
+
+def write_library(directory: Path, module: tvm.IRModule, function: str, target: dict[str, Any]) -> str:
+    """Compile ``main`` of a scheduled module as `function`, and link it if this machine has a C compiler.
+
+    Returns:
+        Why it was not linked; "" if it was.
+
+    Raises:
+        ExportError: the module does not compile for the target.
+    """
+    named = tvm.IRModule({function: module["main"].with_attr("global_symbol", function)})
+    try:
+        compiled = tvm.compile(named, target=tvm.target.Target(target))
+    except TVM_ERRORS as error:
+        raise ExportError(
+            f"the kernel does not compile for {target.get('mcpu', 'the CPU')}: {last_line(error)}; it may use "
+            "instructions that this CPU lacks, so tune it for that CPU with target.mcpu=NAME"
+        ) from error
+    unlinked = "this machine has no C compiler" if cc.get_cc() is None else ""
+    if not unlinked:
+        try:
+            compiled.export_library(str(directory / LIBRARY), options=["-s"])
+        except (RuntimeError, OSError) as error:
+            unlinked = f"{Path(cc.get_cc()).name} failed: {last_line(error)}"
+    if unlinked:
+        (directory / LIBRARY).unlink(missing_ok=True)
+        compiled.mod.write_to_file(str(directory / OBJECT), "o")
+    return unlinked
