@@ -77,6 +77,8 @@ def test_a_module_becomes_a_schedule_that_is_right_and_a_run(
     out = tvm.runtime.tensor(np.zeros(shapes[2], "float32"))
     tvm.compile(tuned.module, target="llvm").mod["main"](tvm.runtime.tensor(a), tvm.runtime.tensor(b), out)
     assert np.allclose(out.numpy(), a @ b, rtol=1e-4)
+    exported = tuned.export(tmp_path / "exported")
+    assert (exported / "run.py").exists() and (exported / "scheduled.py").exists()
 
 
 def test_the_same_call_gives_the_same_result_and_measures_nothing(
