@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from colt_pipeline import stack
+from colt_pipeline import registry, stack
+from colt_pipeline.config.plugins import import_plugins
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import DeviceMismatchError, JournalError, SpaceError
 from colt_pipeline.job import Job
@@ -21,12 +22,14 @@ from colt_pipeline.llm.random_proposer import RandomProposer
 from colt_pipeline.llm.retries import Caller
 from colt_pipeline.records import EMBEDDED, written
 from colt_pipeline.runs.budget import Budget
+from colt_pipeline.runs.clock import Clock
 from colt_pipeline.runs.costs import configured_prices
 from colt_pipeline.runs.events import Finished, Measured, Started
 from colt_pipeline.runs.journal import Journal, check_models, check_traces
 from colt_pipeline.runs.layout import (
     ANSWERS,
     CANDIDATES,
+    CLOCK,
     INPUTS,
     MEASUREMENTS,
     PROGRAM,
@@ -111,6 +114,7 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
     Raises:
         ColtError: configuration, recordings or run directory do not allow the run.
     """
+    import_plugins(config.plugins, Path.cwd())  # in this process, too
     workload = build(**vars(config.workload))
     others = _experience(config, workload)
     recording = find_recording(config, workload, experience_digest(others) if others else None)
@@ -137,6 +141,7 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
         ledger = opened(_ledger(recording))
         _same_latencies(journal, ledger, workload)
         budget = opened(_budget(config, recording, device))
+        clock = None if config.minutes is None else opened(_clock(recording, config.minutes))
         cassette = opened(_cassette(config, recording, budget, stopwatch))
         evaluator = opened(_evaluator(config, workload, recording, ledger, make_measurer))
         space = Space(workload.module, target)
@@ -163,9 +168,9 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
             hardware=hardware(target, config.target.l2_kib),
             start=start,
             space=space,
-            cost_model=COST_MODELS[config.search.cost_model](config, space, others, stopwatch),
+            cost_model=_cost_model(config, space, others, stopwatch),
             evaluator=evaluator,
-            proposer=PROPOSERS[config.search.proposer](config, cassette),
+            proposer={**PROPOSERS, **registry.PROPOSERS}[config.search.proposer](config, cassette),
             stopwatch=stopwatch,
             evolution=evolution,
         )
@@ -178,6 +183,7 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
             world=world,
             cassette=cassette,
             budget=budget,
+            clock=clock,
             prices=configured_prices(config),
             evolution=evolution,
             evaluator=evaluator,
@@ -195,6 +201,15 @@ def _check_choice(workload: Workload, target: dict[str, Any]) -> None:
         )
     if note := caution(workload.main):
         print(f"note: {workload.name}: {note}", file=sys.stderr, flush=True)
+
+
+def _cost_model(
+    config: Config, space: Space, others: Sequence[Experience], stopwatch: Stopwatch
+) -> CostModelLike[Program]:
+    name = config.search.cost_model
+    if name in registry.COST_MODELS:
+        return registry.COST_MODELS[name](config, space, stopwatch)
+    return COST_MODELS[name](config, space, others, stopwatch)
 
 
 def _keep_program(rundir: RunDir, workload: Workload) -> None:
@@ -225,9 +240,16 @@ def _cassette(config: Config, recording: Recording, budget: Budget, stopwatch: S
     return Cassette(recording.directory / ANSWERS, make_client, stopwatch)
 
 
+def _access(recording: Recording) -> Access:
+    return "replay" if recording.backend is None else "append"
+
+
+def _clock(recording: Recording, minutes: float) -> Clock:
+    return Clock(recording.directory / CLOCK, minutes, _access(recording))
+
+
 def _ledger(recording: Recording) -> Ledger:
-    access: Access = "replay" if recording.backend is None else "append"
-    return Ledger(recording.directory / MEASUREMENTS, recording.ledger_header, access)
+    return Ledger(recording.directory / MEASUREMENTS, recording.ledger_header, _access(recording))
 
 
 def _evaluator(

@@ -8,6 +8,7 @@ programs proposed by several of them are measured once. They are ordinary runs: 
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -25,7 +26,7 @@ from colt_pipeline.config.arguments import sweep_command_line
 from colt_pipeline.config.compose import runs
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ColtError, ConfigError, UnfinishedError
-from colt_pipeline.job import Job, batches_and_outputs, read_summary
+from colt_pipeline.job import Job, batches_and_outputs, confirmation, read_summary
 from colt_pipeline.llm.unusable import note_unusable_models
 from colt_pipeline.progress.standing import followed_search
 from colt_pipeline.progress.terminal import table_is_shown
@@ -62,7 +63,10 @@ def compare(configs: Sequence[Config], make_measurer: MakeMeasurer | None = None
                 "a replaying process was killed, perhaps for lack of memory; the same command continues"
             ) from None
         return [name for failed in names for name in failed]
-    clock = _Clock(sum(config.samples for config in configs if not _done(config)))
+    undone = [config for config in configs if not _done(config)]
+    limits = [config.minutes for config in undone if config.minutes is not None]
+    most_secs = 60 * sum(limits) if len(limits) == len(undone) else None
+    clock = _Clock(sum(config.samples for config in undone), most_secs)
     return [name for group in groups(configs) for name in _together(group, clock, make_measurer)]
 
 
@@ -96,8 +100,15 @@ def rounds(turns: Mapping[str, Iterator[T]]) -> Iterator[dict[str, T]]:
 class _Clock:
     """Estimates how long the remaining samples of all runs will take."""
 
-    def __init__(self, left: int) -> None:
+    def __init__(self, left: int, most_secs: float | None = None) -> None:
+        """Start.
+
+        Args:
+            left: samples of all runs.
+            most_secs: how long all runs may take, if they have a limit.
+        """
         self._left = left
+        self._most_secs = math.inf if most_secs is None else most_secs
         self._measured = 0
         self._start = time.monotonic()
 
@@ -108,7 +119,8 @@ class _Clock:
 
     def __str__(self) -> str:
         elapsed = time.monotonic() - self._start
-        left = f"{elapsed / self._measured * self._left:.0f} s" if self._measured else "unknown"
+        most = max(0.0, self._most_secs - elapsed)
+        left = f"{min(elapsed / self._measured * self._left, most):.0f} s" if self._measured else "unknown"
         return f"elapsed {elapsed:.0f} s  ETA {left}"
 
 
@@ -156,6 +168,8 @@ def _run(
                 clock.count(len(job.state.samples) - seen, len(batch.samples))
                 seen = len(job.state.samples)
                 yield job
+            if (words := confirmation(job)) is not None:
+                print(f"{config.run}  {words}", file=sys.stderr, flush=True)
             note_unusable_models(config.run, job.journal.events, job.cassette.reply)
     except ColtError as error:
         failed.append(config.run)

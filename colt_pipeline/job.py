@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,11 @@ from colt_pipeline.app import raise_if_interrupted, shown_speedup
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import BudgetError
 from colt_pipeline.llm.cassette import Cassette
+from colt_pipeline.measurement.confirm import Confirmed, candidates, confirm, confirmed
 from colt_pipeline.progress.terminal import table_is_shown
 from colt_pipeline.records import EMBEDDED, LIMIT
 from colt_pipeline.runs.budget import Budget, Spent, spent
+from colt_pipeline.runs.clock import Clock
 from colt_pipeline.runs.costs import Cost, Prices, costs, listed_prices, read_account, recorded_prices
 from colt_pipeline.runs.events import Event, Measured
 from colt_pipeline.runs.journal import Journal
@@ -23,7 +25,7 @@ from colt_pipeline.runs.rundir import RunDir
 from colt_pipeline.runs.summary import SHOWN
 from colt_pipeline.runs.summary import read_summary as read_finished
 from colt_pipeline.search import outcome
-from colt_pipeline.search.loop import advance, search
+from colt_pipeline.search.loop import advance, fold
 from colt_pipeline.search.state import State
 from colt_pipeline.search.world import World
 
@@ -46,6 +48,8 @@ class Job:
     world: World[Program]
     cassette: Cassette
     budget: Budget
+    clock: Clock | None
+    """None without a limit in minutes."""
     prices: Prices
     """Prices from the configuration; those of the recording, if any, take precedence."""
     evolution: Evolution | None
@@ -70,6 +74,22 @@ class Job:
         """The cost of the recording's live calls, including failed ones."""
         return spent(read_account(self.cassette.path.parent / SPENDING))
 
+    @property
+    def confirmed(self) -> list[Confirmed]:
+        """What was measured again after the search, best first; empty without a confirmation."""
+        return confirmed(self.evaluator.ledger, list(dict.fromkeys(sample.program for sample in self.state.samples)))
+
+    def confirm(self) -> None:
+        """Measure the best programs again, or what is missing of that; a replay and estimates leave it as it is."""
+        assert self.state.started is not None
+        if not self.evaluator.live or self.state.started.measurement != "measured":
+            return
+        best = candidates(self.state.samples, self.evaluator.ledger, self.config.measure.confirm)
+        programs = [self.world.program(self.state.programs[key]) for key in best]
+        with self.world.stopwatch.lap("confirm"):
+            for _ in confirm(self.evaluator, programs):
+                raise_if_interrupted()
+
 
 def batches(job: Job) -> Generator[Measured, None, None]:
     """Search (or resume, or replay) to the end, yielding after each measured batch.
@@ -77,19 +97,35 @@ def batches(job: Job) -> Generator[Measured, None, None]:
     Between batches the search is paused, and so is its clock, the lap ``total`` of its stopwatch.
 
     Raises:
+        BudgetError: a limit was reached.
         ColtError: the run cannot continue; it can be resumed.
         KeyboardInterrupt: see `app.interruptible`.
     """
-    return _measured(job, search(job.world, job.journal, job.state))
+    with job.world.stopwatch.lap("total"):
+        fold(job.world, job.journal, job.state)
+    _check_clock(job)
+    for batch in further_batches(job):
+        if job.clock is not None:
+            job.clock.tick(len(job.state.samples), job.world.stopwatch.seconds["total"])
+        yield batch
+        _check_clock(job)
+
+
+def _check_clock(job: Job) -> None:
+    """Check that there is time for a further batch. A journal that goes on is replayed to its end."""
+    goes_on = len(job.journal.events) < len(job.journal.recorded)
+    ended = job.state.finished is not None or len(job.state.samples) >= job.config.samples
+    if job.clock is not None and not ended and not goes_on:
+        job.clock.check(len(job.state.samples))
 
 
 def further_batches(job: Job) -> Generator[Measured, None, None]:
-    """Like `batches`, for a job whose state is already at the end of its journal."""
+    """Like `batches`, for a job whose state is already at the end of its journal, and without a limit in minutes."""
     return _measured(job, advance(job.world, job.journal, job.state))
 
 
 def batches_and_outputs(job: Job) -> Generator[Measured, None, None]:
-    """Like `batches`, then write the outputs, also if a limit of the budget ended the run."""
+    """Like `batches`, then confirm the best programs and write the outputs, also if a limit ended the run."""
     stopped = None
     try:
         yield from batches(job)
@@ -97,6 +133,7 @@ def batches_and_outputs(job: Job) -> Generator[Measured, None, None]:
         print(f"{job.config.run}  {error}", file=sys.stderr, flush=True)
         stopped = LIMIT
         job.journal.check_end()
+    job.confirm()
     write_outputs(job, stopped)
 
 
@@ -118,6 +155,8 @@ def progress(job: Job, elapsed_secs: float, resumed_at: int) -> None:
     state, config = job.state, job.config
     done = len(state.samples)
     left = elapsed_secs / (done - resumed_at) * (config.samples - done)
+    if job.clock is not None:
+        left = min(left, job.clock.secs_left)
     calls = " ".join(f"{name}:{s.regular_calls}+{s.course_alterations}" for name, s in state.stats.items())
     assert state.started is not None
     speedup = shown_speedup(state.speedup, state.started.measurement)
@@ -163,6 +202,8 @@ def write_outputs(job: Job, stopped: str | None = None) -> dict[str, Any]:
     account = job.spent
     summary |= {"stopped": stopped or summary["stopped"], "requests": account.calls}
     summary |= {"spent_tokens": account.tokens, "spent_usd": account.usd, "timed_secs": job.evaluator.timed_secs}
+    if best_again := job.confirmed:
+        summary |= {f"confirmed_{name}": value for name, value in _of_confirmation(best_again).items()}
     rundir.write_csv(CURVE, outcome.CURVE_COLUMNS, outcome.curve(state))
     calls = outcome.calls(state, world.models, largest, costs, listed_prices(config))
     rundir.write_csv(CALLS, outcome.CALL_COLUMNS, calls)
@@ -182,6 +223,23 @@ def write_outputs(job: Job, stopped: str | None = None) -> dict[str, Any]:
     # Last, because a summary marks a finished run.
     rundir.write_json(SUMMARY, summary)
     return summary
+
+
+def _of_confirmation(programs: Sequence[Confirmed]) -> dict[str, Any]:
+    best = programs[0]
+    return {"secs": best.latency_secs, "program": best.program, "rounds": best.rounds, "programs": len(programs)}
+
+
+def confirmation(job: Job) -> str | None:
+    """The result of the confirmation in words; None without one."""
+    programs, best = job.confirmed, job.state.best
+    if not programs or best is None or best.latency_secs is None:
+        return None
+    of = f"the best of {len(programs)} programs" if len(programs) > 1 else "the only candidate"
+    return (
+        f"confirmed: {programs[0].latency_secs * 1e3:.4g} ms, {of} in {programs[0].rounds} rounds each "
+        f"(the search's own best said {best.latency_secs * 1e3:.4g} ms)"
+    )
 
 
 def read_summary(config: Config) -> dict[str, Any] | None:

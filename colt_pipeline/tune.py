@@ -17,7 +17,7 @@ from colt_pipeline.app import INTERRUPTED, attempt, command, escaping, message_a
 from colt_pipeline.config.arguments import with_open_keys
 from colt_pipeline.config.compose import CONF
 from colt_pipeline.config.schema import Config
-from colt_pipeline.job import batches_and_outputs, progress, written_since
+from colt_pipeline.job import Job, batches_and_outputs, confirmation, progress, written_since
 from colt_pipeline.llm.unusable import note_unusable_models
 from colt_pipeline.progress.standing import followed_search
 from colt_pipeline.progress.watch import watched
@@ -40,20 +40,28 @@ def run(config: Config) -> None:
             file=sys.stderr,
         )
     with assemble(config) as job:
-        print(f"{config.run}  {job.source}", file=sys.stderr, flush=True)
-        start = time.perf_counter()
-        resumed_at = sum(len(e.samples) for e in job.journal.events if isinstance(e, Measured))
-        for _ in batches_and_outputs(job):
-            progress(job, time.perf_counter() - start, resumed_at)
-        note_unusable_models(config.run, job.journal.events, job.cassette.reply)
-        if config.record.mode == "replay" and (unused := job.cassette.unused(job.state.occurrences)):
-            print(f"note: {unused} answers of {job.cassette.path} were not used by this run", file=sys.stderr)
-        if config.record.mode == "replay" and job.journal.recorded:
-            agreed = f"the {len(job.journal.recorded)} events that were in the journal are those of the recording"
-            print(f"{config.run}  {agreed}", file=sys.stderr, flush=True)
-        if job.asked or job.evaluator.measured:
-            live = f"{job.asked} answers and {job.evaluator.measured} programs were not replayed"
-            print(f"{config.run}  {live}", file=sys.stderr, flush=True)
+        finish(job)
+
+
+def finish(job: Job) -> None:
+    """Run a job to its end, write its outputs, and print its progress."""
+    config = job.config
+    print(f"{config.run}  {job.source}", file=sys.stderr, flush=True)
+    start = time.perf_counter()
+    resumed_at = sum(len(e.samples) for e in job.journal.events if isinstance(e, Measured))
+    for _ in batches_and_outputs(job):
+        progress(job, time.perf_counter() - start, resumed_at)
+    if (words := confirmation(job)) is not None:
+        print(f"{config.run}  {words}", file=sys.stderr, flush=True)
+    note_unusable_models(config.run, job.journal.events, job.cassette.reply)
+    if config.record.mode == "replay" and (unused := job.cassette.unused(job.state.occurrences)):
+        print(f"note: {unused} answers of {job.cassette.path} were not used by this run", file=sys.stderr)
+    if config.record.mode == "replay" and job.journal.recorded:
+        agreed = f"the {len(job.journal.recorded)} events that were in the journal are those of the recording"
+        print(f"{config.run}  {agreed}", file=sys.stderr, flush=True)
+    if job.asked or job.evaluator.measured:
+        live = f"{job.asked} answers and {job.evaluator.measured} programs were not replayed"
+        print(f"{config.run}  {live}", file=sys.stderr, flush=True)
 
 
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")

@@ -81,6 +81,8 @@ def run(
     batch = config.search.batch_size
     if config.target.kind != "llvm" or not config.search.grows_tree:
         raise ConfigError("a whole model is tuned on a CPU by a tree search; choose target=cpu and search=colt")
+    if config.minutes is not None:
+        raise ConfigError(f"minutes={config.minutes:g} limits one search; for a whole model, give samples instead")
     if config.samples < batch * len(tuned):
         raise ConfigError(
             f"samples={config.samples} must be at least {batch * len(tuned)}: one batch of "

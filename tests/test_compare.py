@@ -62,7 +62,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """The two searches at their end. Tests copy the results and never change them."""
     results, printed = tmp_path_factory.mktemp("finished") / "results", StringIO()
     with redirect_stderr(printed):
-        compare(two(results), HashMeasurer)
+        compare(two(results, "measure.confirm=2"), HashMeasurer)
     return Finished(results, printed.getvalue())
 
 
@@ -90,6 +90,7 @@ def common(results: Path) -> list[str]:
         "search=paper",
         "model_set=4",
         "samples=20",
+        "measure.confirm=0",
         *SHAPE,
     ]
 
@@ -183,9 +184,11 @@ def test_runs_are_ordinary_runs(finished: Finished) -> None:
         ("near", 0, 20, "budget"),
         ("far", 0, 20, "budget"),
     ]
+    assert [s and (s["confirmed_programs"], s["confirmed_rounds"]) for s in summaries] == [(2, 10), (2, 10)]
     directory = run_directory(configs[0].results, "adhoc", configs[0].run)
     assert {"summary.json", "curve.csv", "calls.csv", "best.json"} <= {path.name for path in directory.iterdir()}
-    progress = finished.printed.splitlines()
+    progress = [line for line in finished.printed.splitlines() if "  confirmed: " not in line]
+    assert len(finished.printed.splitlines()) == len(progress) + 2
     assert progress[0].startswith(f"{WORKLOAD} seed 0  near(4) 8/20 ") and "  far(4) 8/20 " in progress[0]
     assert "ETA 0 s" in progress[-1]
 

@@ -429,7 +429,7 @@ def test_an_estimated_run_repeats_replays_and_says_what_it_is(composed: Compose,
     assert repeated.source.startswith("recorded ledger of estimate-")
 
 
-MEASURED = (*TINY, "measure.budget_secs=0.01", "measure.builders=1")
+MEASURED = (*TINY, "measure.budget_secs=0.01", "measure.builders=1", "measure.confirm=1")
 
 
 def process(results: Path) -> list[str]:
@@ -460,8 +460,10 @@ def test_the_command_writes_every_output_and_labels_the_stand_ins(tmp_path: Path
     assert sum(int(row["course alterations"]) for row in turns) == summary["course_alterations"]
     (recording,) = (tmp_path / "recordings").rglob("adhoc/tiny/measurements.jsonl")
     header, baseline, *measured = map(json.loads, recording.read_text().splitlines())
-    assert header["workload_hash"].startswith(baseline["program"]) and len(measured) == 20
-    assert summary["timed_secs"] == pytest.approx(sum(sum(line["run_secs"]) for line in measured))
+    samples = [line for line in measured if "round" not in line]
+    assert header["workload_hash"].startswith(baseline["program"]) and len(samples) == 20
+    assert summary["timed_secs"] == pytest.approx(sum(sum(line["run_secs"]) for line in samples))
+    assert len(measured) - len(samples) == 10 * summary["confirmed_programs"] > 0
     assert str(tmp_path) not in "".join((run / name).read_text() for name in FILES)
 
 
@@ -502,8 +504,10 @@ def test_kill_9_and_resume_lose_nothing_and_repeat_nothing(composed: Compose, tm
         assert after.startswith(before[name][: before[name].rfind(b"\n") + 1])
     answers = [json.loads(line) for line in (recording / "llm.jsonl").read_text().splitlines()]
     assert len({(a["key"], a["occurrence"]) for a in answers}) == len(answers)
-    programs = [json.loads(line)["program"] for line in (recording / "measurements.jsonl").read_text().splitlines()[1:]]
+    lines = [json.loads(line) for line in (recording / "measurements.jsonl").read_text().splitlines()[1:]]
+    programs = [line["program"] for line in lines if "round" not in line]
     assert len(set(programs)) == len(programs) == 21
+    assert [line["round"] for line in lines if "round" in line] == list(range(1, 11))
     replayed = tmp_path / "replayed"
     shutil.copytree(tmp_path / "recordings", replayed / "recordings")
     replay = composed(*MEASURED, "record=replay", f"results={replayed}")

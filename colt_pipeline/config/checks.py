@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from colt_pipeline.config.places import PROJECT, base
+from colt_pipeline.config.plugins import import_plugins
 from colt_pipeline.config.ranges import check_range, check_ranges
 from colt_pipeline.config.schema import Config, ProviderConfig
 from colt_pipeline.config.sources import OWN, own_name
@@ -27,7 +28,7 @@ PROMPT_CODES = ("full", "compact")
 PROMPT_ORDERS = ("listed", "seeded")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 RECORD_MODES = ("replay", "missing", "all")
-SEARCH_CHOICES = {
+SEARCH_CHOICES: dict[str, tuple[str, ...]] = {
     "strategy": ("mcts", "evolutionary"),
     "proposer": ("llm", "uniform", "tvm", "none"),
     "router": ("endogenous", "uniform", "round_robin", "cheapest", "ucb"),
@@ -37,7 +38,7 @@ SEARCH_CHOICES = {
     "cost_model": ("xgb", "pretrained"),
     "course_alteration": ("path", "streak", "random", "never"),
 }
-"""Key of conf/search -> its allowed values."""
+"""Key of conf/search -> its allowed values; plugins add some."""
 
 
 def load(raw: DictConfig, called_from: Path, moves: bool = False) -> Config:
@@ -62,6 +63,7 @@ def load(raw: DictConfig, called_from: Path, moves: bool = False) -> Config:
     assert isinstance(config, Config)
     _no_passwords(raw)
     check_ranges(config)
+    import_plugins(config.plugins, called_from)
     _choice("model_set", config.model_set, list(config.model_sets))
     _choice("record.mode", config.record.mode, list(RECORD_MODES))
     _choice("target.kind", config.target.kind, list(TARGET_KINDS))

@@ -124,12 +124,17 @@ def _variable(text: str) -> str | None:
     return None if re.fullmatch(r"\w*", text) else "is not the name of an environment variable"
 
 
+def _module(text: str) -> str | None:
+    return None if all(part.isidentifier() for part in text.split(".")) else "is not the name of a module"
+
+
 FORMS: dict[str, Callable[[str], str | None]] = {
     "experiment": _run,
     "run": _run,
     "results": _path,
     "pretraining": _path,
     "device": _word,
+    "plugins": _module,
     "workload.name": _word,
     "workload.function": _word,
     "target.name": _word,

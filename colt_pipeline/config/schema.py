@@ -288,6 +288,8 @@ class Config:
     seed: int
     results: str
     pretraining: str
+    plugins: list[str] = added([])
+    """A user's own modules, see `plugins`; their names are part of the run."""
 
     @property
     def model_specs(self) -> tuple[ModelSpec, ...]:
@@ -311,6 +313,8 @@ class Config:
 _ELSEWHERE = ("results", "pretraining", "record", "device", "rpc", "budget", "minutes", "providers", "stand_ins")
 """Keys about where results are stored, how they are obtained, and what that may cost."""
 _FILES = ("source", "inputs")
+ANSWERS_IN_PLACE = {"uniform": RANDOM, "tvm": RANDOM}
+"""``search.proposer`` -> what answers, if not the models."""
 
 
 def model_specs(
@@ -335,7 +339,7 @@ _SPEC = tuple(f.name for f in fields(ModelSpec) if f.name != "name")
 
 
 def _as_answered(spec: ModelSpec, proposer: str, stand_in_providers: Collection[str]) -> ModelSpec:
-    if proposer == "llm" and spec.provider not in stand_in_providers:
+    if proposer not in ANSWERS_IN_PLACE and spec.provider not in stand_in_providers:
         return spec
-    provider = EMBEDDED if proposer == "llm" else RANDOM
+    provider = ANSWERS_IN_PLACE.get(proposer, EMBEDDED)
     return ModelSpec(spec.name, provider, spec.name, spec.parameters_b, spec.assumed)

@@ -37,6 +37,7 @@ class RandomProposer:
         if not offered:
             return Answer(key, occurrence, reply, Rejection("inapplicable", "nothing is on offer"))
         rng = np.random.default_rng([int(key[:8], 16), int(key[8:16], 16), occurrence])
-        weights = np.array([_TVM_WEIGHTS[name] if by_tvm else 1.0 for name in offered])
+        least = min(_TVM_WEIGHTS.values())  # for a user's own
+        weights = np.array([_TVM_WEIGHTS.get(name, least) if by_tvm else 1.0 for name in offered])
         drawn = rng.choice(len(offered), size=int(rng.integers(1, _MOST + 1)), p=weights / weights.sum())
         return Answer(key, occurrence, reply, Proposal(tuple(Edit(offered[i]) for i in drawn), None))

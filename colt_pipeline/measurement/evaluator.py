@@ -56,7 +56,8 @@ class Evaluator:
             reuse: which measurements may be reused.
         """
         self._workload = workload
-        self._ledger = ledger
+        self.ledger = ledger
+        """The run's own."""
         self.header = header
         """What latencies depend on besides the program."""
         self._make_measurer = make_measurer
@@ -76,7 +77,7 @@ class Evaluator:
     @property
     def timed_secs(self) -> float | None:
         """Total seconds of the timed runs of all samples, including shared ones; None if there are none."""
-        return self._ledger.timed_secs(but=self._workload.hash)
+        return self.ledger.timed_secs(but=self._workload.hash)
 
     def baseline_secs(self, module: tvm.IRModule) -> float:
         """Median latency of the unoptimized program, which is `module` on this target.
@@ -91,8 +92,8 @@ class Evaluator:
                 raise DeviceError(
                     f"the unoptimized {self._workload.name} failed: {measurement.error} ({measurement.detail})"
                 )
-            self._ledger.put(key, measurement)
-        baseline = self._ledger.get(self._workload.hash)
+            self.ledger.put(key, measurement)
+        baseline = self.ledger.get(self._workload.hash)
         assert baseline is not None and baseline.latency_secs is not None
         return baseline.latency_secs
 
@@ -104,18 +105,32 @@ class Evaluator:
             DeviceError: the device was lost; the measurements so far are kept.
         """
         for key, measurement in self._lacking({p.key: p.schedule.mod for p in programs}):
-            self._ledger.put(key, measurement)
-        found = [(p.key, self._ledger.get(p.key)) for p in programs]
+            self.ledger.put(key, measurement)
+        found = [(p.key, self.ledger.get(p.key)) for p in programs]
         return [Sample(key, m.latency_secs, m.error) for key, m in found if m is not None]
+
+    def remeasure(self, programs: Sequence[Program]) -> None:
+        """Measure programs once more, in this order, each as its next round of the run's own ledger.
+
+        Nothing is taken from other runs or shared with them, and none is cut short for being slow.
+
+        Raises:
+            DeviceError: the device was lost; the measurements so far are kept.
+        """
+        assert self._make_measurer is not None, "a replay measures nothing"
+        with batch_lock(Device(self.header["device"])), self._timed(self._make_measurer) as measurer:
+            results = measurer.measure([program.schedule.mod for program in programs], None)
+            for program, measurement in zip(programs, results, strict=True):
+                self.ledger.put(program.key, measurement)
 
     def _lacking(self, modules: Modules) -> Iterator[tuple[str, Measurement]]:
         """Measurements of the `modules` missing from the run's ledger, each as soon as it is known."""
-        missing = {key: module for key, module in modules.items() if self._ledger.get(key) is None}
+        missing = {key: module for key, module in modules.items() if self.ledger.get(key) is None}
         if not missing:
             return
         if self._make_measurer is None:
             raise ReplayMissError(
-                f"replay of {self._ledger.path}: program {next(iter(missing))[:12]} was not measured in the recording; "
+                f"replay of {self.ledger.path}: program {next(iter(missing))[:12]} was not measured in the recording; "
                 "the code, the configuration or a package differs from the recorded run. "
                 "Use record=missing device=local to measure it on this machine; with stand_ins=false that also asks "
                 "the models live, which costs money."
@@ -133,16 +148,22 @@ class Evaluator:
             new = {key: module for key, module in missing.items() if key not in known}
             if not new:
                 return
-            begin = time.time()
-            try:
-                if self._measurer is None:
-                    self._measurer = make_measurer()
-                results = self._measurer.measure(list(new.values()), self._ledger.best_secs)
+            with self._timed(make_measurer) as measurer:
+                results = measurer.measure(list(new.values()), self.ledger.best_secs)
                 for key, measurement in zip(new, results, strict=True):
                     self.measured += 1
                     yield key, self._published(key, measurement, found.get(key))
-            finally:
-                self.intervals.append((begin, time.time()))
+
+    @contextmanager
+    def _timed(self, make_measurer: Callable[[], Measurer]) -> Iterator[Measurer]:
+        """The measurer, whose use of the device is noted."""
+        begin = time.time()
+        try:
+            if self._measurer is None:
+                self._measurer = make_measurer()
+            yield self._measurer
+        finally:
+            self.intervals.append((begin, time.time()))
 
     def _found(self, keys: Iterable[str]) -> dict[str, Measurement]:
         """What the shared ledger holds of these programs."""
@@ -181,7 +202,7 @@ class Evaluator:
         """Whether another run's measurement may be reused: not if it was cut short but could be the best here."""
         if self._reuse == "this_run":
             return False
-        best, latency = self._ledger.best_secs, measurement.latency_secs
+        best, latency = self.ledger.best_secs, measurement.latency_secs
         return measurement.stop != "slower" or (best is not None and latency is not None and latency > best)
 
     def close(self) -> None:

@@ -42,7 +42,7 @@ class Measurer(Protocol):
 
         Args:
             modules: scheduled modules.
-            best_secs: the best latency so far, which much slower programs are judged by.
+            best_secs: the best latency so far, which much slower programs are judged by; None = none is cut short.
 
         Yields:
             One Measurement per module, in order, as soon as it is available; failures are values.
@@ -138,8 +138,8 @@ class LocalMeasurer:
             return
         for module, built in list(zip(modules, self._threads.map(self._build_somewhere, modules), strict=True)):
             measured = built if isinstance(built, Measurement) else self._run(built, module, best_secs)
-            if measured.latency_secs is not None:
-                best_secs = min(measured.latency_secs, best_secs or measured.latency_secs)
+            if best_secs is not None and measured.latency_secs is not None:
+                best_secs = min(measured.latency_secs, best_secs)
             yield measured
 
     def _build_and_run(self, module: tvm.IRModule, best_secs: float | None) -> Measurement:

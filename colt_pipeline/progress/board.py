@@ -83,12 +83,21 @@ class Board:
 
     def secs_left(self) -> float | None:
         """Seconds until all runs have finished, counting failed ones as unfinished; None if unknown."""
-        return self._pace.secs_until(sum(run.left for run in self.runs), self._clock())
+        by_pace = self._pace.secs_until(sum(run.left for run in self.runs), self._clock())
+        limits = [run.most_secs_left for run in self.runs if not run.finished]
+        return _sooner(by_pace, None if None in limits else sum(secs for secs in limits if secs is not None))
 
     def secs_left_of(self, index: int) -> float | None:
         """Seconds until this run has finished."""
-        return self._paces[index].secs_until(self.runs[index].left, self._clock())
+        run = self.runs[index]
+        return _sooner(self._paces[index].secs_until(run.left, self._clock()), run.most_secs_left)
 
     @property
     def _samples(self) -> int:
         return sum(run.samples for run in self.runs)
+
+
+def _sooner(secs: float | None, limit: float | None) -> float | None:
+    """The smaller of two times, of which either may be unknown."""
+    known = [each for each in (secs, limit) if each is not None]
+    return min(known, default=None)

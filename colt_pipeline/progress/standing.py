@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,9 +12,10 @@ from typing import Any, Protocol
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import JournalError, RunDirError
 from colt_pipeline.records import MeasurementKind
+from colt_pipeline.runs.clock import secs_so_far
 from colt_pipeline.runs.events import Measured, Started, Stepped, event_from_json
 from colt_pipeline.runs.jsonl import read_from
-from colt_pipeline.runs.layout import CALLS, JOURNAL, SUMMARY, WHOLE_MODEL, run_directory
+from colt_pipeline.runs.layout import CALLS, JOURNAL, SUMMARY, WHOLE_MODEL, clocks_of, run_directory
 from colt_pipeline.runs.rundir import read_json
 from colt_pipeline.runs.summary import read_summary
 
@@ -36,11 +37,29 @@ class Standing:
     begun: bool = False
     finished: bool = False
     """Whether it has finished or reached a limit of its budget."""
+    limit_secs: float | None = None
+    """How long it may take; None without a limit in minutes."""
+    used_secs: float = 0.0
+    """What it has taken of that, as of its last batch."""
 
     @property
     def left(self) -> int:
         """Remaining samples."""
         return 0 if self.finished or self.budget is None else max(0, self.budget - self.samples)
+
+    @property
+    def most_secs_left(self) -> float | None:
+        """What its limit in minutes leaves; None without one."""
+        if self.limit_secs is None:
+            return None
+        return 0.0 if self.finished else max(0.0, self.limit_secs - self.used_secs)
+
+    @property
+    def share_done(self) -> float:
+        """Between 0 and 1, by samples or, if that is more, by time."""
+        by_samples = 1 - self.left / self.budget if self.budget else 0.0
+        by_time = self.used_secs / self.limit_secs if self.limit_secs else 0.0
+        return 1.0 if self.finished else min(1.0, max(by_samples, by_time))
 
 
 class Followed(Protocol):
@@ -54,10 +73,28 @@ class Followed(Protocol):
 class FollowedSearch:
     """One search; because journals can be large, no line is read twice, and none after the run has ended."""
 
-    def __init__(self, directory: Path, name: str, budget: int | None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        name: str,
+        budget: int | None,
+        minutes: float | None = None,
+        used_secs: Callable[[], float] = float,
+    ) -> None:
+        """Follow a run.
+
+        Args:
+            directory: the run's.
+            name: what to call it.
+            budget: samples when finished, if known.
+            minutes: its limit.
+            used_secs: reads its clock.
+        """
         self._directory = directory
         self._name = name
         self._budget = budget
+        self._limit_secs = None if minutes is None else minutes * 60
+        self._clock = used_secs
         self._offset = 0
         self._ended: Standing | None = None
         self._started: Started | None = None
@@ -85,6 +122,8 @@ class FollowedSearch:
                 calls=self._calls.copy(),
                 alterations=self._alterations.copy(),
                 begun=started is not None,
+                limit_secs=self._limit_secs,
+                used_secs=self._used_secs(),
             )
         ]
 
@@ -104,9 +143,18 @@ class FollowedSearch:
                 alterations=Counter({row["model"]: int(row["course_alterations"]) for row in models}),
                 begun=True,
                 finished=True,
+                limit_secs=self._limit_secs,
             )
         except (RunDirError, OSError, ValueError, KeyError, TypeError):
             return None
+
+    def _used_secs(self) -> float:
+        if self._limit_secs is None:
+            return 0.0
+        try:
+            return self._clock()
+        except (JournalError, ValueError):
+            return 0.0  # as for a journal
 
     def _read_journal(self) -> None:
         try:
@@ -164,7 +212,13 @@ class FollowedModel:
 
 def followed_search(config: Config) -> FollowedSearch:
     """The search of this configuration."""
-    return FollowedSearch(run_directory(config.results, config.experiment, config.run), config.run, config.samples)
+    directory = run_directory(config.results, config.experiment, config.run)
+
+    def used_secs() -> float:
+        clocks = clocks_of(config.results, config.experiment, config.run)
+        return max(map(secs_so_far, clocks), default=0.0)
+
+    return FollowedSearch(directory, config.run, config.samples, config.minutes, used_secs)
 
 
 def followed_model(config: Config) -> FollowedModel:

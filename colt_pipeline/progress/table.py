@@ -69,7 +69,7 @@ class RunTable:
 
     def _cells(self, standing: Standing) -> tuple[RenderableType, ...]:
         total = standing.budget
-        bar = "" if total is None else ProgressBar(total, total - standing.left, _BAR_WIDTH)
+        bar = "" if total is None else ProgressBar(1.0, standing.share_done, _BAR_WIDTH)
         samples = str(standing.samples) if total is None else f"{standing.samples}/{total}"
         best = shown_speedup(standing.speedup, standing.measurement)
         return bar, samples, best, _count(standing.calls.total(), standing.alterations.total())

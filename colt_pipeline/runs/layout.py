@@ -32,6 +32,7 @@ ANSWERS = "llm.jsonl"
 CANDIDATES = "candidates.jsonl"
 MEASUREMENTS = "measurements.jsonl"
 SPENDING = "spend.jsonl"
+CLOCK = "clock.jsonl"
 
 SHARED = "shared"
 
@@ -53,9 +54,18 @@ def recordings_in(results: Path | str) -> Path:
 
 def recordings_of(results: Path | str, experiment: str, run: str) -> list[Path]:
     """The ledgers of one run, by device. Names are looked up, never matched: they may contain brackets and stars."""
+    return _of_devices(results, experiment, run, MEASUREMENTS)
+
+
+def clocks_of(results: Path | str, experiment: str, run: str) -> list[Path]:
+    """The clocks of one run, by device."""
+    return _of_devices(results, experiment, run, CLOCK)
+
+
+def _of_devices(results: Path | str, experiment: str, run: str, name: str) -> list[Path]:
     recordings = recordings_in(results)
     devices = sorted(recordings.iterdir()) if recordings.is_dir() else []
-    paths = (device / experiment / run / MEASUREMENTS for device in devices)
+    paths = (device / experiment / run / name for device in devices)
     return [path for path in paths if path.exists()]
 
 
@@ -66,7 +76,7 @@ def noise_in(results: Path | str) -> Path:
 
 def set_aside(recording: Path) -> None:
     """Rename the files of an earlier recording, so that everything is asked and measured again."""
-    for name in (ANSWERS, CANDIDATES, MEASUREMENTS, SPENDING):
+    for name in (ANSWERS, CANDIDATES, MEASUREMENTS, SPENDING, CLOCK):
         path = recording / name
         if path.exists():
             free = next(n for n in count(1) if not (recording / f"{name}.{n}").exists())

@@ -55,6 +55,10 @@ class _Summary(TypedDict, total=False):
     timed_secs: Elapsed | None
     rejections: dict[str, Count]
     sample_errors: dict[str, Count]
+    confirmed_secs: Seconds
+    confirmed_program: str
+    confirmed_rounds: Count
+    confirmed_programs: Count
 
 
 SHOWN = (

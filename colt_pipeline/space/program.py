@@ -27,7 +27,7 @@ from colt_pipeline.space.sites import PARALLEL, decide, find_sites
 from colt_pipeline.space.threads import draw_tiles
 from colt_pipeline.space.tiling import refused
 from colt_pipeline.space.transformations import TRANSFORMATIONS, Transformation
-from colt_pipeline.traces import check_trace_json
+from colt_pipeline.traces import check_trace, check_trace_json
 
 _MAX_SEED = 2**31 - 1
 _SAMPLING_ATTEMPTS = 256
@@ -89,6 +89,7 @@ class Space:
         self.context = self._designs.context
         mutators = {type(m).__name__: m for m in self.context.space_generator.mutator_probs}
         self._mutators = {t.name: mutators[t.mutator] for t in TRANSFORMATIONS if t.mutator in mutators}
+        self._own = {t.name: t.mutator for t in TRANSFORMATIONS if not isinstance(t.mutator, str)}
         self._edited = {t.name: t.edits for t in TRANSFORMATIONS}
         self._programs: dict[str, Program] = {}
         self._realized: dict[str, Program | None] = {}
@@ -166,7 +167,9 @@ class Space:
         """The transformations that find something to change in `program`, in table order."""
         if program.key not in self._applicable:
             self._applicable[program.key] = tuple(
-                t for t in TRANSFORMATIONS if t.name in self._mutators and self._finds_something(t, program.trace)
+                t
+                for t in TRANSFORMATIONS
+                if (t.name in self._mutators or t.name in self._own) and self._finds_something(t, program.trace)
             )
         return self._applicable[program.key]
 
@@ -271,7 +274,25 @@ class Space:
         edited = self._edited.get(name)
         if edited and all(inst.kind.name != edited for inst in trace.insts):
             return None
+        if name in self._own:
+            return self._changed_by(name, _ordered(trace), seed)
         return ms._ffi_api.MutatorApply(self._mutators[name], _ordered(trace), seed)
+
+    def _changed_by(self, name: str, trace: Trace, seed: int) -> Trace | None:
+        """What a user's own transformation makes of a trace, which must be of the same design space."""
+        changed = self._own[name](trace, seed)
+        if changed is None:
+            return None
+        made, before = _plain(changed.as_json()), _plain(trace.as_json())
+        if _undecided(made) != _undecided(before):
+            raise SpaceError(
+                f"the transformation {name} changed the instructions of a trace; it may change decisions only"
+            )
+        try:
+            check_trace(made)
+        except ValueError as error:
+            raise SpaceError(f"the transformation {name} makes a trace that cannot be loaded again: {error}") from error
+        return changed
 
     def _remembered(self, trace: Trace) -> Program | None:
         """Like `_realize`, cached."""

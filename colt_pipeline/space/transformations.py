@@ -6,7 +6,15 @@ if the mutator finds something to change in the program's trace.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # it imports TVM
+    from tvm.s_tir.schedule import Trace
+
+Mutator = Callable[["Trace", int], "Trace | None"]
+"""(trace, seed) -> another trace; None if it finds nothing to change."""
 
 
 @dataclass(frozen=True)
@@ -14,8 +22,8 @@ class Transformation:
     """One kind of schedule edit; the decision itself is a seeded draw of the mutator."""
 
     name: str
-    mutator: str
-    """Class name of the MetaSchedule mutator."""
+    mutator: str | Mutator
+    """Class name of the MetaSchedule mutator; or a user's own function, see `colt_pipeline.registry`."""
     description: str
     """What a prompt says about it."""
     edits: str | None = None
@@ -23,7 +31,7 @@ class Transformation:
     the trace, which takes milliseconds, to find that out."""
 
 
-TRANSFORMATIONS: tuple[Transformation, ...] = (
+TRANSFORMATIONS: list[Transformation] = [
     Transformation(
         "TileSize", "MutateTileSize", "re-split one tiled loop: move a factor from one of its tiles to another"
     ),
@@ -36,4 +44,4 @@ TRANSFORMATIONS: tuple[Transformation, ...] = (
     Transformation("Unroll", "MutateUnroll", "choose another limit for automatic loop unrolling"),
     Transformation("Parallel", "MutateParallel", "choose another grain for running the outer loops in parallel"),
     Transformation("ThreadBinding", "MutateThreadBinding", "choose another number of threads per block"),
-)
+]

@@ -9,12 +9,14 @@ recorded of a run itself is not counted again. Every number is an estimate:
   recording's prompt settings. Stand-ins answer with a bare JSON object; reasoning models write far more, so the cost is
   also given for answers of llm.max_tokens tokens each.
 - Retries of failed calls and discounts for cached prompts are not included.
+- With a limit in minutes, as many samples are counted as fit into it by the next rule.
 - A call takes as long as recorded calls to the model, or ASSUMED_CALL_SECS. A sample takes its recorded runs on the
   device plus BUILD_SECS, or no time if latencies are estimated. The search's own time is not included.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -101,12 +103,14 @@ def forecast(config: Config) -> Forecast:
         pool = [call for calls in tokens.values() for call in calls]
         tokens, samples = dict.fromkeys(names, pool), samples * len(names)
         basis += ", calls divided evenly between the models"
-    likely, longest = scaled(tokens, samples, left, prices, config.llm.max_tokens)
-    secs = left * (known.device_secs / known.samples + (BUILD_SECS if known.device_secs else 0.0))
+    per_sample = known.device_secs / known.samples + (BUILD_SECS if known.device_secs else 0.0)
     for name, calls in tokens.items():
         took = known.call_secs.get(name)
-        secs += len(calls) * left / samples * (fmean(took) if took else ASSUMED_CALL_SECS)
-    return Forecast(config, likely, longest, secs / 3600, basis)
+        per_sample += len(calls) / samples * (fmean(took) if took else ASSUMED_CALL_SECS)
+    if config.minutes is not None and per_sample:
+        left = min(left, math.ceil(config.minutes * 60 / per_sample))
+    likely, longest = scaled(tokens, samples, left, prices, config.llm.max_tokens)
+    return Forecast(config, likely, longest, left * per_sample / 3600, basis)
 
 
 def _nearest(config: Config, root: Path) -> tuple[Recorded, str, bool]:

@@ -29,9 +29,18 @@ from colt_pipeline.llm.client import TRANSPORT
 from colt_pipeline.measurement.ledger import Ledger
 from colt_pipeline.records import EMBEDDED
 from colt_pipeline.runs.batches import read_batch
+from colt_pipeline.runs.clock import read_tick
 from colt_pipeline.runs.costs import read_account
 from colt_pipeline.runs.jsonl import PACKED, locked
-from colt_pipeline.runs.layout import ANSWERS, CANDIDATES, MEASUREMENTS, SHARED, SPENDING, WHOLE_MODEL_MEASUREMENTS
+from colt_pipeline.runs.layout import (
+    ANSWERS,
+    CANDIDATES,
+    CLOCK,
+    MEASUREMENTS,
+    SHARED,
+    SPENDING,
+    WHOLE_MODEL_MEASUREMENTS,
+)
 from colt_pipeline.runs.recorded import Recorded
 from colt_pipeline.runs.usage import Usage, journals, read_usage
 
@@ -83,6 +92,7 @@ _READERS: dict[str, Callable[[Path], object]] = {
     WHOLE_MODEL_MEASUREMENTS: _ledger,
     CANDIDATES: lambda path: Recorded(path, "replay", read_batch).close(),
     SPENDING: read_account,
+    CLOCK: lambda path: Recorded(path, "replay", read_tick).close(),
 }
 """Name of a recording's file, besides its answers -> what reads it as a run does."""
 
