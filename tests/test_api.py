@@ -17,7 +17,7 @@ import tvm_ffi
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from colt_pipeline import Tuned, api, tune_module
+from colt_pipeline import Tuned, api, from_python, tune_module
 from colt_pipeline.assemble import assemble
 from colt_pipeline.config.compose import CONF, composed
 from colt_pipeline.errors import ConfigError, UnfinishedError
@@ -146,7 +146,7 @@ def test_values_are_not_syntax(module: tvm.IRModule, hashed: list[HashMeasurer],
     ],
 )
 def test_every_text_arrives_as_it_is(value: str, kept: str) -> None:
-    assert composed([f"device={api._written('device', value)}"]).device == kept
+    assert composed([f"device={from_python._written('device', value)}"]).device == kept
 
 
 def test_values_have_the_types_that_they_have_in_python() -> None:
@@ -160,13 +160,13 @@ def test_values_have_the_types_that_they_have_in_python() -> None:
         "llm.temperature": None,
     }
     config = composed(
-        ["workload=deepseek_r1_moe", *(f"{key}={api._written(key, value)}" for key, value in given.items())]
+        ["workload=deepseek_r1_moe", *(f"{key}={from_python._written(key, value)}" for key, value in given.items())]
     )
     assert (config.minutes, config.stand_ins, config.samples, config.search.c) == (None, False, 3, 0.5)
     assert config.model_sets["mine"] == ["gpt-5.2", "qwen3-8b"] and config.llm.temperature is None
     assert config.workload.shape == given["workload.shape"]
     with pytest.raises(ConfigError, match="seed=.* is of type object, which a configuration cannot hold"):
-        api._written("seed", object())
+        from_python._written("seed", object())
 
 
 @pytest.mark.parametrize(
@@ -186,8 +186,8 @@ def test_values_have_the_types_that_they_have_in_python() -> None:
 )
 def test_tvms_targets_are_keys_of_the_configuration(target: Any, keys: dict[str, Any]) -> None:
     made = target() if isinstance(target, Callable) else target  # type: ignore[arg-type]
-    assert api._of_target(made) == keys
-    composed([f"{key}={api._written(key, value)}" for key, value in keys.items()])
+    assert from_python.target_keys(made) == keys
+    composed([f"{key}={from_python._written(key, value)}" for key, value in keys.items()])
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_tvms_targets_are_keys_of_the_configuration(target: Any, keys: dict[str,
 )
 def test_a_target_that_cannot_be_tuned_for_is_refused(target: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        api._of_target(target)
+        from_python.target_keys(target)
 
 
 def test_a_bad_key_is_refused_before_anything_is_written(module: tvm.IRModule, tmp_path: Path) -> None:

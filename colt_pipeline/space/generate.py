@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import tvm
@@ -34,6 +35,9 @@ _LEFT_OUT: tuple[tuple[type, ...], ...] = ((), (_REDUCTION,), (_TILING,), (_TILI
 CrossThreadReduction fails in TVM 0.27 on several reductions (attention). MultiLevelTiling divides loops without a
 remainder and wants at least 32 threads, which large prime extents rule out. Without it, AutoBind fuses the spatial
 loops and splits them with a remainder: programs for any extent, although without reuse in shared memory."""
+
+_Attempt = tuple[str, Callable[[], Any]]
+"""What TVM's rules are used without, in words, and the generator of design spaces."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,23 +79,27 @@ def _generated(module: tvm.IRModule, target_json: str) -> Designs:
     target = json.loads(target_json)
     on_gpu = target["kind"] != "llvm"
     said = ""
-    for left_out in _LEFT_OUT if on_gpu else ((),):
+    for without, make_space in _gpu_spaces() if on_gpu else _cpu_spaces(module):
         try:
-            context = _context(module, target, _cuda_space(left_out) if on_gpu else _cpu_space(module))
+            context = _context(module, target, make_space())
             traces = tuple(s.trace for s in context.generate_design_space())
         except TVM_ERRORS as error:
-            said = str(error).strip().splitlines()[-1]
+            said = str(error).strip().splitlines()[-1].removeprefix("Error message: ").partition(". ")[0]
             continue
         misfits = {trace: misfit(trace) for trace in traces} if on_gpu else {}
         drawable = tuple(trace for trace in traces if not misfits.get(trace))
         if traces and not drawable:
             said = misfits[traces[0]]
             continue
-        if left_out:
-            names = " and ".join(rule.__name__ for rule in left_out)
-            _log.warning("TVM's rules for this workload are used without %s: %s", names, said)
+        if without:
+            _log.warning("TVM's rules for this workload are used without %s: %s", without, said)
         return Designs(module, context, traces, drawable, on_gpu)
     raise SpaceError(f"TVM generates no design space of this workload for {target['kind']}: {said}")
+
+
+def _gpu_spaces() -> Iterator[_Attempt]:
+    for left_out in _LEFT_OUT:
+        yield " and ".join(rule.__name__ for rule in left_out), partial(_cuda_space, left_out)
 
 
 def _cuda_space(left_out: tuple[type, ...]) -> ms.space_generator.PostOrderApply:
@@ -104,15 +112,27 @@ def _cuda_space(left_out: tuple[type, ...]) -> ms.space_generator.PostOrderApply
     return ms.space_generator.PostOrderApply(sch_rules=rules, postprocs="cuda", mutator_probs="cuda")
 
 
-def _cpu_space(module: tvm.IRModule) -> str | ms.space_generator.PostOrderApply:
+def _cpu_spaces(module: tvm.IRModule) -> Iterator[_Attempt]:
     """TVM's rules for the CPU; for integers of 8 bits those without tensor intrinsics.
 
     With AVX-512 or VNNI, TVM 0.27 tiles products of such integers for intrinsics whose code LLVM refuses, or which
-    saturate and give wrong sums.
+    saturate and give wrong sums. Where a block consumes two tiled ones, such as silu(gate) * up, it fails because it
+    moves the block into the loops of one of them.
     """
-    if not _has_bytes(module):
-        return "post-order-apply"
-    return ms.space_generator.PostOrderApply(sch_rules="llvm", postprocs="llvm", mutator_probs="llvm")
+    yield "", partial(_llvm_space, "llvm") if _has_bytes(module) else lambda: "post-order-apply"
+    yield "fusing consumers into tiles", partial(_llvm_space, _without_fusion())
+
+
+def _llvm_space(rules: str | list[ms.ScheduleRule]) -> ms.space_generator.PostOrderApply:
+    return ms.space_generator.PostOrderApply(sch_rules=rules, postprocs="llvm", mutator_probs="llvm")
+
+
+def _without_fusion() -> list[ms.ScheduleRule]:
+    """TVM's rules for the CPU with the same tiling, which leaves consumers where they are."""
+    return [
+        _TILING(rule.structure, max_innermost_factor=rule.max_innermost_factor) if isinstance(rule, _TILING) else rule
+        for rule in ms.ScheduleRule.create("llvm")
+    ]
 
 
 def _has_bytes(module: tvm.IRModule) -> bool:

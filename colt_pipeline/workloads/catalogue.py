@@ -18,6 +18,7 @@ from colt_pipeline.workloads.extracted import extracted
 from colt_pipeline.workloads.llama import model_of
 from colt_pipeline.workloads.own import of_program
 from colt_pipeline.workloads.program_files import read_program
+from colt_pipeline.workloads.program_json import without_spans
 from colt_pipeline.workloads.projection import projection
 from colt_pipeline.workloads.workload import Workload
 
@@ -68,7 +69,7 @@ def recipe(workload: Workload) -> dict[str, Any]:
     if not workload.is_own:
         return known
     inputs = workload.inputs_file
-    return {**known, "program": tvm.ir.save_json(workload.module), "inputs": inputs and str(inputs)}
+    return {**known, "program": without_spans(workload.module), "inputs": inputs and str(inputs)}
 
 
 def rebuild(recipe: Mapping[str, Any]) -> Workload:

@@ -33,6 +33,8 @@ INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uin
 
 _SPECIAL = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
 """Types that ml_dtypes adds to NumPy."""
+_FLOAT16_SCALE = np.float32(0.1)
+"""Beyond 65504 there is no float16: two products of standard normal matrices one after the other get there."""
 _WIDE_BELOW = 8
 _UNWRITTEN = 0x55
 """Byte that fills outputs of integer types, which have no NaN."""
@@ -62,8 +64,8 @@ def tolerance(dtype: str) -> float:
 
 
 def random_values(shape: Sequence[int], dtype: str, rng: np.random.Generator, below: int | None = None) -> NDArray[Any]:
-    """Random values: standard normal; integers of 8 bits over their full range, wider ones from 0 to 7, for sums of
-    products must not overflow; booleans.
+    """Random values: standard normal, a tenth of it in float16; integers of 8 bits over their full range, wider ones
+    from 0 to 7, for sums of products must not overflow; booleans.
 
     Args:
         shape: of the array.
@@ -74,7 +76,8 @@ def random_values(shape: Sequence[int], dtype: str, rng: np.random.Generator, be
     if dtype == "float64":
         return rng.standard_normal(shape)
     if is_float(dtype):
-        return rng.standard_normal(shape, dtype=np.float32).astype(numpy_dtype(dtype))
+        values = rng.standard_normal(shape, dtype=np.float32)
+        return (values * _FLOAT16_SCALE if dtype == "float16" else values).astype(numpy_dtype(dtype))
     if dtype == "bool":
         return rng.integers(0, 2, shape).astype(bool)
     info = np.iinfo(dtype)

@@ -114,6 +114,16 @@ def normalized(x: Array) -> Array:
     return np.asarray((x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5))
 
 
+def gated() -> tvm.tirx.PrimFunc:
+    """silu(X Y) * (X Z)."""
+    x, y, z = te.placeholder((16, 64), name="x"), te.placeholder((64, 32), name="y"), te.placeholder((64, 32), name="z")
+    k, m = te.reduce_axis((0, 64), "k"), te.reduce_axis((0, 64), "m")
+    gate = te.compute((16, 32), lambda i, j: te.sum(x[i, k] * y[k, j], axis=k), name="gate")
+    up = te.compute((16, 32), lambda i, j: te.sum(x[i, m] * z[m, j], axis=m), name="up")
+    out = te.compute((16, 32), lambda i, j: gate[i, j] * tvm.tirx.sigmoid(gate[i, j]) * up[i, j], name="out")
+    return te.create_prim_func([x, y, z, out])
+
+
 TUNABLE: dict[str, tuple[Make, Callable[..., list[Array]] | None]] = {
     "float32": (lambda: gemm("float32", "float32", "float32"), product("float32")),
     "float64": (lambda: gemm("float64", "float64", "float64"), product("float64")),
@@ -147,6 +157,8 @@ TUNABLE: dict[str, tuple[Make, Callable[..., list[Array]] | None]] = {
         ),
         None,
     ),
+    # With its usual rules TVM gives up on a block that consumes two products.
+    "silu(gate) x up": (gated, lambda x, y, z: [(x @ y) / (1 + np.exp(-(x @ y))) * (x @ z)]),
     "softmax": (over(lambda x: topi.nn.softmax(x, -1), (16, 64)), lambda x: [softmax(x)]),
     "layer norm": (
         over(lambda x, y, z: topi.nn.layer_norm(x, y, z, [1], 1e-5), (32, 64), (64,), (64,)),
