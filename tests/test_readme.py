@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import subprocess
@@ -219,6 +220,7 @@ def test_marked_blocks_run(tmp_path: Path) -> None:
     assert len(marked) > 2
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "pretraining").symlink_to(ROOT / "results" / "pretraining")
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     script = "\n".join(["set -eu", f'python() {{ "{sys.executable}" "$@"; }}', *marked])
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(tmp_path)}
     done = subprocess.run(
@@ -230,3 +232,21 @@ def test_marked_blocks_run(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.tvm
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
+    (body,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+    assert len(body.splitlines()) <= 13  # an empty line among them
+    code = body.replace("max_trials_global=32", "max_trials_global=9") + "print(kernel.mod.get_function('main'))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "tuned" / "database_tuning_record.json").read_text().splitlines()) == 9
