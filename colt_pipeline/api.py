@@ -12,7 +12,6 @@ end returns the same result at once.
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,8 +32,7 @@ import tvm  # noqa: E402
 from tvm.s_tir import Schedule  # noqa: E402
 from tvm.s_tir.schedule import Trace  # noqa: E402
 
-from colt_pipeline.from_python import configuration, target_keys  # noqa: E402
-from colt_pipeline.workloads.program_json import without_spans  # noqa: E402
+from colt_pipeline.from_python import configuration, kernel_file, target_keys  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -111,8 +109,7 @@ def tune_module(
     if isinstance(module, tvm.tirx.PrimFunc):
         module = tvm.IRModule({_symbol(module) or "main": module})
     with tempfile.TemporaryDirectory(prefix="colt-") as directory:
-        source = Path(directory) / f"{_stem(module, name)}.json"
-        source.write_text(without_spans(module))  # the run keeps a copy
+        source = kernel_file(Path(directory), _name(module) if name is None else name, module)  # the run keeps a copy
         own: dict[str, Any] = {"workload": "own", "workload.source": source, "samples": samples}
         if samples is None:
             del own["samples"]
@@ -152,9 +149,7 @@ def _symbol(function: tvm.tirx.PrimFunc) -> str:
     return str((function.attrs or {}).get("global_symbol", ""))
 
 
-def _stem(module: tvm.IRModule, name: str | None) -> str:
-    """The name of a file for the kernel."""
+def _name(module: tvm.IRModule) -> str:
+    """What to call the kernel if nobody says."""
     functions = list(module.functions.values())
-    if name is None and len(functions) == 1:
-        name = _symbol(functions[0])
-    return re.sub(r"[^\w-]+", "_", name or "")[:100] or "module"
+    return _symbol(functions[0]) if len(functions) == 1 else ""

@@ -122,7 +122,6 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
     if workload.is_own:
         _check_choice(workload, target)
     rundir = RunDir(run_directory(config.results, config.experiment, config.run), config.identity())
-    _keep_program(rundir, workload)
     stopwatch = Stopwatch()
     with ExitStack() as cleanup:
 
@@ -134,6 +133,7 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
         check_traces(journal.path, journal.recorded)
         check_models(journal.path, journal.recorded, [model.name for model in config.model_specs])
         _same_world(journal, workload, recording.header)
+        _keep_program(rundir, workload)
         if not replay and not any(isinstance(event, Finished) for event in journal.recorded):
             rundir.reopen()
         if config.record.mode == "all" and not journal.recorded:

@@ -16,9 +16,11 @@ from hydra.core.singleton import Singleton
 from colt_pipeline.config.compose import composed
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ConfigError
+from colt_pipeline.workloads.program_json import without_spans
 
 _composing = Lock()
 """Hydra's state belongs to the process."""
+_LONGEST_NAME = 80
 _IMPLIED = {"kind", "tag", "keys", "host"}
 """What TVM adds to a target, and the host of a GPU, which only starts kernels."""
 
@@ -32,6 +34,14 @@ def configuration(given: Mapping[str, Any]) -> Config:
     overrides = [f"{key}={_written(key, value)}" for key, value in given.items()]
     with _composing, _hydra_set_aside():
         return composed(overrides)
+
+
+def kernel_file(directory: Path, name: str, program: tvm.IRModule | tvm.tirx.PrimFunc) -> Path:
+    """A new file for ``workload.source``, whose stem, by which runs are called, is like `name`."""
+    stem = re.sub(r"[^\w-]+", "_", name)[:_LONGEST_NAME] or "module"
+    path = directory / f"{stem}.json"
+    path.write_text(without_spans(program))
+    return path
 
 
 def target_keys(target: tvm.target.Target | Mapping[str, Any] | str | None) -> dict[str, Any]:

@@ -19,7 +19,7 @@ Importing TVM takes seconds, so a module of plugins does it best within its func
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Collection, MutableMapping
 from typing import TYPE_CHECKING, TypeVar
 
 from colt_pipeline.config.checks import SEARCH_CHOICES
@@ -110,18 +110,18 @@ def transformation(name: str, mutator: Mutator, description: str) -> None:
     """
     from colt_pipeline.space.transformations import TRANSFORMATIONS, Transformation  # imports TVM
 
-    _claim("transformation", name, mutator, dict.fromkeys(known.name for known in TRANSFORMATIONS))
+    _claim("transformation", name, mutator, [known.name for known in TRANSFORMATIONS])
     others = [known for known in TRANSFORMATIONS if known.name != name]
     TRANSFORMATIONS[:] = [*others, Transformation(name, mutator, description)]
 
 
 def _add(kind: str, name: str, factory: T, table: MutableMapping[str, T]) -> None:
-    _claim(kind, name, factory, dict.fromkeys(SEARCH_CHOICES[kind]))
+    _claim(kind, name, factory, SEARCH_CHOICES[kind])
     table[name] = factory
     SEARCH_CHOICES[kind] = tuple(dict.fromkeys([*SEARCH_CHOICES[kind], name]))
 
 
-def _claim(kind: str, name: str, factory: object, taken: Mapping[str, object]) -> None:
+def _claim(kind: str, name: str, factory: object, taken: Collection[str]) -> None:
     """Reserve a name for the module of `factory`."""
     module = str(getattr(factory, "__module__", None))
     if name in taken and _MODULES.get((kind, name)) != module:

@@ -68,11 +68,12 @@ class _Kind:
     attrs: tuple[Check, ...] = ()
 
 
-_BLOCK_NAME = _matches(r"[\w.]{1,200}")
+is_block_name = _matches(r"[\w.]{1,200}")
+"""Whether a trace may name a block so."""
 _SCOPE = _matches("global|shared|local")
 
 _KINDS = {
-    "GetSBlock": _Kind("", "b", (_BLOCK_NAME, _BLOCK_NAME)),
+    "GetSBlock": _Kind("", "b", (is_block_name, is_block_name)),
     "GetLoops": _Kind("b", "l*"),
     "GetChildBlocks": _Kind("[bl]", "b*"),
     "GetProducers": _Kind("b", "b*"),

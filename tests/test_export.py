@@ -282,7 +282,9 @@ def test_a_run_without_its_recordings_is_exported(results: Path, run: Path, tmp_
     shutil.rmtree(results / "recordings")
     moved = run.rename(tmp_path / "moved")
     assert main([str(moved), "--out", str(tmp_path / "out")]) == 0
-    assert "not confirmed" in (tmp_path / "out" / "README.md").read_text()
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "whether it was confirmed is in the recording, which is not beside the run" in text
+    assert "not confirmed" not in text and "one run" not in text
 
 
 @pytest.mark.parametrize(

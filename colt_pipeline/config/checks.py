@@ -97,6 +97,8 @@ def _own_kernel(workload: DictConfig, called_from: Path) -> None:
     if workload.source is None:
         if workload.name == OWN:
             raise ConfigError("workload=own needs the file of a kernel: workload.source=FILE")
+        if unused := [key for key in ("function", "bind", "inputs") if workload[key]]:
+            raise ConfigError(f"workload.{unused[0]} is for a kernel of your own: workload=own workload.source=FILE")
         return
     if workload.shape:
         raise ConfigError(f"workload.source={workload.source} needs workload=own, because its sizes are in the file")

@@ -33,6 +33,7 @@ def _digest(key: str, path: str) -> str:
     try:
         if not Path(path).is_file():
             raise ConfigError(f"{key}={path} is not a file")
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ConfigError(f"{key}={path} cannot be read: {error.strerror}") from error

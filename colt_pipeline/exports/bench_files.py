@@ -11,7 +11,7 @@ import numpy as np
 
 from colt_pipeline.exports.library import LIBRARY, identifier
 from colt_pipeline.exports.rendering import render
-from colt_pipeline.workloads.data import is_float, random_values
+from colt_pipeline.workloads.data import SEED, is_float, random_values
 from colt_pipeline.workloads.workload import Array, Workload
 
 RUN = "run.py"
@@ -32,7 +32,6 @@ WHOLE_BYTES = 64 << 20
 """Size up to which a reference is kept whole."""
 SAMPLED = 1 << 18
 """Elements of a larger one that are kept."""
-_SEED = 2026
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def write_bench(directory: Path, workload: Workload, function: str, threads: int
         else:
             buffers.append(Buffer(*known, None, "", _random(data, position, name, given[position], parameter.dtype)))
     constants: dict[str, Any] = {"function": function, "threads": threads, "library": LIBRARY, "buffers": buffers}
-    (directory / RUN).write_text(render("run.py.j2", **constants, seed=_SEED, rows=[asdict(each) for each in buffers]))
+    (directory / RUN).write_text(render("run.py.j2", **constants, seed=SEED, rows=[asdict(each) for each in buffers]))
     (directory / MAIN).write_text(render("main.cc.j2", **constants, build=BUILD))
     return buffers
 
@@ -92,7 +91,7 @@ def made(buffers: list[Buffer]) -> list[str]:
 
 def _random(data: Path, position: int, name: str, values: Array, dtype: str) -> str:
     """The digest of an input that can be made again from its position; any other input is written."""
-    again = random_values(values.shape, dtype, np.random.default_rng([_SEED, position]))
+    again = random_values(values.shape, dtype, np.random.default_rng([SEED, position]))
     if again.tobytes() == values.tobytes():
         return hashlib.sha256(values.tobytes()).hexdigest()
     np.save(data / f"{name}.npy", np.ascontiguousarray(values))
@@ -104,7 +103,7 @@ def _keep(data: Path, name: str, values: Array, dtype: str) -> str:
     flat, sample = np.ravel(values), ""
     stored = _stored(dtype)
     if flat.size * stored.itemsize > WHOLE_BYTES:
-        positions = np.sort(np.random.default_rng(_SEED).choice(flat.size, SAMPLED, replace=False))
+        positions = np.sort(np.random.default_rng(SEED).choice(flat.size, SAMPLED, replace=False))
         sample = f"{name}_positions.npy"
         np.save(data / sample, positions.astype(np.int64))
         flat = flat[positions]

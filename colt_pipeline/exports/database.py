@@ -41,7 +41,7 @@ def add_record(directory: Path, winner: Winner) -> bool:
         arguments = ms.arg_info.ArgInfo.from_entry_func(module, remove_preproc=True)
         run_secs = list(winner.timing.run_secs)
         database.commit_tuning_record(ms.database.TuningRecord(trace, workload, run_secs, target, arguments))
-    except (*TVM_ERRORS, IndexError) as error:
+    except TVM_ERRORS as error:
         raise ExportError(f"TVM cannot read the database ({last_line(error)})") from error
     return True
 
@@ -71,7 +71,7 @@ def adding(directory: Path, winner: Winner) -> Iterator[bool]:
     with _alone(directory), tempfile.TemporaryDirectory(dir=directory, prefix=".adding-") as name:
         copy = Path(name)
         present = [file for file in (WORKLOADS, RECORDS) if (directory / file).exists()]
-        if present and len(present) == 1:
+        if len(present) == 1:
             missing = RECORDS if present == [WORKLOADS] else WORKLOADS
             raise ExportError(f"{directory} has {present[0]} but no {missing}; restore it, or name another --database")
         for file in present:

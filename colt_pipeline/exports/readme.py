@@ -67,6 +67,8 @@ def how_measured(winner: Winner) -> str:
             "confirmed: the best programs of the search were measured again in turn, and this is the median of "
             f"{timing.rounds} rounds"
         )
+    if timing.header is None:
+        return "as in the search's journal; whether it was confirmed is in the recording, which is not beside the run"
     what = "one run" if len(timing.run_secs) == 1 else f"the median of {len(timing.run_secs)} runs"
     return f"not confirmed: {what} during the search; the best of many noisy latencies is too low on average"
 

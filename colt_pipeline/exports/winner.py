@@ -32,7 +32,7 @@ class Timing:
     """Its key."""
     latency_secs: float
     run_secs: tuple[float, ...]
-    """What `latency_secs` is the median of; one per round if it was confirmed."""
+    """What `latency_secs` is the median of; one per round if it was confirmed; itself alone without a ledger."""
     rounds: int
     """How often it was measured again after the search, in turn with other programs; 0 = not."""
     header: Mapping[str, Any] | None
@@ -151,7 +151,7 @@ def _space(path: Path, workload: Workload, target: dict[str, Any]) -> Space:
         tvm.target.Target(target)
         if target["kind"] == "llvm":
             typed(_CpuTarget, target)
-    except (*TVM_ERRORS, ValueError) as error:
+    except TVM_ERRORS as error:
         raise RunDirError(
             f"{path / JOURNAL}, line 1: nothing can be compiled for the target {target}; restore the journal"
         ) from error
@@ -165,5 +165,5 @@ def _workload(path: Path, named: _Named) -> Workload:
     try:
         own = typed(_Own, read_json(path / PROGRAM))
         return rebuild({**own, "inputs": own["inputs"] and str(path / INPUTS)})
-    except (*TVM_ERRORS, ValueError) as error:
+    except TVM_ERRORS as error:
         raise RunDirError(f"{path / PROGRAM} does not hold a kernel ({error}); restore it") from error

@@ -72,9 +72,17 @@ class WorkerProcess:
                 self.close()
                 raise ConfigError(loaded["fatal"])
             if isinstance(loaded, Lost) and not self._stopped:
-                said = self._log.read_text(errors="replace").strip().splitlines()[-1:] if self._log.exists() else []
-                raise StackError(f"the measuring process fails to start: {''.join(said) or 'no error output'}")
+                raise StackError(f"the measuring process fails to start: {self._why(loaded)}")
         return self._exchange(message, timeout_secs)
+
+    def _why(self, lost: Lost) -> str:
+        """Why a fresh worker was lost."""
+        if lost.status is None:
+            return f"inputs and reference of the workload took more than {_LOAD_TIMEOUT_SECS:.0f} s; give smaller sizes"
+        if lost.status < 0:
+            return f"signal {-lost.status} ended it, perhaps because the workload's reference reads beyond its inputs"
+        said = self._log.read_text(errors="replace").strip().splitlines()[-1:] if self._log.exists() else []
+        return "".join(said) or "no error output"
 
     def _start(self) -> None:
         self.generation += 1

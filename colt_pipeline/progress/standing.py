@@ -79,7 +79,7 @@ class FollowedSearch:
         name: str,
         budget: int | None,
         minutes: float | None = None,
-        used_secs: Callable[[], float] = float,
+        used_secs: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """Follow a run.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -54,13 +54,18 @@ class Designs:
     on_gpu: bool
 
     @property
-    def decide(self) -> bool:
-        """Whether there is anything to decide: some design space samples, say, the sizes of tiles."""
-        return any(inst.kind.name.startswith(_SAMPLING) for trace in self.every_trace for inst in trace.insts)
+    def has_choice(self) -> bool:
+        """Whether there is anything to decide, see `leave_choice`."""
+        return leave_choice(self.every_trace)
 
     @property
     def postprocs(self) -> list[ms.Postproc]:
         return list(self.context.space_generator.postprocs)
+
+
+def leave_choice(traces: Iterable[Trace]) -> bool:
+    """Whether there is anything to decide: some design space samples, say, the sizes of tiles."""
+    return any(inst.kind.name.startswith(_SAMPLING) for trace in traces for inst in trace.insts)
 
 
 def generate(module: tvm.IRModule, target: dict[str, Any]) -> Designs:

@@ -100,7 +100,7 @@ class Space:
     @property
     def tunable(self) -> bool:
         """Whether a search has anything to decide; for elementwise programs, say, TVM's rules leave no choice."""
-        return self._designs.decide
+        return self._designs.has_choice
 
     @cached_property
     def base_code(self) -> str:

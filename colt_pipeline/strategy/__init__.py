@@ -16,7 +16,8 @@ Each task is an ordinary run of a kernel of one's own, with a journal, a recordi
 latencies, ``tune`` would measure the same programs. An interrupted tuning resumes when the same call is repeated.
 
 Builder and Runner measure in this project's worker processes, which check every result. TVM's own (``"local"``) work,
-too; what they measure stays in the run's recording and is not shared with other runs.
+too; what they measure stays in the run's recording and is not shared with other runs. Nothing is confirmed at the end
+(``measure.confirm``), because TVM's database keeps every record and picks the best by itself.
 
 ``space`` and ``cost_model`` of the call have no effect on the search, which has its own; ``cost_model="random"`` saves
 the time that TVM would spend on training its own.

@@ -10,15 +10,14 @@ import tvm
 
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.from_python import configuration, target_keys
+from colt_pipeline.from_python import configuration, kernel_file, target_keys
 from colt_pipeline.measurement.devices import host_cpu
 from colt_pipeline.measurement.ledger import RUNNER, read_header
 from colt_pipeline.runs.layout import JOURNAL, recordings_of, run_directory
-from colt_pipeline.workloads.program_json import without_spans
 
-_LONGEST_NAME = 80
 _FROM_TVM = {
     "samples": "max_trials_global",
+    "minutes": "max_trials_global",
     "workload": "the module",
     "target": "target",
 }
@@ -40,9 +39,7 @@ def configured(
             raise ConfigError(f"Colt({key}=...): in TVM's own tuning, {by} determines it")
     if trials < 2:
         raise ConfigError(f"{trials} trials leave none for the search, because the first is the unoptimized program")
-    stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:_LONGEST_NAME]
-    source = scratch / f"{stem}.json"
-    source.write_text(without_spans(module["main"]))
+    source = kernel_file(scratch, name, module["main"])
     _check_cpu(target)
     given = {"workload": "own", "workload.source": source, "samples": trials - 1, **target_keys(target)}
     config = configuration({**given, **overrides})

@@ -29,6 +29,7 @@ from colt_pipeline.runs.events import Measured
 from colt_pipeline.runs.layout import run_directory
 from colt_pipeline.search.loop import advance, fold
 from colt_pipeline.space import Space
+from colt_pipeline.space.generate import leave_choice
 from colt_pipeline.strategy.configured import configured, recorded_runner
 from colt_pipeline.strategy.door import Awaiting, Door
 from colt_pipeline.workloads.catalogue import build
@@ -36,8 +37,6 @@ from colt_pipeline.workloads.catalogue import build
 TVM = "tvm"
 """Who measured, in ``measure.runner``: TVM's runner; "" = this project's workers."""
 _NAMES = {"": "this project's Runner", TVM: "TVM's runner"}
-_CHOICE = "Sample"
-"""How the names of instructions begin that leave a choice."""
 _open: WeakValueDictionary[Path, Tuning] = WeakValueDictionary()
 """Run directory -> the tuning that has it open."""
 
@@ -121,7 +120,7 @@ class Tuning:
             ConfigError: it is a program that cannot be tuned or checked.
         """
         self.workload = build(**vars(self.config.workload))
-        if not any(inst.kind.name.startswith(_CHOICE) for design in designs for inst in design.trace.insts):
+        if not leave_choice(design.trace for design in designs):
             space = Space(self.workload.module, local(self.config).target)
             self._only = [program.schedule for program in space.initial(len(designs), np.random.default_rng(0))]
 

@@ -12,6 +12,7 @@ from tvm.s_tir import SBlock
 from tvm.tirx import AttrStmt, BufferStore, For
 
 from colt_pipeline.errors import ConfigError
+from colt_pipeline.traces import is_block_name
 from colt_pipeline.workloads.data import FLOATS_IN, INTEGERS, TOLERANCES
 from colt_pipeline.workloads.workload import written
 
@@ -28,6 +29,7 @@ def check(main: tvm.tirx.PrimFunc, name: str) -> None:
     """
     _check_parameters(main, name)
     _check_pure(main, name)
+    _check_block_names(main, name)
     outputs = written(main)
     if not outputs:
         raise ConfigError(
@@ -109,6 +111,16 @@ def _check_pure(main: tvm.tirx.PrimFunc, name: str) -> None:
         raise ConfigError(
             f"{name} has {', '.join(dict.fromkeys(found))}, which TVM cannot schedule and this project does not run; "
             "write that part in TIR (sort and topk have no such form)"
+        )
+
+
+def _check_block_names(main: tvm.tirx.PrimFunc, name: str) -> None:
+    """Refuse names with which the traces of schedules could not be read again, nor be Python code in an export."""
+    names: list[str] = []
+    tvm_ffi.structural_walk(main.body, [(SBlock, lambda block: names.append(str(block.name_hint)))])
+    if strange := [each for each in names if each and not is_block_name(each)]:
+        raise ConfigError(
+            f"{name} has a block named {strange[0][:60]!r}, which no schedule can name; use letters, digits, _ and ."
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ FLOATS_IN = (*TOLERANCES, "float8_e4m3fn", "float8_e5m2")
 """Types of floating-point inputs."""
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool")
 """Types without rounding, of inputs and outputs."""
+
+SEED = 2026
+"""Of random inputs, followed by the parameter's position."""
 
 _SPECIAL = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
 """Types that ml_dtypes adds to NumPy."""
@@ -103,9 +107,12 @@ def given_values(path: Path, wanted: Sequence[tuple[str, tuple[int, ...], str]])
         ConfigError: the file is unreadable, or lacks such an array.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name, _, _ in wanted if name in file}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if not isinstance(loaded, np.lib.npyio.NpzFile):
+                raise ValueError("it is a single array without a name")
+            arrays = {name: loaded[name] for name, _, _ in wanted if name in loaded}
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise ConfigError(f"workload.inputs={path} cannot be read as .npz: {error}") from error
     for name, shape, dtype in wanted:
         found = arrays.get(name)

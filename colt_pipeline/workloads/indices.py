@@ -12,6 +12,8 @@ from tvm.s_tir import SBlock
 from tvm.tirx import BufferStore, For
 
 _BIND = tvm.tirx.Bind
+_UNBOUNDED = 1 << 31
+"""Bounds beyond it are those of a type, or none."""
 
 
 def index_limits(main: tvm.tirx.PrimFunc) -> dict[int, int]:
@@ -101,20 +103,37 @@ class _Accesses:
         return limit
 
     def _fits(self, index: Any, extent: int, limit: int) -> bool:
+        bound = self._bound(index, limit, ())
+        return bool(bound.min_value >= 0 and bound.max_value < extent)
+
+    def _bound(self, expression: Any, limit: int, within: tuple[Any, ...]) -> Any:
+        """Where an expression lies if the values of all parameters lie between 0 and `limit`.
+
+        Args:
+            expression: an index, or what is stored in a buffer that it reads.
+            limit: what all values of parameters are below.
+            within: the buffers whose values are being bounded; what they accumulate is taken for a parameter's.
+        """
         analyzer = sym.Analyzer()
         for var, domain in self._ranges.items():
             analyzer.bind(var, domain)
 
         def value(var: Any) -> Any:
-            return self._values.get(var, var)
+            known = self._values.get(var)
+            return var if known is None else tvm_ffi.structural_map(known, [(tvm.ir.expr.Var, value)])
 
         def loaded(node: Any) -> Any:
             fresh = tvm.tirx.Var("loaded", str(node.ty.dtype))
-            analyzer.bind(fresh, tvm.ir.Range.from_min_extent(0, limit))
+            low, high = 0, limit - 1
+            if not any(node.source.same_as(buffer) for buffer in within):
+                stored = self._stored.get(node.source, ())
+                bounds = [self._bound(each, limit, (*within, node.source)) for each in stored]
+                low = min((int(bound.min_value) for bound in bounds), default=low)
+                high = max((int(bound.max_value) for bound in bounds), default=high)
+            if max(-low, high) < _UNBOUNDED:
+                analyzer.bind(fresh, tvm.ir.Range.from_min_extent(low, high - low + 1))
             return fresh
 
-        opened = tvm_ffi.structural_map(index, [(tvm.ir.expr.Var, value)])
-        bound = analyzer.const_int_bound(
-            analyzer.rewrite_simplify(tvm_ffi.structural_map(opened, [(TensorLoad, loaded)]))
-        )
-        return bool(bound.min_value >= 0 and bound.max_value < extent)
+        opened = tvm_ffi.structural_map(expression, [(tvm.ir.expr.Var, value)])
+        closed = tvm_ffi.structural_map(opened, [(TensorLoad, loaded)])
+        return analyzer.const_int_bound(analyzer.rewrite_simplify(closed))

@@ -85,7 +85,8 @@ def bound(main: tvm.tirx.PrimFunc, sizes: Mapping[str, int], where: str) -> tvm.
     Raises:
         ConfigError: a size is unknown, missing or below one.
     """
-    known = symbolic_sizes(main)
+    symbolic = _symbolic_sizes(main)
+    known = list(dict.fromkeys(var.name for var in symbolic))
     if unknown := [name for name in sizes if name not in known]:
         has = f"has the symbolic sizes {', '.join(known)}" if known else "has no symbolic size"
         raise ConfigError(f"workload.bind.{unknown[0]}={sizes[unknown[0]]}: the program in {where} {has}")
@@ -99,25 +100,26 @@ def bound(main: tvm.tirx.PrimFunc, sizes: Mapping[str, int], where: str) -> tvm.
             raise ConfigError(f"workload.bind.{name}={value}: sizes must be at least 1")
 
     def value_of(var: Any) -> Any:
-        symbolic = isinstance(var.ty, tvm.ir.PrimType) and var.name in sizes
-        return tvm.tirx.IntImm(str(var.ty.dtype), sizes[var.name]) if symbolic else var
+        # Not by name alone: a loop or an axis may have the name of a size.
+        is_size = any(var.same_as(size) for size in symbolic)
+        return tvm.tirx.IntImm(str(var.ty.dtype), sizes[var.name]) if is_size else var
 
     return tvm_ffi.structural_map(main, [(tvm.ir.expr.Var, value_of)]) if sizes else main
 
 
-def symbolic_sizes(main: tvm.tirx.PrimFunc) -> list[str]:
-    """Names of the sizes that the parameters leave open, in order."""
-    found: dict[str, None] = {}
+def _symbolic_sizes(main: tvm.tirx.PrimFunc) -> list[tvm.ir.expr.Var]:
+    """The sizes that the parameters leave open, in order."""
+    found: list[tvm.ir.expr.Var] = []
 
     def note(var: Any) -> None:
-        if isinstance(var.ty, tvm.ir.PrimType):
-            found.setdefault(var.name)
+        if isinstance(var.ty, tvm.ir.PrimType) and not any(var.same_as(other) for other in found):
+            found.append(var)
 
     for parameter in main.params:
         if isinstance(parameter.ty, tvm.tirx.BufferType):
             for size in parameter.ty.shape:
                 tvm_ffi.structural_walk(size, [(tvm.ir.expr.Var, note)])
-    return list(found)
+    return found
 
 
 def _text(content: bytes, where: str) -> str:

@@ -145,12 +145,16 @@ def _refused(node: ast.AST, names: dict[str, types.ModuleType]) -> str | None:
                 return name
         case ast.FunctionDef() | ast.ClassDef() if not _is_decorated(node, names):
             return f"{node.name}, which is not just a @T.prim_func or @I.ir_module,"
-        case ast.arg(annotation=ast.expr() as annotation) | ast.AnnAssign(annotation=annotation):
+        case (
+            ast.arg(annotation=ast.expr() as annotation)
+            | ast.AnnAssign(annotation=annotation)
+            | ast.FunctionDef(returns=ast.expr() as annotation)
+        ):
             # TVM parses and evaluates strings in annotations.
             strings = (
                 n.value for n in ast.walk(annotation) if isinstance(n, ast.Constant) and isinstance(n.value, str)
             )
-            return next((repr(text) for text in strings if not _SIZE.fullmatch(text)), None)
+            return next((repr(text) for text in strings if not _SIZE.fullmatch(text) or "**" in text), None)
         case ast.BinOp(op=ast.Pow()):
             return "**"
     if isinstance(node, (*_STATEMENTS, *_EXPRESSIONS, *_OPERATORS)):

@@ -19,7 +19,7 @@ import tvm
 import tvm_ffi
 from numpy.typing import NDArray
 
-from colt_pipeline.workloads.data import given_values, numpy_dtype, random_values
+from colt_pipeline.workloads.data import SEED, given_values, numpy_dtype, random_values
 from colt_pipeline.workloads.indices import index_limits
 
 Array = NDArray[Any]
@@ -111,7 +111,7 @@ class Workload:
         if self.inputs_file is not None:
             return given_values(self.inputs_file, [(p.name, p.shape, p.dtype) for _, p in wanted])
         limits = index_limits(self.main)
-        return [random_values(p.shape, p.dtype, np.random.default_rng([2026, i]), limits.get(i)) for i, p in wanted]
+        return [random_values(p.shape, p.dtype, np.random.default_rng([SEED, i]), limits.get(i)) for i, p in wanted]
 
     def expected(self, inputs: Sequence[Array]) -> list[Array]:
         """The reference outputs for `inputs`."""

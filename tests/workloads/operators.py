@@ -91,6 +91,13 @@ def taken(dtype: str, *shape: int) -> Make:
     return make
 
 
+def taken_in_steps() -> tvm.tirx.PrimFunc:
+    """Every third row of a table of 20, by numbers that the program computes first."""
+    x, i = tensor("x", 20, 8), tensor("i", 200, dtype="int32")
+    rows = te.compute((200,), lambda n: i[n] * 3, name="rows")
+    return program(x, i, te.compute((200, 8), lambda n, c: x[rows[n], c], name="out"))
+
+
 def scattered() -> tvm.tirx.PrimFunc:
     x, i, u = tensor("x", 64), tensor("i", 16, dtype="int32"), tensor("u", 16)
     return program(x, i, u, topi.scatter_elements(x, i, u, 0, "add"))

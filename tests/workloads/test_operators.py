@@ -20,7 +20,7 @@ from colt_pipeline.workloads.data import unwritten
 from colt_pipeline.workloads.own import of_program
 from colt_pipeline.workloads.workload import Array, Workload
 from tests.support import SMALL
-from tests.workloads.operators import EXTERN, FIXED, TUNABLE, attention, gemm, packed, scattered, taken
+from tests.workloads.operators import EXTERN, FIXED, TUNABLE, attention, gemm, packed, scattered, taken, taken_in_steps
 
 pytestmark = pytest.mark.tvm
 
@@ -162,3 +162,5 @@ def test_indices_stay_within_what_they_index() -> None:
     assert 0 <= places.min() and 8 < places.max() < 64
     (few,) = of_program("take", taken("int8", 200)(), {}).inputs()[1:]
     assert few.min() == 0 and few.max() == 19
+    (steps,) = of_program("steps", taken_in_steps(), {}).inputs()[1:]
+    assert 0 <= steps.min() and 0 < steps.max() * 3 < 20

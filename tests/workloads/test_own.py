@@ -53,6 +53,10 @@ def typed(left: str, out: str) -> str:
             kernel('T.sblock_attr({"pragma_import_c": "int x;"})\n            C[vi, vj] = A[vi, vj]'),
             "mine has pragma_import_c",
         ),
+        (
+            kernel("C[vi, vj] = A[vi, vj]").replace('sblock("C")', 'sblock("C-1")'),
+            "mine has a block named 'C-1', which no schedule can",
+        ),
         (typed("int4", "float32"), "the parameter A is int4; use one of float64, float32"),
         (typed("float32", "float8_e4m3fn"), "the output C is float8_e4m3fn; outputs may be float64"),
         (
@@ -127,9 +131,15 @@ def test_inputs_of_a_file_are_used(tmp_path: Path) -> None:
     np.savez(path, x=np.ones((20, 8), np.float32))
     with pytest.raises(ConfigError, match=r"has no array i of shape \(10,\) and type int32"):
         workload.inputs()
-    path.write_bytes(b"rubbish")
-    with pytest.raises(ConfigError, match="cannot be read as .npz"):
-        workload.inputs()
+    np.savez(path, x=np.ones((20, 8), np.float32), i=rows)
+    whole = path.read_bytes()
+    damaged = whole.replace(rows.tobytes()[:20], bytes(20))
+    single = tmp_path / "single.npy"
+    np.save(single, rows)
+    for content in (b"rubbish", b"", whole[:-30], damaged, single.read_bytes()):
+        path.write_bytes(content)
+        with pytest.raises(ConfigError, match="cannot be read as .npz"):
+            workload.inputs()
 
 
 @pytest.mark.parametrize("view", [np.uint16, ml_dtypes.bfloat16])

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import tvm
 import tvm_ffi
+from tvm import te
 from tvm.s_tir.meta_schedule.database import JSONDatabase
 
 from colt_pipeline.errors import ConfigError
@@ -84,6 +85,19 @@ def test_symbolic_sizes_are_bound(tmp_path: Path) -> None:
     program = read(tmp_path / "rows.txt", ROWS, bind={"n": 6})
     assert [[int(size) for size in p.ty.shape] for p in program.params] == [[6, 32], [6]]
     assert " n" not in program.script()
+
+
+def test_an_axis_may_have_the_name_of_a_size(tmp_path: Path) -> None:
+    n = te.var("n", "int64")
+    rows = te.placeholder((n, 8), name="A")
+    doubled = te.compute((n, 8), lambda n, j: rows[n, j] * 2.0, name="B")
+    text = tvm.ir.save_json(te.create_prim_func([rows, doubled]))
+    program = read(tmp_path / "rows.json", text, bind={"n": 6})
+    fixed = te.placeholder((6, 8), name="A")
+    expected = te.compute((6, 8), lambda n, j: fixed[n, j] * 2.0, name="B")
+    assert [[int(size) for size in p.ty.shape] for p in program.params] == [[6, 8], [6, 8]]
+    tvm.compile(program, target="llvm")
+    assert program.script().count("range") == te.create_prim_func([fixed, expected]).script().count("range")
 
 
 @pytest.mark.parametrize(
@@ -175,6 +189,8 @@ HOSTILE = {
     "a size": kernel("C[vi, vj] = A[vi, vj]", "A: T.Buffer((\"open('pwned', 'w')\", 8)), C: T.Buffer((8, 8))"),
     "an annotation": kernel("C[vi, vj] = A[vi, vj]", "A: \"open('pwned', 'w')\", C: T.Buffer((8, 8))"),
     "a local annotation": kernel("x: \"open('pwned', 'w')\" = 1"),
+    "a size of what is returned": DOUBLED.replace("):\n", ") -> T.Buffer((\"open('pwned', 'w')\", 8)):\n", 1),
+    "a power as a size": kernel("C[vi, vj] = A[vi, vj]", 'A: T.Buffer(("9**9**9", 8)), C: T.Buffer((8, 8))'),
     "a default": kernel("C[vi, vj] = A[vi, vj]", "A: T.Buffer((8, 8)), C: T.Buffer((8, 8)) = open('pwned', 'w')"),
     "a decorator": "@open('pwned', 'w')\n@T.prim_func(s_tir=True)\n" + "def f():\n    T.evaluate(0)\n",
     "a helper": kernel("@T.inline\n            def f():\n                open('pwned', 'w')\n            f()"),
