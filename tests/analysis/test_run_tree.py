@@ -120,8 +120,9 @@ def test_a_run_without_a_valid_sample_is_shown(tmp_path: Path) -> None:
 
 def test_throughput_comes_from_the_summary(tmp_path: Path) -> None:
     directory = write_run(tmp_path / "run", events_by_hand())
-    (directory / "summary.json").write_text(json.dumps({"gflops": 42.5}))
+    (directory / "summary.json").write_text(json.dumps({"gflops": 42.5, "confirmed_secs": 0.25}))
     assert read_run(directory).gflops == 42.5
+    assert ("confirmed", "250.000 ms when the best were measured again, in turn") in run_facts(read_run(directory))
 
 
 @pytest.mark.parametrize(

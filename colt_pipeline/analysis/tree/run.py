@@ -35,6 +35,8 @@ class Run:
     started: Started
     gflops: float | None
     """GFLOP/s of the best program; None before the run has finished."""
+    confirmed_secs: float | None = None
+    """Latency of the program that was the best when the best few were measured again; None if they were not."""
 
     @property
     def largest(self) -> str:
@@ -140,7 +142,8 @@ def read_run(path: Path) -> Run:
                 f"{path}: {JOURNAL} gives {name}={known}, but {SUMMARY} has {summary[name]}; the same command as for "
                 "the run, with record=replay, tells which is right"
             )
-    return Run(path, config, models, events, state, state.started, summary.get("gflops"))
+    of_summary = (summary.get("gflops"), summary.get("confirmed_secs"))
+    return Run(path, config, models, events, state, state.started, *of_summary)
 
 
 def tree_nodes(run: Run) -> list[TreeNode]:

@@ -17,10 +17,11 @@ NO_PATH = "There is no way to the best program: no sample is valid yet, or this 
 def run_facts(run: Run) -> list[Fact]:
     """The run in numbers so far."""
     state, started, config = run.state, run.started, run.config
+    name, title = started.workload, workload_title(started.workload)
     failed = Counter(sample.error for sample in state.samples if sample.error)
     waiting = f", {len(state.pending)} wait" if state.pending else ""
     facts = [
-        ("workload", f"{workload_title(started.workload)} ({started.workload})"),
+        ("workload", name if name == title else f"{title} ({name})"),
         ("target", f"{config['target']['name']} ({', '.join(f'{k}={v}' for k, v in started.target.items())})"),
         ("device", started.device),
         ("search", f"{config['search']['name']}, seed {config['seed']}"),
@@ -37,6 +38,8 @@ def run_facts(run: Run) -> list[Fact]:
     where = f"sample {state.samples.index(state.best) + 1}" + "".join(f", node {id}" for id in best_path(run)[-1:])
     facts.append(("best", f"{latency(run, state.best.latency_secs)} ({where})"))
     facts.append(("speedup", f"{started.baseline_secs / state.best.latency_secs:.2f}x{mark(run.started.measurement)}"))
+    if run.confirmed_secs is not None:
+        facts.append(("confirmed", f"{latency(run, run.confirmed_secs)} when the best were measured again, in turn"))
     if run.gflops is not None:
         facts.append(("throughput", f"{run.gflops:.1f} GFLOP/s{mark(run.started.measurement)}"))
     return facts
