@@ -148,7 +148,7 @@ def test_what_is_no_run_is_one_message_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(RunDirError, match="no events.jsonl. Name one such as results/runs/"):
         read_run(tmp_path / "nowhere")
     directory = write_run(tmp_path / "runs" / "a" / "b", events_by_hand())
-    with pytest.raises(RunDirError, match=r"one of the 1 below it, such as .*a/b\."):
+    with pytest.raises(RunDirError, match=r"the one below it: .*a/b\."):
         read_run(tmp_path / "runs")
     with pytest.raises(RunDirError, match="nothing has happened yet"):
         read_run(write_run(tmp_path / "empty", []))
