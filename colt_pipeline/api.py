@@ -21,7 +21,7 @@ from typing import Any
 from colt_pipeline import stack
 from colt_pipeline.assemble import assemble
 from colt_pipeline.config.schema import Config
-from colt_pipeline.errors import UnfinishedError
+from colt_pipeline.errors import ConfigError, UnfinishedError
 from colt_pipeline.job import Job
 from colt_pipeline.records import MeasurementKind
 from colt_pipeline.tune import finish
@@ -106,6 +106,8 @@ def tune_module(
         UnfinishedError: none of the measured programs ran.
         ColtError: as any run.
     """
+    if not isinstance(module, tvm.IRModule | tvm.tirx.PrimFunc):
+        raise ConfigError(f"module is of type {type(module).__name__}; give an IRModule or a PrimFunc")
     if isinstance(module, tvm.tirx.PrimFunc):
         module = tvm.IRModule({_symbol(module) or "main": module})
     with tempfile.TemporaryDirectory(prefix="colt-") as directory:

@@ -68,6 +68,8 @@ def _described(export: Export, out: Path, database: Path | None) -> str:
 def _mcpu(overrides: Sequence[str]) -> str | None:
     """The CPU that is asked for; None = as tuned."""
     for override in overrides:
+        if "=" not in override:
+            raise ConfigError(f"export takes one run, and {override} would be a second one; name one of them")
         if not override.startswith(_MCPU) or override == _MCPU:
             raise ConfigError(f"{override} is no setting of export; there is only {_MCPU}NAME")
     if len(overrides) > 1:

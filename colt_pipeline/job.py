@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from colt_pipeline.app import raise_if_interrupted, shown_speedup
-from colt_pipeline.config.schema import Config
+from colt_pipeline.config.schema import AS_MANY_AS_FIT, Config
 from colt_pipeline.errors import BudgetError
 from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.measurement.confirm import Confirmed, candidates, confirm, confirmed
@@ -153,7 +153,7 @@ def progress(job: Job, elapsed_secs: float, resumed_at: int) -> None:
     if table_is_shown():
         return  # a table has it
     state, config = job.state, job.config
-    done = len(state.samples)
+    done, of = len(state.samples), "" if config.samples == AS_MANY_AS_FIT else f"/{config.samples}"
     left = elapsed_secs / (done - resumed_at) * (config.samples - done)
     if job.clock is not None:
         left = min(left, job.clock.secs_left)
@@ -166,7 +166,7 @@ def progress(job: Job, elapsed_secs: float, resumed_at: int) -> None:
     llm += f"  spent {spent.calls} requests, {spent.tokens} tokens" if spent.calls else ""
     llm += f", {spent.usd:.4f} USD" if spent.usd else ""
     print(
-        f"{config.run}  {done}/{config.samples} samples  best {speedup}  {llm}  ETA {left:.0f} s",
+        f"{config.run}  {done}{of} samples  best {speedup}  {llm}  ETA {left:.0f} s",
         file=sys.stderr,
         flush=True,
     )

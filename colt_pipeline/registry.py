@@ -2,19 +2,21 @@
 
     from colt_pipeline import registry
 
-    def first(models, state, advised, rng):
+    def first(models, state, advised, rng):  # each of the models has a name and parameters_b
         return models[0].name
 
     registry.router("first", first)
 
 Afterwards ``search.router=first`` is a valid choice. In a script, register before `tune_module` is called. For
 commands, save it as a module and name it: ``python -m colt_pipeline.tune plugins=[my_module] search.router=first``;
-every process that works on the run imports it. The names are part of the run, so that another plugin is another run.
+every process that works on the run imports it. Python must find it: it lies in the working directory, is installed, or
+is on ``PYTHONPATH``. The names are part of a run's configuration but not of its name: with other plugins, or without,
+say ``run=NAME``.
 
 A replay calls these functions again and compares what follows, so they must depend on their arguments alone; for chance
 they get a generator or a seed. A module that is executed again, such as a cell of a notebook, replaces its own rows.
 
-Importing TVM takes seconds, so a module of plugins does it best within its functions.
+Importing TVM takes seconds, so a module of plugins should import it within its functions.
 """
 
 from __future__ import annotations

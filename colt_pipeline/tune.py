@@ -60,7 +60,7 @@ def finish(job: Job) -> None:
         agreed = f"the {len(job.journal.recorded)} events that were in the journal are those of the recording"
         print(f"{config.run}  {agreed}", file=sys.stderr, flush=True)
     if job.asked or job.evaluator.measured:
-        live = f"{job.asked} answers and {job.evaluator.measured} programs were not replayed"
+        live = f"newly recorded: {job.asked} answers and {job.evaluator.measured} programs; run: {job.rundir.path}"
         print(f"{config.run}  {live}", file=sys.stderr, flush=True)
 
 

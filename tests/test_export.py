@@ -294,6 +294,7 @@ def test_a_run_without_its_recordings_is_exported(results: Path, run: Path, tmp_
         (["export.mcpu="], "export.mcpu= is no setting"),
         (["samples=3"], "samples=3 is no setting of export; there is only export.mcpu=NAME"),
         (["export.mcpu=a", "export.mcpu=b"], "give one of them"),
+        (["runs/another"], "export takes one run, and runs/another would be a second one"),
         (["--database", "OUT/database"], "a database of its own"),
     ],
 )
@@ -310,9 +311,7 @@ def test_a_wrong_argument_is_one_message(
 
 def test_a_wrong_path_names_runs(tmp_path: Path, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(results), "--out", str(tmp_path / "out")]) == 1
-    assert (
-        f"Name one of the 1 below it, such as {results / 'runs' / 'adhoc' / 'tiny' / 'run'}" in capsys.readouterr().err
-    )
+    assert f"Name the one below it: {results / 'runs' / 'adhoc' / 'tiny' / 'run'}." in capsys.readouterr().err
 
 
 def test_a_place_that_cannot_be_written_is_a_message(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from colt_pipeline.config.schema import AS_MANY_AS_FIT
 from colt_pipeline.show import main
 from tests.toy_run import STARTED, events_by_hand, write_run
 
@@ -49,6 +51,28 @@ def test_an_unfinished_run_is_shown_as_far_as_it_came(tmp_path: Path, capsys: py
     assert "2 of 4 samples (unfinished)" in printed
     assert main([str(write_run(tmp_path / "begun", [STARTED]))]) == 0
     assert "no valid sample yet" in capsys.readouterr().out
+
+
+def test_a_confirmed_winner_and_a_limit_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = write_run(tmp_path / "run", events_by_hand()[:4])
+    summary = {"stopped": "limit", "confirmed_secs": 0.5, "confirmed_program": "another"}
+    (directory / "summary.json").write_text(json.dumps(summary))
+    assert main([str(directory)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "state stopped at a limit; a higher one continues it" in printed
+    assert "confirmed 500.000 ms (another program, measured again in rounds)" in printed
+    assert "2 of 4 samples (stopped at a limit)" in printed
+
+
+def test_without_a_number_of_samples_only_those_made_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = write_run(tmp_path / "run", events_by_hand()[:4])
+    config = directory / "config.yaml"
+    config.write_text(config.read_text().replace("samples: 4", f"samples: {AS_MANY_AS_FIT}"))
+    assert main([str(directory)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "samples 2, 1 wait" in printed and "2 samples (unfinished)" in printed
 
 
 def test_what_a_model_wrote_does_not_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,6 +28,7 @@ PROMPT_CODES = ("full", "compact")
 PROMPT_ORDERS = ("listed", "seeded")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 RECORD_MODES = ("replay", "missing", "all")
+_PLUGGABLE = ("proposer", "router", "cost_model")
 SEARCH_CHOICES: dict[str, tuple[str, ...]] = {
     "strategy": ("mcts", "evolutionary"),
     "proposer": ("llm", "uniform", "tvm", "none"),
@@ -70,7 +71,8 @@ def load(raw: DictConfig, called_from: Path, moves: bool = False) -> Config:
     _choice("prompt.code", config.prompt.code, list(PROMPT_CODES))
     _choice("prompt.order", config.prompt.order, list(PROMPT_ORDERS))
     for key, choices in SEARCH_CHOICES.items():
-        _choice(f"search.{key}", getattr(config.search, key), list(choices))
+        by_plugin = "" if key not in _PLUGGABLE else "; or name the module that adds it with plugins=[MODULE]"
+        _choice(f"search.{key}", getattr(config.search, key), list(choices), by_plugin)
     _model_set(config)
     _llm(config)
     if not config.search.grows_tree and config.search.evolution is None:
@@ -184,9 +186,9 @@ def _sampling(key: str, own: Mapping[str, Any], known: list[str]) -> None:
         check_range(f"{key}.{name}", f"llm.{name}", value)
 
 
-def _choice(key: str, value: str, choices: list[str]) -> None:
+def _choice(key: str, value: str, choices: list[str], otherwise: str = "") -> None:
     if value not in choices:
-        raise ConfigError(f"{key}={value} is unknown; choose one of: {', '.join(choices)}")
+        raise ConfigError(f"{key}={value} is unknown; choose one of: {', '.join(choices)}{otherwise}")
 
 
 def _at_least(minimum: float, key: str, value: float) -> None:

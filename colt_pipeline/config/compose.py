@@ -24,15 +24,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from colt_pipeline.config.arguments import CommandLine, with_open_keys
 from colt_pipeline.config.checks import load
-from colt_pipeline.config.schema import Config
+from colt_pipeline.config.schema import AS_MANY_AS_FIT, Config
 from colt_pipeline.errors import ConfigError, RunDirError, UnforeseenError
 
 CONF = Path(__file__).parent.parent / "conf"
 """The folder ``conf``: in the repository a link to the one beside the package, so that a wheel contains it."""
 _SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
-_SAMPLES, _SAMPLES_WITHIN = 48, 10_000
+_SAMPLES = 48
 OmegaConf.register_new_resolver(
-    "samples_within", lambda minutes: _SAMPLES if minutes is None else _SAMPLES_WITHIN, replace=True
+    "samples_within", lambda minutes: _SAMPLES if minutes is None else AS_MANY_AS_FIT, replace=True
 )
 
 
@@ -227,6 +227,9 @@ def _messages() -> Iterator[None]:
         yield
     except HydraException as error:
         problem, _, _ = str(error).partition("\nConfig search path")  # which would show local paths
+        problem, _, key = problem.partition("\nTo append to your config use +")
+        if key:
+            problem += f" There is no such setting; --help lists all. Mappings take new keys with a +: +{key}"
         raise ConfigError(problem) from error
 
 

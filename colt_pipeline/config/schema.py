@@ -313,6 +313,8 @@ class Config:
 _ELSEWHERE = ("results", "pretraining", "record", "device", "rpc", "budget", "minutes", "providers", "stand_ins")
 """Keys about where results are stored, how they are obtained, and what that may cost."""
 _FILES = ("source", "inputs")
+AS_MANY_AS_FIT = 10_000
+"""``samples`` of a run that is only limited by ``minutes``."""
 ANSWERS_IN_PLACE = {"uniform": RANDOM, "tvm": RANDOM}
 """``search.proposer`` -> what answers, if not the models."""
 

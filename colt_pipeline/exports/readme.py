@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from colt_pipeline.analysis.labels import search_title
-from colt_pipeline.analysis.tree.words import backends, label
+from colt_pipeline.analysis.tree.words import backends, end, label, samples_so_far
 from colt_pipeline.app import printable
 from colt_pipeline.exports.bench_files import BUILD, Buffer
 from colt_pipeline.exports.library import LINK, OBJECT
@@ -47,7 +47,7 @@ def readme_text(
         search=search_title(str(run.config["search"]["name"])),
         models=[label(run, model.name) for model in run.models if model.provider != "none"],
         backends=backends(run),
-        samples=f"{len(run.state.samples)} of {run.config['samples']}",
+        samples=f"{samples_so_far(run)} samples{end(run)}",
         unlinked=unlinked,
         buffers=buffers,
         build=BUILD,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import tvm
@@ -18,7 +19,8 @@ _IMPORT = re.compile(r"^# (from tvm\S* import .*)\n", re.MULTILINE)
 def scheduled_text(winner: Winner, function: str) -> str:
     """The scheduled program as TVMScript, in a file that Python can import."""
     imports, program = script(winner.program.schedule.mod)
-    return render("scheduled.py.j2", function=function, imports=imports, program=program)
+    target = json.dumps(winner.target)  # unlike repr, it leaves no quotes that could end the docstring
+    return render("scheduled.py.j2", function=function, target=target, imports=imports, program=program)
 
 
 def schedule_text(winner: Winner, function: str) -> str:

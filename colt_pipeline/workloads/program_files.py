@@ -92,7 +92,7 @@ def bound(main: tvm.tirx.PrimFunc, sizes: Mapping[str, int], where: str) -> tvm.
         raise ConfigError(f"workload.bind.{unknown[0]}={sizes[unknown[0]]}: the program in {where} {has}")
     if missing := [name for name in known if name not in sizes]:
         raise ConfigError(
-            f"{where}: the sizes {', '.join(missing)} are symbolic; bind them: "
+            f"{where}: symbolic sizes without a value: {', '.join(missing)}; bind them, for example with "
             + " ".join(f"workload.bind.{name}=128" for name in missing)
         )
     for name, value in sizes.items():

@@ -103,7 +103,7 @@ def test_an_axis_may_have_the_name_of_a_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "bind", "message"),
     [
-        (ROWS, {}, "the sizes n are symbolic; bind them: workload.bind.n=128"),
+        (ROWS, {}, "symbolic sizes without a value: n; bind them, for example with workload.bind.n=128"),
         (ROWS, {"n": 0}, "workload.bind.n=0: sizes must be at least 1"),
         (ROWS, {"n": 4, "m": 3}, "workload.bind.m=3: the program in .* has the symbolic sizes n"),
         (DOUBLED, {"n": 4}, "workload.bind.n=4: the program in .* has no symbolic size"),

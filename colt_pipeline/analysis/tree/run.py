@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 from colt_pipeline.analysis.tree.decisions import Change, changes
 from colt_pipeline.config.schema import SearchConfig, model_specs
 from colt_pipeline.errors import RunDirError
-from colt_pipeline.records import Count, ModelSpec, as_recorded, typed
+from colt_pipeline.records import LIMIT, Count, ModelSpec, as_recorded, typed
 from colt_pipeline.runs.events import Call, Event, Measured, Planted, Sample, Started, Stepped
 from colt_pipeline.runs.journal import check_models, check_traces, read_events
 from colt_pipeline.runs.layout import CONFIG, JOURNAL, SUMMARY
@@ -36,7 +36,11 @@ class Run:
     gflops: float | None
     """GFLOP/s of the best program; None before the run has finished."""
     confirmed_secs: float | None = None
-    """Latency of the program that was the best when the best few were measured again; None if they were not."""
+    """Latency of the confirmed winner; None if nothing was confirmed, or the run has not ended."""
+    confirmed_program: str | None = None
+    """Content key of the confirmed winner."""
+    stopped_by_limit: bool = False
+    """Whether it ended at a limit of time, cost or TVM's trials, and goes on if that is raised."""
 
     @property
     def largest(self) -> str:
@@ -142,8 +146,18 @@ def read_run(path: Path) -> Run:
                 f"{path}: {JOURNAL} gives {name}={known}, but {SUMMARY} has {summary[name]}; the same command as for "
                 "the run, with record=replay, tells which is right"
             )
-    of_summary = (summary.get("gflops"), summary.get("confirmed_secs"))
-    return Run(path, config, models, events, state, state.started, *of_summary)
+    return Run(
+        path,
+        config,
+        models,
+        events,
+        state,
+        state.started,
+        gflops=summary.get("gflops"),
+        confirmed_secs=summary.get("confirmed_secs"),
+        confirmed_program=summary.get("confirmed_program"),
+        stopped_by_limit=summary.get("stopped") == LIMIT,
+    )
 
 
 def tree_nodes(run: Run) -> list[TreeNode]:
@@ -247,4 +261,6 @@ def _way_out(path: Path) -> str:
     below = sorted(journal.parent for journal in path.rglob(JOURNAL))
     if not below:
         return "Name one such as results/runs/<experiment>/<workload>/<run>."
+    if len(below) == 1:
+        return f"Name the one below it: {below[0]}."
     return f"Name one of the {len(below)} below it, such as {below[0]}."

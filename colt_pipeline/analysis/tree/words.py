@@ -8,6 +8,7 @@ from colt_pipeline.analysis.labels import backend_label, model_label, workload_t
 from colt_pipeline.analysis.tree.decisions import Change
 from colt_pipeline.analysis.tree.run import Run, TreeNode, best_path
 from colt_pipeline.app import mark
+from colt_pipeline.config.schema import AS_MANY_AS_FIT
 
 Fact = tuple[str, str]
 
@@ -17,19 +18,18 @@ NO_PATH = "There is no way to the best program: no sample is valid yet, or this 
 def run_facts(run: Run) -> list[Fact]:
     """The run in numbers so far."""
     state, started, config = run.state, run.started, run.config
-    name, title = started.workload, workload_title(started.workload)
     failed = Counter(sample.error for sample in state.samples if sample.error)
     waiting = f", {len(state.pending)} wait" if state.pending else ""
     facts = [
-        ("workload", name if name == title else f"{title} ({name})"),
+        ("workload", _workload(started.workload)),
         ("target", f"{config['target']['name']} ({', '.join(f'{k}={v}' for k, v in started.target.items())})"),
         ("device", started.device),
         ("search", f"{config['search']['name']}, seed {config['seed']}"),
         ("model set", f"{config['model_set']} (models: {len(run.models)}; largest: {label(run, run.largest or None)})"),
         ("LLMs", backends(run)),
         ("latencies", started.measurement),
-        ("samples", f"{len(state.samples)} of {config['samples']}{waiting}"),
-        ("state", "unfinished" if state.finished is None else f"finished ({state.finished})"),
+        ("samples", f"{samples_so_far(run)}{waiting}"),
+        ("state", _state(run)),
         ("errors", ", ".join(f"{kind} {count}" for kind, count in sorted(failed.items())) or "none"),
         ("baseline", latency(run, started.baseline_secs)),
     ]
@@ -38,11 +38,36 @@ def run_facts(run: Run) -> list[Fact]:
     where = f"sample {state.samples.index(state.best) + 1}" + "".join(f", node {id}" for id in best_path(run)[-1:])
     facts.append(("best", f"{latency(run, state.best.latency_secs)} ({where})"))
     facts.append(("speedup", f"{started.baseline_secs / state.best.latency_secs:.2f}x{mark(run.started.measurement)}"))
-    if run.confirmed_secs is not None:
-        facts.append(("confirmed", f"{latency(run, run.confirmed_secs)} when the best were measured again, in turn"))
     if run.gflops is not None:
         facts.append(("throughput", f"{run.gflops:.1f} GFLOP/s{mark(run.started.measurement)}"))
+    if run.confirmed_secs is not None:
+        which = "the same program" if run.confirmed_program == state.best.program else "another program"
+        facts.append(("confirmed", f"{latency(run, run.confirmed_secs)} ({which}, measured again in rounds)"))
     return facts
+
+
+def samples_so_far(run: Run) -> str:
+    """How many programs were measured, and of how many, unless the limit is one of time alone."""
+    limit = run.config["samples"]
+    return f"{len(run.state.samples)}" + ("" if limit == AS_MANY_AS_FIT else f" of {limit}")
+
+
+def end(run: Run) -> str:
+    """Why the search is not complete, in brackets; "" if it is."""
+    if run.state.finished:
+        return ""
+    return " (stopped at a limit)" if run.stopped_by_limit else " (unfinished)"
+
+
+def _workload(name: str) -> str:
+    title = workload_title(name)
+    return title if title == name else f"{title} ({name})"
+
+
+def _state(run: Run) -> str:
+    if run.state.finished is not None:
+        return f"finished ({run.state.finished})"
+    return "stopped at a limit; a higher one continues it" if run.stopped_by_limit else "unfinished"
 
 
 def caption(run: Run) -> str:
@@ -50,8 +75,8 @@ def caption(run: Run) -> str:
     config = run.config
     return (
         f"{backends(run)}, {run.started.measurement} latency, search={config['search']['name']}, "
-        f"model_set={config['model_set']}, seed {config['seed']}, {len(run.state.samples)} of {config['samples']} "
-        f"samples{'' if run.state.finished else ' (unfinished)'}, device {run.started.device}"
+        f"model_set={config['model_set']}, seed {config['seed']}, {samples_so_far(run)} "
+        f"samples{end(run)}, device {run.started.device}"
     )
 
 
