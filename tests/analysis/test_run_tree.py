@@ -11,6 +11,7 @@ import pytest
 from colt_pipeline.analysis.tree.decisions import Change
 from colt_pipeline.analysis.tree.page import tree_html
 from colt_pipeline.analysis.tree.run import best_path, improvements, model_rows, read_run, tree_nodes
+from colt_pipeline.analysis.tree.words import run_facts
 from colt_pipeline.errors import JournalError, RunDirError
 from colt_pipeline.runs.events import Bred, Candidate, Measured, Planted, Sample, Stepped
 from colt_pipeline.runs.journal import Journal
