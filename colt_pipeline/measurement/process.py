@@ -72,9 +72,18 @@ class WorkerProcess:
                 self.close()
                 raise ConfigError(loaded["fatal"])
             if isinstance(loaded, Lost) and not self._stopped:
-                said = self._log.read_text(errors="replace").strip().splitlines()[-1:] if self._log.exists() else []
-                raise StackError(f"the measuring process fails to start: {''.join(said) or 'no error output'}")
+                raise StackError(f"the measuring process fails to start: {self._reason(loaded)}")
         return self._exchange(message, timeout_secs)
+
+    def _reason(self, lost: Lost) -> str:
+        """Why a worker was lost before it was ready, which is when it runs the unscheduled program once."""
+        if lost.status is None:
+            return f"no answer in {_LOAD_TIMEOUT_SECS:g} s; if the unscheduled program takes that long, make it smaller"
+        said = self._log.read_text(errors="replace").strip().splitlines()[-1:] if self._log.exists() else []
+        died = (
+            f" (signal {-lost.status}; does the program read or write beyond its buffers?)" if lost.status < 0 else ""
+        )
+        return f"{''.join(said) or 'no error output'}{died}"
 
     def _start(self) -> None:
         self.generation += 1
