@@ -323,6 +323,7 @@ def test_targets_that_the_search_does_not_know(target: dict[str, Any], said: str
     [
         ({"strategy": Colt(model_set="9")}, "model_set=9 is unknown"),
         ({"strategy": Colt(samples=3)}, "max_trials_global determines it"),
+        ({"strategy": Colt(minutes=3)}, "max_trials_global determines it"),
         ({"strategy": Colt(device="rpc")}, "the runner determines the device"),
         ({"max_trials_global": 1}, "1 trials leave none"),
         ({"target": {"kind": "llvm", "num-cores": 1}}, "mcpu and num-cores"),

@@ -19,6 +19,7 @@ from colt_pipeline.workloads.program_json import without_spans
 _LONGEST_NAME = 80
 _FROM_TVM = {
     "samples": "max_trials_global",
+    "minutes": "max_trials_global",
     "workload": "the module",
     "target": "target",
 }

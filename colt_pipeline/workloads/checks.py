@@ -18,7 +18,7 @@ from colt_pipeline.workloads.workload import written
 _EXTERN = ("extern", "packed", "ffi_kernel", "call_llvm", "tvm_call", "call_kernel")
 """Parts of the names of operators that call what is not TIR."""
 _EFFECT, _OPAQUE = "TCallEffectKind", 3
-"""The attribute of operators that says what they do, and its value for those that may do anything: raise errors, say."""
+"""The attribute of operators that says what they do, and its value for those that may do anything."""
 _IMPORT = "pragma_import"
 
 
