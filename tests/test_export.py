@@ -247,7 +247,12 @@ def edit(path: Path, change: Callable[[str], str]) -> None:
         ("config.yaml", lambda text: text.replace("name: deepseek_r1_moe", "name: other"), "other is unknown"),
         ("events.jsonl", lambda text: text.replace("meta_schedule.parallel", "pragma_import_c"), "pragma_import_c"),
         ("events.jsonl", lambda text: text.replace('"kind":"llvm"', '"kind":"hexagon9"'), "nothing can be compiled"),
-        ("events.jsonl", lambda text: text.replace('"num-cores"', '"num_cores"'), "nothing can be compiled"),
+        ("events.jsonl", lambda text: text.replace('"num-cores"', '"num_cores"'), "the target sets num_cores"),
+        (
+            "events.jsonl",
+            lambda text: text.replace('"num-cores"', '"cl-opt":["-stats"],"num-cores"'),
+            "the target sets cl-opt",
+        ),
         ("events.jsonl", lambda text: text.replace('"num-cores":', '"num-cores":-'), "nothing can be compiled"),
         ("events.jsonl", lambda text: text.splitlines()[0] + "\n", "no program has a valid latency yet"),
         ("program.json", lambda text: '{"name": "x", "shape": {}, "inputs": null}', "program"),

@@ -16,7 +16,7 @@ from colt_pipeline.measurement.bench import TVM_ERRORS
 from colt_pipeline.measurement.confirm import confirmed
 from colt_pipeline.measurement.devices import Device
 from colt_pipeline.measurement.ledger import Ledger, read_header
-from colt_pipeline.records import Count, typed
+from colt_pipeline.records import Count, typed, unknown_target_keys
 from colt_pipeline.runs.layout import CONFIG, INPUTS, JOURNAL, PROGRAM, recordings_of, runs_in
 from colt_pipeline.runs.rundir import read_json
 from colt_pipeline.space import Program, Space
@@ -147,6 +147,10 @@ def _find_ledger(path: Path, named: _Named, device: str) -> tuple[Path | None, d
 
 
 def _space(path: Path, workload: Workload, target: dict[str, Any]) -> Space:
+    if unknown := unknown_target_keys(target):
+        raise RunDirError(
+            f"{path / JOURNAL}, line 1: the target sets {', '.join(unknown)}, which no run does; restore the journal"
+        )
     try:
         tvm.target.Target(target)
         if target["kind"] == "llvm":

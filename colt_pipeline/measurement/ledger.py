@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
 from colt_pipeline.errors import DeviceMismatchError, RecordingError
-from colt_pipeline.records import KEY_WIDTH, Count, Measurement, MeasurementKind, differences, typed
+from colt_pipeline.records import (
+    KEY_WIDTH,
+    Count,
+    Measurement,
+    MeasurementKind,
+    differences,
+    typed,
+    unknown_target_keys,
+)
 from colt_pipeline.runs.jsonl import read_growing
 from colt_pipeline.runs.recorded import Access, Fields, Recorded
 
@@ -60,6 +68,10 @@ def read_header(path: Path) -> dict[str, Any] | None:
         typed(_Header, lines[0])
     except ValueError as error:
         raise RecordingError(f"{path}, line 1: not a header of schema {SCHEMA} ({error}); restore the file") from error
+    if unknown := unknown_target_keys(lines[0]["target"]):
+        raise RecordingError(
+            f"{path}, line 1: the target sets {', '.join(unknown)}, which no run does; restore the file"
+        )
     return _with_measurement(lines[0])
 
 

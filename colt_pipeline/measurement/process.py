@@ -72,17 +72,18 @@ class WorkerProcess:
                 self.close()
                 raise ConfigError(loaded["fatal"])
             if isinstance(loaded, Lost) and not self._stopped:
-                raise StackError(f"the measuring process fails to start: {self._why(loaded)}")
+                raise StackError(f"the measuring process fails to start: {self._reason(loaded)}")
         return self._exchange(message, timeout_secs)
 
-    def _why(self, lost: Lost) -> str:
-        """Why a fresh worker was lost."""
+    def _reason(self, lost: Lost) -> str:
+        """Why a worker was lost before it was ready, which is when it runs the unscheduled program once."""
         if lost.status is None:
-            return f"inputs and reference of the workload took more than {_LOAD_TIMEOUT_SECS:.0f} s; give smaller sizes"
-        if lost.status < 0:
-            return f"signal {-lost.status} ended it, perhaps because the workload's reference reads beyond its inputs"
+            return f"no answer in {_LOAD_TIMEOUT_SECS:g} s; if the unscheduled program takes that long, make it smaller"
         said = self._log.read_text(errors="replace").strip().splitlines()[-1:] if self._log.exists() else []
-        return "".join(said) or "no error output"
+        died = (
+            f" (signal {-lost.status}; does the program read or write beyond its buffers?)" if lost.status < 0 else ""
+        )
+        return f"{''.join(said) or 'no error output'}{died}"
 
     def _start(self) -> None:
         self.generation += 1

@@ -74,6 +74,9 @@ class Worker:
             self._bench = Bench(rebuild(workload))
         except ConfigError as error:
             return {"fatal": str(error)}
+        except TVM_ERRORS as error:
+            name, said = workload["name"], last_line(error)
+            return {"fatal": f"{name} cannot be run unscheduled: {said}; make it smaller, or write it otherwise"}
         self._target = target
         self._rpc = RpcConfig(**rpc) if rpc else None
         self._built: dict[str, Callable[[], Any]] = {}

@@ -9,7 +9,7 @@ import tvm
 import tvm_ffi
 from tvm.ir.expr import Call, TensorLoad
 from tvm.s_tir import SBlock
-from tvm.tirx import AttrStmt, BufferStore, For
+from tvm.tirx import AttrStmt, BufferStore, DeclBuffer, For
 
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.traces import is_block_name
@@ -18,6 +18,8 @@ from colt_pipeline.workloads.workload import written
 
 _EXTERN = ("extern", "packed", "ffi_kernel", "call_llvm", "tvm_call", "call_kernel")
 """Parts of the names of operators that call what is not TIR."""
+_EFFECT, _OPAQUE = "TCallEffectKind", 3
+"""The attribute of operators that says what they do, and its value for those that may do anything."""
 _IMPORT = "pragma_import"
 
 
@@ -30,6 +32,7 @@ def check(main: tvm.tirx.PrimFunc, name: str) -> None:
     _check_parameters(main, name)
     _check_pure(main, name)
     _check_block_names(main, name)
+    _check_not_aliased(main, name)
     outputs = written(main)
     if not outputs:
         raise ConfigError(
@@ -81,6 +84,10 @@ def _check_parameters(main: tvm.tirx.PrimFunc, name: str) -> None:
                 f"{name}: the sizes {', '.join(open_sizes)} of {parameter.name} are symbolic; bind them: "
                 "workload.bind.NAME=128"
             )
+        if len(parameter.ty.strides):
+            raise ConfigError(
+                f"{name}: the parameter {parameter.name} has strides; leave them out, arrays are contiguous here"
+            )
         shape = [int(size) for size in parameter.ty.shape]
         if math.prod(shape) < 1:
             raise ConfigError(f"{name}: the parameter {parameter.name} has the shape {tuple(shape)} and no elements")
@@ -93,12 +100,15 @@ def _shown(ty: Any) -> str:
 def _check_pure(main: tvm.tirx.PrimFunc, name: str) -> None:
     """Refuse what is not TIR: it hides what it reads and writes, and could do anything."""
     found: list[str] = []
+    opaque: list[str] = []
 
     def call(node: Any) -> None:
         if not isinstance(node.op, tvm.ir.Op):
             found.append(f"a call of {getattr(node.op, 'name_hint', node.op)}")
         elif any(part in node.op.name for part in _EXTERN):
             found.append(node.op.name.removeprefix("tirx."))
+        elif _is_opaque(node.op):
+            opaque.append(node.op.name.removeprefix("tirx."))
 
     def keys(node: Any) -> None:
         found.extend(str(key) for key in node.annotations if str(key).startswith(_IMPORT))
@@ -107,7 +117,7 @@ def _check_pure(main: tvm.tirx.PrimFunc, name: str) -> None:
         found.extend([node.attr_key] if node.attr_key.startswith(_IMPORT) else [])
 
     tvm_ffi.structural_walk(main.body, [(Call, call), (SBlock, keys), (For, keys), (AttrStmt, attribute)])
-    if found:
+    if found := found or opaque:
         raise ConfigError(
             f"{name} has {', '.join(dict.fromkeys(found))}, which TVM cannot schedule and this project does not run; "
             "write that part in TIR (sort and topk have no such form)"
@@ -121,6 +131,28 @@ def _check_block_names(main: tvm.tirx.PrimFunc, name: str) -> None:
     if strange := [each for each in names if each and not is_block_name(each)]:
         raise ConfigError(
             f"{name} has a block named {strange[0][:60]!r}, which no schedule can name; use letters, digits, _ and ."
+        )
+
+
+def _is_opaque(op: Any) -> bool:
+    return bool(op.has_attr(_EFFECT) and int(op.get_attr(_EFFECT)) == _OPAQUE)
+
+
+def _check_not_aliased(main: tvm.tirx.PrimFunc, name: str) -> None:
+    """Refuse a second name for a buffer's memory, through which a kernel could read or write it unnoticed."""
+    found: list[str] = []
+
+    def block(node: Any) -> None:
+        found.extend(str(match.buffer.name) for match in node.match_buffers)
+
+    def declared(node: Any) -> None:
+        found.extend([str(node.buffer.name)] if node.data is not None else [])
+
+    tvm_ffi.structural_walk(main.body, [(SBlock, block), (DeclBuffer, declared)])
+    if found:
+        raise ConfigError(
+            f"{name}: {found[0]} is another name for the memory of a buffer (T.match_buffer within a block, or "
+            "T.decl_buffer with data=), which TVM cannot schedule; use the buffer itself"
         )
 
 

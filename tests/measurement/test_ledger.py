@@ -107,6 +107,13 @@ def test_a_header_is_read_with_its_types(tmp_path: Path, change: dict[str, objec
         read_header(path)
 
 
+def test_a_target_with_options_of_the_compiler_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "measurements.jsonl"
+    path.write_text(json.dumps({**HEADER, "target": {"kind": "llvm", "cl-opt": ["-info-output-file=x"]}}) + "\n")
+    with pytest.raises(RecordingError, match="line 1: the target sets cl-opt, which no run does"):
+        read_header(path)
+
+
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
 def test_what_is_no_json_number_is_named(tmp_path: Path, constant: str) -> None:
     path = tmp_path / "measurements.jsonl"

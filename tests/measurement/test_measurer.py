@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,18 @@ def test_a_builder_that_is_lost_once_is_forgiven(
     monkeypatch.setattr(WorkerProcess, "request", lossy)
     lost, after = measure(measurer, scaled(1.0))[0], measure(measurer, scaled(1.0))[0]
     assert lost.error == error and after.error is None
+
+
+@pytest.mark.parametrize(
+    ("status", "message"), [(-11, "signal 11; does the program read or write beyond"), (None, "no answer in 300 s; if")]
+)
+def test_a_worker_that_dies_of_its_workload_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int | None, message: str
+) -> None:
+    worker = WorkerProcess({"op": "load"}, {}, tmp_path / "errors")
+    monkeypatch.setattr(worker, "_exchange", lambda *_: Lost(status))
+    with pytest.raises(StackError, match=message), closing(worker):
+        worker.request({"op": "build"}, 1.0)
 
 
 def test_a_worker_that_does_not_start_says_why(tmp_path: Path) -> None:

@@ -57,6 +57,22 @@ def typed(left: str, out: str) -> str:
             kernel("C[vi, vj] = A[vi, vj]").replace('sblock("C")', 'sblock("C-1")'),
             "mine has a block named 'C-1', which no schedule can",
         ),
+        (
+            kernel("T.evaluate(T.tvm_throw_last_error())\n            C[vi, vj] = A[vi, vj]"),
+            "mine has tvm_throw_last_er",
+        ),
+        (
+            kernel("B[vi, vj] = B[vi, vj] + A[vi, vj]").replace(
+                "    for", "    B = T.decl_buffer((8, 8), data=C.data)\n    for"
+            ),
+            "mine: B is another name for the memory of a buffer",
+        ),
+        (
+            kernel("C[vi, vj] = A[vi, vj]", f"C: {BUFFER.format('float32')}, a: T.handle").replace(
+                "    for", "    A = T.match_buffer(a, (8, 8), strides=(16, 1))\n    for"
+            ),
+            "the parameter A has strides; leave them out",
+        ),
         (typed("int4", "float32"), "the parameter A is int4; use one of float64, float32"),
         (typed("float32", "float8_e4m3fn"), "the output C is float8_e4m3fn; outputs may be float64"),
         (
@@ -131,15 +147,28 @@ def test_inputs_of_a_file_are_used(tmp_path: Path) -> None:
     np.savez(path, x=np.ones((20, 8), np.float32))
     with pytest.raises(ConfigError, match=r"has no array i of shape \(10,\) and type int32"):
         workload.inputs()
-    np.savez(path, x=np.ones((20, 8), np.float32), i=rows)
-    whole = path.read_bytes()
-    damaged = whole.replace(rows.tobytes()[:20], bytes(20))
-    single = tmp_path / "single.npy"
-    np.save(single, rows)
-    for content in (b"rubbish", b"", whole[:-30], damaged, single.read_bytes()):
+
+
+@pytest.mark.parametrize("case", ["rubbish", "empty", "npy", "damaged", "objects", "bomb"])
+def test_inputs_that_cannot_be_read_are_one_message(tmp_path: Path, case: str) -> None:
+    path = tmp_path / "inputs.npz"
+    x, rows = np.ones((20, 8), np.float32), np.arange(10, dtype=np.int32)
+    if case == "npy":
+        with path.open("wb") as file:
+            np.save(file, x)
+    elif case == "damaged":
+        np.savez_compressed(path, x=x, i=rows)
+        content = bytearray(path.read_bytes())
+        content[50:70] = b"x" * 20
         path.write_bytes(content)
-        with pytest.raises(ConfigError, match="cannot be read as .npz"):
-            workload.inputs()
+    elif case == "objects":
+        np.savez(path, x=x.astype(object), i=rows)
+    elif case == "bomb":
+        np.savez_compressed(path, x=np.zeros(1 << 18, np.float32), i=rows)
+    else:
+        path.write_bytes(b"" if case == "empty" else b"rubbish")
+    with pytest.raises(ConfigError, match=r"cannot be read as .npz.*; write it with numpy.savez"):
+        of_program("mine", taken("int32", 10)(), {}, path).inputs()
 
 
 @pytest.mark.parametrize("view", [np.uint16, ml_dtypes.bfloat16])
