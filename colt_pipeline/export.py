@@ -71,7 +71,7 @@ def _mcpu(overrides: Sequence[str]) -> str | None:
         if "=" not in override:
             raise ConfigError(f"export takes one run, and {override} would be a second one; name one of them")
         if not override.startswith(_MCPU) or override == _MCPU:
-            raise ConfigError(f"{override} is no setting of export; there is only {_MCPU}NAME")
+            raise ConfigError(f"{override} is not a setting of export; there is only {_MCPU}NAME")
     if len(overrides) > 1:
         raise ConfigError(f"{overrides[0]} and {overrides[1]}: give one of them")
     return overrides[0].removeprefix(_MCPU) if overrides else None

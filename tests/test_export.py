@@ -296,8 +296,8 @@ def test_a_run_without_its_recordings_is_exported(results: Path, run: Path, tmp_
     ("arguments", "message"),
     [
         (["export.mcpu=z80"], "export.mcpu=z80 is unknown to LLVM"),
-        (["export.mcpu="], "export.mcpu= is no setting"),
-        (["samples=3"], "samples=3 is no setting of export; there is only export.mcpu=NAME"),
+        (["export.mcpu="], "export.mcpu= is not a setting"),
+        (["samples=3"], "samples=3 is not a setting of export; there is only export.mcpu=NAME"),
         (["export.mcpu=a", "export.mcpu=b"], "give one of them"),
         (["runs/another"], "export takes one run, and runs/another would be a second one"),
         (["--database", "OUT/database"], "a database of its own"),

@@ -70,8 +70,8 @@ def _check_parameters(main: tvm.tirx.PrimFunc, name: str) -> None:
     for parameter in main.params:
         if not isinstance(parameter.ty, tvm.tirx.BufferType):
             raise ConfigError(
-                f"{name}: the parameter {parameter.name} is no buffer ({_shown(parameter.ty)}); make a constant of it, "
-                'or a buffer of one element: T.Buffer((1,), "float32")'
+                f"{name}: the parameter {parameter.name} is not a buffer ({_shown(parameter.ty)}); make a constant of "
+                'it, or a buffer of one element: T.Buffer((1,), "float32")'
             )
         dtype = str(parameter.ty.dtype)
         if dtype not in (*FLOATS_IN, *INTEGERS):

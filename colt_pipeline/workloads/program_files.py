@@ -126,7 +126,7 @@ def _text(content: bytes, where: str) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{where} is no text in UTF-8; a kernel is TVMScript or JSON") from error
+        raise ConfigError(f"{where} is not UTF-8 text; a kernel is TVMScript or JSON") from error
 
 
 def _chosen(functions: Functions, function: str | None, where: str) -> tvm.tirx.PrimFunc:
@@ -248,7 +248,7 @@ def _of_database(line: list[str], count: int, where: str) -> Iterator[tuple[str,
     try:
         text = base64.b64decode(encoded, validate=True)[_LENGTH_BYTES:].decode()
     except (binascii.Error, UnicodeDecodeError) as error:
-        raise ConfigError(f"{where}: workload {shown} is no workload of a MetaSchedule database") from error
+        raise ConfigError(f"{where}: workload {shown} is not a workload of a MetaSchedule database") from error
     functions = _of_objects({"main": _loaded(text, where)})
     for name, function in functions.items():
         yield (name if count == 1 else shown if len(functions) == 1 else f"{shown}.{name}"), function
@@ -260,13 +260,13 @@ def _loaded(text: str, where: str) -> Any:
     except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
         said = str(error).strip().splitlines()
         raise ConfigError(
-            f"{where} is no IRModule or PrimFunc as JSON of this TVM (tvm.ir.save_json): "
+            f"{where} is not an IRModule or PrimFunc as JSON of this TVM (tvm.ir.save_json): "
             f"{said[-1][:200] if said else type(error).__name__}"
         ) from error
     except RecursionError as error:
         raise ConfigError(f"{where} is too deeply nested") from error
     if not isinstance(found, (tvm.IRModule, tvm.tirx.PrimFunc, relax.Function)):
-        raise ConfigError(f"{where} holds {type(found).__name__}, no IRModule or PrimFunc (tvm.ir.save_json)")
+        raise ConfigError(f"{where} holds {type(found).__name__}, not an IRModule or PrimFunc (tvm.ir.save_json)")
     return found
 
 

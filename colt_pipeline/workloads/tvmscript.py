@@ -62,7 +62,7 @@ def parse(text: str, where: str) -> Any:
         where: its name for messages.
 
     Raises:
-        ConfigError: the text has something that kernels do not need, or is no TVMScript; the message gives the line.
+        ConfigError: the text has something that kernels do not need, or is not TVMScript; the message gives the line.
         DiagnosticError: TVM refuses it; the first line says why.
     """
     try:
@@ -70,7 +70,7 @@ def parse(text: str, where: str) -> Any:
     except SyntaxError as error:
         raise ConfigError(f"{where}, line {error.lineno}: {error.msg}; only .py files may hold other Python") from error
     except (ValueError, RecursionError, MemoryError) as error:
-        raise ConfigError(f"{where} is no TVMScript: {error or 'too deeply nested'}") from error
+        raise ConfigError(f"{where} is not TVMScript: {error or 'too deeply nested'}") from error
     names = _imported(tree, where)
     defined = [node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
     if len(defined) != 1:

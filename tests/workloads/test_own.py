@@ -39,9 +39,9 @@ def typed(left: str, out: str) -> str:
     [
         (
             kernel("C[vi, vj] = A[vi, vj] * s", f"{PARAMETERS}, s: T.float32"),
-            r"the parameter s is no buffer \(a scalar",
+            r"the parameter s is not a buffer \(a scalar",
         ),
-        (kernel("C[vi, vj] = A[vi, vj]", f"{PARAMETERS}, p: T.handle"), r"the parameter p is no buffer \(a pointer"),
+        (kernel("C[vi, vj] = A[vi, vj]", f"{PARAMETERS}, p: T.handle"), r"the parameter p is not a buffer \(a pointer"),
         (ROWS, "the sizes n of A are symbolic; bind them: workload.bind"),
         (kernel("T.evaluate(A[vi, vj])"), r"mine stores to none of its parameters \(A, C\)"),
         (kernel("A[vi, vj] = A[vi, vj] + T.float32(1)"), "mine reads its output A before it writes it: it works in pl"),

@@ -211,7 +211,7 @@ def test_text_does_not_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 
 def test_json_does_not_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match="is no IRModule or PrimFunc as JSON"):
+    with pytest.raises(ConfigError, match="is not an IRModule or PrimFunc as JSON"):
         read(tmp_path / "k.json", HOSTILE["a statement"])
     assert os.listdir(tmp_path) == ["k.json"]
 
@@ -220,16 +220,16 @@ def test_json_does_not_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     ("name", "content", "message"),
     [
         ("k.json", b"", "k.json is empty"),
-        ("k.json", b"{", "is no IRModule or PrimFunc as JSON"),
+        ("k.json", b"{", "is not an IRModule or PrimFunc as JSON"),
         ("k.json", b"[" * 100_000, "too deeply nested"),
-        ("k.json", b"[]", "is no IRModule or PrimFunc as JSON"),
-        ("k.json", b'{"root_index": 0, "nodes": [{"type": "None"}]}', "no IRModule or PrimFunc"),
-        ("k.json", b'{"root_index": 7, "nodes": [{"type": "None"}]}', "no IRModule or PrimFunc"),
-        ("k.json", b'{"root_index": 0, "nodes": [{"type": "ir.IRModule", "data": {}}]}', "no IRModule or PrimFunc"),
-        ("k.json", b'["1", "!!"]', "workload 1 is no workload of a MetaSchedule database"),
-        ("k.json", b'["1", "AAAAAAAAAAA="]', "no IRModule or PrimFunc"),
-        ("k.json", b"\x80\x81", "is no text in UTF-8"),
-        ("k.txt", b"\x80\x81", "is no text in UTF-8"),
+        ("k.json", b"[]", "is not an IRModule or PrimFunc as JSON"),
+        ("k.json", b'{"root_index": 0, "nodes": [{"type": "None"}]}', "not an IRModule or PrimFunc"),
+        ("k.json", b'{"root_index": 7, "nodes": [{"type": "None"}]}', "not an IRModule or PrimFunc"),
+        ("k.json", b'{"root_index": 0, "nodes": [{"type": "ir.IRModule", "data": {}}]}', "not an IRModule or PrimFunc"),
+        ("k.json", b'["1", "!!"]', "workload 1 is not a workload of a MetaSchedule database"),
+        ("k.json", b'["1", "AAAAAAAAAAA="]', "not an IRModule or PrimFunc"),
+        ("k.json", b"\x80\x81", "is not UTF-8 text"),
+        ("k.txt", b"\x80\x81", "is not UTF-8 text"),
         ("k.txt", b"a\0b", "k.txt"),
         ("k.txt", b"", "defines nothing"),
         ("k.txt", b"(" * 100_000, "k.txt"),
