@@ -89,7 +89,7 @@ def test_a_job_of_hydra_escapes_its_message(odd: str, capsys: Printed, monkeypat
 
     hydra = SimpleNamespace(mode=RunMode.MULTIRUN, runtime=SimpleNamespace(cwd=str(ROOT)))
     monkeypatch.setattr("colt_pipeline.app.HydraConfig.get", lambda: hydra)
-    monkeypatch.setattr("colt_pipeline.app.load", lambda raw, base: raw)
+    monkeypatch.setattr("colt_pipeline.app.load", lambda raw, called_from, moves: raw)
     with pytest.raises(CompactHydraException, match="no such model"):
         attempt(work, OmegaConf.create())
     assert_escaped(capsys.readouterr().err, odd)

@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ from colt_pipeline.workloads.catalogue import rebuild  # noqa: E402
 
 GPU_QUEUE_SECS = 600.0
 """How long a kernel may wait for its GPU, which runs one kernel at a time."""
+_KERNELS_KEPT = 8
 _PR_SET_PDEATHSIG = 1
 _CHUNK = 1 << 16
 _ENDED = b"\n"  # no answer contains it
@@ -80,13 +81,15 @@ class Worker:
         self._target = target
         self._rpc = RpcConfig(**rpc) if rpc else None
         self._built: dict[str, Callable[[], Any]] = {}
+        # A confirmation builds the same few programs in every round.
+        self._compile = lru_cache(maxsize=_KERNELS_KEPT)(self._compiled)
         if self._on_gpu:
             load_runtime()  # forks inherit it; CUDA itself is initialized only there
         return {"ok": True}
 
     def build(self, name: str, module: str, memory_mib: int) -> Answer:
         """Compile and link; a failure is returned as a Measurement. A kernel for this machine's GPU only waits here."""
-        make = partial(self._compiled, module, memory_mib)
+        make = partial(self._compile, module, memory_mib)
         if self._on_gpu:
             self._built[name] = make
             return {"ok": True}

@@ -10,12 +10,16 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+import tvm
 
-from colt_pipeline.measurement.worker import Ended, Phase, _in_fork
+from colt_pipeline.measurement.worker import Ended, Phase, Worker, _in_fork
 from colt_pipeline.records import Measurement
+from colt_pipeline.workloads.catalogue import build, recipe
+from stages.benchmarks.kernels import SHAPE, workload
 
 pytestmark = pytest.mark.tvm
 
@@ -106,3 +110,19 @@ def test_pytorch_is_not_imported_with_tvm(tmp_path: Path) -> None:
     code = "import colt_pipeline.measurement.worker"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == ""
+
+
+def test_a_module_that_comes_again_is_not_compiled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+
+    def counting(module: tvm.IRModule, target: Any) -> Any:
+        compiled.append(tvm.ir.save_json(module))
+        return compile_(module, target=target)
+
+    compile_ = tvm.compile
+    monkeypatch.setattr(tvm, "compile", counting)
+    worker, first, other = Worker(), workload().module, build("deepseek_r1_moe", {**SHAPE, "outer": 32}).module
+    worker.load(recipe(workload()), {"kind": "llvm"}, None)
+    for name, module in enumerate((first, other, first, first)):
+        assert worker.build(str(name), tvm.ir.save_json(module), 4096) == {"ok": True}
+    assert compiled == [tvm.ir.save_json(module) for module in (first, other)]
