@@ -54,7 +54,9 @@ def _described(export: Export, out: Path, database: Path | None) -> str:
     kernel = f"{export.function}: {export.latency_secs * 1e3:.4g} ms, {export.how}"
     lines = [kernel, f"wrote {out}: README.md, scheduled.py, schedule.py, database/"]
     if export.unlinked is None:
-        lines.append("there is no library: export compiles kernels for CPUs only; TVM compiles this one from database/")
+        lines.append(
+            "no library was written: export compiles for CPUs only. TVM can compile this kernel from database/"
+        )
     elif export.unlinked:
         lines.append(f"kernel.o is not linked: {export.unlinked}; README.md says how to link it")
     else:

@@ -231,7 +231,7 @@ def _of_confirmation(programs: Sequence[Confirmed]) -> dict[str, Any]:
 
 
 def confirmation(job: Job) -> str | None:
-    """The result of the confirmation in words; None without one."""
+    """One line about the confirmation for the terminal; None if nothing was confirmed."""
     programs, best = job.confirmed, job.state.best
     if not programs or best is None or best.latency_secs is None:
         return None

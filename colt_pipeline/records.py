@@ -388,18 +388,3 @@ class Answer:
     occurrence: int
     reply: Reply
     verdict: Proposal | Rejection
-
-
-_TARGET_KEYS = frozenset(
-    {
-        *("kind", "mcpu", "num-cores", "arch", "host", "thread_warp_size", "max_num_threads", "max_threads_per_block"),
-        *("max_shared_memory_per_block", "registers_per_block"),
-    }
-)
-
-
-def unknown_target_keys(target: Mapping[str, Any]) -> list[str]:
-    """What a recorded target has that no run writes. With ``cl-opt``, say, it would set options of LLVM, which can make
-    it write to files."""
-    host = target.get("host")
-    return sorted({*target, *(host if isinstance(host, Mapping) else ())} - _TARGET_KEYS)

@@ -229,7 +229,7 @@ def _messages() -> Iterator[None]:
         problem, _, _ = str(error).partition("\nConfig search path")  # which would show local paths
         problem, _, key = problem.partition("\nTo append to your config use +")
         if key:
-            problem += f" There is no such setting; --help lists all. Mappings take new keys with a +: +{key}"
+            problem += f" There is no such setting; --help lists them all. To add a key to a mapping, write +{key}"
         raise ConfigError(problem) from error
 
 

@@ -58,7 +58,7 @@ def readme_text(
 
 
 def how_measured(winner: Winner) -> str:
-    """How the latency came about, in a sentence."""
+    """How the latency was measured, in a sentence."""
     timing = winner.timing
     if winner.is_estimated:
         return "estimated by a formula from the GPU's data sheet, not measured"

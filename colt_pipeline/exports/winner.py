@@ -16,7 +16,8 @@ from colt_pipeline.measurement.bench import TVM_ERRORS
 from colt_pipeline.measurement.confirm import confirmed
 from colt_pipeline.measurement.devices import Device
 from colt_pipeline.measurement.ledger import Ledger, read_header
-from colt_pipeline.records import Count, typed, unknown_target_keys
+from colt_pipeline.measurement.targets import unknown_target_keys
+from colt_pipeline.records import Count, typed
 from colt_pipeline.runs.layout import CONFIG, INPUTS, JOURNAL, PROGRAM, recordings_of, runs_in
 from colt_pipeline.runs.rundir import read_json
 from colt_pipeline.space import Program, Space

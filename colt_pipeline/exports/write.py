@@ -28,7 +28,7 @@ class Export:
     """Name of the kernel in its library."""
     latency_secs: float
     how: str
-    """How the latency came about, in words."""
+    """How the latency was measured, in words."""
     unlinked: str | None
     """Why there is an object file in place of a library, "" if there is a library, None if there is neither."""
     added: bool | None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
 from colt_pipeline.errors import DeviceMismatchError, RecordingError
+from colt_pipeline.measurement.targets import unknown_target_keys
 from colt_pipeline.records import (
     KEY_WIDTH,
     Count,
@@ -21,7 +22,6 @@ from colt_pipeline.records import (
     MeasurementKind,
     differences,
     typed,
-    unknown_target_keys,
 )
 from colt_pipeline.runs.jsonl import read_growing
 from colt_pipeline.runs.recorded import Access, Fields, Recorded

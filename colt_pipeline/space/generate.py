@@ -37,7 +37,7 @@ remainder and wants at least 32 threads, which large prime extents rule out. Wit
 loops and splits them with a remainder: programs for any extent, although without reuse in shared memory."""
 
 _Attempt = tuple[str, Callable[[], Any]]
-"""What TVM's rules are used without, in words, and the generator of design spaces."""
+"""What was left out of TVM's rules, in words ("" = nothing), and a factory of the generator of design spaces."""
 
 
 @dataclass(frozen=True, eq=False)

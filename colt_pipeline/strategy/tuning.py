@@ -114,7 +114,8 @@ class Tuning:
         """Make a workload of the module.
 
         Args:
-            designs: TVM's design spaces of it; if none leaves a choice, each is measured once, and there is no search.
+            designs: TVM's design spaces of it. If none leaves anything to decide, each is measured once, without a
+                search.
 
         Raises:
             ConfigError: it is a program that cannot be tuned or checked.

@@ -135,7 +135,7 @@ def _nodes(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _refused(node: ast.AST, names: dict[str, types.ModuleType]) -> str | None:
-    """What about a node is no part of a kernel, or None."""
+    """The part of a node that kernels do not need, as text for a message; None if there is none."""
     match node:
         case ast.Attribute():
             return None if _is_known(node, names) else ast.unparse(node)[:60]
