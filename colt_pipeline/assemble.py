@@ -120,7 +120,7 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
     recording = find_recording(config, workload, experience_digest(others) if others else None)
     target, device = recording.header["target"], Device(recording.header["device"])
     if workload.is_own:
-        _check_choice(workload, target)
+        _check_choice(workload, target, config.space.additions)
     rundir = RunDir(run_directory(config.results, config.experiment, config.run), config.identity())
     stopwatch = Stopwatch()
     with ExitStack() as cleanup:
@@ -144,7 +144,7 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
         clock = None if config.minutes is None else opened(_clock(recording, config.minutes))
         cassette = opened(_cassette(config, recording, budget, stopwatch))
         evaluator = opened(_evaluator(config, workload, recording, ledger, make_measurer))
-        space = Space(workload.module, target)
+        space = Space(workload.module, target, config.space.additions)
         evolution = None if config.search.grows_tree else opened(_evolution(config, space, recording, stopwatch))
 
         def start() -> Started:
@@ -192,8 +192,8 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
         )
 
 
-def _check_choice(workload: Workload, target: dict[str, Any]) -> None:
-    if not Space(workload.module, target).tunable:
+def _check_choice(workload: Workload, target: dict[str, Any], additions: Sequence[str]) -> None:
+    if not Space(workload.module, target, additions).tunable:
         raise SpaceError(
             f"there is nothing to tune in {workload.name}: TVM's rules leave no decision about this program, as for "
             "elementwise, transposing and gathering ones, and for blocks that are scheduled already or hide loops; it "

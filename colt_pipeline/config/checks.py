@@ -80,6 +80,7 @@ def load(raw: DictConfig, called_from: Path, moves: bool = False) -> Config:
     if not config.search.asks_models:  # so that all model sets give the same run
         config.model_set, config.largest, config.model_sets = NO_LLM, NO_LLM, {NO_LLM: []}
     measure = config.measure
+    measure.vector_math &= config.target.kind == "llvm"
     if measure.runner:
         raise ConfigError(
             f"measure.runner={measure.runner} cannot be chosen; colt_pipeline.strategy sets it in TVM's own tuning"

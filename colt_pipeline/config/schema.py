@@ -119,6 +119,28 @@ class ProviderConfig:
 
 
 @dataclass
+class SpaceConfig:
+    """conf/space: TVM's design space and code generation, and which additions to it are on."""
+
+    name: str
+    run_name: str
+    vector_math: bool
+    row_fusion: bool
+    register_tiles: bool
+    packing: bool
+    padding: bool
+    sound: bool
+
+    @property
+    def additions(self) -> tuple[str, ...]:
+        """The names of the switches that are on."""
+        return tuple(name for name, value in vars(self).items() if value is True)
+
+
+TVM_SPACE = SpaceConfig("tvm", "", False, False, False, False, False, False)
+
+
+@dataclass
 class EvolutionConfig:
     """conf/search/evolutionary.yaml; names follow TVM's EvolutionarySearch."""
 
@@ -237,6 +259,8 @@ class MeasureConfig:
     run_timeout_secs: float
     memory_mib: int
     builders: int
+    vector_math: bool = added(False, optional=True)
+    """Whether the compiler makes polynomials of exp and its like: `space.vector_math`, on CPUs."""
     confirm: int = added(0, optional=True)
     """How many of a run's best programs are measured again at its end, in turn; 0 = none."""
     runner: str = added("", optional=True)
@@ -288,6 +312,8 @@ class Config:
     seed: int
     results: str
     pretraining: str
+    space: SpaceConfig = added(TVM_SPACE)
+    """The design space."""
     plugins: list[str] = added([])
     """A user's own modules, see `plugins`; their names are part of the run."""
 

@@ -68,17 +68,17 @@ def leave_choice(traces: Iterable[Trace]) -> bool:
     return any(inst.kind.name.startswith(_SAMPLING) for trace in traces for inst in trace.insts)
 
 
-def generate(module: tvm.IRModule, target: dict[str, Any]) -> Designs:
-    """TVM's design spaces of `module` for `target`, generated once per process.
+def generate(module: tvm.IRModule, target: dict[str, Any], additions: tuple[str, ...] = ()) -> Designs:
+    """The design spaces of `module` for `target`, generated once per process: TVM's, or with `additions` to them.
 
     Raises:
         SpaceError: TVM generates no design space.
     """
-    return _generated(module, canonical_json(target))
+    return _generated(module, canonical_json(target), additions)
 
 
 @lru_cache(maxsize=16)
-def _generated(module: tvm.IRModule, target_json: str) -> Designs:
+def _generated(module: tvm.IRModule, target_json: str, additions: tuple[str, ...]) -> Designs:
     """Cached by the identity of the module, which suffices because `workloads.catalogue.build` makes each only once."""
     intrinsics.register()
     target = json.loads(target_json)

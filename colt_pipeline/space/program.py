@@ -77,15 +77,16 @@ class Program:
 class Space:
     """All schedules of one workload on one target."""
 
-    def __init__(self, module: tvm.IRModule, target: dict[str, Any]) -> None:
-        """Generate the design spaces with MetaSchedule's default rules.
+    def __init__(self, module: tvm.IRModule, target: dict[str, Any], additions: Sequence[str] = ()) -> None:
+        """Generate the design spaces with MetaSchedule's default rules, and with additions to them.
 
         Args:
             module: one PrimFunc ``main``.
             target: TVM's target dict, for example {"kind": "llvm", "num-cores": 2, "mcpu": "znver4"}.
+            additions: switches of ``conf/space`` that are on; none = TVM's own design spaces.
         """
         self.module = module
-        self._designs = generate(module, target)
+        self._designs = generate(module, target, tuple(additions))
         self.context = self._designs.context
         mutators = {type(m).__name__: m for m in self.context.space_generator.mutator_probs}
         self._mutators = {t.name: mutators[t.mutator] for t in TRANSFORMATIONS if t.mutator in mutators}
