@@ -1,9 +1,9 @@
 """Register tiles for contractions, with packed operands and cheap padding.
 
-A tile of the output, some rows times some vectors, is summed up in a local buffer that LLVM keeps in registers. Sizes are
-in units, a vector in one direction and up to four rows in the other, so that no sample is without vectors and reuse. The
-reduction is either not interrupted, or it is the outermost loop within the tiles of a core (blocked), so that an operand
-which is read only once is read in long runs.
+A tile of the output, some rows times some vectors, is summed up in a local buffer that LLVM keeps in registers. Sizes
+are in units, a vector in one direction and up to four rows in the other, so that no sample is without vectors and
+reuse, and the longest axis is shared among the cores beforehand. The reduction is either not interrupted, or it is the
+outermost loop within the tiles of a core (blocked), so that an operand which is read only once is read in long runs.
 
 Packing copies an operand into panels, whose elements a register tile reads one after another: across vectors where the
 operand is not contiguous along them, and across rows where its rows are far apart.
@@ -38,6 +38,29 @@ _WIDEST_PADDING = 128
 
 
 @dataclass(frozen=True)
+class _Plan:
+    """What all design spaces of a block have in common."""
+
+    structure: Structure
+    column: int
+    """The axis that vectors lie along."""
+    row: int | None
+    """The axis whose elements share the vectors that are loaded."""
+    cores: int
+
+    @property
+    def shared_out(self) -> int | None:
+        """The axis that is divided among the cores; None if none can be divided evenly."""
+        units = {a: self.units(a) for a in self.structure.spatial}
+        return max((a for a, n in units.items() if n % self.cores == 0), key=lambda a: units[a], default=None)
+
+    def units(self, axis: int) -> int:
+        """How many units a spatial axis has: vectors, groups of rows, or single elements."""
+        extent = self.structure.extents[axis]
+        return extent // (lanes(extent) if axis == self.column else unit(extent) if axis == self.row else 1)
+
+
+@dataclass(frozen=True)
 class _Variant:
     """What distinguishes the design spaces of one block."""
 
@@ -56,7 +79,7 @@ def has_tiles(sch: Schedule) -> bool:
 
 
 @derived_object
-class RegisterTiles(ms.schedule_rule.PyScheduleRule):
+class RegisterTiles(ms.schedule_rule.PyScheduleRule):  # type: ignore[misc]  # TVM has no types
     """The rule, in place of TVM's MultiLevelTiling."""
 
     def __init__(self, switches: Collection[str]) -> None:
@@ -67,23 +90,25 @@ class RegisterTiles(ms.schedule_rule.PyScheduleRule):
         """
         super().__init__()
         self._switches = frozenset(switches)
+        self._cores = 1
 
     def _initialize_with_tune_context(self, context: Any) -> None:
-        pass
+        self._cores = int(context.target.attrs["num-cores"])
 
     def apply(self, sch: Schedule, block: Block) -> list[Schedule]:
         """The design spaces of this block; `sch` itself if it is no contraction."""
         s = structure(sch, block)
         if s is None or (column := _column(s)) is None:
             return [sch]
-        row = _row(s, column)
-        variants = _variants(s, column, row, "packing" in self._switches)
-        padding = "padding" in self._switches
-        return [_design(sch.copy(), block, s, column, row, v, padding) for v in variants]
+        plan = _Plan(s, column, _row(s, column), self._cores)
+        variants = _variants(plan, "packing" in self._switches)
+        return [_design(sch.copy(), block, plan, v, "padding" in self._switches) for v in variants]
 
     def clone(self) -> RegisterTiles:
         """TVM's way to copy a rule."""
-        return RegisterTiles(self._switches)
+        copy = RegisterTiles(self._switches)
+        copy._cores = self._cores
+        return copy
 
 
 def _column(s: Structure) -> int | None:
@@ -99,7 +124,8 @@ def _row(s: Structure, column: int) -> int | None:
     return max(free or axes, key=lambda a: s.extents[a], default=None)
 
 
-def _variants(s: Structure, column: int, row: int | None, packing: bool) -> Iterator[_Variant]:
+def _variants(plan: _Plan, packing: bool) -> Iterator[_Variant]:
+    s, column, row = plan.structure, plan.column, plan.row
     packed = []
     gathers = False
     for operand in s.operands:
@@ -111,10 +137,10 @@ def _variants(s: Structure, column: int, row: int | None, packing: bool) -> Iter
             packed.append((operand, row))
     widest, extent = lanes(s.extents[column]), s.extents[column]
     narrower = [n for n in (8, 4) if extent % n == 0 and widest % VECTOR]
+    long = prod(s.extents[a] for a in s.reduced) > prod(_unrolled(s).values())
+    read_again = row is not None and s.extents[row] > _MOST_UNITS * unit(s.extents[row])
     for width in [widest, *narrower[:1]]:
-        for blocked in (
-            (False, True) if prod(_unrolled(s).values()) < prod(s.extents[a] for a in s.reduced) else (False,)
-        ):
+        for blocked in [False] * (read_again or not long) + [True] * long:
             if packing and packed:
                 yield _Variant(blocked, width, tuple(packed))
             if not (packing and gathers):
@@ -141,16 +167,15 @@ class _Loops:
     """Vectors in a row of a register tile, and the lanes of a vector."""
 
 
-def _design(
-    sch: Schedule, block: Block, s: Structure, column: int, row: int | None, variant: _Variant, padding: bool
-) -> Schedule:
+def _design(sch: Schedule, block: Block, plan: _Plan, variant: _Variant, padding: bool) -> Schedule:
+    s = plan.structure
     pads = [p for p in sch.get_producers(block) if _is_padding(sch, p)] if padding else []
     copies = []
     for operand, axis in variant.packed:
-        at, width = operand.dims.index(axis), variant.width if axis == column else unit(s.extents[axis])
+        at, width = operand.dims.index(axis), variant.width if axis == plan.column else unit(s.extents[axis])
         copies.append((copy_operand(sch, block, operand, at, width), at, width))
     out = _output(sch, block, s)
-    tiled = _tiled(sch, block, s, column, row, variant, whole_columns=bool(pads))
+    tiled = _tiled(sch, block, plan, variant, whole_columns=bool(pads))
     *columns, lane = tiled.columns
     in_tile = [*tiled.steps, *tiled.unrolled, *tiled.rows, *columns, lane]
     sch.reorder(*tiled.outer, *tiled.blocks, *tiled.middle, *in_tile)
@@ -179,38 +204,36 @@ def _output(sch: Schedule, block: Block, s: Structure) -> Block:
     return sch.cache_write(block, 0, "local")
 
 
-def _tiled(
-    sch: Schedule,
-    block: Block,
-    s: Structure,
-    column: int,
-    row: int | None,
-    variant: _Variant,
-    whole_columns: bool,
-) -> _Loops:
+def _tiled(sch: Schedule, block: Block, plan: _Plan, variant: _Variant, whole_columns: bool) -> _Loops:
     """Split the loops of a block; with `whole_columns` a core's tile has all columns: padding needs no condition."""
-    tiled, sizes = _Loops(), _unrolled(s)
+    s, tiled, sizes = plan.structure, _Loops(), _unrolled(plan.structure)
     for axis, loop in enumerate(sch.get_loops(block)):
-        if axis == column:
-            vectors, lane = sch.split(loop, [None, variant.width])
-            factors = sch.sample_perfect_tile(vectors, 2 if whole_columns else 3, _MOST_VECTORS)
-            *outer, middle, vector = sch.split(vectors, factors)
-            tiled.outer += outer
-            tiled.middle.append(middle)
-            tiled.columns = [vector, lane]
-        elif axis == row:
-            units, part = sch.split(loop, [None, unit(s.extents[axis])])
-            outer, middle, some = sch.split(units, sch.sample_perfect_tile(units, 3, _MOST_UNITS))
-            tiled.outer.append(outer)
-            tiled.middle.append(middle)
-            tiled.rows = [some, part]
-        elif axis in sizes:
+        if axis in sizes:
             steps, step = sch.split(loop, [None, sizes[axis]])
             if variant.blocked and s.extents[axis] > sizes[axis]:
                 blocks, steps = sch.split(steps, sch.sample_perfect_tile(steps, 2, _LONGEST))
                 tiled.blocks.append(blocks)
             tiled.steps.append(steps)
             tiled.unrolled.append(step)
+            continue
+        if axis == plan.column:
+            loop, lane = sch.split(loop, [None, variant.width])
+        elif axis == plan.row:
+            loop, part = sch.split(loop, [None, unit(s.extents[axis])])
+        if axis == plan.shared_out and not (whole_columns and axis == plan.column):
+            share, loop = sch.split(loop, [plan.cores, None])
+            tiled.outer.insert(0, share)
+        if axis == plan.column:
+            factors = sch.sample_perfect_tile(loop, 2 if whole_columns else 3, _MOST_VECTORS)
+            *outer, middle, vector = sch.split(loop, factors)
+            tiled.outer += outer
+            tiled.middle.append(middle)
+            tiled.columns = [vector, lane]
+        elif axis == plan.row:
+            outer, middle, some = sch.split(loop, sch.sample_perfect_tile(loop, 3, _MOST_UNITS))
+            tiled.outer.append(outer)
+            tiled.middle.append(middle)
+            tiled.rows = [some, part]
         elif s.extents[axis] == 1:
             tiled.outer.append(loop)
         else:

@@ -56,7 +56,7 @@ class Chain:
 
 
 @derived_object
-class RowFusion(ms.schedule_rule.PyScheduleRule):
+class RowFusion(ms.schedule_rule.PyScheduleRule):  # type: ignore[misc]  # TVM has no types
     """The rule: two design spaces at the last contraction of a chain, which differ in its outermost loops."""
 
     def _initialize_with_tune_context(self, context: Any) -> None:
@@ -136,7 +136,7 @@ def _design(sch: Schedule, chain: Chain, columns_first: bool) -> Schedule:
             in_panels(sch, sch.get_sblock(name), chain.row, chain.rows)
     order: list[tuple[Block, int]] = []
     """Each block of the chain and each copy, with the position of the rows among its last loops."""
-    for name, s in kept.items():
+    for name in kept:
         block = sch.get_sblock(name)
         for operand in chain.given(name):
             at = operand.dims.index(chain.row)
@@ -156,8 +156,8 @@ def _design(sch: Schedule, chain: Chain, columns_first: bool) -> Schedule:
         if s.is_contraction:
             _tile_inner(sch, sch.get_sblock(name), s, chain)
     for block, at in order:
-        s = kept.get(sch.get(block).name_hint)
-        if s is None or not s.is_contraction:
+        own = kept.get(sch.get(block).name_hint)
+        if own is None or not own.is_contraction:
             vectorize_along(sch, block, at, chain.rows)
     return sch
 
