@@ -1,18 +1,20 @@
 """exp and its like as polynomials, which a vectorized loop computes for a whole vector at once.
 
-TVM's LLVM back end calls the C library once per element instead. `tvm.compile(module, target, tir_pipeline=pipeline())`
-compiles as TVM does, except that float32 (and float16) exp, exp2, log, tanh, sigmoid and erf of kernels for CPUs become
-arithmetic just before TVM lowers intrinsics. Nothing else in the process is compiled differently.
+TVM's LLVM back end calls the C library for each element instead. With `pipeline`, `tvm.compile` does what it does
+otherwise, except that exp, exp2, log, tanh, sigmoid and erf of float32 and float16 become arithmetic just before it
+lowers intrinsics. What else a process compiles stays as it is::
 
-The largest error relative to the exact value, with fused multiply-add: exp 8e-8, exp2 1e-7, log 1e-7, tanh 2e-7,
-sigmoid 2e-7, erf 1.2e-7. Infinities, NaN and signed zeros are as in C. Where exp or exp2 is below the smallest normal
-number, 1.2e-38, it is 0; so is sigmoid where exp(-x) overflows. Denormal arguments are exact.
+    tvm.compile(module, target=target, tir_pipeline=vector_math.pipeline())
 
-exp follows Cephes (S. Moshier, https://www.netlib.org/cephes: the split of ln 2 and the reduced range of expf and logf);
-tanh is expm1(2|x|) / (expm1(2|x|) + 2); erf beyond 0.93 is 1 - exp(-x q(x)). All coefficients are minimax fits of the
-relative error (Remez, in 40 digits), rounded to float32.
+The largest relative error, with fused multiply-add: exp, exp2 and log 9e-8, erf 1e-7, sigmoid 1.5e-7, tanh 1.8e-7.
+Infinities, NaN and zeros are as in C, with their signs. Arguments may be denormal. Results below the smallest normal
+number, 1.2e-38, are 0 for exp and exp2, as is sigmoid where exp(-x) overflows.
 
-This file needs nothing but TVM, so that exported kernels carry a copy.
+The reductions to small ranges, with ln 2 in two parts, are those of expf and logf in Cephes (S. Moshier,
+https://www.netlib.org/cephes); tanh is expm1(2 |x|) / (expm1(2 |x|) + 2); erf is 1 - exp(-|x| q(|x|)) beyond 0.93. The
+coefficients are minimax fits of the relative error, by the Remez algorithm in 40 digits.
+
+This file needs nothing but TVM, because exported kernels carry a copy of it.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
-_NAME = "vector_math"
+_NAME, _DEFAULT = "vector_math", "default"
 
 _LOG2E = 1.44269504088896341
 _LN2 = (0.693359375, -2.12194440e-4)
@@ -51,23 +53,25 @@ _ERFC = (1.128514409, 6.357183456e-1, 1.052618399e-1, -2.288996242e-2, 3.2149553
 """-log(1 - erf(x)) / x, 0.92 <= x <= 4."""
 
 
-def pipeline() -> str:
-    """The name of the pipeline that compiles so: for `tir_pipeline` of `tvm.compile`, which knows it from now on."""
+def pipeline(on: bool = True) -> str:
+    """What to give `tvm.compile` as ``tir_pipeline``; not `on`, it is TVM's own pipeline."""
+    if not on:
+        return _DEFAULT
     tirx.register_tir_pipeline(_NAME, _pipeline)
     return _NAME
 
 
 def _pipeline() -> tuple[Any, Any, Any]:
     """TVM's own, with one more pass where loops are vectorized and intrinsics are not yet lowered."""
-    lower, finalize_host, finalize_device = tirx.get_tir_pipeline("default")
+    lower, finalize_host, finalize_device = tirx.get_tir_pipeline(_DEFAULT)
+    polynomials = tirx.transform.prim_func_pass(_polynomials, opt_level=0, name="VectorMath")
 
     def finalize() -> Any:
-        return tvm.ir.transform.Sequential([_polynomials, finalize_host()])
+        return tvm.ir.transform.Sequential([polynomials, finalize_host()])
 
     return lower, finalize, finalize_device
 
 
-@tirx.transform.prim_func_pass(opt_level=0, name="VectorMath")
 def _polynomials(function: Any, module: Any, context: Any) -> Any:
     return function.with_body(tvm_ffi.structural_map(function.body, [(tvm.ir.Call, _lowered)]))
 
@@ -79,7 +83,7 @@ def _lowered(call: Any) -> Any:
         return call
     dtype = call.ty.dtype
     element, lanes = dtype.with_lanes(1), dtype.lanes
-    if element not in ("float32", "float16"):
+    if element not in ("float32", "float16") or lanes < 1:  # negative: scalable vectors
         return call
     math = _Math(lanes)
     x = math.let(call.args[0].astype(math.float))
