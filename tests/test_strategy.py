@@ -249,7 +249,8 @@ def test_what_another_runner_measured_is_not_shared() -> None:
 @pytest.mark.parametrize("own", [True, False], ids=["our_runner", "tvms_runner"])
 def test_only_our_builder_knows_vector_math(own: bool) -> None:
     ours: dict[str, Any] = {"builder": Builder(), "runner": Runner()} if own else {}
-    tune(product(), strategy=Colt(**OPTIONS, **{"space.vector_math": True}), **ours)
+    overrides: dict[str, Any] = {**OPTIONS, "space.vector_math": True}
+    tune(product(), strategy=Colt(**overrides), **ours)
     (directory,) = run_directories()
     assert ("vector_math" in read_config(directory / CONFIG)["measure"]) is own
     assert ledger(directory)[0]["evaluator"].get("vector_math", False) is own

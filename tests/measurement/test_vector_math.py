@@ -15,6 +15,7 @@ from tvm import te
 from tvm.s_tir import Schedule
 
 from colt_pipeline.errors import DeviceMismatchError
+from colt_pipeline.measurement import whole_model
 from colt_pipeline.measurement.backend import Backend
 from colt_pipeline.measurement.devices import Device, host_cpu
 from colt_pipeline.measurement.ledger import Ledger
@@ -24,6 +25,7 @@ from colt_pipeline.measurement.vector_math import pipeline
 from colt_pipeline.measurement.worker import Worker
 from colt_pipeline.records import digest
 from colt_pipeline.workloads.catalogue import build, recipe
+from colt_pipeline.workloads.llama import Llama
 from stages.benchmarks.kernels import SHAPE, workload
 from tests.measurement.settings import SETTINGS, target
 
@@ -185,6 +187,23 @@ def test_workers_are_told(on: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(LocalMeasurer(workload(), target(), replace(SETTINGS, vector_math=on))) as measurer:
         assert next(iter(measurer.measure([workload().module], None))).latency_secs == 1.0
     assert [message["vector_math"] for message in requests if message["op"] == "build"] == [on]
+
+
+def test_a_whole_model_is_compiled_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Softmax and SiLU are kernels of the model, and its logits are checked."""
+    found, compile_ = [], tvm.compile
+
+    def kept(*given: Any, **settings: Any) -> Any:
+        found.append(compile_(*given, **settings))
+        return found[-1]
+
+    monkeypatch.setattr(tvm, "compile", kept)
+    sizes = {"heads": 2, "kv_heads": 1, "head_dim": 16, "intermediate": 64, "vocabulary": 96, "tokens": 4}
+    model = Llama(layers=1, hidden=32, rope_theta=500000, **sizes)
+    for on in (False, True):
+        assert whole_model._measured(model, {}, target(), replace(SETTINGS, vector_math=on)).error is None
+    called = ["llvm.exp" in library.mod.imports[0].inspect_source("ll") for library in found]
+    assert called == [True, False]
 
 
 def test_it_is_part_of_a_measurements_identity(tmp_path: Path) -> None:
