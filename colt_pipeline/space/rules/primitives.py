@@ -9,10 +9,10 @@ from tvm.s_tir import Schedule
 from colt_pipeline.space.rules.structure import Block, Loop, Operand
 
 
-def copy_operand(sch: Schedule, block: Block, operand: Operand, at: int, width: int) -> Block:
-    """Copy what a block reads into panels, see `in_panels`; returns the block that copies."""
-    index = [str(r.source.name) for r in sch.get(block).reads].index(operand.name)
-    copy = sch.cache_read(block, index, "global")
+def copy_operand(sch: Schedule, readers: Sequence[Block], operand: Operand, at: int, width: int) -> Block:
+    """Copy what some blocks read into panels, see `in_panels`; returns the block that copies."""
+    index = [str(r.source.name) for r in sch.get(readers[0]).reads].index(operand.name)
+    copy = sch.cache_read(readers[0], index, "global", consumer_blocks=list(readers))
     in_panels(sch, copy, at, width)
     return copy
 

@@ -173,7 +173,7 @@ def _design(sch: Schedule, block: Block, plan: _Plan, variant: _Variant, padding
     copies = []
     for operand, axis in variant.packed:
         at, width = operand.dims.index(axis), variant.width if axis == plan.column else unit(s.extents[axis])
-        copies.append((copy_operand(sch, block, operand, at, width), at, width))
+        copies.append((copy_operand(sch, [block], operand, at, width), at, width))
     out = _output(sch, block, s)
     tiled = _tiled(sch, block, plan, variant, whole_columns=bool(pads))
     *columns, lane = tiled.columns

@@ -131,17 +131,22 @@ def _is_row_wise(block: Structure, leading: tuple[int, ...], extents: Sequence[i
 
 def _design(sch: Schedule, chain: Chain, columns_first: bool) -> Schedule:
     kept = _inlined(sch, chain)
+    # One variable for each block: TVM drops those that occur only in the list of a copy's readers.
+    blocks = {name: sch.get_sblock(name) for name in kept}
     for name, s in kept.items():
         if len(s.output) > chain.outer:
-            in_panels(sch, sch.get_sblock(name), chain.row, chain.rows)
+            in_panels(sch, blocks[name], chain.row, chain.rows)
     order: list[tuple[Block, int]] = []
     """Each block of the chain and each copy, with the position of the rows among its last loops."""
+    copied: set[str] = set()
     for name in kept:
-        block = sch.get_sblock(name)
         for operand in chain.given(name):
-            at = operand.dims.index(chain.row)
-            order.append((copy_operand(sch, block, operand, at, chain.rows), at))
-        order.append((block, chain.row))
+            if operand.name not in copied:
+                copied.add(operand.name)
+                readers = [blocks[n] for n in kept if operand.name in {o.name for o in chain.given(n)}]
+                at = operand.dims.index(chain.row)
+                order.append((copy_operand(sch, readers, operand, at, chain.rows), at))
+        order.append((blocks[name], chain.row))
     last = sch.get_sblock(chain.last)
     *around, row, column, inner = sch.get_loops(last)
     tiles, lane = sch.split(row, [None, chain.rows])
@@ -154,7 +159,7 @@ def _design(sch: Schedule, chain: Chain, columns_first: bool) -> Schedule:
     _tile_last(sch, last, chain, columns_first)
     for name, s in kept.items():
         if s.is_contraction:
-            _tile_inner(sch, sch.get_sblock(name), s, chain)
+            _tile_inner(sch, blocks[name], s, chain)
     for block, at in order:
         own = kept.get(sch.get(block).name_hint)
         if own is None or not own.is_contraction:
