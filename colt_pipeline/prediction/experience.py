@@ -46,8 +46,6 @@ def collect_experience(runs: Path, out: Path) -> None:
         write_experience(out / f"{workload_hash}.csv", rows)
 
 
-
-
 def _read(journal: Path) -> tuple[Started, dict[str, tuple[str, float | None]]]:
     """How a run began, and key -> trace and latency of what it measured."""
     events = read_events(journal)
