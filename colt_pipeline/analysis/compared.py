@@ -7,10 +7,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from colt_pipeline.analysis.labels import CONFIGURATION, backend_label, unmeasured
+from colt_pipeline.analysis.labels import CONFIGURATION, backend_label, space_titles, unmeasured
 from colt_pipeline.analysis.noise import comparison_floor
 from colt_pipeline.analysis.tidy import Tidy
-from colt_pipeline.config.spaces import space_title
 
 Compared = Literal["model_sets", "searches"]
 MODEL_SETS: Compared = "model_sets"
@@ -33,7 +32,7 @@ def key(tidy: Tidy) -> str:
         ", ".join(sorted({backend_label(name) for name in (*runs["llm_backend"], *tidy.calls["backend"])})),
         " and ".join(f"{name} latency{unmeasured(name)}" for name in sorted(set(runs["measurement"]))),
         ", ".join(sorted(set(runs["device"]))),
-        " and ".join(map(space_title, sorted(set(runs["space"])))),
+        space_titles(runs["space"]),
         count("seed", seed_counts(tidy)),
         count("sample", runs["samples"]),
         f"warm-up {_alternatives(runs['warmup_samples'])}",

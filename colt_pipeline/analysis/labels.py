@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from colt_pipeline.config.spaces import space_title
+from colt_pipeline.config.spaces import EXTENDED, TVM, space_title
 from colt_pipeline.records import EMBEDDED, RANDOM
 
 if TYPE_CHECKING:  # pandas takes a while, and commands that need names only should not wait for it
@@ -27,6 +27,7 @@ WORKLOAD_TITLES = {
     "depthwise_conv": "Depthwise convolution",
     "llama3_8b": "Llama-3-8B",
 }
+SPACES = (TVM, EXTENDED)
 MODEL_SETS = ("small", "large", "2", "4", "8")
 REFERENCE_SET = "large"
 """What other model sets are compared with: the single large model."""
@@ -91,6 +92,11 @@ def space_ending(space: str) -> str:
     return f", {space_title(space)}"
 
 
+def space_titles(spaces: Iterable[str]) -> str:
+    """Design spaces in words."""
+    return " and ".join(map(space_title, display_order(spaces, SPACES)))
+
+
 def unmeasured(measurement: str) -> str:
     """What follows a latency, or the word for its source: NOT_MEASURED if it was not measured."""
     return "" if measurement == "measured" else f" {NOT_MEASURED}"
@@ -108,28 +114,25 @@ def configurations(tidy: Tidy) -> pd.DataFrame:
         name.
     """
     frame = tidy.runs[CONFIGURATION].drop_duplicates()
-    rank = {name: index for index, name in enumerate(display_order(frame["model_set"], MODEL_SETS))}
+    orders = {"model_set": MODEL_SETS, "space": SPACES}
+    ranks = {column: display_order(frame[column], known) for column, known in orders.items()}
     frame = frame.sort_values(
         ["model_set", "search", "largest", "target", "space"],
-        key=lambda column: column.map(rank) if column.name == "model_set" else column,
+        key=lambda column: column.map(ranks[column.name].index) if column.name in ranks else column,
         ignore_index=True,
     )
     calls = [_calls_of(tidy, row) for row in frame.to_dict("records")]
     frame["models"] = [own["model"].nunique() for own in calls]
     frame["family"] = frame["model_set"].where(frame["models"] > 0, frame["search"])
     names = [_names(row, own) for row, own in zip(frame.to_dict("records"), calls, strict=True)]
-    titles = [_title(row, own) for row, own in zip(frame.to_dict("records"), calls, strict=True)]
-    frame["title"] = pd.Series(titles, index=frame.index) + _spaces(frame)
+    frame["title"] = [_title(row, own) for row, own in zip(frame.to_dict("records"), calls, strict=True)]
     frame["label"], frame["short_label"] = ([pair[index] for pair in names] for index in (0, 1))
     endings = [_differences(row, frame, own) for row, own in zip(frame.to_dict("records"), calls, strict=True)]
-    ending = pd.Series(endings, index=frame.index) + _spaces(frame)
-    frame["label"], frame["short_label"] = frame["label"] + ending, frame["short_label"] + ending
+    frame["label"], frame["short_label"] = frame["label"] + endings, frame["short_label"] + endings
+    if frame["space"].nunique() > 1:
+        for name in ("title", "label", "short_label"):
+            frame[name] += frame["space"].map(space_ending)
     return frame
-
-
-def _spaces(frame: pd.DataFrame) -> pd.Series[str]:
-    """The endings that tell design spaces apart, if there are several."""
-    return frame["space"].map(space_ending if frame["space"].nunique() > 1 else lambda _: "")
 
 
 def _names(row: dict[Any, Any], calls: pd.DataFrame) -> tuple[str, str]:

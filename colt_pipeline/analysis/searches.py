@@ -176,10 +176,10 @@ def comparable(tidy: Tidy, across_spaces: bool = False) -> tuple[tuple[Tidy, str
 def _named(labels: pd.DataFrame) -> pd.DataFrame:
     """`labels` in display order with names: the title of the search, or the label if that says more.
 
-    It does if a search has several configurations, or if the only one is a single model.
+    It does if a search has several configurations in a space, or if the only one is a single model.
     """
     alone = (len(labels) == 1) & (labels["models"] == 1)
-    labelled = labels["search"].duplicated(keep=False) | alone
+    labelled = labels.duplicated(["search", SPACE], keep=False) | alone
     labels = labels.assign(
         name=labels["title"].mask(labelled, labels["label"]), family=labels["search"].mask(labelled, labels["family"])
     )

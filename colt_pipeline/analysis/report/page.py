@@ -18,9 +18,11 @@ import pandas as pd
 from colt_pipeline.analysis.labels import (
     MODEL_SETS,
     SEARCH_TITLES,
+    SPACES,
     WORKLOAD_TITLES,
     display_order,
     search_title,
+    space_titles,
     unmeasured,
     workload_title,
 )
@@ -124,7 +126,7 @@ def facts(sections: Sequence[Section]) -> dict[str, list[str]]:
         "llms": sorted({name for section in sections for name in backends(section.tidy)}),
         "measurements": _distinct(sections, "measurement"),
         "devices": _distinct(sections, "device"),
-        "spaces": list(map(space_title, _distinct(sections, SPACE))),
+        "spaces": list(map(space_title, display_order(_distinct(sections, SPACE), SPACES))),
     }
 
 
@@ -144,12 +146,11 @@ def environment(sections: Sequence[Section]) -> pd.DataFrame:
     rows = []
     for section in sections:
         for (device, target, measurement), runs in section.tidy.runs.groupby(["device", "target", "measurement"]):
-            spaces = " and ".join(map(space_title, sorted(set(runs["space"]))))
             latency = f"{measurement}{unmeasured(str(measurement))}"
             rows.append(
                 {"experiment": section.name, "device": device, "target": target, "latency": latency}
                 | {"runs": len(runs), "seeds": runs["seed"].nunique(), "samples": _range(runs["samples"])}
-                | {"design space": spaces}
+                | {"design space": space_titles(runs["space"])}
                 | {"searches": ", ".join(map(_search, display_order(runs["search"], SEARCH_TITLES)))}
                 | {"model sets": ", ".join(display_order(runs["model_set"], MODEL_SETS))}
             )
