@@ -319,7 +319,8 @@ def test_columns_are_searches_the_reference_first(
     assert searches(tidy()).names == [OURS, PAPERS, AUTHORS, TVM]
     assert searches(tidy()).reference == OURS
     assert key(tidy()) == (
-        "no LLM, stand-in LLMs · measured latency · cpu-2-cores · TVM's space · 1 seed · 1 sample · warm-up 16 · model set 2"
+        "no LLM, stand-in LLMs · measured latency · cpu-2-cores · TVM's space · 1 seed · 1 sample · warm-up 16 · "
+        "model set 2"
     )
 
 

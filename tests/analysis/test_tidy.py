@@ -163,7 +163,11 @@ def test_a_missing_table_is_named(tmp_path: Path) -> None:
         ("calls", lambda lines: ["a,b", "1,2"], "calls.csv lacks .*backend"),
         ("runs", lambda lines: [*lines, lines[-1]], "runs.csv holds a run twice"),
         ("curves", lambda lines: [*lines[:-1], lines[-2]], "curves.csv does not have one row for each sample of"),
-        ("turns", lambda lines: [*lines, "w,cpu,paper,2,x,zero,1,0"], "turns.csv has a seed that is not an integer"),
+        (
+            "turns",
+            lambda lines: [*lines, "w,cpu,tvm,paper,2,x,zero,1,0"],
+            "turns.csv has a seed that is not an int",
+        ),
     ],
 )
 def test_a_table_that_was_cut_or_edited_is_named(
