@@ -53,7 +53,11 @@ class Tuned:
 
     @property
     def module(self) -> tvm.IRModule:
-        """The scheduled module."""
+        """The scheduled module.
+
+        With ``space.vector_math`` it was measured as compiled by ``tvm.compile(module, target=target,
+        tir_pipeline=colt_pipeline.measurement.vector_math.pipeline())``.
+        """
         return self.schedule.mod
 
     @property

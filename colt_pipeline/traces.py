@@ -27,6 +27,23 @@ instructions and 40 such loops."""
 _MAX_VARIABLES = 128
 """Inputs or outputs of an instruction. Recorded ones have up to 29."""
 _MAX_NUMBER = 2**31 - 1
+_MAX_INDEX_MAP = 8000
+"""Characters. Those of the rules have up to 1200."""
+_NODES = frozenset(
+    (
+        "None",
+        "int",
+        "ffi.Array",
+        "ffi.String",
+        "ir.IntImm",
+        "ir.PrimType",
+        "ir.Var",
+        "prim.FloorDiv",
+        "prim.FloorMod",
+        "tirx.IndexMap",
+    )
+)
+"""What TVM's JSON of an index map consists of."""
 
 
 def _is_number(value: Any) -> bool:
@@ -92,6 +109,12 @@ _KINDS = {
     "ComputeInline": _Kind("b"),
     "ReverseComputeInline": _Kind("b"),
     "RFactor": _Kind("l", "b", (_is_number,)),
+    "Vectorize": _Kind("l"),
+    "Unroll": _Kind("l"),
+    "SetScope": _Kind("b", "", (_is_number, _SCOPE)),
+    "DecomposePadding": _Kind("bl", "b"),
+    # The second input is the index map, see `_is_index_map`.
+    "TransformLayout": _Kind("b-", "", (_is_number, _is_number, lambda padding: padding is None, _is_flag)),
     # The key of an annotation is its attribute, for which `_ANNOTATIONS` has the values.
     "Annotate": _Kind("[bl].", "", (lambda key: True,)),
     "Unannotate": _Kind("[bl]", "", (lambda key: True,)),
@@ -159,6 +182,8 @@ def _check_instruction(instruction: list[Any], defined: set[str]) -> None:
         raise ValueError(f"is {_shown(kind)}, which TVM's rules do not make here")
     if kind in ("Annotate", "Unannotate"):
         _check_annotation(kind, inputs, attrs)
+    if kind == "TransformLayout" and not (len(inputs) == 2 and _is_index_map(inputs[1])):
+        raise ValueError(f"({kind}) has a wrong index map: {_shown(inputs[1:])}")
     for name, pattern, values in (("inputs", row.inputs, inputs), ("outputs", row.outputs, outputs)):
         if len(values) > _MAX_VARIABLES or not re.fullmatch(pattern, "".join(map(_sort, values))):
             raise ValueError(f"({kind}) has wrong {name}: {_shown(values)}")
@@ -183,6 +208,40 @@ def _check_annotation(kind: str, inputs: list[Any], attrs: list[Any]) -> None:
         raise ValueError(f"({kind}) has the key {_shown(key)}, which TVM's rules do not use here")
     if kind == "Annotate" and not (len(inputs) == 2 and check(inputs[1])):
         raise ValueError(f"({kind}) has a wrong value for {key}: {_shown(inputs[1:])}")
+
+
+def _is_index_map(text: Any) -> bool:
+    """Whether this is TVM's JSON of an index map as rules write it: buffer dimensions, divided by constants.
+
+    TVM follows references between nodes without a limit, so a node may refer only to those before it.
+    """
+    if not isinstance(text, str) or len(text) > _MAX_INDEX_MAP:
+        return False
+    try:
+        graph = strict_json(text)
+    except ValueError:
+        return False
+    if not isinstance(graph, dict) or not isinstance(graph.get("nodes"), list):
+        return False
+    nodes = graph["nodes"]
+    return graph.get("root_index") == len(nodes) - 1 and all(_is_node(n, node) for n, node in enumerate(nodes))
+
+
+def _is_node(number: int, node: Any) -> bool:
+    if not isinstance(node, dict) or node.get("type") not in _NODES:
+        return False
+    kind, data = node["type"], node.get("data")
+    if kind == "ffi.String":
+        return isinstance(data, str) and len(data) <= 200
+    if kind == "int":
+        return _is_number(data)
+    if kind == "None":
+        return data is None
+    if kind == "ffi.Array":
+        referred = data if isinstance(data, list) else [None]
+    else:
+        referred = list(data.values()) if isinstance(data, dict) else [None]
+    return all(r == "int32" or (type(r) is int and 0 <= r < number) for r in referred)
 
 
 def _check_decisions(instructions: list[list[Any]], decisions: list[Any]) -> None:

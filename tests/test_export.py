@@ -23,6 +23,11 @@ TINY = (
     *("workload=deepseek_r1_moe", "workload.shape={batch: 1, tokens: 8, inner: 32, outer: 24}", "search=paper"),
     *("search.warmup_samples=4", "search.batch_size=2", "model_set=2", "samples=6", "run=tiny/run"),
 )
+SOFTMAX = (
+    *("workload=flux_attention", "workload.shape={heads: 1, kv_heads: 1, head_dim: 16, tokens: 16, context: 16}"),
+    *("search=paper", "search.warmup_samples=4", "model_set=2", "samples=4", "run=softmax"),
+)
+"""A kernel with exp, in TVM's space."""
 FILES = {
     *("README.md", "export.json", "kernel.so", "run.py", "main.cc", "scheduled.py", "schedule.py", "data/2_matmul.npy"),
     *("database/workload.json", "database/tuning_record.json"),
@@ -69,6 +74,36 @@ def test_a_finished_run_becomes_a_library_that_runs(
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0].startswith("matmul: right, relative error")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["database", "out", "results"]
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["beside_its_recording", "moved"])
+def test_vector_math_is_exported_with_the_kernel(recorded: Recorded, tmp_path: Path, moved: bool) -> None:
+    """The library is as it was measured, and so is what a user compiles with the copy, without this project."""
+    job = recorded(*SOFTMAX, "space.vector_math=true")
+    run, out = run_directory(job.config.results, "adhoc", "softmax"), tmp_path / "out"
+    if moved:
+        run = Path(shutil.copytree(run, tmp_path / "elsewhere"))
+    assert main([str(run), "--out", str(out)]) == 0
+    assert b"expf" not in (out / "kernel.so").read_bytes()
+    text = (out / "README.md").read_text()
+    assert "`tvm.compile(module, target=..., tir_pipeline=vector_math.pipeline())` for the same code" in text
+    (line,) = [line for line in (out / "scheduled.py").read_text().splitlines() if "library = tvm.compile(" in line]
+    code = (
+        "import sys, tvm\nfrom scheduled import Module\nfrom vector_math import pipeline\n"
+        f"{line.strip()}\nplain = tvm.compile(Module, target={json.dumps(job.target)})\n"
+        "print(*('@llvm.exp' in each.mod.inspect_source('ll') for each in (library, plain)))\n"
+        "assert 'colt_pipeline' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=out, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["False", "True"], done.stderr
+
+
+def test_a_kernel_that_was_measured_without_vector_math_is_exported_without(recorded: Recorded, tmp_path: Path) -> None:
+    job, out = recorded(*SOFTMAX), tmp_path / "out"
+    assert main([str(run_directory(job.config.results, "adhoc", "softmax")), "--out", str(out)]) == 0
+    assert b"expf" in (out / "kernel.so").read_bytes()
+    assert not (out / "vector_math.py").exists()
+    assert "vector_math" not in (out / "README.md").read_text() + (out / "scheduled.py").read_text()
 
 
 def test_the_readme_says_what_it_is(recorded: Recorded, run: Path, tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ from tvm.s_tir.meta_schedule.runner import PyRunner, PyRunnerFuture, RunnerInput
 from colt_pipeline.config.compose import composed
 from colt_pipeline.errors import ConfigError, DeviceError, DeviceMismatchError
 from colt_pipeline.records import Measurement
+from colt_pipeline.runs.layout import CONFIG
+from colt_pipeline.runs.rundir import read_config
 from colt_pipeline.space import intrinsics
 from colt_pipeline.strategy import Builder, Colt, Runner, tuning
 from colt_pipeline.strategy.configured import _check_cpu
@@ -242,6 +244,16 @@ def test_what_another_runner_measured_is_not_shared() -> None:
     (directory,) = run_directories()
     assert ledger(directory)[0]["evaluator"] == {"runner": "tvm"}
     assert not list(Path("results/recordings").glob("*/shared"))
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["our_runner", "tvms_runner"])
+def test_only_our_builder_knows_vector_math(own: bool) -> None:
+    ours: dict[str, Any] = {"builder": Builder(), "runner": Runner()} if own else {}
+    overrides: dict[str, Any] = {**OPTIONS, "space.vector_math": True}
+    tune(product(), strategy=Colt(**overrides), **ours)
+    (directory,) = run_directories()
+    assert ("vector_math" in read_config(directory / CONFIG)["measure"]) is own
+    assert ledger(directory)[0]["evaluator"].get("vector_math", False) is own
 
 
 def test_a_run_has_one_runner() -> None:

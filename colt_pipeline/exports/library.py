@@ -11,6 +11,7 @@ from tvm.support import cc
 
 from colt_pipeline.errors import ConfigError, ExportError
 from colt_pipeline.measurement.bench import TVM_ERRORS, last_line
+from colt_pipeline.measurement.vector_math import pipeline
 
 LIBRARY = "kernel.so"
 OBJECT = "kernel.o"
@@ -41,8 +42,17 @@ def for_cpu(target: dict[str, Any], mcpu: str | None) -> dict[str, Any]:
     return {**target, "mcpu": mcpu}
 
 
-def write_library(directory: Path, module: tvm.IRModule, function: str, target: dict[str, Any]) -> str:
+def write_library(
+    directory: Path, module: tvm.IRModule, function: str, target: dict[str, Any], vector_math: bool
+) -> str:
     """Compile ``main`` of a scheduled module as `function`, and link it if this machine has a C compiler.
+
+    Args:
+        directory: where to.
+        module: the scheduled module.
+        function: the name of its function there.
+        target: TVM's target dict.
+        vector_math: see `measurement.vector_math`.
 
     Returns:
         Why it was not linked; "" if it was.
@@ -52,7 +62,7 @@ def write_library(directory: Path, module: tvm.IRModule, function: str, target: 
     """
     named = tvm.IRModule({function: module["main"].with_attr("global_symbol", function)})
     try:
-        compiled = tvm.compile(named, target=tvm.target.Target(target))
+        compiled = tvm.compile(named, target=tvm.target.Target(target), tir_pipeline=pipeline(vector_math))
     except TVM_ERRORS as error:
         raise ExportError(
             f"the kernel does not compile for {target.get('mcpu', 'the CPU')}: {last_line(error)}; it may use "

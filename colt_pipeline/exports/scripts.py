@@ -12,6 +12,8 @@ from colt_pipeline.exports.winner import Winner
 
 SCHEDULED = "scheduled.py"
 SCHEDULE = "schedule.py"
+VECTOR_MATH = "vector_math.py"
+"""A copy of `measurement.vector_math`, if the kernel was compiled with it."""
 _META_OMITTED = "# Metadata omitted."
 _IMPORT = re.compile(r"^# (from tvm\S* import .*)\n", re.MULTILINE)
 
@@ -20,7 +22,14 @@ def scheduled_text(winner: Winner, function: str) -> str:
     """The scheduled program as TVMScript, in a file that Python can import."""
     imports, program = script(winner.program.schedule.mod)
     target = json.dumps(winner.target)  # unlike repr, it leaves no quotes that could end the docstring
-    return render("scheduled.py.j2", function=function, target=target, imports=imports, program=program)
+    return render(
+        "scheduled.py.j2",
+        function=function,
+        target=target,
+        vector_math=winner.vector_math,
+        imports=imports,
+        program=program,
+    )
 
 
 def schedule_text(winner: Winner, function: str) -> str:

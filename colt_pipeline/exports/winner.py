@@ -64,6 +64,13 @@ class Winner:
         """Whether it was tuned for a CPU, for which it can be exported as a library."""
         return bool(self.target["kind"] == "llvm")
 
+    @property
+    def vector_math(self) -> bool:
+        """Whether it was compiled with vector math when it was measured."""
+        if self.timing.header is None:
+            return self.on_cpu and self.run.space.vector_math
+        return self.timing.header["evaluator"].get("vector_math") is True
+
 
 class _Workload(TypedDict):
     name: str

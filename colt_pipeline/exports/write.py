@@ -13,8 +13,9 @@ from colt_pipeline.exports.database import add_record, adding
 from colt_pipeline.exports.directory import check, replacing
 from colt_pipeline.exports.library import for_cpu, identifier, write_library
 from colt_pipeline.exports.readme import how_measured, readme_text
-from colt_pipeline.exports.scripts import SCHEDULE, SCHEDULED, schedule_text, scheduled_text
+from colt_pipeline.exports.scripts import SCHEDULE, SCHEDULED, VECTOR_MATH, schedule_text, scheduled_text
 from colt_pipeline.exports.winner import Winner, read_winner
+from colt_pipeline.measurement import vector_math
 
 DATABASE = "database"
 README = "README.md"
@@ -68,9 +69,11 @@ def _write(out: Path, winner: Winner, target: dict[str, Any], function: str) -> 
     buffers: list[Buffer] = []
     with replacing(out, facts) as (directory, further):
         if winner.on_cpu:
-            unlinked = write_library(directory, winner.program.schedule.mod, function, target)
+            unlinked = write_library(directory, winner.program.schedule.mod, function, target, winner.vector_math)
             buffers = write_bench(directory, winner.workload, function, int(target["num-cores"]))
             further += made(buffers)
+        if winner.vector_math:
+            (directory / VECTOR_MATH).write_bytes(Path(vector_math.__file__).read_bytes())
         (directory / SCHEDULED).write_text(scheduled_text(winner, function))
         (directory / SCHEDULE).write_text(schedule_text(winner, function))
         (directory / DATABASE).mkdir()

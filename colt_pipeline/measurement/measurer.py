@@ -164,7 +164,7 @@ class LocalMeasurer:
         """Build in a worker. Its first death may have an outside cause; a second one is blamed on the program."""
         name, limit = str(next(self._names)), self._settings.build_timeout_secs
         request = {"op": "build", "name": name, "module": tvm.ir.save_json(module)}
-        request["memory_mib"] = self._settings.memory_mib
+        request |= {"memory_mib": self._settings.memory_mib, "vector_math": self._settings.vector_math}
         status = None
         for _ in range(_TRIES):
             answer = worker.request(request, limit)

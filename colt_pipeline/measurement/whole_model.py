@@ -23,6 +23,7 @@ from colt_pipeline.config.schema import MeasureConfig
 from colt_pipeline.errors import DeviceError
 from colt_pipeline.measurement.bench import TVM_ERRORS, last_line, relative_error
 from colt_pipeline.measurement.timing import time_kernel
+from colt_pipeline.measurement.vector_math import pipeline
 from colt_pipeline.records import Measurement
 from colt_pipeline.workloads.extracted import extracted
 from colt_pipeline.workloads.llama import Llama
@@ -75,7 +76,11 @@ def _measured(
     expected = model.reference(given)
     arguments = [tvm.runtime.tensor(given.pop(name), tvm.cpu()) for name in model.parameter_shapes]
     try:
-        compiled = tvm.compile(extracted(model).replaced(modules), target=tvm.target.Target(target))
+        compiled = tvm.compile(
+            extracted(model).replaced(modules),
+            target=tvm.target.Target(target),
+            tir_pipeline=pipeline(settings.vector_math),
+        )
         run = relax.VirtualMachine(compiled, tvm.cpu())["main"]
         logits = run(*arguments).numpy()
     except TVM_ERRORS as error:

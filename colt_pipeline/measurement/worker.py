@@ -8,8 +8,8 @@ The worker runs each kernel in a fork, which inherits the inputs and the linked 
 fork). Whatever a kernel does (loop forever, write out of bounds, exhaust memory) affects only its fork, within a time
 limit (and a memory limit on this machine's CPU), and the next kernel starts in a clean process.
 
-Requests (``op``): ``load`` (workload's recipe, target, rpc), ``build`` (name, module, memory_mib), ``run`` (name,
-settings, best_secs); answers: {"ok": true}, {"fatal": message} or the fields of a Measurement.
+Requests (``op``): ``load`` (workload's recipe, target, rpc), ``build`` (name, module, memory_mib, vector_math),
+``run`` (name, settings, best_secs); answers: {"ok": true}, {"fatal": message} or the fields of a Measurement.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from colt_pipeline.measurement.devices import CUDA_LOCK  # noqa: E402
 from colt_pipeline.measurement.gpu import load_runtime  # noqa: E402
 from colt_pipeline.measurement.lock import device_lock  # noqa: E402
 from colt_pipeline.measurement.remote import remote_limit_secs, run_remote  # noqa: E402
+from colt_pipeline.measurement.vector_math import pipeline  # noqa: E402
 from colt_pipeline.records import Measurement  # noqa: E402
 from colt_pipeline.workloads.catalogue import rebuild  # noqa: E402
 
@@ -87,9 +88,9 @@ class Worker:
             load_runtime()  # forks inherit it; CUDA itself is initialized only there
         return {"ok": True}
 
-    def build(self, name: str, module: str, memory_mib: int) -> Answer:
+    def build(self, name: str, module: str, memory_mib: int, vector_math: bool) -> Answer:
         """Compile and link; a failure is returned as a Measurement. A kernel for this machine's GPU only waits here."""
-        make = partial(self._compile, module, memory_mib)
+        make = partial(self._compile, module, memory_mib, vector_math)
         if self._on_gpu:
             self._built[name] = make
             return {"ok": True}
@@ -100,10 +101,10 @@ class Worker:
         self._built[name] = lambda: library
         return {"ok": True}
 
-    def _compiled(self, module: str, memory_mib: int) -> Any:
+    def _compiled(self, module: str, memory_mib: int, vector_math: bool) -> Any:
         target = tvm.target.Target(self._target)
         with _memory_limit(memory_mib), target:
-            library = tvm.compile(tvm.ir.load_json(module), target=target)
+            library = tvm.compile(tvm.ir.load_json(module), target=target, tir_pipeline=pipeline(vector_math))
             if target.kind.name == "llvm" and self._rpc is None:
                 library.mod.get_function("main")  # link now, while builds run in parallel
         return library

@@ -1,7 +1,10 @@
 """The table of additions to TVM's design space, each a switch of ``conf/space``.
 
-A rule looks for its pattern in a program and writes design spaces for it, as TVM's own rules do: schedules whose traces
-hold sampling instructions for all that a search decides. Programs without the pattern get none.
+The first row that applies to a program makes its design spaces, in place of TVM's rules, which tile without vectors,
+registers or cache in mind and so need many more samples. A program that no row applies to has TVM's design spaces.
+
+The rules are TVM's schedule rules: they look for their pattern in a program and write design spaces for it, schedules
+whose traces hold sampling instructions for all that a search decides.
 """
 
 from __future__ import annotations
@@ -10,10 +13,14 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from tvm.s_tir import Schedule
+from tvm.s_tir import meta_schedule as ms
 
-Rule = Callable[[Schedule, Collection[str]], list[Schedule]]
-"""(an unscheduled program, the switches that are on) -> its design spaces, each a schedule; none without the
-pattern."""
+from colt_pipeline.space.rules.register_tiles import RegisterTiles, has_tiles
+from colt_pipeline.space.rules.row_fusion import RowFusion, find_chain
+
+_UNROLL_STEPS = (0, 16, 64)
+"""Limits for automatic unrolling. TVM's list goes on to 512, which takes LLVM minutes where a register tile is unrolled
+already."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +31,37 @@ class Addition:
     """Key of ``conf/space`` that turns it on."""
     kind: str
     """TVM's target kind that it is for."""
-    rule: Rule
+    applies: Callable[[Schedule], bool]
+    """Whether an unscheduled program has the pattern."""
+    rules: Callable[[Collection[str]], list[ms.ScheduleRule]]
+    """The switches that are on -> the rules that make the design spaces."""
 
 
-ADDITIONS: tuple[Addition, ...] = ()
+def _row_fusion(switches: Collection[str]) -> list[ms.ScheduleRule]:
+    return [RowFusion(), _parallel()]
 
 
-def rules(kind: str, switches: Collection[str]) -> Iterator[Rule]:
-    """The rules for a target kind that are on, in the order of the table."""
-    return (a.rule for a in ADDITIONS if a.kind == kind and a.switch in switches)
+def _register_tiles(switches: Collection[str]) -> list[ms.ScheduleRule]:
+    """TVM's rules for CPUs with other tiles."""
+    tiling = (ms.schedule_rule.MultiLevelTiling, ms.schedule_rule.MultiLevelTilingWithIntrin)
+    before = [rule for rule in ms.ScheduleRule.create("llvm") if not isinstance(rule, tiling)]
+    at = next(n for n, r in enumerate(before) if isinstance(r, ms.schedule_rule.ParallelizeVectorizeUnroll))
+    return [*before[:at], RegisterTiles(switches), _parallel(), *before[at + 1 :]]
+
+
+def _parallel() -> ms.ScheduleRule:
+    """TVM's rule with its settings for CPUs, but less unrolling."""
+    return ms.schedule_rule.ParallelizeVectorizeUnroll(
+        max_jobs_per_core=16, max_vectorize_extent=64, unroll_max_steps=list(_UNROLL_STEPS), unroll_explicit=True
+    )
+
+
+ADDITIONS = (
+    Addition("row_fusion", "llvm", lambda sch: find_chain(sch) is not None, _row_fusion),
+    Addition("register_tiles", "llvm", has_tiles, _register_tiles),
+)
+
+
+def find_additions(kind: str, switches: Collection[str], sch: Schedule) -> Iterator[Addition]:
+    """The additions that are on and apply to an unscheduled program, in the order of the table."""
+    return (a for a in ADDITIONS if a.kind == kind and a.switch in switches and a.applies(sch))

@@ -11,12 +11,14 @@ from typing import Any
 
 import tvm
 import tvm_ffi
+from tvm.s_tir import Schedule
 from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.schedule import Trace
 
 from colt_pipeline.errors import SpaceError
 from colt_pipeline.records import canonical_json
 from colt_pipeline.space import intrinsics
+from colt_pipeline.space.additions import find_additions
 from colt_pipeline.space.threads import misfit
 
 _log = logging.getLogger(__name__)
@@ -82,6 +84,27 @@ def _generated(module: tvm.IRModule, target_json: str, additions: tuple[str, ...
     """Cached by the identity of the module, which suffices because `workloads.catalogue.build` makes each only once."""
     intrinsics.register()
     target = json.loads(target_json)
+    return _from_additions(module, target, additions) or _from_tvm(module, target)
+
+
+def _from_additions(module: tvm.IRModule, target: dict[str, Any], switches: tuple[str, ...]) -> Designs | None:
+    """The design spaces that the first addition makes which applies; None if none does."""
+    kind = target["kind"]
+    for addition in find_additions(kind, switches, Schedule(module, debug_mask="none")):
+        space = ms.space_generator.PostOrderApply(
+            sch_rules=addition.rules(switches), postprocs=kind, mutator_probs=kind
+        )
+        try:
+            context = _context(module, target, space)
+            traces = tuple(s.trace for s in context.generate_design_space())
+        except TVM_ERRORS as error:
+            _log.warning("the design space has no %s: %s", addition.switch, _said(error))
+            continue
+        return Designs(module, context, traces, traces, on_gpu=kind != "llvm")
+    return None
+
+
+def _from_tvm(module: tvm.IRModule, target: dict[str, Any]) -> Designs:
     on_gpu = target["kind"] != "llvm"
     said = ""
     for without, make_space in _gpu_spaces() if on_gpu else _cpu_spaces(module):
@@ -89,7 +112,7 @@ def _generated(module: tvm.IRModule, target_json: str, additions: tuple[str, ...
             context = _context(module, target, make_space())
             traces = tuple(s.trace for s in context.generate_design_space())
         except TVM_ERRORS as error:
-            said = str(error).strip().splitlines()[-1].removeprefix("Error message: ").partition(". ")[0]
+            said = _said(error)
             continue
         misfits = {trace: misfit(trace) for trace in traces} if on_gpu else {}
         drawable = tuple(trace for trace in traces if not misfits.get(trace))
@@ -100,6 +123,10 @@ def _generated(module: tvm.IRModule, target_json: str, additions: tuple[str, ...
             _log.warning("TVM's rules for this workload are used without %s: %s", without, said)
         return Designs(module, context, traces, drawable, on_gpu)
     raise SpaceError(f"TVM generates no design space of this workload for {target['kind']}: {said}")
+
+
+def _said(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1].removeprefix("Error message: ").partition(". ")[0]
 
 
 def _gpu_spaces() -> Iterator[_Attempt]:

@@ -19,6 +19,9 @@ Builder and Runner measure in this project's worker processes, which check every
 too; what they measure stays in the run's recording and is not shared with other runs. Nothing is confirmed at the end
 (``measure.confirm``), because TVM's database keeps every record and picks the best by itself.
 
+With ``space.vector_math`` the workers compile by ``tvm.compile(module, target, tir_pipeline=vector_math.pipeline())``
+(colt_pipeline.measurement.vector_math); so should whoever uses the database. TVM's own builder never does.
+
 ``space`` and ``cost_model`` of the call have no effect on the search, which has its own; ``cost_model="random"`` saves
 the time that TVM would spend on training its own.
 """

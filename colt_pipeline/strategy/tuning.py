@@ -236,7 +236,10 @@ class Tuning:
 
     def _begin(self, runner: str) -> None:
         """Open the run's files, for latencies from this runner, and go to the end of its journal."""
-        config = replace(self.config, measure=replace(self.config.measure, runner=runner))
+        measure = self.config.measure
+        # TVM's builder compiles by itself.
+        measure = replace(measure, runner=runner, vector_math=measure.vector_math and not runner)
+        config = replace(self.config, measure=measure)
         door = self._door  # and not self, which could then not be forgotten
         self._job = job = self._cleanup.enter_context(assemble(config, lambda _: door))
         fold(job.world, job.journal, job.state)

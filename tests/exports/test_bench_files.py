@@ -62,7 +62,7 @@ def written(directory: Path) -> Path:
     kernel = workload()
     target = {"kind": "llvm", "num-cores": 2, "mcpu": str(tvm.target.codegen.llvm_get_system_cpu())}
     name = identifier(kernel.name)
-    assert write_library(directory, kernel.module, name, target) == ""
+    assert write_library(directory, kernel.module, name, target, vector_math=False) == ""
     write_bench(directory, kernel, name, 2)
     return directory
 

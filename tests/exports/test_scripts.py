@@ -60,7 +60,8 @@ def test_a_program_with_metadata_survives(job: Job, tmp_path: Path, monkeypatch:
     imports, program = script(module)
     assert "metadata" in program
     path = tmp_path / "scheduled.py"
-    path.write_text(render("scheduled.py.j2", function="f", target="llvm", imports=imports, program=program))
+    of_kernel = {"function": "f", "target": "llvm", "vector_math": False}
+    path.write_text(render("scheduled.py.j2", **of_kernel, imports=imports, program=program))
     found = imported(path, monkeypatch).Module
     assert np.array_equal(found["main"].attrs["constant"].numpy(), constant.numpy())
     assert tvm_ffi.structural_equal(found["main"].body, module["main"].body, map_free_vars=True)
