@@ -79,9 +79,7 @@ def test_a_space_that_is_none_is_refused(runs: Path) -> None:
     config = yaml.safe_load(path.read_text())
     config["space"]["tiles"] = True
     path.write_text(yaml.safe_dump(config))
-    with pytest.raises(
-        RunDirError, match=r"is not the configuration of a run \(space: tiles is none of"
-    ):
+    with pytest.raises(RunDirError, match=r"is not the configuration of a run \(space: tiles is none of"):
         winner.read_winner(path.parent)
     with pytest.raises(RunDirError, match="space: tiles is none of this version's"):
         experience.collect_experience(runs, runs / "out")
