@@ -102,8 +102,8 @@ def tune_module(
             those of kind ``cuda`` with ``arch``.
         samples: how many programs are measured; None = as many as fit into ``minutes``, or 48.
         name: what the run is called, followed by a digest of the kernel; None = as its function's ``global_symbol``.
-        overrides: keys of the configuration, as on the command line: ``model_set="2"``, ``minutes=10``,
-            ``results="DIR"``, ``record="replay"``, ``**{"measure.confirm": 0}``.
+        overrides: keys of the configuration, as on the command line: ``model_set="2"``, ``space="tvm"``,
+            ``minutes=10``, ``results="DIR"``, ``record="replay"``, ``**{"measure.confirm": 0}``.
 
     Raises:
         ConfigError: the kernel, the target or an override is refused; the message says why, and what to do.

@@ -197,6 +197,18 @@ def test_in_this_projects_workers() -> None:
     assert replayed(again) == pytest.approx(known)
 
 
+def test_in_the_extended_space() -> None:
+    """TVM's database and `compile_tir` make the same programs of its schedules as this project."""
+    database = tune(product(), strategy=Colt(**{**OPTIONS, "space": "extended"}))
+    (directory,) = run_directories()
+    journal = events(directory)
+    known = {s["program"]: s["latency_secs"] for s in samples(journal)}
+    known[ledger(directory)[0]["workload_hash"]] = journal[0]["baseline_secs"]
+    assert replayed(database) == pytest.approx(known)
+    best = ms.tir_integration.compile_tir(database, main_of(product()), CPU)
+    assert key(best.mod) == min(known, key=lambda program: known[program]) and computes(best.mod)
+
+
 def key(module: tvm.IRModule) -> str:
     return hashlib.sha256(str(module.script(show_meta=False)).encode()).hexdigest()
 

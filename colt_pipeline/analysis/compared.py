@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from colt_pipeline.analysis.labels import CONFIGURATION, backend_label, unmeasured
+from colt_pipeline.analysis.labels import CONFIGURATION, backend_label, space_titles, unmeasured
 from colt_pipeline.analysis.noise import comparison_floor
 from colt_pipeline.analysis.tidy import Tidy
 
@@ -22,7 +22,8 @@ def compared(tidy: Tidy) -> Compared:
 
 
 def key(tidy: Tidy) -> str:
-    """The conditions of the runs in a line: what answered, how latencies were obtained, on what, how often.
+    """The conditions of the runs in a line: what answered, how latencies were obtained, on what, in which design space,
+    how often.
 
     It is shown below the title of every figure and table.
     """
@@ -31,6 +32,7 @@ def key(tidy: Tidy) -> str:
         ", ".join(sorted({backend_label(name) for name in (*runs["llm_backend"], *tidy.calls["backend"])})),
         " and ".join(f"{name} latency{unmeasured(name)}" for name in sorted(set(runs["measurement"]))),
         ", ".join(sorted(set(runs["device"]))),
+        space_titles(runs["space"]),
         count("seed", seed_counts(tidy)),
         count("sample", runs["samples"]),
         f"warm-up {_alternatives(runs['warmup_samples'])}",

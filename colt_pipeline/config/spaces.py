@@ -36,6 +36,11 @@ def space_title(name: str) -> str:
     return " ".join(filter(None, (_TITLES[base], rest.replace("_", " "))))
 
 
+def summarized(space: SpaceConfig) -> dict[str, list[str]]:
+    """The field of a summary that says which space was searched; none for TVM's."""
+    return {"space": list(space.additions)} if space.additions else {}
+
+
 def recorded_space(config: Mapping[str, Any]) -> SpaceConfig:
     """The space of a recorded configuration, which is TVM's if it has none.
 

@@ -23,7 +23,8 @@ With ``space.vector_math`` the workers compile by ``tvm.compile(module, target, 
 (colt_pipeline.measurement.vector_math); so should whoever uses the database. TVM's own builder never does.
 
 ``space`` and ``cost_model`` of the call have no effect on the search, which has its own; ``cost_model="random"`` saves
-the time that TVM would spend on training its own.
+the time that TVM would spend on training its own. ``Colt(space="tvm")`` or ``Colt(space="extended")`` chooses the
+design space. TVM's database holds schedules of both, and ``compile_tir`` applies both.
 """
 
 from colt_pipeline import stack

@@ -38,8 +38,8 @@ class Colt(PySearchStrategy):  # type: ignore[misc]
 
         Args:
             model_set: ``small``, ``large``, ``2``, ``4`` or ``8``.
-            overrides: further keys of the configuration, such as ``search="paper"``, ``seed=1``, ``results="DIR"`` or
-                ``**{"search.c": 1.0}``.
+            overrides: further keys of the configuration, such as ``search="paper"``, ``space="tvm"``, ``seed=1``,
+                ``results="DIR"`` or ``**{"search.c": 1.0}``.
         """
         super().__init__()
         self._overrides = {"model_set": model_set, **overrides}

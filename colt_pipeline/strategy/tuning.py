@@ -114,16 +114,17 @@ class Tuning:
         """Make a workload of the module.
 
         Args:
-            designs: TVM's design spaces of it. If none leaves anything to decide, each is measured once, without a
-                search.
+            designs: TVM's design spaces of it. If neither they nor those of the run's own space leave anything to
+                decide, each is measured once, without a search.
 
         Raises:
             ConfigError: it is a program that cannot be tuned or checked.
         """
         self.workload = build(**vars(self.config.workload))
         if not leave_choice(design.trace for design in designs):
-            space = Space(self.workload.module, local(self.config).target)
-            self._only = [program.schedule for program in space.initial(len(designs), np.random.default_rng(0))]
+            space = Space(self.workload.module, local(self.config).target, self.config.space.additions)
+            if not space.tunable:
+                self._only = [program.schedule for program in space.initial(len(designs), np.random.default_rng(0))]
 
     def next_batch(self) -> list[Schedule] | None:
         """The next programs to measure, the unoptimized one first; None at the end of the search.

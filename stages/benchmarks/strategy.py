@@ -124,7 +124,10 @@ def _tuned(
 ) -> ms.Database:
     """The database after tuning with a strategy, TVM's or ours."""
     logging.getLogger("tvm.s_tir.meta_schedule").setLevel(logging.WARNING)  # TVM resets it at each call
-    ours: dict[str, Any] = {"strategy": Colt(results=str(scratch / "results"), seed=seed, space="tvm"), "cost_model": "random"}
+    ours: dict[str, Any] = {
+        "strategy": Colt(results=str(scratch / "results"), seed=seed, space="tvm"),
+        "cost_model": "random",
+    }
     return ms.tune_tir(
         program,
         target,

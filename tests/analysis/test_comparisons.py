@@ -12,7 +12,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from colt_pipeline.analysis.notes import several_spaces
 from colt_pipeline.analysis.tables.comparisons import comparisons
+from colt_pipeline.analysis.tables.invocation import best_latencies
 from colt_pipeline.analysis.tables.ratios import ratios
 from colt_pipeline.analysis.tables.statistics import statistics
 from colt_pipeline.analysis.tidy import aggregate
@@ -135,6 +137,21 @@ def test_an_estimate_is_not_compared_with_a_measurement_nor_devices_with_each_ot
         "COLT (2 models, stand-in), device=cpu-2-cores, measurement=estimated",
         "gpt-5-mini (stand-in), device=other, measurement=measured",
     ]
+
+
+def test_latencies_are_compared_across_design_spaces_unlike_speedups(
+    write_run: WriteRun, compare: Compare, tmp_path: Path
+) -> None:
+    write_run("a", TWO, (0.1,))
+    write_run("b", TWO, (0.05,), space=["row_fusion"])
+    ours, other = f"{TWO_ROW}, TVM's space", f"{TWO_ROW}, TVM's space with row fusion"
+    rows = compare()
+    assert list(rows) == [ours, other]
+    assert rows[other]["reference"] == ours and rows[other]["ratio"] == pytest.approx(0.5)
+    tidy = aggregate(tmp_path / "runs")
+    assert ratios(tidy)["reference"].isna().all()
+    assert list(best_latencies(tidy))[1:3] == [f"unoptimized{ending}" for ending in (ours[25:], other[25:])]
+    assert "in different design spaces do not compare" in several_spaces(tidy)
 
 
 def test_a_single_configuration_is_compared_with_nothing_and_named_after_its_model(

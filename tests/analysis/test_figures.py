@@ -149,7 +149,7 @@ def test_stage_draws_caption_labels_and_titles(runs_dir: Path, tmp_path: Path) -
     assert figures_stage.main(["--data", str(tmp_path / "data"), "--out", str(tmp_path / "figures")]) == 0
     svg = (tmp_path / "figures" / "speedup_curves.svg").read_text()
     title = "Best speedup so far"
-    key = "stand-in LLMs · measured latency · cpu-2-cores · 1 seed · 2 to 4 samples · warm-up 16"
+    key = "stand-in LLMs · measured latency · cpu-2-cores · TVM's space · 1 seed · 2 to 4 samples · warm-up 16"
     assert f">{title}<" in svg and f">{key}<" in svg
     (entry, *_) = read_index(tmp_path / "figures", "command")
     assert (entry.title, entry.key) == (title, key) and entry.caption.split(".")[0] not in svg

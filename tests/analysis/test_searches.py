@@ -319,7 +319,8 @@ def test_columns_are_searches_the_reference_first(
     assert searches(tidy()).names == [OURS, PAPERS, AUTHORS, TVM]
     assert searches(tidy()).reference == OURS
     assert key(tidy()) == (
-        "no LLM, stand-in LLMs · measured latency · cpu-2-cores · 1 seed · 1 sample · warm-up 16 · model set 2"
+        "no LLM, stand-in LLMs · measured latency · cpu-2-cores · TVM's space · 1 seed · 1 sample · warm-up 16 · "
+        "model set 2"
     )
 
 
@@ -346,6 +347,25 @@ def test_runs_of_two_worlds_are_not_compared(add: AddRun, tidy: Callable[[], Tid
     add("paper", "flux_conv", 0, 0.5, **{change: value})
     with pytest.raises(ConfigError, match=f"cannot be compared across {change}s"):
         searches(tidy())
+
+
+def test_searches_are_compared_within_a_design_space(
+    add: AddRun, tidy: Callable[[], Tidy], write_run: WriteRun
+) -> None:
+    for space in ({}, {"space": ["row_fusion"]}):
+        for search, secs in (("colt", 0.1), ("evolutionary", 0.2)):
+            name = f"{search}{len(space)}"
+            write_run(name, TWO, (secs / (1 + len(space)),), search=search, workload="flux_conv", **space)
+    table = ratios(tidy())
+    ends = [", TVM's space", ", TVM's space with row fusion"]
+    compared = table[table["reference"].notna() & (table["workloads"] == "Geometric mean")]
+    assert rows(compared, "configuration", "reference", "ratio") == [
+        (f"{TVM} (stand-in){end}", f"{OURS}{end}", pytest.approx(2.0)) for end in ends
+    ]
+    names = list(search_speedups(tidy()))[2:]
+    assert names == [f"{name}{end}" for name in (OURS, f"{TVM} (stand-in)") for end in ends]
+    needed = samples_to_reach(tidy()).query("workload == 'FLUX convolution'").set_index("search")
+    assert needed["reached"].to_dict() == {names[0]: "0/1", names[1]: "1/1", names[2]: "0/1", names[3]: "0/1"}
 
 
 def test_curves_of_workloads_and_their_mean(add: AddRun, tidy: Callable[[], Tidy]) -> None:

@@ -23,7 +23,7 @@ ONE = {"gpt-5-mini": (4, 0)}
 def test_collects_nested_runs_in_order_of_their_names(runs_dir: Path) -> None:
     tidy = aggregate(runs_dir)
     assert list(tidy.runs["run"]) == ["a", "b/c", "d"]
-    assert list(tidy.curves.columns[:6]) == list(tidy.calls.columns[:6]) == list(IDS)
+    assert list(tidy.curves.columns[: len(IDS)]) == list(tidy.calls.columns[: len(IDS)]) == list(IDS)
     assert len(tidy.curves) == 3 + 4 + 2
     assert len(tidy.calls) == 5
 
@@ -163,7 +163,11 @@ def test_a_missing_table_is_named(tmp_path: Path) -> None:
         ("calls", lambda lines: ["a,b", "1,2"], "calls.csv lacks .*backend"),
         ("runs", lambda lines: [*lines, lines[-1]], "runs.csv holds a run twice"),
         ("curves", lambda lines: [*lines[:-1], lines[-2]], "curves.csv does not have one row for each sample of"),
-        ("turns", lambda lines: [*lines, "w,cpu,paper,2,x,zero,1,0"], "turns.csv has a seed that is not an integer"),
+        (
+            "turns",
+            lambda lines: [*lines, "w,cpu,tvm,paper,2,x,zero,1,0"],
+            "turns.csv has a seed that is not an int",
+        ),
     ],
 )
 def test_a_table_that_was_cut_or_edited_is_named(
@@ -200,7 +204,7 @@ def test_a_number_that_cannot_be_is_named(runs_dir: Path, tmp_path: Path, name: 
 
 def test_the_key_tells_where_the_numbers_come_from(runs_dir: Path) -> None:
     assert key(aggregate(runs_dir)) == (
-        "stand-in LLMs · measured latency · cpu-2-cores · 1 seed · 2 to 4 samples · warm-up 16"
+        "stand-in LLMs · measured latency · cpu-2-cores · TVM's space · 1 seed · 2 to 4 samples · warm-up 16"
     )
 
 
@@ -210,8 +214,28 @@ def test_the_key_lists_all_of_several_values(write_run: WriteRun, tmp_path: Path
     write_run("c", ONE, (0.5,), model_set="small", search="colt")
     assert key(aggregate(tmp_path / "runs")) == (
         "real LLMs via openai, stand-in LLMs · estimated latency (not measured) and measured latency · "
-        "cpu-2-cores, gpu · 1 to 2 seeds · 1 sample · warm-up 16 or 32 · model set 2 or small"
+        "cpu-2-cores, gpu · TVM's space · 1 to 2 seeds · 1 sample · warm-up 16 or 32 · model set 2 or small"
     )
+
+
+def test_design_spaces_are_told_apart(write_run: WriteRun, tmp_path: Path) -> None:
+    some = ["vector_math", "row_fusion", "register_tiles", "padding", "sound"]
+    write_run("a", TWO, (0.5,))
+    write_run("b", TWO, (0.25,), space=[*some, "packing"])
+    write_run("c", TWO, (0.3,), space=some)
+    tidy = aggregate(tmp_path / "runs")
+    assert list(tidy.runs["space"]) == ["tvm", "extended", "extended without packing"]
+    labels = configurations(tidy)
+    assert list(labels["label"]) == [
+        "COLT (2 models, stand-in), TVM's space",
+        "COLT (2 models, stand-in), extended space",
+        "COLT (2 models, stand-in), extended space without packing",
+    ]
+    assert labels["short_label"][1] == "COLT(2, stand-in), extended space"
+    assert labels["title"][0] == "COLT (stand-in), TVM's space"
+    assert " · TVM's space and extended space and extended space without packing · " in key(tidy)
+    write_tidy(tidy, tmp_path / "data")
+    assert list(configurations(read_tidy(tmp_path / "data"))["label"]) == list(labels["label"])
 
 
 def test_labels_name_search_stand_ins_and_what_siblings_differ_in(write_run: WriteRun, tmp_path: Path) -> None:

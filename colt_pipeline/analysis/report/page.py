@@ -18,9 +18,11 @@ import pandas as pd
 from colt_pipeline.analysis.labels import (
     MODEL_SETS,
     SEARCH_TITLES,
+    SPACES,
     WORKLOAD_TITLES,
     display_order,
     search_title,
+    space_titles,
     unmeasured,
     workload_title,
 )
@@ -29,9 +31,11 @@ from colt_pipeline.analysis.report.findings import PAPER_SAMPLES, PAPER_SEEDS, b
 from colt_pipeline.analysis.report.lead import Lead
 from colt_pipeline.analysis.report.sections import Pipeline, Results, Section
 from colt_pipeline.analysis.tables.files import shown
+from colt_pipeline.analysis.tidy import SPACE
 from colt_pipeline.analysis.tree.page import PAGES, PALETTE, tree_drawing
 from colt_pipeline.analysis.tree.run import Run
 from colt_pipeline.analysis.tree.words import caption as tree_caption
+from colt_pipeline.config.spaces import space_title
 from colt_pipeline.errors import ConfigError
 
 PACKAGES = ("apache-tvm", "apache-tvm-ffi", "xgboost-cpu", "numpy", "pandas", "matplotlib", "seaborn", "scour")
@@ -116,12 +120,13 @@ def _tree(run: Run) -> dict[str, Any]:
 
 
 def facts(sections: Sequence[Section]) -> dict[str, list[str]]:
-    """What all sections state: their limits, what answered, where latencies come from, and the devices."""
+    """What all sections state: their limits, what answered, where latencies come from, devices and design spaces."""
     return {
         "limits": shared_limits(sections),
         "llms": sorted({name for section in sections for name in backends(section.tidy)}),
         "measurements": _distinct(sections, "measurement"),
         "devices": _distinct(sections, "device"),
+        "spaces": list(map(space_title, display_order(_distinct(sections, SPACE), SPACES))),
     }
 
 
@@ -145,6 +150,7 @@ def environment(sections: Sequence[Section]) -> pd.DataFrame:
             rows.append(
                 {"experiment": section.name, "device": device, "target": target, "latency": latency}
                 | {"runs": len(runs), "seeds": runs["seed"].nunique(), "samples": _range(runs["samples"])}
+                | {"design space": space_titles(runs["space"])}
                 | {"searches": ", ".join(map(_search, display_order(runs["search"], SEARCH_TITLES)))}
                 | {"model sets": ", ".join(display_order(runs["model_set"], MODEL_SETS))}
             )
