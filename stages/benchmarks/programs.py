@@ -66,7 +66,9 @@ def gated_mlp(tokens: int = 16, hidden: int = 1024, inner: int = 3072) -> Kernel
     x, gain = te.placeholder((tokens, hidden), name="X"), te.placeholder((hidden,), name="G")
     to_gate, to_up = te.placeholder((hidden, inner), name="Wg"), te.placeholder((hidden, inner), name="Wu")
     down = te.placeholder((inner, hidden), name="Wd")
-    r, a, b, k = (te.reduce_axis((0, n), name=x) for n, x in ((hidden, "r"), (hidden, "a"), (hidden, "b"), (inner, "k")))
+    r, a, b, k = (
+        te.reduce_axis((0, n), name=x) for n, x in ((hidden, "r"), (hidden, "a"), (hidden, "b"), (inner, "k"))
+    )
     squares = te.compute((tokens,), lambda i: te.sum(x[i, r] * x[i, r], axis=r), name="squares")
     norm = te.compute(
         (tokens, hidden),
@@ -75,9 +77,7 @@ def gated_mlp(tokens: int = 16, hidden: int = 1024, inner: int = 3072) -> Kernel
     )
     gate = te.compute((tokens, inner), lambda i, j: te.sum(norm[i, a] * to_gate[a, j], axis=a), name="gate")
     up = te.compute((tokens, inner), lambda i, j: te.sum(norm[i, b] * to_up[b, j], axis=b), name="up")
-    gated = te.compute(
-        (tokens, inner), lambda i, j: gate[i, j] * te.sigmoid(gate[i, j]) * up[i, j], name="gated"
-    )
+    gated = te.compute((tokens, inner), lambda i, j: gate[i, j] * te.sigmoid(gate[i, j]) * up[i, j], name="gated")
     out = te.compute((tokens, hidden), lambda i, j: te.sum(gated[i, k] * down[k, j], axis=k), name="down")
 
     def reference(x: Values, gain: Values, to_gate: Values, to_up: Values, down: Values) -> Values:
@@ -203,9 +203,7 @@ UNSEEN: dict[str, Callable[[], Workload]] = {
     "batched_matmul_nt_16x256x64x256": lambda: build(
         "batched_matmul_nt", {"batch": 16, "tokens": 256, "inner": 64, "outer": 256}
     ),
-    "matmul_256x768x768": lambda: build(
-        "llama3_8b_attention", {"batch": 1, "tokens": 256, "inner": 768, "outer": 768}
-    ),
+    "matmul_256x768x768": lambda: build("llama3_8b_attention", {"batch": 1, "tokens": 256, "inner": 768, "outer": 768}),
     "attention_12x256x64": lambda: _full_attention(12, 256, 64),
 }
 """Name -> kernel that shows what an addition to the design space brings: other shapes than the catalogue's."""

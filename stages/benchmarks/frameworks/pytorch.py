@@ -28,9 +28,7 @@ def _projection(torch: Any, x: Any, w: Any) -> list[Version]:
     ]
 
 
-def _convolutions(
-    torch: Any, x: Any, w: Any, bias: Any = None, relu: bool = False, **settings: int
-) -> list[Version]:
+def _convolutions(torch: Any, x: Any, w: Any, bias: Any = None, relu: bool = False, **settings: int) -> list[Version]:
     def run(x: Any, w: Any, bias: Any = None) -> Any:
         y = torch.nn.functional.conv2d(x, w, bias, **settings)
         return torch.relu(y) if relu else y
