@@ -66,7 +66,7 @@ def rows(
     found: dict[str, Comparison] = {}
     measured: list[limits.Limits] = []
     with own_process() as process:
-        for kernel, workload in workloads.items():
+        for kernel in workloads:
             measured.append(process.submit(limits.measured, backend.target, backend.device.lock).result())
             run = best[kernel]
             assert run is not None

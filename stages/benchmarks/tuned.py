@@ -10,7 +10,6 @@ from colt_pipeline.compare import compare
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import UnfinishedError
 from colt_pipeline.from_python import configuration, kernel_file
-from colt_pipeline.measurement.measurer import MakeMeasurer
 from colt_pipeline.workloads.workload import Workload
 
 _KERNELS = "kernels"
@@ -24,11 +23,11 @@ def own(results: Path, name: str, workload: Workload, given: dict[str, Any]) -> 
     return configuration({"workload": "own", "workload.source": source, "results": results, **given})
 
 
-def finish(configs: Sequence[Config], make_measurer: MakeMeasurer | None = None) -> None:
+def finish(configs: Sequence[Config]) -> None:
     """Finish the runs; those of one kernel advance together, batch by batch.
 
     Raises:
         UnfinishedError: some failed, for reasons already printed.
     """
-    if failed := compare(configs, make_measurer):
+    if failed := compare(configs):
         raise UnfinishedError(f"{len(failed)} of {len(configs)} runs failed; the same command retries only these")

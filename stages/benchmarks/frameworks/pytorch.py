@@ -151,6 +151,7 @@ F.linear has its weights as models keep them: (out, in)."""
 def compiled(torch: Any, version: Version) -> Callable[[], Any]:
     """A version as PyTorch compiles it, with its weights frozen; compiles at the first call, which takes seconds."""
     torch._inductor.config.freezing = True
+    torch._inductor.config.compile_threads = 1  # no processes that stay
 
     class Frozen(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
