@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 
 from colt_pipeline.config.checks import load
 from colt_pipeline.config.schema import Config
+from colt_pipeline.config.spaces import space_name, space_title
 from colt_pipeline.errors import ColtError, OutputError
 from colt_pipeline.records import EMBEDDED
 
@@ -202,6 +203,20 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
 
 
+def _spaces(summaries: Sequence[dict[str, Any]]) -> str:
+    """Which design space was searched; if there are several, in which runs."""
+    found: dict[str, list[str]] = {}
+    for summary in summaries:
+        found.setdefault(space_title(space_name(summary.get("space", ()))), []).append(summary["run"])
+    if len(found) == 1:
+        return f"design space: {', '.join(found)}"
+    return f"design spaces: {'; '.join(f'{title}: {_few(names)}' for title, names in found.items())}"
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
 def summary_table(summaries: Sequence[dict[str, Any]]) -> str:
     """One line per finished run, and where answers and latencies come from."""
     cells = [("run", "samples", "errors", "baseline", "best", "speedup", "calls", "altered", "rejections", "stopped")]
@@ -216,7 +231,7 @@ def summary_table(summaries: Sequence[dict[str, Any]]) -> str:
     backends = ", ".join(sorted({s["llm_backend"] for s in summaries}))
     stand_in = " (stand-ins for the named models)" if EMBEDDED in backends else ""
     latencies = ", ".join(sorted({f"{s['measurement']} ({s['device']})" for s in summaries}))
-    lines = [*aligned(cells), f"LLM backend: {backends}{stand_in}; latencies: {latencies}"]
+    lines = [*aligned(cells), f"LLM backend: {backends}{stand_in}; latencies: {latencies}", _spaces(summaries)]
     checked = {s["rtol"] for s in summaries if s["measurement"] == "measured"}
     if checked:
         allowed = ", ".join(f"{rtol:g}" for rtol in sorted(checked))

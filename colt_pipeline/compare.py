@@ -25,6 +25,7 @@ from colt_pipeline.app import INTERRUPTED, escaping, interruptible, shown_speedu
 from colt_pipeline.config.arguments import sweep_command_line
 from colt_pipeline.config.compose import runs
 from colt_pipeline.config.schema import Config
+from colt_pipeline.config.spaces import check_one_space
 from colt_pipeline.errors import ColtError, ConfigError, UnfinishedError
 from colt_pipeline.job import Job, batches_and_outputs, confirmation, read_summary
 from colt_pipeline.llm.unusable import note_unusable_models
@@ -50,9 +51,10 @@ def compare(configs: Sequence[Config], make_measurer: MakeMeasurer | None = None
         The names of the runs that failed, for reasons already printed; all others have finished.
 
     Raises:
-        ConfigError: two of the runs are the same.
+        ConfigError: two of the runs are the same, or searches differ in their design spaces.
         UnfinishedError: a replaying process died.
     """
+    check_one_space(configs)
     _all_different(configs)
     if all(config.record.mode == "replay" for config in configs):
         # Nothing is measured, so nothing is disturbed.
@@ -193,7 +195,10 @@ def _all_different(configs: Sequence[Config]) -> None:
     """Refuse equal runs, which would compete for one directory."""
     name, number = Counter(config.run for config in configs).most_common(1)[0]
     if number > 1:
-        raise ConfigError(f"{number} of the runs have the name {name}; give each search its own search.name")
+        raise ConfigError(
+            f"{number} of the runs have the name {name}; give each search its own search.name, and each space its own "
+            "space.run_name"
+        )
 
 
 def _done(config: Config) -> bool:

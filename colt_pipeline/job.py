@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from colt_pipeline.app import raise_if_interrupted, shown_speedup
 from colt_pipeline.config.schema import AS_MANY_AS_FIT, Config
+from colt_pipeline.config.spaces import summarized
 from colt_pipeline.errors import BudgetError
 from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.measurement.confirm import Confirmed, candidates, confirm, confirmed
@@ -195,6 +196,7 @@ def write_outputs(job: Job, stopped: str | None = None) -> dict[str, Any]:
         "budget_samples": config.samples,
         "warmup_samples": config.search.warmup_samples,
         "rtol": job.workload.rtol,
+        **summarized(config.space),
     }
     largest = world.largest.name if world.models else config.largest
     costs = job.costs

@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 from colt_pipeline.app import attempt, command, escaping, message_and_exit, shown_speedup
 from colt_pipeline.config.compose import CONF
 from colt_pipeline.config.schema import Config, MeasureConfig, WorkloadConfig
+from colt_pipeline.config.spaces import summarized
 from colt_pipeline.errors import ConfigError, ReplayMissError
 from colt_pipeline.job import Job, further_batches, write_outputs
 from colt_pipeline.llm.unusable import note_unusable_models
@@ -227,6 +228,7 @@ def _summary(config: Config, tasks: Sequence[Task], jobs: Mapping[str, Job], who
         "model": config.workload.name,
         "shape": config.workload.shape,
         "target": config.target.name,
+        **summarized(config.space),
         "search": config.search.name,
         "model_set": config.model_set,
         "largest": config.largest,

@@ -10,6 +10,7 @@ import pandas as pd
 from colt_pipeline.analysis.labels import CONFIGURATION, backend_label, unmeasured
 from colt_pipeline.analysis.noise import comparison_floor
 from colt_pipeline.analysis.tidy import Tidy
+from colt_pipeline.config.spaces import space_title
 
 Compared = Literal["model_sets", "searches"]
 MODEL_SETS: Compared = "model_sets"
@@ -22,7 +23,8 @@ def compared(tidy: Tidy) -> Compared:
 
 
 def key(tidy: Tidy) -> str:
-    """The conditions of the runs in a line: what answered, how latencies were obtained, on what, how often.
+    """The conditions of the runs in a line: what answered, how latencies were obtained, on what, in which design space,
+    how often.
 
     It is shown below the title of every figure and table.
     """
@@ -31,6 +33,7 @@ def key(tidy: Tidy) -> str:
         ", ".join(sorted({backend_label(name) for name in (*runs["llm_backend"], *tidy.calls["backend"])})),
         " and ".join(f"{name} latency{unmeasured(name)}" for name in sorted(set(runs["measurement"]))),
         ", ".join(sorted(set(runs["device"]))),
+        " and ".join(map(space_title, sorted(set(runs["space"])))),
         count("seed", seed_counts(tidy)),
         count("sample", runs["samples"]),
         f"warm-up {_alternatives(runs['warmup_samples'])}",

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from colt_pipeline.config.spaces import space_title
 from colt_pipeline.records import EMBEDDED, RANDOM
 
 if TYPE_CHECKING:  # pandas takes a while, and commands that need names only should not wait for it
@@ -13,7 +14,7 @@ if TYPE_CHECKING:  # pandas takes a while, and commands that need names only sho
 
     from colt_pipeline.analysis.tidy import Tidy
 
-CONFIGURATION = ["target", "search", "model_set", "largest"]
+CONFIGURATION = ["target", "space", "search", "model_set", "largest"]
 """The columns that identify a configuration; its runs differ only in workload and seed."""
 
 WORKLOAD_TITLES = {
@@ -85,6 +86,11 @@ def backend_label(backend: str) -> str:
     return _BACKENDS.get(backend, f"real LLMs via {backend}")
 
 
+def space_ending(space: str) -> str:
+    """What distinguishes a name from the same one with another design space."""
+    return f", {space_title(space)}"
+
+
 def unmeasured(measurement: str) -> str:
     """What follows a latency, or the word for its source: NOT_MEASURED if it was not measured."""
     return "" if measurement == "measured" else f" {NOT_MEASURED}"
@@ -97,13 +103,14 @@ def configurations(tidy: Tidy) -> pd.DataFrame:
     Returns:
         A cached frame that must not be modified, with CONFIGURATION, models (number of LLMs used), label ("COLT (8
         models, stand-in)", "gpt-5-mini (stand-in)"), short_label ("COLT(8, stand-in)"), title (of the search, such as
-        "COLT+ (stand-in)") and family (the model set, or the search if it has no LLM), which determines the colour.
-        Both labels end with whatever distinguishes configurations of the same name.
+        "COLT+ (stand-in)", with its design space if there are several) and family (the model set, or the search if it
+        has no LLM), which determines the colour. Both labels end with whatever distinguishes configurations of the same
+        name.
     """
     frame = tidy.runs[CONFIGURATION].drop_duplicates()
     rank = {name: index for index, name in enumerate(display_order(frame["model_set"], MODEL_SETS))}
     frame = frame.sort_values(
-        ["model_set", "search", "largest", "target"],
+        ["model_set", "search", "largest", "target", "space"],
         key=lambda column: column.map(rank) if column.name == "model_set" else column,
         ignore_index=True,
     )
@@ -111,11 +118,18 @@ def configurations(tidy: Tidy) -> pd.DataFrame:
     frame["models"] = [own["model"].nunique() for own in calls]
     frame["family"] = frame["model_set"].where(frame["models"] > 0, frame["search"])
     names = [_names(row, own) for row, own in zip(frame.to_dict("records"), calls, strict=True)]
-    frame["title"] = [_title(row, own) for row, own in zip(frame.to_dict("records"), calls, strict=True)]
+    titles = [_title(row, own) for row, own in zip(frame.to_dict("records"), calls, strict=True)]
+    frame["title"] = pd.Series(titles, index=frame.index) + _spaces(frame)
     frame["label"], frame["short_label"] = ([pair[index] for pair in names] for index in (0, 1))
     endings = [_differences(row, frame, own) for row, own in zip(frame.to_dict("records"), calls, strict=True)]
-    frame["label"], frame["short_label"] = frame["label"] + endings, frame["short_label"] + endings
+    ending = pd.Series(endings, index=frame.index) + _spaces(frame)
+    frame["label"], frame["short_label"] = frame["label"] + ending, frame["short_label"] + ending
     return frame
+
+
+def _spaces(frame: pd.DataFrame) -> pd.Series[str]:
+    """The endings that tell design spaces apart, if there are several."""
+    return frame["space"].map(space_ending if frame["space"].nunique() > 1 else lambda _: "")
 
 
 def _names(row: dict[Any, Any], calls: pd.DataFrame) -> tuple[str, str]:
@@ -149,7 +163,7 @@ def _calls_of(tidy: Tidy, row: dict[Any, Any]) -> pd.DataFrame:
 
 def _differences(row: dict[Any, Any], frame: pd.DataFrame, calls: pd.DataFrame) -> str:
     """The target if the comparison mixes them; search, model set and largest model if the name leaves them open."""
-    twins = frame[frame["label"] == row["label"]]
+    twins = frame[(frame["label"] == row["label"]) & (frame["space"] == row["space"])]
     parts = []
     if frame["target"].nunique() > 1:
         parts.append(f"target={row['target']}")

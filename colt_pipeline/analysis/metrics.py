@@ -21,7 +21,7 @@ from colt_pipeline.analysis.tidy import Tidy, write_csv
 Metrics = Mapping[str, Mapping[str, Any]]
 """Name of a configuration -> its numbers."""
 
-_TELLING = ("search", "model_set", "largest", "target", "device", "measurement")
+_TELLING = ("search", "model_set", "largest", "target", "space", "device", "measurement")
 _DIGITS = 6  # significant digits, so that diffs show changes rather than rounding
 
 

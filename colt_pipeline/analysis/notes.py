@@ -62,6 +62,16 @@ def random_sampling(tidy: Tidy) -> str:
     return " ".join(said)
 
 
+def several_spaces(tidy: Tidy) -> str:
+    """What speedups in different design spaces do not say; "" with one space."""
+    if tidy.runs["space"].nunique() == 1:
+        return ""
+    return (
+        "Speedups in different design spaces do not compare, because with vector math the unoptimized program is "
+        "faster, too; latencies do."
+    )
+
+
 def set_by_construction(tidy: Tidy) -> str:
     """That a fixed rule set the shares of calls; "" if models made the choice."""
     if EMBEDDED not in set(tidy.calls["backend"]):

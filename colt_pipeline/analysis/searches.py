@@ -23,9 +23,10 @@ from colt_pipeline.analysis.labels import (
     WORKLOAD_TITLES,
     configurations,
     display_order,
+    space_ending,
 )
 from colt_pipeline.analysis.noise import comparison_floor, mean_floor
-from colt_pipeline.analysis.tidy import IDS, Tidy
+from colt_pipeline.analysis.tidy import IDS, SPACE, Tidy
 from colt_pipeline.errors import ConfigError
 
 CHECKPOINTS = (16, 32, 64, 128)
@@ -149,13 +150,23 @@ def searches(tidy: Tidy) -> Searches:
     )
 
 
-@lru_cache(maxsize=2)
-def comparable(tidy: Tidy) -> tuple[tuple[Tidy, str], ...]:
-    """The runs grouped by target, device and measurement, each with what distinguishes it; "" if nothing does."""
+@lru_cache(maxsize=4)
+def comparable(tidy: Tidy, across_spaces: bool = False) -> tuple[tuple[Tidy, str], ...]:
+    """The runs grouped by target, device, measurement and design space, each with what distinguishes it.
+
+    That is "" if nothing does.
+
+    Args:
+        tidy: the runs.
+        across_spaces: compare those in different spaces, too. Their latencies compare, but not their speedups: with
+            vector math, the unoptimized program is faster.
+    """
     found = []
     several = [name for name in _CONDITIONS if tidy.runs[name].nunique() > 1]
-    for _, runs in tidy.runs.groupby(_CONDITIONS, sort=False):
+    spaces = [SPACE] if tidy.runs[SPACE].nunique() > 1 and not across_spaces else []
+    for _, runs in tidy.runs.groupby([*_CONDITIONS, *spaces], sort=False):
         ending = "".join(f", {name}={runs[name].iloc[0]}" for name in several)
+        ending += "".join(space_ending(runs[name].iloc[0]) for name in spaces)
         own = runs[list(IDS)]
         parts = {name: getattr(tidy, name).merge(own) for name in ("curves", "calls", "turns")}
         found.append((replace(tidy, runs=runs, **parts), ending))

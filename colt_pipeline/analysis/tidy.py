@@ -18,6 +18,7 @@ import pandas as pd
 
 from colt_pipeline.analysis.journals import COUNTS, JOURNAL_FIELDS, TEXTS, journal_fields
 from colt_pipeline.analysis.noise import NOISE_COLUMNS, read_noise
+from colt_pipeline.config.spaces import space_name
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import LIMIT, NO_MODEL
 from colt_pipeline.runs.jsonl import refuse_endless
@@ -25,8 +26,10 @@ from colt_pipeline.runs.layout import CALLS, CURVE, JOURNAL, SUMMARY, TURNS
 from colt_pipeline.runs.summary import read_summary
 from colt_pipeline.search.outcome import ALTERATIONS, CALL_HEAD, CALL_TAIL
 
-IDS = ("workload", "target", "search", "model_set", "largest", "seed")
+IDS = ("workload", "target", "space", "search", "model_set", "largest", "seed")
 """The columns that identify a run, at the start of every row of curves.csv, calls.csv and turns.csv."""
+SPACE = "space"
+"""The column with the design space, see `space_name`; of a summary, the additions to TVM's, if there are any."""
 
 # Listed, because inferred types would turn the model set "2" into a number.
 _TEXT = (
@@ -232,10 +235,12 @@ def _run_dirs(runs_dir: Path) -> list[Path]:
 
 def _read_summary(run_dir: Path) -> dict[str, Any]:
     """The scalar fields of the summary; counts by kind are in calls.csv, per model."""
-    summary = read_summary(run_dir / SUMMARY, (*_RUN_FIELDS, _TIMED))
+    required = [name for name in (*_RUN_FIELDS, _TIMED) if name != SPACE]
+    summary = read_summary(run_dir / SUMMARY, required)
     if summary.get("stopped") == LIMIT:
         raise ConfigError(f"{run_dir} stopped at a limit of its budget; resume it with a higher one before aggregating")
-    return {name: value for name, value in summary.items() if not isinstance(value, dict | list)}
+    scalars = {name: value for name, value in summary.items() if not isinstance(value, dict | list)}
+    return dict(sorted({SPACE: space_name(summary.get(SPACE, ())), **scalars}.items()))
 
 
 def _read_part(path: Path, fields: tuple[str, ...]) -> pd.DataFrame:

@@ -79,8 +79,8 @@ def load(raw: DictConfig, called_from: Path, moves: bool = False) -> Config:
         raise ConfigError("search.strategy=evolutionary needs search.evolution; start from search=evolutionary")
     if not config.search.asks_models:  # so that all model sets give the same run
         config.model_set, config.largest, config.model_sets = NO_LLM, NO_LLM, {NO_LLM: []}
+    _space(config, raw)
     measure = config.measure
-    measure.vector_math &= config.target.kind == "llvm"
     if measure.runner:
         raise ConfigError(
             f"measure.runner={measure.runner} cannot be chosen; colt_pipeline.strategy sets it in TVM's own tuning"
@@ -130,6 +130,24 @@ def _llm(config: Config) -> None:
         _sampling(f"models.{name}.sampling", config.models[name].sampling, list(vars(config.llm)))
     for name, provider in config.providers.items():
         _provider(f"providers.{name}", provider)
+
+
+def _space(config: Config, raw: DictConfig) -> None:
+    """Switches that need each other; vector math is part of the space, and of measurements on CPUs."""
+    space, measure = config.space, config.measure
+    if not space.register_tiles:
+        for name in ("packing", "padding"):
+            if getattr(space, name):
+                raise ConfigError(
+                    f"space.{name}=true is an addition to register tiles; set space.register_tiles=true, too, or "
+                    f"space.{name}=false"
+                )
+    if "vector_math" in raw.measure and measure.vector_math != space.vector_math:
+        raise ConfigError(
+            f"measure.vector_math={measure.vector_math} differs from space.vector_math={space.vector_math}, which it "
+            "follows; set only space.vector_math"
+        )
+    measure.vector_math = space.vector_math and config.target.kind == "llvm"
 
 
 def _provider(key: str, provider: ProviderConfig) -> None:

@@ -139,6 +139,7 @@ FORMS: dict[str, Callable[[str], str | None]] = {
     "workload.function": _word,
     "target.name": _word,
     "search.name": _word,
+    "space.name": _word,
     "models.*.api_model": _word,
     "providers.*.output_limit": _word,
     "providers.*.key_env": _variable,

@@ -260,7 +260,7 @@ class MeasureConfig:
     memory_mib: int
     builders: int
     vector_math: bool = added(False, optional=True)
-    """Whether the compiler makes polynomials of exp and its like: `space.vector_math`, on CPUs."""
+    """Whether the compiler makes polynomials of exp and its like: `space.vector_math`, and false on GPUs."""
     confirm: int = added(0, optional=True)
     """How many of a run's best programs are measured again at its end, in turn; 0 = none."""
     runner: str = added("", optional=True)

@@ -106,7 +106,7 @@ def read_winner(path: Path) -> Winner:
             "it with the version that tuned it"
         )
     timing = _timing(path, named, run)
-    space = _space(path, workload, run.started.target)
+    space = _space(path, workload, run)
     candidate = run.state.programs[timing.program]
     return Winner(run, workload, space.load(candidate.program, candidate.trace), timing)
 
@@ -147,7 +147,8 @@ def _find_ledger(path: Path, named: _Named, device: str) -> tuple[Path | None, d
     return None, None
 
 
-def _space(path: Path, workload: Workload, target: dict[str, Any]) -> Space:
+def _space(path: Path, workload: Workload, run: Run) -> Space:
+    target = run.started.target
     if unknown := unknown_target_keys(target):
         raise RunDirError(
             f"{path / JOURNAL}, line 1: the target sets {', '.join(unknown)}, which no run does; restore the journal"
@@ -160,7 +161,7 @@ def _space(path: Path, workload: Workload, target: dict[str, Any]) -> Space:
         raise RunDirError(
             f"{path / JOURNAL}, line 1: nothing can be compiled for the target {target}; restore the journal"
         ) from error
-    return Space(workload.module, target)
+    return Space(workload.module, target, run.space.additions)
 
 
 def _workload(path: Path, named: _Named) -> Workload:

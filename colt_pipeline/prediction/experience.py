@@ -10,12 +10,12 @@ from colt_pipeline.prediction.pretrained import features, write_experience
 from colt_pipeline.runs.events import Child, Measured, Planted, Started, Stepped
 from colt_pipeline.runs.journal import check_traces, read_events
 from colt_pipeline.runs.layout import CONFIG, JOURNAL
-from colt_pipeline.runs.rundir import read_config
+from colt_pipeline.runs.rundir import read_config, read_space
 from colt_pipeline.space import Space
 from colt_pipeline.workloads.catalogue import build
 
-Programs = dict[str, tuple[str, float | None]]
-"""Program key -> trace and latency in seconds (None if it failed)."""
+Programs = dict[str, tuple[Space, str, float | None]]
+"""Program key -> a space that it is of, its trace, and its latency in seconds (None if it failed)."""
 
 
 def collect_experience(runs: Path, out: Path) -> None:
@@ -26,25 +26,28 @@ def collect_experience(runs: Path, out: Path) -> None:
             do not make.
         RunDirError: a run's configuration is missing or broken.
     """
-    spaces: dict[str, Space] = {}
+    spaces: dict[tuple[str, tuple[str, ...]], Space] = {}
     programs: dict[str, Programs] = {}
     for journal in sorted(runs.glob(f"*/*/{JOURNAL}")):
         started, measured = _read(journal)
-        programs.setdefault(started.workload_hash, {}).update(measured)
-        if started.workload_hash not in spaces:
+        additions = read_space(journal.with_name(CONFIG)).additions
+        known = (started.workload_hash, additions)
+        if known not in spaces:
             config = read_config(journal.with_name(CONFIG))
             workload = build(config["workload"]["name"], config["workload"]["shape"])
-            spaces[started.workload_hash] = Space(workload.module, started.target)
+            spaces[known] = Space(workload.module, started.target, additions)
+        own = programs.setdefault(started.workload_hash, {})
+        own.update({key: (spaces[known], trace, latency) for key, (trace, latency) in measured.items()})
     out.mkdir(parents=True, exist_ok=True)
     extractor = PerStoreFeature()
     for workload_hash, own in programs.items():
-        space = spaces[workload_hash]
-        loaded = ((latency, space.load(key, trace)) for key, (trace, latency) in own.items())
-        rows = ((latency, features(space, extractor, program)) for latency, program in loaded)
+        loaded = ((latency, space, space.load(key, trace)) for key, (space, trace, latency) in own.items())
+        rows = ((latency, features(space, extractor, program)) for latency, space, program in loaded)
         write_experience(out / f"{workload_hash}.csv", rows)
 
 
-def _read(journal: Path) -> tuple[Started, Programs]:
+def _read(journal: Path) -> tuple[Started, dict[str, tuple[str, float | None]]]:
+    """How a run began, and key -> trace and latency of what it measured."""
     events = read_events(journal)
     check_traces(journal, events)
     children: list[Child] = []

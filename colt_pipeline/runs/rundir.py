@@ -23,6 +23,8 @@ from typing import Any
 
 import yaml
 
+from colt_pipeline.config.schema import SpaceConfig
+from colt_pipeline.config.spaces import recorded_space
 from colt_pipeline.errors import RunDirError
 from colt_pipeline.records import differences, strict_json
 from colt_pipeline.runs.jsonl import refuse_endless
@@ -97,6 +99,19 @@ def read_config(path: Path) -> dict[str, Any]:
         RunDirError: the file is missing, unreadable, or not the YAML of a mapping.
     """
     return _mapping(path, lambda text: yaml.load(text, _Loader))
+
+
+def read_space(path: Path) -> SpaceConfig:
+    """The design space of the run with this configuration.
+
+    Raises:
+        RunDirError: the file is missing or unreadable, or its space is none of this version's.
+    """
+    config = read_config(path)
+    try:
+        return recorded_space(config)
+    except ValueError as error:
+        raise RunDirError(f"{path} is not the configuration of a run ({error}); restore it") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -24,6 +24,8 @@ class _Summary(TypedDict, total=False):
     run: str
     workload: str
     target: str
+    space: list[str]
+    """The additions to TVM's design space; not there without any."""
     search: str
     model_set: str
     largest: str | None

@@ -31,6 +31,7 @@ from colt_pipeline.app import aligned, with_message
 from colt_pipeline.config.arguments import command_line, sweep_command_line
 from colt_pipeline.config.compose import check_overrides, possible_runs, runs
 from colt_pipeline.config.schema import Config, PricesConfig
+from colt_pipeline.config.spaces import check_one_space
 from colt_pipeline.errors import ColtError, ConfigError, UnforeseenError
 from colt_pipeline.llm.entry import is_answered, read_entry
 from colt_pipeline.measurement.ledger import read_header, read_line
@@ -205,7 +206,8 @@ def announced(arguments: Sequence[str]) -> list[Config]:
     """The runs that Hydra will start for a command line, announced; none if it only prints something.
 
     Raises:
-        ConfigError: Hydra would refuse the command line, perhaps with a traceback.
+        ConfigError: Hydra would refuse the command line, perhaps with a traceback; or its runs compare searches in
+            different design spaces.
     """
     line = command_line(arguments)
     if not line.starts_jobs:
@@ -216,6 +218,7 @@ def announced(arguments: Sequence[str]) -> list[Config]:
     except UnforeseenError as error:
         print(f"no forecast: {error}", file=sys.stderr, flush=True)
         return []
+    check_one_space(configs)
     announce(configs)
     return configs
 

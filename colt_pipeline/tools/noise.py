@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from colt_pipeline.app import INTERRUPTED, with_message
 from colt_pipeline.config.compose import composed
-from colt_pipeline.config.schema import Config
+from colt_pipeline.config.schema import Config, SpaceConfig
 from colt_pipeline.errors import DeviceError, RecordingError
 from colt_pipeline.measurement.lock import batch_lock
 from colt_pipeline.records import Measurement, canonical_json, typed
-from colt_pipeline.runs.layout import BEST, SUMMARY, noise_in, runs_in
-from colt_pipeline.runs.rundir import read_json, write_text
+from colt_pipeline.runs.layout import BEST, CONFIG, SUMMARY, noise_in, runs_in
+from colt_pipeline.runs.rundir import read_json, read_space, write_text
 from colt_pipeline.runs.summary import read_summary
 from colt_pipeline.traces import check_trace
 from colt_pipeline.workloads import PAPER
@@ -93,12 +93,12 @@ def _subject(config: Config, cleanup: ExitStack) -> _Subject:
         )
     measurer = backend.make_measurer(workload)
     cleanup.enter_context(closing(measurer))
-    space = Space(workload.module, backend.target)
-    trace = best_trace(runs_in(config.results), workload, backend)
+    best = best_recorded(runs_in(config.results), workload, backend)
     header = backend.header(workload, config.measure)
-    if trace is not None:
-        program = space.load(*trace)
+    if best is not None:
+        program = Space(workload.module, backend.target, best.space.additions).load(best.program, best.trace)
         return _Subject(workload, program.key, program.schedule.mod, backend, measurer, header)
+    space = Space(workload.module, backend.target, config.space.additions)
     programs = space.initial(_SAMPLES, np.random.default_rng(0))
     unknown = _Subject(workload, "", workload.module, backend, measurer, header)
     measured = _measure(unknown, [p.schedule.mod for p in programs])
@@ -114,22 +114,36 @@ def _measure(subject: _Subject, modules: list[tvm.IRModule]) -> list[Measurement
         return list(subject.measurer.measure(modules, None))
 
 
-def best_trace(runs: Path, workload: Workload, backend: Backend) -> tuple[str, str] | None:
-    """Key and trace of the fastest schedule that any finished run below `runs` measured on this device.
+@dataclass(frozen=True)
+class Schedule:
+    """A schedule that a run found."""
+
+    program: str
+    """Its key."""
+    trace: str
+    space: SpaceConfig
+    """The design space that it is of."""
+
+
+def best_recorded(runs: Path, workload: Workload, backend: Backend) -> Schedule | None:
+    """The fastest schedule that any finished run below `runs` measured on this device.
 
     Raises:
         RunDirError: a file of a run is broken.
         RecordingError: it lacks something, or its trace is not one that TVM's rules and mutators make.
     """
-    found: list[tuple[float, str, str]] = []
+    found: list[tuple[float, str, Path]] = []
     for path in sorted(runs.rglob(SUMMARY)):
         summary = read_summary(path, ("workload", "device", "best_secs", "best_program"))
         if (summary["workload"], summary["device"]) != (workload.name, backend.device.slug) or not summary["best_secs"]:
             continue
         best = _best(path.with_name(BEST))
         if best.workload_hash == workload.hash and best.target == backend.target:
-            found.append((summary["best_secs"], summary["best_program"], canonical_json(best.trace)))
-    return min(found)[1:] if found else None
+            found.append((summary["best_secs"], summary["best_program"], path.parent))
+    if not found:
+        return None
+    _, program, run = min(found)
+    return Schedule(program, canonical_json(_best(run / BEST).trace), read_space(run / CONFIG))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import tvm
 from tvm.s_tir import meta_schedule as ms
@@ -30,6 +31,8 @@ from colt_pipeline.measurement.lock import device_lock
 from colt_pipeline.measurement.timing import spread
 from colt_pipeline.runs.events import Measured, Planted, Stepped, event_from_json
 from colt_pipeline.runs.jsonl import read_lines
+from colt_pipeline.runs.layout import CONFIG, JOURNAL
+from colt_pipeline.runs.rundir import read_space
 from colt_pipeline.space import Space
 from colt_pipeline.workloads.catalogue import build
 from colt_pipeline.workloads.workload import Workload
@@ -48,14 +51,16 @@ def rows(runs: Path, experiment: str, workloads: Sequence[str], candidates: int)
     Raises:
         ConfigError: the runs measured too few programs.
     """
-    configs = [composed([f"workload={name}", f"experiment={experiment}"]) for name in workloads]
+    # TVM's builder knows no vector math, so neither side has it.
+    shared = [f"experiment={experiment}", "space.vector_math=false"]
+    configs = [composed([f"workload={name}", *shared]) for name in workloads]
     return [row for config in configs for row in _of_workload(config, runs, candidates)]
 
 
 def _of_workload(config: Config, runs: Path, candidates: int) -> list[Row]:
     workload = build(**vars(config.workload))
     backend = local(config)
-    modules = _candidates(runs / config.experiment / workload.name, Space(workload.module, backend.target), candidates)
+    modules = _candidates(runs / config.experiment / workload.name, workload, backend.target, candidates)
     batch = config.search.batch_size
     same = replace(config.measure, min_repeats=_REPEATS, max_repeats=_REPEATS, min_repeat_secs=0.0, slower=0.0)
     # The slowest comes last, so that its effects on the machine do not disturb the others.
@@ -91,14 +96,15 @@ def _of_workload(config: Config, runs: Path, candidates: int) -> list[Row]:
     return found
 
 
-def _candidates(runs: Path, space: Space, number: int) -> list[tvm.IRModule]:
+def _candidates(runs: Path, workload: Workload, target: dict[str, Any], number: int) -> list[tvm.IRModule]:
     """The first distinct programs measured by the runs below `runs`, in the order of their names.
 
     Raises:
         ConfigError: there are too few, because `dvc repro` has not replayed the runs here.
     """
     found: dict[str, tvm.IRModule] = {}
-    for journal in sorted(runs.glob("*/events.jsonl")):
+    for journal in sorted(runs.glob(f"*/{JOURNAL}")):
+        space = Space(workload.module, target, read_space(journal.with_name(CONFIG)).additions)
         traces: dict[str, str] = {}
         for event in map(event_from_json, read_lines(journal)):
             children = event.children if isinstance(event, Planted) else ()

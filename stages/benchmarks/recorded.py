@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tvm
@@ -17,7 +17,7 @@ from colt_pipeline.runs.layout import BEST, SUMMARY
 from colt_pipeline.runs.rundir import read_json
 from colt_pipeline.runs.summary import read_summary
 from colt_pipeline.space import Space
-from colt_pipeline.tools.noise import best_trace
+from colt_pipeline.tools.noise import best_recorded
 from colt_pipeline.workloads.catalogue import WORKLOADS, build
 from colt_pipeline.workloads.workload import Workload
 
@@ -56,12 +56,14 @@ def best_schedules(runs: Path, workloads: Sequence[str]) -> Iterator[tuple[Backe
             config = composed([f"workload={name}", "measure.builders=1"])  # one program to build at a time
             workload = build(**vars(config.workload))
             backend = local(config)
-            trace = best_trace(runs, workload, backend)
-            if trace is None:
+            best = best_recorded(runs, workload, backend)
+            if best is None:
                 missing.append(name)
                 continue
-            module = Space(workload.module, backend.target).load(*trace).schedule.mod
-            found.append(Recorded(workload, module, cleanup.enter_context(closing(backend.make_measurer(workload)))))
+            program = Space(workload.module, backend.target, best.space.additions).load(best.program, best.trace)
+            as_then = replace(config.measure, vector_math=best.space.vector_math)
+            measurer = local(replace(config, measure=as_then)).make_measurer(workload)
+            found.append(Recorded(workload, program.schedule.mod, cleanup.enter_context(closing(measurer))))
         if not found or (workloads and missing):
             raise ConfigError(
                 f"{runs} holds no finished run of {', '.join(missing)} on {backend.device.slug} at the "

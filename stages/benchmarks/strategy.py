@@ -1,10 +1,10 @@
 """This project's search and TVM's own, both as strategies of ``ms.tune_tir``, on kernels that no recording has seen.
 
 Both get the same number of trials in batches of the same size, and the same LocalBuilder and LocalRunner of TVM's, with
-their defaults; of ours one trial is the unoptimized program. TVM's evolutionary search has its default options and its
-cost model, ours the defaults of this project, with stand-ins for the models. One follows the other. Then the best
-schedules of the two databases, by TVM's own ``compile_tir``, and the unoptimized program are measured in turn in one
-process, and each result is checked.
+their defaults; of ours one trial is the unoptimized program. Both search TVM's design space. TVM's evolutionary search
+has its default options and its cost model, ours the defaults of this project, with stand-ins for the models. One
+follows the other. Then the best schedules of the two databases, by TVM's own ``compile_tir``, and the unoptimized
+program are measured in turn in one process, and each result is checked.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def rows(kernels: Sequence[str], trials: int, rounds: int, seed: int) -> list[Ro
     """
     if unknown := [name for name in kernels if name not in KERNELS]:
         raise ConfigError(f"--kernels={unknown[0]} is unknown; choose from {', '.join(KERNELS)}")
-    config = composed([])
+    config = composed(["space=tvm"])
     backend = local(config)
     # By default TVM uses one thread per physical core, whatever the target says; its workers inherit this variable.
     os.environ["TVM_NUM_THREADS"] = str(backend.target["num-cores"])
@@ -124,7 +124,10 @@ def _tuned(
 ) -> ms.Database:
     """The database after tuning with a strategy, TVM's or ours."""
     logging.getLogger("tvm.s_tir.meta_schedule").setLevel(logging.WARNING)  # TVM resets it at each call
-    ours: dict[str, Any] = {"strategy": Colt(results=str(scratch / "results"), seed=seed), "cost_model": "random"}
+    ours: dict[str, Any] = {
+        "strategy": Colt(results=str(scratch / "results"), seed=seed, space="tvm"),
+        "cost_model": "random",
+    }
     return ms.tune_tir(
         program,
         target,

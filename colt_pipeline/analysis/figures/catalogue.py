@@ -30,6 +30,7 @@ from colt_pipeline.analysis.notes import (
     noise,
     random_sampling,
     set_by_construction,
+    several_spaces,
     with_notes,
 )
 from colt_pipeline.analysis.recorded_times import time_data
@@ -64,7 +65,7 @@ FIGURES = {
         "geometric mean.",
         speedup_curves_plot,
         (MODEL_SETS,),
-        (noise, no_effect_of_sets),
+        (noise, several_spaces, no_effect_of_sets),
         repeats=True,
     ),
     "search_curves": Figure(
@@ -73,7 +74,7 @@ FIGURES = {
         "Best speedup over the unoptimized program among the samples so far, geometric mean over seeds.",
         search_curves_plot,
         (SEARCHES,),
-        (noise, random_sampling, held_out),
+        (noise, several_spaces, random_sampling, held_out),
     ),
     "final_speedups": Figure(
         final_data,
@@ -81,14 +82,14 @@ FIGURES = {
         "Best speedup over the unoptimized program after the last sample: geometric mean over seeds, its 95 % interval "
         "(Student's t, none with fewer than three runs), and every seed's own value.",
         final_plot,
-        notes=(no_effect_of_sets, random_sampling, held_out),
+        notes=(several_spaces, no_effect_of_sets, random_sampling, held_out),
     ),
     "cost_against_quality": Figure(
         pareto_data,
         "Cost of LLMs against final speedup",
         "USD (estimated): tokens at the prices in conf/models, which nobody paid, with 4 characters a token.",
         pareto_plot,
-        notes=(no_effect_of_sets, random_sampling),
+        notes=(several_spaces, no_effect_of_sets, random_sampling),
     ),
     "ranks": Figure(
         rank_data,

@@ -29,9 +29,11 @@ from colt_pipeline.analysis.report.findings import PAPER_SAMPLES, PAPER_SEEDS, b
 from colt_pipeline.analysis.report.lead import Lead
 from colt_pipeline.analysis.report.sections import Pipeline, Results, Section
 from colt_pipeline.analysis.tables.files import shown
+from colt_pipeline.analysis.tidy import SPACE
 from colt_pipeline.analysis.tree.page import PAGES, PALETTE, tree_drawing
 from colt_pipeline.analysis.tree.run import Run
 from colt_pipeline.analysis.tree.words import caption as tree_caption
+from colt_pipeline.config.spaces import space_title
 from colt_pipeline.errors import ConfigError
 
 PACKAGES = ("apache-tvm", "apache-tvm-ffi", "xgboost-cpu", "numpy", "pandas", "matplotlib", "seaborn", "scour")
@@ -116,12 +118,13 @@ def _tree(run: Run) -> dict[str, Any]:
 
 
 def facts(sections: Sequence[Section]) -> dict[str, list[str]]:
-    """What all sections state: their limits, what answered, where latencies come from, and the devices."""
+    """What all sections state: their limits, what answered, where latencies come from, devices and design spaces."""
     return {
         "limits": shared_limits(sections),
         "llms": sorted({name for section in sections for name in backends(section.tidy)}),
         "measurements": _distinct(sections, "measurement"),
         "devices": _distinct(sections, "device"),
+        "spaces": list(map(space_title, _distinct(sections, SPACE))),
     }
 
 
@@ -141,10 +144,12 @@ def environment(sections: Sequence[Section]) -> pd.DataFrame:
     rows = []
     for section in sections:
         for (device, target, measurement), runs in section.tidy.runs.groupby(["device", "target", "measurement"]):
+            spaces = " and ".join(map(space_title, sorted(set(runs["space"]))))
             latency = f"{measurement}{unmeasured(str(measurement))}"
             rows.append(
                 {"experiment": section.name, "device": device, "target": target, "latency": latency}
                 | {"runs": len(runs), "seeds": runs["seed"].nunique(), "samples": _range(runs["samples"])}
+                | {"design space": spaces}
                 | {"searches": ", ".join(map(_search, display_order(runs["search"], SEARCH_TITLES)))}
                 | {"model sets": ", ".join(display_order(runs["model_set"], MODEL_SETS))}
             )

@@ -21,6 +21,7 @@ from colt_pipeline.analysis.notes import (
     pairs_of_runs,
     random_sampling,
     set_by_construction,
+    several_spaces,
     verdicts,
     with_notes,
 )
@@ -57,14 +58,14 @@ TABLES = {
         "Final speedups",
         f"Speedup over the unoptimized program, geometric mean over seeds. {_NOISE}",
         (MODEL_SETS,),
-        (no_effect_of_sets,),
+        (several_spaces, no_effect_of_sets),
     ),
     "search_speedups": Table(
         search_speedups,
         "Speedups at equal samples",
         "Speedup over the unoptimized program after so many samples, geometric mean over seeds.",
         (SEARCHES,),
-        (random_sampling, held_out),
+        (several_spaces, random_sampling, held_out),
     ),
     "ratios": Table(
         ratios,
@@ -72,7 +73,7 @@ TABLES = {
         "Speedup: geometric mean over workloads and seeds. Ratio: the reference's speedup / this one's, geometric mean "
         "over pairs of runs of one workload and seed; better: share of these pairs in which the reference is faster, "
         "equal counts half.",
-        notes=(verdicts, intervals, random_sampling, no_effect_of_sets, held_out),
+        notes=(verdicts, intervals, several_spaces, random_sampling, no_effect_of_sets, held_out),
     ),
     "comparisons": Table(
         comparisons,
@@ -87,7 +88,7 @@ TABLES = {
         "Higher is better. Share of the best speedup: final speedup / the best of any run of the workload, geometric "
         "mean over workloads and seeds. Area under the curve: mean over samples of ln speedup, 1 is the best of any "
         "run from the first sample on. Sample efficiency: final speedup / samples, geometric mean.",
-        notes=(pairs_of_runs, intervals, random_sampling, no_effect_of_sets, held_out),
+        notes=(pairs_of_runs, intervals, several_spaces, random_sampling, no_effect_of_sets, held_out),
     ),
     "samples_to_reach": Table(
         samples_to_reach,

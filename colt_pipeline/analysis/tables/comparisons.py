@@ -41,7 +41,7 @@ def comparisons(tidy: Tidy) -> pd.DataFrame:
         if unknown), noise floor (of the ratio, see `mean_floor`), seeds (those that both have). The reference itself
         has only a latency. Empty with a single configuration.
     """
-    parts = comparable(tidy) if len(configurations(tidy)) > 1 else ()
+    parts = comparable(tidy, across_spaces=True) if len(configurations(tidy)) > 1 else ()
     rows = [row for part, ending in parts for row in _rows(searches(part), ending, part.noise)]
     return pd.DataFrame(rows, columns=list(_COLUMNS)).astype({"seeds": "Int64"})
 

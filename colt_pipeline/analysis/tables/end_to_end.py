@@ -21,11 +21,13 @@ from colt_pipeline.analysis.labels import (
     display_order,
     model_label,
     search_title,
+    space_ending,
     unmeasured,
 )
 from colt_pipeline.analysis.metrics import rounded, short_names
 from colt_pipeline.analysis.tables.files import write_files
 from colt_pipeline.analysis.tables.paper import SOURCE, paper_table
+from colt_pipeline.config.spaces import space_name, space_title
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import Count, MeasurementKind, Seconds, canonical_json, typed
 from colt_pipeline.runs.layout import WHOLE_MODEL
@@ -47,9 +49,7 @@ class _Task(TypedDict):
     best_secs: Seconds
 
 
-class Model(TypedDict):
-    """What the tables read of a summary."""
-
+class _Summary(TypedDict):
     model: str
     shape: dict[str, int]
     search: str
@@ -70,19 +70,27 @@ class Model(TypedDict):
     tasks: list[_Task]
 
 
+class Model(_Summary, total=False):
+    """What the tables read of a summary."""
+
+    space: list[str]
+
+
 def read_models(runs_dir: Path) -> list[dict[str, Any]]:
     """The finished runs of whole models below `runs_dir`, the small model first.
 
     Raises:
         RunDirError: one is unreadable.
-        ConfigError: there is none, one lacks a field, or two have the same model set, largest model, search and seed.
+        ConfigError: there is none, one lacks a field, or two have the same model set, largest model, search, space and
+            seed.
     """
     models: dict[tuple[str, ...], dict[str, Any]] = {}
     for path in sorted(runs_dir.rglob(WHOLE_MODEL)):
         try:
             model = read_json(path)
             typed(Model, model)
-            key = tuple(str(model[name]) for name in ("model", "search", "model_set", "largest", "seed"))
+            names = ("model", "search", "model_set", "largest", "seed")
+            key = (*(str(model[name]) for name in names), _space(model))
         except ValueError as error:
             raise ConfigError(f"{path} is not the summary of a whole model ({error}); run tune_model again") from error
         if key in models:
@@ -155,11 +163,12 @@ def task_table(models: Models) -> pd.DataFrame:
 
 
 def label(model: dict[str, Any]) -> str:
-    """A configuration as shown to readers; stand-ins are identified as such."""
+    """A configuration as shown to readers; stand-ins are identified as such, and a space other than TVM's is named."""
+    ending = space_ending(_space(model)) if model.get("space") else ""
     if len(model["models"]) == 1:
-        return model_label(model["models"][0], model["llm_backend"])
+        return model_label(model["models"][0], model["llm_backend"]) + ending
     marks = "".join(f", {MARKS[backend]}" for backend in _backends(model) if backend in MARKS)
-    return f"{search_title(model['search'])} ({len(model['models'])} models{marks})"
+    return f"{search_title(model['search'])} ({len(model['models'])} models{marks}){ending}"
 
 
 def _efficiency(model: dict[str, Any]) -> float:
@@ -168,7 +177,7 @@ def _efficiency(model: dict[str, Any]) -> float:
 
 def _setting(model: dict[str, Any]) -> tuple[Any, ...]:
     """What a run has in common with the run of the small model that its gain is over."""
-    return tuple(model[name] for name in ("model", "search", "seed"))
+    return (*(model[name] for name in ("model", "search", "seed")), _space(model))
 
 
 def _like_for_like(model: dict[str, Any]) -> float:
@@ -176,6 +185,10 @@ def _like_for_like(model: dict[str, Any]) -> float:
     if model["unoptimized_how"] == model["tuned_how"]:
         return float(model["speedup"])
     return float(model["unoptimized_secs"] / model["tuned_sum_secs"])
+
+
+def _space(model: dict[str, Any]) -> str:
+    return space_name(model.get("space", ()))
 
 
 def _backends(model: dict[str, Any]) -> list[str]:
@@ -193,6 +206,7 @@ def model_key(models: Models) -> str:
         {_answered(model) for model in models},
         {f"{model['measurement']} latency{unmeasured(model['measurement'])}" for model in models},
         {model["device"] for model in models},
+        {space_title(_space(model)) for model in models},
         {f"seed {model['seed']}" for model in models},
         {_sizes(model) for model in models},
     ]
@@ -224,7 +238,8 @@ TABLES = {
 
 def model_metrics(models: Models) -> dict[str, dict[str, Any]]:
     """The numbers of each configuration that DVC compares between commits, see `metrics`."""
-    names = short_names(pd.DataFrame(models), ("model_set", "search", "largest", "model", "seed"))
+    telling = pd.DataFrame([{**model, "space": _space(model)} for model in models])
+    names = short_names(telling, ("model_set", "search", "largest", "model", "space", "seed"))
     return {
         name: {"llm": _answered(model), "latency": model["measurement"], "device": model["device"]}
         | {"samples": model["samples"], "speedup": {model["model"]: rounded(model["speedup"])}}

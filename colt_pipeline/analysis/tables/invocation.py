@@ -18,10 +18,11 @@ from colt_pipeline.analysis.labels import (
     configurations,
     display_order,
     model_label,
+    space_ending,
     workload_title,
 )
 from colt_pipeline.analysis.searches import MEAN
-from colt_pipeline.analysis.tidy import Tidy
+from colt_pipeline.analysis.tidy import SPACE, Tidy
 
 ALTERATION_RATE = "Course alteration rate"
 
@@ -86,12 +87,16 @@ def best_latencies(tidy: Tidy) -> pd.DataFrame:
     """Latency of the unoptimized program and the best one found, in milliseconds (geometric mean over seeds).
 
     Returns:
-        Columns workload, unoptimized (one per target if there are several), and one per configuration.
+        Columns workload, unoptimized (one per target and design space if there are several), and one per configuration.
     """
     best = _per_workload(tidy, "best_secs")
-    before = tidy.runs.groupby(["workload", "target"])["baseline_secs"].agg(geometric_mean).unstack().loc[best.index]
-    names = [f"unoptimized, target={target}" for target in before] if len(before.columns) > 1 else ["unoptimized"]
-    return _titled(1e3 * pd.concat([before.set_axis(names, axis="columns"), best], axis="columns"))
+    targets, spaces = (tidy.runs[name].nunique() > 1 for name in ("target", SPACE))
+    names = [
+        "unoptimized" + (f", target={target}" if targets else "") + (space_ending(space) if spaces else "")
+        for target, space in zip(tidy.runs["target"], tidy.runs[SPACE], strict=True)
+    ]
+    before = tidy.runs.assign(name=names).pivot_table("baseline_secs", "workload", "name", geometric_mean)
+    return _titled(1e3 * pd.concat([before.loc[best.index], best], axis="columns"))
 
 
 def geometric_mean(values: pd.Series[Any]) -> float:

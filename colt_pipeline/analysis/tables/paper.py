@@ -18,6 +18,7 @@ import pandas as pd
 from colt_pipeline.analysis.labels import CONFIGURATION, configurations, model_label, unmeasured, workload_title
 from colt_pipeline.analysis.tables.invocation import call_counts, geometric_mean, invocation_rates
 from colt_pipeline.analysis.tidy import Tidy
+from colt_pipeline.config.spaces import TVM
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.workloads import PAPER
 
@@ -59,10 +60,15 @@ def paper_table(number: int) -> pd.DataFrame:
 
 
 def paper_figure(tidy: Tidy) -> int | None:
-    """The paper's figure that `tidy` repeats: several model sets under its search, in one setting; None if none."""
+    """The paper's figure that `tidy` repeats: several model sets under its search and in its space, in one setting."""
     runs = tidy.runs
     settings = {*zip(runs["largest"], runs["target"], strict=True)}
-    if set(runs["search"]) != {"paper"} or runs["model_set"].nunique() == 1 or len(settings) > 1:
+    if (
+        set(runs["search"]) != {"paper"}
+        or set(runs["space"]) != {TVM}
+        or runs["model_set"].nunique() == 1
+        or len(settings) > 1
+    ):
         return None
     return FIGURES.get(settings.pop())
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from colt_pipeline.analysis.labels import EVOLUTIONARY, search_title, workload_title
-from colt_pipeline.analysis.searches import MEAN, searches
+from colt_pipeline.analysis.labels import EVOLUTIONARY, workload_title
+from colt_pipeline.analysis.searches import MEAN, Searches, searches
 from colt_pipeline.analysis.tidy import IDS, Tidy
 
 REACHED = 0.9
@@ -61,11 +61,13 @@ def samples_to_reach(tidy: Tidy) -> pd.DataFrame:
 
     Returns:
         Columns workload, best (ms) (the lowest latency in any run of any search), search, reached (in how many runs,
-        such as "2/3"), samples (`median` over seeds), and ratio (those of TVM's own search / these; above 1 if this
-        search needs fewer). The last rows give each search's geometric mean of the ratio over workloads.
+        such as "2/3"), samples (`median` over seeds), and ratio (those of TVM's own search in
+        the same design space / these; above 1 if this search needs fewer). The last rows give each search's geometric
+        mean of the ratio over workloads.
     """
     data = searches(tidy)
     curves = tidy.curves.merge(data.runs.reset_index()[[*IDS, "name"]], on=list(IDS))
+    base_of = _bases(data)
     rows = []
     ratios: dict[str, list[Bound | None]] = {name: [] for name in data.names}
     for workload in data.workloads:
@@ -73,8 +75,8 @@ def samples_to_reach(tidy: Tidy) -> pd.DataFrame:
         best_secs = float(own_curves["best_secs"].min())
         needed = {name: _needed(own_curves[own_curves["name"] == name], best_secs / REACHED) for name in data.names}
         medians = {name: median(numbers) for name, numbers in needed.items()}
-        base = medians.get(search_title(EVOLUTIONARY))
         for name, own in medians.items():
+            base = medians.get(base_of[name])
             ratio = base.over(own) if base and own else None
             ratios[name].append(ratio)
             row = {"workload": workload_title(workload), "best (ms)": 1e3 * best_secs, "search": name}
@@ -84,6 +86,14 @@ def samples_to_reach(tidy: Tidy) -> pd.DataFrame:
         mean = geometric_mean(numbers)
         rows.append({"workload": MEAN, "search": name, "ratio": mean and mean.text(2)})
     return pd.DataFrame(rows)
+
+
+def _bases(data: Searches) -> dict[str, str]:
+    """The name of each search -> that of TVM's own in the same design space, "" if there is none."""
+    spaces = data.runs["space"].groupby("name").first()
+    tvm = data.runs.loc[data.runs["search"] == EVOLUTIONARY, "space"].groupby("name").first()
+    names = {space: str(name) for name, space in tvm.items()}
+    return {str(name): names.get(space, "") for name, space in spaces.items()}
 
 
 def _needed(curves: pd.DataFrame, latency_secs: float) -> list[Bound]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from colt_pipeline.analysis.tree.decisions import Change, changes
-from colt_pipeline.config.schema import SearchConfig, model_specs
+from colt_pipeline.config.schema import SearchConfig, SpaceConfig, model_specs
+from colt_pipeline.config.spaces import recorded_space
 from colt_pipeline.errors import RunDirError
 from colt_pipeline.records import LIMIT, Count, ModelSpec, as_recorded, typed
 from colt_pipeline.runs.events import Call, Event, Measured, Planted, Sample, Started, Stepped
@@ -33,6 +34,7 @@ class Run:
     state: State
     """The fold of `events`."""
     started: Started
+    space: SpaceConfig
     gflops: float | None
     """GFLOP/s of the best program; None before the run has finished."""
     confirmed_secs: float | None = None
@@ -128,6 +130,7 @@ def read_run(path: Path) -> Run:
         models = tuple(typed(ModelSpec, vars(spec)) for spec in specs)
         state = State(models, typed(SearchConfig, vars(as_recorded(SearchConfig, config["search"]))))
         typed(_Shown, config)
+        space = recorded_space(config)
     except (KeyError, TypeError, ValueError) as error:
         raise RunDirError(f"{path / CONFIG} is not the configuration of a run ({error}); restore it") from error
     summary = read_summary(path / SUMMARY) if (path / SUMMARY).exists() else {}
@@ -153,6 +156,7 @@ def read_run(path: Path) -> Run:
         events,
         state,
         state.started,
+        space,
         gflops=summary.get("gflops"),
         confirmed_secs=summary.get("confirmed_secs"),
         confirmed_program=summary.get("confirmed_program"),

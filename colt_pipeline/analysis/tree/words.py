@@ -9,6 +9,7 @@ from colt_pipeline.analysis.tree.decisions import Change
 from colt_pipeline.analysis.tree.run import Run, TreeNode, best_path
 from colt_pipeline.app import mark
 from colt_pipeline.config.schema import AS_MANY_AS_FIT
+from colt_pipeline.config.spaces import space_name, space_title
 
 Fact = tuple[str, str]
 
@@ -24,6 +25,7 @@ def run_facts(run: Run) -> list[Fact]:
         ("workload", _workload(started.workload)),
         ("target", f"{config['target']['name']} ({', '.join(f'{k}={v}' for k, v in started.target.items())})"),
         ("device", started.device),
+        ("space", _space(run)),
         ("search", f"{config['search']['name']}, seed {config['seed']}"),
         ("model set", f"{config['model_set']} (models: {len(run.models)}; largest: {label(run, run.largest or None)})"),
         ("LLMs", backends(run)),
@@ -59,6 +61,10 @@ def end(run: Run) -> str:
     return " (stopped at a limit)" if run.stopped_by_limit else " (unfinished)"
 
 
+def _space(run: Run) -> str:
+    return space_title(space_name(run.space.additions))
+
+
 def _workload(name: str) -> str:
     title = workload_title(name)
     return title if title == name else f"{title} ({name})"
@@ -74,7 +80,7 @@ def caption(run: Run) -> str:
     """Where the numbers come from."""
     config = run.config
     return (
-        f"{backends(run)}, {run.started.measurement} latency, search={config['search']['name']}, "
+        f"{backends(run)}, {run.started.measurement} latency, {_space(run)}, search={config['search']['name']}, "
         f"model_set={config['model_set']}, seed {config['seed']}, {samples_so_far(run)} "
         f"samples{end(run)}, device {run.started.device}"
     )

@@ -61,8 +61,8 @@ def compile_row(workload: str, arch: str, samples: int = _SAMPLES) -> Row:
         target = compilable_cuda_target(arch)
     except ConfigError as error:
         return row | {"failure": str(error)}
-    settings = composed([f"workload={workload}"]).workload
-    space = Space(build(settings.name, settings.shape).module, target)
+    config = composed([f"workload={workload}", "target=gpu"])
+    space = Space(build(config.workload.name, config.workload.shape).module, target, config.space.additions)
     secs, failures = [], []
     for module in (space.baseline, *_sampled(space, samples)):
         begin = time.perf_counter()
