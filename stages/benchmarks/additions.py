@@ -1,7 +1,8 @@
 """What each addition to TVM's design space brings, on kernels that did not serve to build it.
 
 Per switch of ``conf/space/extended.yaml`` one kernel (KERNELS says why), tuned with this project's search and with
-random proposals: in the extended space, in it without the one addition, and in TVM's. Runs of one kernel advance
+random proposals: in the extended space, in it without the one addition (column ``off``: and those that need it),
+and in TVM's. Runs of one kernel advance
 together, batch by batch, so that drift of the machine affects all alike, and share the measurements of equal programs;
 the best programs of each are confirmed. With ``vector_math`` or without are different ways to build, so their
 measurements are apart. An interrupted command continues; rows are on disk as soon as they are known.
@@ -31,6 +32,8 @@ KERNELS: dict[str, str] = {
     "sound": "attention_12x256x64",  # ViT-B; chains of this kind have designs that are wrong or compile for minutes
 }
 """Switch -> the kernel of UNSEEN that shows it."""
+_NEEDED_BY = {"register_tiles": ("packing", "padding")}
+"""Switch -> those that are off with it."""
 SEARCHES = ("colt", "random_proposer")
 _SPACES = ("tvm", "without", "with")
 
@@ -74,9 +77,13 @@ def _run(runs: Path, switch: str, search: str, space: str, samples: int, seed: i
     name = f"without_{switch}" if space == "without" else space
     given: dict[str, Any] = {"search": search, "space": "tvm" if space == "tvm" else "extended"}
     if space == "without":
-        given[f"space.{switch}"] = False
+        given |= dict.fromkeys((f"space.{each}" for each in _off(switch)), False)
     given |= {"samples": samples, "seed": seed, "run": f"{kernel}/{search}-{name}-n{samples}-s{seed}"}
     return own(runs, kernel, UNSEEN[kernel](), given | dict(override.split("=", 1) for override in overrides))
+
+
+def _off(switch: str) -> tuple[str, ...]:
+    return (switch, *_NEEDED_BY.get(switch, ()))
 
 
 def _summaries(configs: Sequence[Config]) -> list[dict[str, Any]]:
@@ -86,7 +93,13 @@ def _summaries(configs: Sequence[Config]) -> list[dict[str, Any]]:
 def row(switch: str, search: str, samples: int, summaries: Mapping[str, Sequence[Mapping[str, Any]]]) -> Row:
     """A row from the summaries of the runs in each space; of several seeds the geometric mean counts."""
     secs = {space: _secs(each) for space, each in summaries.items()}
-    made: Row = {"switch": switch, "kernel": KERNELS[switch], "search": search, "samples": samples}
+    made: Row = {
+        "switch": switch,
+        "off": ", ".join(_off(switch)),
+        "kernel": KERNELS[switch],
+        "search": search,
+        "samples": samples,
+    }
     made["seeds"] = len(summaries["with"])
     made |= {f"{space}_ms": latency and round(1e3 * latency, 4) for space, latency in secs.items()}
     for space in ("without", "tvm"):

@@ -22,6 +22,7 @@ import yaml
 
 from colt_pipeline.config.compose import composed
 from colt_pipeline.config.schema import Config
+from colt_pipeline.config.spaces import recorded_space, space_name
 from colt_pipeline.errors import ConfigError, DeviceError
 from colt_pipeline.from_python import configuration
 from colt_pipeline.measurement.backend import Backend, local
@@ -117,7 +118,7 @@ def _of_kernel(kernel: str, *arguments: Any) -> Comparison:
 def _facts(run: Path, backend: Backend) -> Row:
     """What a row says besides times."""
     config = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
-    space = config.get("space", {"name": "tvm"})["name"]
+    space = space_name(recorded_space(config).additions)
     facts: Row = {"search": config["search"]["name"], "space": space, "samples": config["samples"]}
     return {**facts, "threads": backend.target["num-cores"], "device": backend.device.facts["cpu"]}
 
@@ -147,7 +148,7 @@ def _row(workload: Workload, comparison: Comparison, machine: limits.Limits) -> 
     row: Row = {"kernel": workload.name}
     row |= {f"{side}_ms": round(1e3 * timed.secs, 4) for side, timed in best.items()}
     row |= {"best": fastest, "best/ours": round(others[fastest].secs / secs, 3)}
-    row |= {"roofline_share": round(roofline_secs / secs, 4), "bound": bound}
+    row |= {"roofline_share": float(f"{roofline_secs / secs:.4g}"), "bound": bound}
     row |= {f"{side}_layout": timed.label for side, timed in others.items()}
     for side in others:
         row[f"{side}_all_ms"] = ", ".join(f"{each.label} {1e3 * each.secs:.4g}" for each in comparison[side])
