@@ -1,11 +1,11 @@
 """What each addition to TVM's design space brings, on kernels that did not serve to build it.
 
 Per switch of ``conf/space/extended.yaml`` one kernel (KERNELS says why), tuned with this project's search and with
-random proposals: in the extended space, in it without the one addition (column ``off``: and those that need it),
-and in TVM's. Runs of one kernel advance
-together, batch by batch, so that drift of the machine affects all alike, and share the measurements of equal programs;
-the best programs of each are confirmed. With ``vector_math`` or without are different ways to build, so their
-measurements are apart. An interrupted command continues; rows are on disk as soon as they are known.
+random proposals in three spaces: the extended one, that without the one addition and those that need it (column
+``off``), and TVM's. Runs of one kernel advance together, batch by batch, so that drift of the machine affects all
+alike, and share the measurements of equal programs; the best programs of each are confirmed. Programs with vector math
+and without are built in different ways, so their measurements are apart. An interrupted command continues; rows are on
+disk as soon as they are known.
 """
 
 from __future__ import annotations

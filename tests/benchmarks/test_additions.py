@@ -22,7 +22,7 @@ def test_every_switch_has_a_kernel_of_its_own_kind() -> None:
     assert {*additions.KERNELS.values()} <= {*UNSEEN}
 
 
-@pytest.mark.parametrize("switch", additions.KERNELS)
+@pytest.mark.parametrize("switch", ["vector_math", "register_tiles", "sound"])
 def test_the_three_spaces_differ_in_what_they_are_named_for(switch: str, tmp_path: Path) -> None:
     runs = {space: additions._run(tmp_path, switch, "colt", space, 8, 0, ()) for space in additions._SPACES}
     assert len({config.run for config in runs.values()}) == 3
