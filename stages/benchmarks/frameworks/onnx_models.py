@@ -83,7 +83,7 @@ def _convolution(
 ) -> list[Model]:
     graph, width = _Graph(onnx), w.shape[-1] // 2
     rest = () if bias is None else (graph.constant(bias),)
-    settings = {"strides": [stride] * 2, "pads": [width] * 4, "group": groups}
+    settings: dict[str, Any] = {"strides": [stride] * 2, "pads": [width] * 4, "group": groups}
     y = graph.op("Conv", "x", graph.constant(w), *rest, out=_OUT if bias is None else None, **settings)
     if bias is not None:
         graph.op("Relu", y, out=_OUT)
@@ -96,7 +96,7 @@ def _products(onnx: Any, q: Array, key: Array, value: Array, mask: Array | None)
     graph = _Graph(onnx)
     turned = graph.op("Transpose", "key", perm=[0, 2, 1])
     scores = graph.op("MatMul", "q", turned)
-    logits = graph.op("Mul", scores, graph.constant(np.float32(1 / math.sqrt(q.shape[-1]))))
+    logits = graph.op("Mul", scores, graph.constant(np.asarray(1 / math.sqrt(q.shape[-1]), np.float32)))
     activations = {"q": q, "key": key, "value": value}
     if mask is not None:
         logits = graph.op("Add", logits, "mask")
