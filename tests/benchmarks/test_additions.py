@@ -76,6 +76,7 @@ def test_an_unknown_switch_is_a_message(tmp_path: Path, capsys: pytest.CaptureFi
     assert "--switches=magic is unknown; choose from vector_math" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_command_makes_a_row_per_search_and_measures_nothing_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from colt_pipeline.config.compose import composed
 from colt_pipeline.errors import DeviceError
+from colt_pipeline.measurement.backend import local
 from colt_pipeline.measurement.bench import relative_error
 from colt_pipeline.workloads.catalogue import WORKLOADS, build
 from colt_pipeline.workloads.reference import computed
 from colt_pipeline.workloads.workload import Workload
-from stages.benchmarks import Row, programs, torch
+from stages.benchmarks import Row, limits, programs, torch
 from stages.benchmarks.frameworks import chart, sitting
 from stages.benchmarks.frameworks.onnx_models import MODELS, session
 from stages.benchmarks.frameworks.pytorch import VERSIONS, compiled
@@ -200,7 +202,7 @@ def test_a_sitting_tunes_what_is_new_and_writes_each_row_when_it_is_known(
     monkeypatch.setattr(torch, "finish", tuned.extend)
     monkeypatch.setattr(torch, "best_run", lambda runs, *_: runs)
     monkeypatch.setattr(torch, "_facts", lambda *_: FACTS)
-    monkeypatch.setattr(torch.limits, "measured", _machine)
+    monkeypatch.setattr(limits, "measured", _machine)
     written: list[int] = []
 
     def compared(kernel: str, *_: object) -> sitting.Comparison:
@@ -225,7 +227,7 @@ def _machine(*_: object) -> Limits:
 
 def test_a_crash_names_the_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "_of_kernel", _crash)
-    backend = torch.local(torch.composed([]))
+    backend = local(composed([]))
     with pytest.raises(DeviceError, match="the process that compares depthwise_conv crashed"):
         torch._compared("depthwise_conv", tmp_path, tmp_path, backend, 1)
 

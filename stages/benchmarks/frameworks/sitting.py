@@ -6,6 +6,7 @@ import importlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from colt_pipeline.workloads.catalogue import build
 from colt_pipeline.workloads.data import unwritten
 from colt_pipeline.workloads.workload import Array, Workload
 from stages.benchmarks.frameworks.onnx_models import MODELS, session
-from stages.benchmarks.frameworks.pytorch import VERSIONS, compiled
+from stages.benchmarks.frameworks.pytorch import VERSIONS, Version, compiled
 from stages.benchmarks.programs import OWN
 from stages.benchmarks.rounds import in_turn
 
@@ -124,10 +125,13 @@ def _ours(workload: Workload, inputs: list[Array], run: Path, scratch: Path) -> 
 
 def _in_torch(torch: Any, name: str, inputs: list[Array]) -> Iterator[_Subject]:
     for version in VERSIONS[name](torch, *map(torch.from_numpy, inputs)):
-        given = (*version.activations, *version.weights)
-        runs = {EAGER: lambda v=version, given=given: v.run(*given), COMPILED: compiled(torch, version)}
-        for side, run in runs.items():
-            yield _Subject(side, version.label, run, lambda v=version, run=run: v.arranged(run()).numpy())
+        eager = partial(version.run, *version.activations, *version.weights)
+        for side, run in ((EAGER, eager), (COMPILED, compiled(torch, version))):
+            yield _Subject(side, version.label, run, partial(_arranged, version, run))
+
+
+def _arranged(version: Version, run: Callable[[], Any]) -> Array:
+    return np.asarray(version.arranged(run()).numpy())
 
 
 def _in_onnxruntime(onnx: Any, onnxruntime: Any, name: str, inputs: list[Array], threads: int) -> Iterator[_Subject]:
