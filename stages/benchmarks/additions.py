@@ -117,7 +117,7 @@ def _secs(summaries: Sequence[Mapping[str, Any]]) -> float | None:
 def _failed(summaries: Sequence[Mapping[str, Any]]) -> float:
     """The share of samples without a latency."""
     failed = sum(sum(summary["sample_errors"].values()) for summary in summaries)
-    return round(failed / sum(summary["samples"] for summary in summaries), 3)
+    return float(round(failed / sum(summary["samples"] for summary in summaries), 3))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
