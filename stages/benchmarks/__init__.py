@@ -7,14 +7,16 @@ queue        two concurrent searches, whose uses of the device must not overlap
 growth       whether a long search slows down, and how much memory it takes
 limits       how close the best recorded schedules come to this machine's peak and bandwidth
 strategy     this project's search and TVM's own within TVM's tuning, at equal trials, on kernels not seen before
-torch        the best recorded schedules compared with PyTorch
+torch        the best schedules beside PyTorch, eager and compiled, and ONNX Runtime; with a chart
+additions    what each addition to TVM's design space brings
 answers      a live model asked the prompts of a recorded run: validity and order of answers, with and without a schema
 gpu          everything that needs a CUDA GPU, in one command; a directory of tables
 redaction    whether redacting hostile answers takes time linear in their length
 cost         tokens and USD that 1000 samples would cost with live models, estimated from recorded runs
 
-Helpers: replays and recorded rerun what was recorded; rounds times subjects in turn; micro and kernels contain kernels
-that reach a limit of the CPU and kernels that misbehave.
+Helpers: replays and recorded rerun what was recorded; tuned makes runs of its own; rounds times subjects in turn; micro
+and kernels contain kernels that reach a limit of the CPU and kernels that misbehave, programs those that no rule of the
+design space was developed on; frameworks has the kernels in PyTorch and ONNX.
 """
 
 from __future__ import annotations

@@ -8,12 +8,15 @@ read from there, and for them the limit is that cache's bandwidth.
 
 from __future__ import annotations
 
+import statistics
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 from colt_pipeline.config.compose import composed
+from colt_pipeline.measurement.lock import device_lock
 from stages.benchmarks import Row, command_line, micro, names, positive, write_rows
 from stages.benchmarks.recorded import best_schedules
 from stages.benchmarks.rounds import medians, own_process
@@ -41,6 +44,28 @@ class Limits:
         return max((flop / self.flop_per_sec, "compute"), (data_bytes / speed, place))
 
 
+def measured(target: Mapping[str, Any], lock: str) -> Limits:
+    """This machine's limits, measured once while holding `lock`; for a process of its own."""
+    settings, cache_mib = composed([]).measure, micro.last_level_cache_mib()
+    with device_lock(lock):
+        return Limits(
+            flop_per_sec=micro.flop_per_sec(target, settings),
+            memory_bytes_per_sec=micro.bytes_per_sec(target, _MEMORY_MIB, settings),
+            cache_bytes_per_sec=micro.bytes_per_sec(target, _cache_mib(cache_mib), settings),
+            cache_bytes=cache_mib << 20,
+        )
+
+
+def middle(found: Sequence[Limits]) -> Limits:
+    """The median of each limit."""
+    return Limits(*map(statistics.median, zip(*map(astuple, found), strict=True)))
+
+
+def _cache_mib(size_mib: int) -> int:
+    """What to read of a cache: half of it, because the rest of the process and other cores use it too."""
+    return max(size_mib // 2, 1)
+
+
 def rows(runs: Path, workloads: Sequence[str], rounds: int) -> list[Row]:
     """One row per workload: latency, GFLOP/s, roofline, fraction of it reached, and the underlying limits.
 
@@ -58,8 +83,7 @@ def rows(runs: Path, workloads: Sequence[str], rounds: int) -> list[Row]:
         subjects = {
             "peak": remote(micro.flop_per_sec),
             "memory": remote(micro.bytes_per_sec, _MEMORY_MIB),
-            # Half of it, because the rest of the process and other cores use it too.
-            "cache": remote(micro.bytes_per_sec, max(cache_mib // 2, 1)),
+            "cache": remote(micro.bytes_per_sec, _cache_mib(cache_mib)),
             **{s.workload.name: s.secs for s in schedules},
         }
         found = medians(subjects, rounds, backend.device.lock)

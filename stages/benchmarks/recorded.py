@@ -13,6 +13,9 @@ from colt_pipeline.config.compose import composed
 from colt_pipeline.errors import ConfigError, DeviceError
 from colt_pipeline.measurement.backend import Backend, local
 from colt_pipeline.measurement.measurer import Measurer
+from colt_pipeline.runs.layout import BEST, SUMMARY
+from colt_pipeline.runs.rundir import read_json
+from colt_pipeline.runs.summary import read_summary
 from colt_pipeline.space import Space
 from colt_pipeline.tools.noise import best_recorded
 from colt_pipeline.workloads.catalogue import WORKLOADS, build
@@ -67,3 +70,20 @@ def best_schedules(runs: Path, workloads: Sequence[str]) -> Iterator[tuple[Backe
                 "configured shape; run `dvc repro`, tune it, or name another directory with --runs"
             )
         yield backend, found
+
+
+def best_run(runs: Path, workload: Workload, backend: Backend) -> Path | None:
+    """The finished run below `runs` with the fastest schedule of a workload on this device, confirmed where it was.
+
+    Raises:
+        RunDirError: a file of a run is broken.
+    """
+    found = []
+    for path in sorted(runs.rglob(SUMMARY)):
+        summary = read_summary(path, ("device", "best_secs"))
+        if summary["device"] != backend.device.slug or not summary["best_secs"]:
+            continue
+        best = read_json(path.with_name(BEST))
+        if (best.get("workload_hash"), best.get("target")) == (workload.hash, backend.target):
+            found.append((summary.get("confirmed_secs", summary["best_secs"]), path.parent))
+    return min(found)[1] if found else None

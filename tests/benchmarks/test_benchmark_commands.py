@@ -16,6 +16,7 @@ from colt_pipeline.errors import ConfigError
 from colt_pipeline.workloads import PAPER
 from stages.benchmarks import (
     Row,
+    additions,
     answers,
     cost,
     faults,
@@ -40,7 +41,14 @@ DEFAULTS: dict[ModuleType, dict[str, object]] = {
     queue: {"workload": ATTENTION, "model_set": "8", "samples": 24},
     growth: {"workloads": (ATTENTION,), "model_set": "8", "samples": 1000, "overrides": []},
     limits: {"runs": RUNS, "workloads": (), "rounds": 7},
-    torch: {"runs": RUNS, "workloads": (), "rounds": 7},
+    torch: {
+        **{"runs": Path("build/torch"), "kernels": torch.KERNELS, "rounds": 15, "tune": False, "samples": 64},
+        "overrides": [],
+    },
+    additions: {
+        **{"runs": Path("build/additions"), "switches": tuple(additions.KERNELS), "searches": additions.SEARCHES},
+        **{"samples": 64, "seeds": 1, "overrides": []},
+    },
     strategy: {"kernels": tuple(strategy.KERNELS), "trials": 32, "rounds": 11, "seed": 1},
     redaction: {"kib": 128, "rounds": 7},
     answers: {"results": RESULTS, "experiment": "local", "workload": ATTENTION, "prompts": 12, "overrides": []},
@@ -78,7 +86,8 @@ def test_a_command_makes_its_rows_and_writes_a_file_of_its_name(
 
     monkeypatch.setattr(module, "rows", rows)
     assert module.main(["--out", str(tmp_path)]) == 0
-    assert calls == [DEFAULTS[module]]
+    written = {"out": tmp_path} if "out" in signature.parameters else {}  # by those that write row by row
+    assert calls == [DEFAULTS[module] | written]
     assert [path.name for path in tmp_path.iterdir()] == [f"{name(module)}.csv"]
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from colt_pipeline.config.schema import MeasureConfig
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.measurement.backend import local
-from colt_pipeline.workloads.catalogue import WORKLOADS
-from stages.benchmarks import growth, limits, micro, redaction, torch
+from colt_pipeline.workloads.catalogue import build
+from stages.benchmarks import growth, limits, micro, redaction
 from stages.benchmarks import recorded as recorded_schedules
 from stages.benchmarks.growth import Lap
 from stages.benchmarks.limits import Limits
-from stages.benchmarks.rounds import medians, own_process
+from stages.benchmarks.rounds import in_turn, medians, own_process
 from tests.small_runs import TINY
 from tests.support import SMALL, Compose, Recorded
 
@@ -92,30 +93,49 @@ def test_no_finished_run_is_a_message(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "holds no finished run of flux_conv" in capsys.readouterr().err
 
 
-def test_pytorch_has_every_workload() -> None:
-    assert torch.TORCH.keys() == WORKLOADS.keys()
+def test_subjects_with_threads_rest_before_their_turn_and_are_warm_when_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, log, durations = [0.0], [], {"a": 0.011, "b": 0.03}
+
+    def sleep(secs: float) -> None:
+        log.append("pause")
+        now[0] += secs
+
+    def subject(name: str) -> None:
+        log.append(name)
+        now[0] += durations[name]
+
+    monkeypatch.setattr("time.sleep", sleep)
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    found = in_turn({name: lambda name=name: subject(name) for name in durations}, 2)  # type: ignore[misc]
+    assert found == {name: pytest.approx(secs) for name, secs in durations.items()}
+    a, b = ["pause", *["a"] * 4], ["pause", *["b"] * 2]  # 0.02 s of calls to warm up, and as many that are timed
+    assert log[-16:] == [*a, *b, *b, *a]
 
 
-def test_a_missing_pytorch_is_a_message(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(torch, "find_spec", lambda _: None)
-    assert torch.main(["--out", str(tmp_path)]) == 1
-    assert "pip install -c constraints.txt -e '.[torch]'" in capsys.readouterr().err
+def test_the_fastest_confirmed_run_of_a_kernel_is_the_best(composed: Compose, tmp_path: Path) -> None:
+    workload = build("deepseek_r1_moe", SMALL["deepseek_r1_moe"])
+    backend = local(composed())
+
+    def finished(name: str, best_secs: float, device: str = backend.device.slug, **more: object) -> Path:
+        directory = tmp_path / name
+        directory.mkdir()
+        summary = {"device": device, "best_secs": best_secs, **more}
+        (directory / "summary.json").write_text(json.dumps(summary))
+        (directory / "best.json").write_text(json.dumps({"workload_hash": workload.hash, "target": backend.target}))
+        return directory
+
+    assert recorded_schedules.best_run(tmp_path, workload, backend) is None
+    finished("lucky", 0.001, confirmed_secs=0.004)
+    best = finished("steady", 0.002, confirmed_secs=0.003)
+    finished("elsewhere", 0.0001, device="another-cpu")
+    assert recorded_schedules.best_run(tmp_path, workload, backend) == best
+    other = build("flux_conv", SMALL["flux_conv"])
+    assert recorded_schedules.best_run(tmp_path, other, backend) is None
 
 
-@pytest.mark.parametrize("name", WORKLOADS)
-def test_pytorch_computes_the_workload(name: str, composed: Compose) -> None:
-    pytest.importorskip("torch", exc_type=ImportError)
-    settings: MeasureConfig = composed("measure.max_repeats=3", "measure.budget_secs=0").measure
-    assert torch.torch_secs(name, tuple(SMALL[name].items()), 1, settings) > 0  # which checks the result
-
-
-def test_ratios_to_pytorch_and_their_geometric_mean() -> None:
-    secs = {"a": 0.002, "a in PyTorch": 0.004, "b": 0.002, "b in PyTorch": 0.001}
-    a, b, mean = torch.table(["a", "b"], secs, threads=2)
-    assert (a["ours_ms"], a["torch_ms"]) == (2.0, 4.0)
-    assert (a["torch/ours"], b["torch/ours"], mean["torch/ours"]) == (2.0, 0.5, 1.0)
+def test_limits_measured_in_one_sitting_are_medians() -> None:
+    slow, fast = replace(MACHINE, flop_per_sec=50e9), replace(MACHINE, memory_bytes_per_sec=30e9)
+    assert limits.middle([slow, MACHINE, fast]) == MACHINE
 
 
 def test_growth_compares_the_last_tenth_with_the_first() -> None:

@@ -108,11 +108,16 @@ Draw = Callable[[pd.DataFrame], Figure]
 
 
 def save(draw: Draw, data: pd.DataFrame, title: str, key: str, path_stem: Path) -> None:
-    """Write `data` as `path_stem`.csv, and what `draw` makes of it below the title and the key as .png and .svg.
+    """Write `data` as `path_stem`.csv, and what `draw` makes of it below the title and the key as .png and .svg."""
+    write_csv(data, path_stem.with_name(path_stem.name + ".csv"), _DIGITS)
+    save_images(draw, data, title, key, path_stem)
+
+
+def save_images(draw: Draw, data: pd.DataFrame, title: str, key: str, path_stem: Path) -> None:
+    """Write what `draw` makes of `data` below the title and the key as `path_stem`.png and .svg.
 
     The files are kept small because they are committed: the PNG has a palette, the SVG relative coordinates.
     """
-    write_csv(data, path_stem.with_name(path_stem.name + ".csv"), _DIGITS)
     look: dict[str, Any] = sns.axes_style("whitegrid") | sns.plotting_context("paper", font_scale=0.85) | _THIN | _RC
     with style.context(["default", look]):  # "default" first, to override the user's matplotlibrc
         figure = draw(data)

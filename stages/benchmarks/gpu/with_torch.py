@@ -14,9 +14,9 @@ from colt_pipeline.measurement.lock import device_lock
 from colt_pipeline.measurement.timing import time_kernel
 from colt_pipeline.workloads.catalogue import build
 from stages.benchmarks import Row
+from stages.benchmarks.frameworks.pytorch import VERSIONS
 from stages.benchmarks.gpu.plan import Plan
 from stages.benchmarks.rounds import own_process
-from stages.benchmarks.torch import TORCH
 
 _MS_PER_SEC = 1e3
 
@@ -52,13 +52,14 @@ def _measured(name: str, shape: dict[str, int], settings: MeasureConfig) -> Row:
     workload = build(name, shape)
     inputs = workload.inputs()
     (expected,) = workload.expected(inputs)
-    tensors = [torch.from_numpy(x).cuda() for x in inputs]
+    version = VERSIONS[name](torch, *(torch.from_numpy(x).cuda() for x in inputs))[0]
+    arguments = (*version.activations, *version.weights)
     row: Row = {"torch": torch.__version__}
     for label, tf32 in (("torch", False), ("torch_tf32", True)):
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
         with torch.inference_mode(), device_lock(CUDA_LOCK):
-            got = TORCH[name](torch, *tensors).cpu().numpy()
-            secs, _ = time_kernel(_timer(torch, lambda: TORCH[name](torch, *tensors)), settings, None)
+            got = version.arranged(version.run(*arguments)).cpu().numpy()
+            secs, _ = time_kernel(_timer(torch, lambda: version.run(*arguments)), settings, None)
         error = relative_error(got, expected)
         row |= {f"{label}_ms": round(_MS_PER_SEC * statistics.median(secs), 5), f"{label}_error": float(f"{error:.2g}")}
     return row
