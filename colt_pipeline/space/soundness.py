@@ -1,0 +1,97 @@
+"""Whether a schedule that TVM accepts keeps the program's meaning and can be compiled.
+
+`accumulates_again`: RewriteReductionBlock moves the initialization of a reduction out of the outermost loop that is not
+parallel in all blocks under it. Where ``compute_at`` put the reduction into the loops of a consumer, that may be a
+reduction loop of the consumer, and loops between it and the reduction's own, which the reduction does not use, then
+repeat the updates without a new initialization: a sum comes out as a multiple. TVM 0.27 checks the reduction's own
+loops only (``decompose_reduction`` wants them below).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tvm
+import tvm_ffi
+from tvm import s_tir, sym, tirx
+from tvm.ir.expr import TensorLoad
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """A block and the loops around it, outermost first."""
+
+    realize: Any
+    loops: tuple[Any, ...]
+
+    def reads(self, buffer: Any) -> bool:
+        return any(region.source.same_as(buffer) for region in self.realize.block.reads)
+
+    def initializes(self, buffer: Any) -> bool:
+        written = any(region.source.same_as(buffer) for region in self.realize.block.writes)
+        return written and not self.reads(buffer)
+
+    @property
+    def accumulated(self) -> list[Any]:
+        """The buffers to whose elements it adds, multiplies or the like."""
+        stores: list[Any] = []
+        tvm_ffi.structural_walk(self.realize.block.body, [(tirx.BufferStore, stores.append)])
+        return [store.buffer for store in stores if not _chosen(store.value, store.buffer)]
+
+
+def accumulates_again(module: tvm.IRModule) -> bool:
+    """Whether a reduction adds the same terms more than once to an element that it initializes once."""
+    blocks = [block for function in module.functions.values() for block in _blocks(function.body, ())]
+    return any(_repeats(block, blocks[:number]) for number, block in enumerate(blocks))
+
+
+def _repeats(block: _Block, before: Sequence[_Block]) -> bool:
+    if block.realize.block.init is not None:
+        return False
+    for buffer in block.accumulated:
+        outside = max((_shared(block.loops, b.loops) for b in before if b.initializes(buffer)), default=0)
+        if not _distinct(block.realize, block.loops[outside:]):
+            return True
+    return False
+
+
+def _blocks(stmt: Any, loops: tuple[Any, ...]) -> Iterator[_Block]:
+    """The innermost blocks in the order of the program."""
+    if isinstance(stmt, tirx.SeqStmt):
+        for part in stmt.seq:
+            yield from _blocks(part, loops)
+    elif isinstance(stmt, tirx.For):
+        yield from _blocks(stmt.body, (*loops, stmt))
+    elif isinstance(stmt, s_tir.SBlockRealize):
+        inner = list(_blocks(stmt.block.body, loops))
+        yield from inner or [_Block(stmt, loops)]
+
+
+def _shared(left: Sequence[Any], right: Sequence[Any]) -> int:
+    """How many loops two blocks share."""
+    pairs = zip(left, right, strict=False)
+    return next((number for number, (a, b) in enumerate(pairs) if not a.same_as(b)), min(len(left), len(right)))
+
+
+def _distinct(realize: Any, loops: Sequence[Any]) -> bool:
+    """Whether no two iterations of `loops` execute the block with the same values of its axes."""
+    ranges = {loop.loop_var: tvm.ir.Range.from_min_extent(loop.min, loop.extent) for loop in loops}
+    found = sym.detect_iter_map(
+        list(realize.iter_values), ranges, realize.predicate, sym.iter_affine_map.IterMapLevel.Bijective
+    )
+    return bool(found.indices)
+
+
+def _chosen(value: Any, buffer: Any) -> bool:
+    """Whether `value` is the old element or one without it, so that a second update changes nothing: a maximum."""
+    if isinstance(value, TensorLoad) and value.source.same_as(buffer):
+        return True
+    if isinstance(value, (tirx.Max, tirx.Min)):
+        return _chosen(value.a, buffer) and _chosen(value.b, buffer)
+    if isinstance(value, tirx.Select):
+        return _chosen(value.true_value, buffer) and _chosen(value.false_value, buffer)
+    loads: list[Any] = []
+    tvm_ffi.structural_walk(value, [(TensorLoad, loads.append)])
+    return not any(load.source.same_as(buffer) for load in loads)
