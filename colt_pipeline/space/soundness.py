@@ -57,6 +57,62 @@ def _repeats(block: _Block, before: Sequence[_Block]) -> bool:
     return False
 
 
+def leaves_unwritten(module: tvm.IRModule) -> bool:
+    """Whether a block that the schedule has cut to a part of its iterations leaves out elements that are used."""
+    for function in module.functions.values():
+        blocks = list(_blocks(function.body, ()))
+        analyzer = sym.Analyzer()
+        whole = []
+        for block in blocks:
+            for loop in block.loops:
+                analyzer.bind(loop.loop_var, tvm.ir.Range.from_min_extent(loop.min, loop.extent), True)
+            whole.append(_covers_its_axes(block, analyzer))
+        if all(whole):
+            continue
+        for block in blocks:
+            for axis, value in zip(block.realize.block.iter_vars, block.realize.iter_values, strict=True):
+                analyzer.bind(axis.var, value, True)
+        outputs = list(function.params)
+        for block, is_whole in zip(blocks, whole, strict=True):
+            regions = [] if is_whole else block.realize.block.writes
+            if any(_lacks(region.source, blocks, outputs, analyzer) for region in regions):
+                return True
+    return False
+
+
+def _covers_its_axes(block: _Block, analyzer: sym.Analyzer) -> bool:
+    for axis, value in zip(block.realize.block.iter_vars, block.realize.iter_values, strict=True):
+        bound = analyzer.const_int_bound(value)
+        if bound.min_value > int(axis.dom.min) or bound.max_value < int(axis.dom.min + axis.dom.extent) - 1:
+            return False
+    return True
+
+
+def _lacks(buffer: Any, blocks: Sequence[_Block], outputs: Sequence[Any], analyzer: sym.Analyzer) -> bool:
+    """Whether more of `buffer` is used than is written."""
+    written = _hull([r for b in blocks for r in b.realize.block.writes if r.source.same_as(buffer)], analyzer)
+    shape = [int(extent) for extent in buffer.ty.shape]
+    if any(buffer.same_as(output) for output in outputs):
+        used = [(0, extent - 1) for extent in shape]
+    else:
+        used = _hull([r for b in blocks for r in b.realize.block.reads if r.source.same_as(buffer)], analyzer)
+    return any(
+        max(low, 0) < first or min(high, extent - 1) > last
+        for (low, high), (first, last), extent in zip(used, written, shape, strict=True)
+    )
+
+
+def _hull(regions: Sequence[Any], analyzer: sym.Analyzer) -> list[tuple[int, int]]:
+    """The smallest box that holds these regions."""
+    boxes = [[_span(dimension, analyzer) for dimension in region.region] for region in regions]
+    return [(min(low for low, _ in spans), max(high for _, high in spans)) for spans in zip(*boxes, strict=True)]
+
+
+def _span(dimension: Any, analyzer: sym.Analyzer) -> tuple[int, int]:
+    first, length = analyzer.const_int_bound(dimension.min), analyzer.const_int_bound(dimension.extent)
+    return first.min_value, first.max_value + length.max_value - 1
+
+
 def _blocks(stmt: Any, loops: tuple[Any, ...]) -> Iterator[_Block]:
     """The innermost blocks in the order of the program."""
     if isinstance(stmt, tirx.SeqStmt):
