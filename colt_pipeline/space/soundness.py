@@ -1,10 +1,12 @@
-"""Whether a schedule that TVM accepts keeps the program's meaning and can be compiled.
+"""Whether a schedule that TVM accepts computes what the program says; TVM 0.27 does not look at either cause.
 
 `accumulates_again`: RewriteReductionBlock moves the initialization of a reduction out of the outermost loop that is not
 parallel in all blocks under it. Where ``compute_at`` put the reduction into the loops of a consumer, that may be a
-reduction loop of the consumer, and loops between it and the reduction's own, which the reduction does not use, then
-repeat the updates without a new initialization: a sum comes out as a multiple. TVM 0.27 checks the reduction's own
-loops only (``decompose_reduction`` wants them below).
+reduction loop of the consumer. It and loops below it that the reduction does not use then repeat the updates without a
+new initialization, so a sum comes out as a multiple. ``decompose_reduction`` only wants the reduction's own loops below.
+
+`leaves_unwritten`: ``reverse_compute_at`` cuts a block to the elements for which its producer has just computed
+something. Padding has elements without a producer; they are then never written.
 """
 
 from __future__ import annotations
@@ -39,6 +41,11 @@ class _Block:
         stores: list[Any] = []
         tvm_ffi.structural_walk(self.realize.block.body, [(tirx.BufferStore, stores.append)])
         return [store.buffer for store in stores if not _chosen(store.value, store.buffer)]
+
+
+def unsound(module: tvm.IRModule) -> bool:
+    """Whether a scheduled module, with the postprocessors applied, computes something else than it did."""
+    return accumulates_again(module) or leaves_unwritten(module)
 
 
 def accumulates_again(module: tvm.IRModule) -> bool:
