@@ -3,7 +3,7 @@
 `accumulates_again`: RewriteReductionBlock moves the initialization of a reduction out of the outermost loop that is not
 parallel in all blocks under it. Where ``compute_at`` put the reduction into the loops of a consumer, that may be a
 reduction loop of the consumer. It and loops below it that the reduction does not use then repeat the updates without a
-new initialization, so a sum comes out as a multiple. ``decompose_reduction`` only wants the reduction's own loops below.
+new initialization, so a sum comes out as a multiple; ``decompose_reduction`` checks the reduction's own loops only.
 
 `leaves_unwritten`: ``reverse_compute_at`` cuts a block to the elements for which its producer has just computed
 something. Padding has elements without a producer; they are then never written.
@@ -39,8 +39,11 @@ class _Block:
     def accumulated(self) -> list[Any]:
         """The buffers to whose elements it adds, multiplies or the like."""
         stores: list[Any] = []
-        tvm_ffi.structural_walk(self.realize.block.body, [(tirx.BufferStore, stores.append)])
-        return [store.buffer for store in stores if not _chosen(store.value, store.buffer)]
+        named: list[Any] = []
+        tvm_ffi.structural_walk(
+            self.realize.block.body, [(tirx.BufferStore, stores.append), (tirx.Bind, lambda b: named.append(b.value))]
+        )
+        return [s.buffer for s in stores if not all(_chosen(value, s.buffer) for value in [s.value, *named])]
 
 
 def unsound(module: tvm.IRModule) -> bool:
@@ -121,15 +124,17 @@ def _span(dimension: Any, analyzer: sym.Analyzer) -> tuple[int, int]:
 
 
 def _blocks(stmt: Any, loops: tuple[Any, ...]) -> Iterator[_Block]:
-    """The innermost blocks in the order of the program."""
+    """The outermost blocks that have axes, in the order of the program."""
     if isinstance(stmt, tirx.SeqStmt):
         for part in stmt.seq:
             yield from _blocks(part, loops)
     elif isinstance(stmt, tirx.For):
         yield from _blocks(stmt.body, (*loops, stmt))
     elif isinstance(stmt, s_tir.SBlockRealize):
-        inner = list(_blocks(stmt.block.body, loops))
-        yield from inner or [_Block(stmt, loops)]
+        if stmt.block.iter_vars:
+            yield _Block(stmt, loops)
+        else:
+            yield from _blocks(stmt.block.body, loops)
 
 
 def _shared(left: Sequence[Any], right: Sequence[Any]) -> int:
