@@ -359,7 +359,7 @@ def _unusable(designs: Designs, module: tvm.IRModule) -> bool:
     """Whether TVM makes something of a scheduled module that computes wrong results or takes minutes to compile."""
     if unsound(module):
         return True
-    return not designs.on_gpu and scalars_in_a_row(module, "vector_math" in designs.additions) >= LIMIT
+    return not designs.on_gpu and scalars_in_a_row(module, "vector_math" in designs.additions) > LIMIT
 
 
 @lru_cache(maxsize=8)

@@ -166,7 +166,7 @@ def test_refuses_just_the_wrong_samples_of_a_softmax_before_a_product() -> None:
     x, m = random(16, 32), random(32, 16)
     right = np.exp(x) / np.exp(x).sum(1, keepdims=True) @ m
     programs = Space(module, CPU).initial(12, np.random.default_rng(2))
-    modules = [p.schedule.mod for p in programs if scalars_in_a_row(p.schedule.mod, False) < LIMIT]
+    modules = [p.schedule.mod for p in programs if scalars_in_a_row(p.schedule.mod, False) < 1024]
     wrong = [not np.allclose(computed(each, [x, m]), right, rtol=1e-4) for each in modules]
     assert [unsound(each) for each in modules] == wrong
     assert True in wrong
@@ -178,7 +178,7 @@ def test_sampling_leaves_out_what_is_refused_only_where_the_switch_is_on() -> No
 
     def refused(space: Space) -> list[bool]:
         modules = [p.schedule.mod for p in space.initial(24, np.random.default_rng(0))]
-        return [unsound(each) or scalars_in_a_row(each, False) >= LIMIT for each in modules]
+        return [unsound(each) or scalars_in_a_row(each, False) > LIMIT for each in modules]
 
     assert any(refused(Space(module, CPU)))
     assert not any(refused(Space(module, CPU, ("sound",))))
