@@ -54,6 +54,8 @@ class Designs:
     traces: tuple[Trace, ...]
     """The same, on a GPU without those that `misfit` names."""
     on_gpu: bool
+    additions: tuple[str, ...] = ()
+    """Switches of ``conf/space`` that are on."""
 
     @property
     def has_choice(self) -> bool:
@@ -121,7 +123,7 @@ def _from_tvm(module: tvm.IRModule, target: dict[str, Any]) -> Designs:
             continue
         if without:
             _log.warning("TVM's rules for this workload are used without %s: %s", without, said)
-        return Designs(module, context, traces, drawable, on_gpu)
+        return Designs(module, context, traces, drawable, on_gpu, additions)
     raise SpaceError(f"TVM generates no design space of this workload for {target['kind']}: {said}")
 
 
