@@ -86,7 +86,7 @@ def _generated(module: tvm.IRModule, target_json: str, additions: tuple[str, ...
     """Cached by the identity of the module, which suffices because `workloads.catalogue.build` makes each only once."""
     intrinsics.register()
     target = json.loads(target_json)
-    return _from_additions(module, target, additions) or _from_tvm(module, target)
+    return _from_additions(module, target, additions) or _from_tvm(module, target, additions)
 
 
 def _from_additions(module: tvm.IRModule, target: dict[str, Any], switches: tuple[str, ...]) -> Designs | None:
@@ -102,11 +102,11 @@ def _from_additions(module: tvm.IRModule, target: dict[str, Any], switches: tupl
         except TVM_ERRORS as error:
             _log.warning("the design space has no %s: %s", addition.switch, _said(error))
             continue
-        return Designs(module, context, traces, traces, on_gpu=kind != "llvm")
+        return Designs(module, context, traces, traces, kind != "llvm", switches)
     return None
 
 
-def _from_tvm(module: tvm.IRModule, target: dict[str, Any]) -> Designs:
+def _from_tvm(module: tvm.IRModule, target: dict[str, Any], switches: tuple[str, ...]) -> Designs:
     on_gpu = target["kind"] != "llvm"
     said = ""
     for without, make_space in _gpu_spaces() if on_gpu else _cpu_spaces(module):
@@ -123,7 +123,7 @@ def _from_tvm(module: tvm.IRModule, target: dict[str, Any]) -> Designs:
             continue
         if without:
             _log.warning("TVM's rules for this workload are used without %s: %s", without, said)
-        return Designs(module, context, traces, drawable, on_gpu, additions)
+        return Designs(module, context, traces, drawable, on_gpu, switches)
     raise SpaceError(f"TVM generates no design space of this workload for {target['kind']}: {said}")
 
 

@@ -158,26 +158,3 @@ def test_the_possible_runs_of_a_sweep_are_those_without_an_impossible_value() ->
     assert [config.model_set for config in possible_runs(CommandLine(("model_set=3,small",), multirun=True))] == [
         "small"
     ]
-
-
-def test_a_glob_means_what_hydra_means_by_it() -> None:
-    assert [config.workload.name for config in runs(["workload=glob(flux*)"])] == ["flux_attention", "flux_conv"]
-
-
-@pytest.mark.parametrize("name", ["plain", "two words", "é, a=[1]", "it's", 'a "quote"'])
-def test_a_directory_of_ones_own_models_is_found(tmp_path: Path, name: str) -> None:
-    models = tmp_path / name / "models"
-    models.mkdir(parents=True)
-    spec = "{provider: local, api_model: fake, parameters_b: 3, assumed: false, context_length: 8192}"
-    (models / "mine.yaml").write_text(f"mine: {spec[:-1]}, json_schema: true, extra: {{}}, prices: null}}\n")
-    chosen = ["+models@models=mine", "+model_sets.own=[mine]", "model_set=own", "largest=mine"]
-    (config,) = runs(overrides_of(["--config-dir", str(tmp_path / name), *chosen]))
-    assert [(model.name, model.provider) for model in config.model_specs] == [("mine", "local")]
-
-
-@pytest.mark.parametrize("seed", ["abc", "null", "1.5"])
-def test_a_bad_seed_is_a_message_and_its_runs_are_not_possible(seed: str) -> None:
-    with pytest.raises(ConfigError, match=f"seed={seed} is not a whole number"):
-        runs([f"seed={seed}"])
-    assert possible_runs([f"seed={seed}"]) == []
-    assert [config.model_set for config in possible_runs(["model_set=3,small"])] == ["small"]
