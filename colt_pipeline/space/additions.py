@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from tvm.s_tir import Schedule
 from tvm.s_tir import meta_schedule as ms
 
-from colt_pipeline.space.rules.register_tiles import RegisterTiles, has_tiles
+from colt_pipeline.space.rules.register_tiles import InlineApart, RegisterTiles, has_tiles
 from colt_pipeline.space.rules.row_fusion import RowFusion, find_chain
 
 _UNROLL_STEPS = (0, 16, 64)
@@ -42,11 +42,12 @@ def _row_fusion(switches: Collection[str]) -> list[ms.ScheduleRule]:
 
 
 def _register_tiles(switches: Collection[str]) -> list[ms.ScheduleRule]:
-    """TVM's rules for CPUs with other tiles."""
-    tiling = (ms.schedule_rule.MultiLevelTiling, ms.schedule_rule.MultiLevelTilingWithIntrin)
-    before = [rule for rule in ms.ScheduleRule.create("llvm") if not isinstance(rule, tiling)]
-    at = next(n for n, r in enumerate(before) if isinstance(r, ms.schedule_rule.ParallelizeVectorizeUnroll))
-    return [*before[:at], RegisterTiles(switches), _parallel(), *before[at + 1 :]]
+    return [
+        InlineApart(),
+        ms.schedule_rule.AddRFactor(max_jobs_per_core=16, max_innermost_factor=64),
+        RegisterTiles(switches),
+        _parallel(),
+    ]
 
 
 def _parallel() -> ms.ScheduleRule:

@@ -111,6 +111,32 @@ class RegisterTiles(ms.schedule_rule.PyScheduleRule):  # type: ignore[misc]  # T
         return copy
 
 
+@derived_object
+class InlineApart(ms.schedule_rule.PyScheduleRule):  # type: ignore[misc]  # TVM has no types
+    """TVM's AutoInline, but for what a contraction reads: that would be computed again for every use of an element."""
+
+    def __init__(self) -> None:
+        """Make the rule, with TVM's settings for CPUs."""
+        super().__init__()
+        rules = ms.ScheduleRule.create("llvm")
+        self._inline = next(rule for rule in rules if isinstance(rule, ms.schedule_rule.AutoInline))
+
+    def _initialize_with_tune_context(self, context: Any) -> None:
+        self._inline._initialize_with_tune_context(context)
+
+    def apply(self, sch: Schedule, block: Block) -> list[Schedule]:
+        """The schedule with the block inlined, or as it is."""
+        own = structure(sch, block)
+        readers = [] if own is None else [structure(sch, reader) for reader in sch.get_consumers(block)]
+        if any(s is not None and s.is_contraction for s in readers):
+            return [sch]
+        return list(self._inline.apply(sch, block))
+
+    def clone(self) -> InlineApart:
+        """TVM's way to copy a rule."""
+        return InlineApart()
+
+
 def _column(s: Structure) -> int | None:
     """The axis that vectors lie along, that of the output's last dimension; None if there is none."""
     column = s.output[-1] if s.is_contraction else None
