@@ -17,6 +17,7 @@ from tvm.s_tir import meta_schedule as ms
 
 from colt_pipeline.space.rules.register_tiles import InlineApart, RegisterTiles, has_tiles
 from colt_pipeline.space.rules.row_fusion import RowFusion, find_chain
+from colt_pipeline.space.rules.structure import VECTOR
 
 _UNROLL_STEPS = (0, 16, 64)
 """Limits for automatic unrolling. TVM's list goes on to 512, which takes LLVM minutes where a register tile is unrolled
@@ -53,7 +54,7 @@ def _register_tiles(switches: Collection[str]) -> list[ms.ScheduleRule]:
 def _parallel() -> ms.ScheduleRule:
     """TVM's rule with its settings for CPUs, but less unrolling."""
     return ms.schedule_rule.ParallelizeVectorizeUnroll(
-        max_jobs_per_core=16, max_vectorize_extent=64, unroll_max_steps=list(_UNROLL_STEPS), unroll_explicit=True
+        max_jobs_per_core=16, max_vectorize_extent=VECTOR, unroll_max_steps=list(_UNROLL_STEPS), unroll_explicit=True
     )
 
 
