@@ -109,7 +109,7 @@ def test_a_run_says_which_space_it_searched(extended: Job, usual: Job) -> None:
     ours, tvms = (read_json(job.rundir.path / "summary.json") for job in (extended, usual))
     assert ours["space"] == list(extended.config.space.additions) and "space" not in tvms
     assert "space" not in yaml.safe_load((usual.rundir.path / CONFIG).read_text())
-    assert "\nspace      extended space\n" in describe(read_run(extended.rundir.path))
+    assert "\n  space       extended space\n" in describe(read_run(extended.rundir.path))
     assert "latency, TVM's space, search=paper" in describe(read_run(usual.rundir.path))
     both = summary_table([read_summary(extended.config), read_summary(usual.config)])
     assert "design spaces: extended space: tiny/extended; TVM's space: tiny/usual" in both
