@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,10 +18,11 @@ from colt_pipeline.app import summary_table
 from colt_pipeline.compare import main as compare
 from colt_pipeline.errors import RunDirError
 from colt_pipeline.exports import winner
-from colt_pipeline.job import Job, read_summary
+from colt_pipeline.job import Job
 from colt_pipeline.prediction import experience
-from colt_pipeline.runs.layout import CONFIG
-from colt_pipeline.runs.rundir import read_json
+from colt_pipeline.runs.events import Sample
+from colt_pipeline.runs.layout import CONFIG, SUMMARY
+from colt_pipeline.runs.summary import read_summary
 from colt_pipeline.show import describe
 from colt_pipeline.space import Space
 from colt_pipeline.tools.noise import best_recorded
@@ -67,11 +69,16 @@ def runs(extended: Job, usual: Job, tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
+def best_of(job: Job) -> Sample:
+    assert job.state.best is not None
+    return job.state.best
+
+
 def test_an_export_is_of_the_runs_own_space(extended: Job, usual: Job, made: list[tuple[str, ...]]) -> None:
     for job in (extended, usual):
         found = winner.read_winner(job.rundir.path)
         assert made[-1] == job.config.space.additions
-        assert found.program.key == job.state.best.program
+        assert found.program.key == best_of(job).program
 
 
 def test_a_space_that_is_none_is_refused(runs: Path) -> None:
@@ -96,24 +103,24 @@ def test_experience_has_the_programs_of_both_spaces(
 
 
 def test_noise_is_that_of_the_fastest_program_in_any_space(extended: Job, usual: Job, runs: Path) -> None:
-    fastest = min((extended, usual), key=lambda job: job.state.best.latency_secs)
-    started = usual.state.started
+    fastest = min((extended, usual), key=lambda job: best_of(job).latency_secs or math.inf)
+    started = read_run(usual.rundir.path).started
     backend: Any = SimpleNamespace(device=SimpleNamespace(slug=started.device), target=started.target)
     best = best_recorded(runs, usual.workload, backend)
-    assert best.program == fastest.state.best.program and best.space == fastest.config.space
+    assert best is not None and best.program == best_of(fastest).program and best.space == fastest.config.space
     space = Space(usual.workload.module, started.target, best.space.additions)
     assert space.load(best.program, best.trace).key == best.program
 
 
 def test_a_run_says_which_space_it_searched(extended: Job, usual: Job) -> None:
-    ours, tvms = (read_json(job.rundir.path / "summary.json") for job in (extended, usual))
+    ours, tvms = (read_summary(job.rundir.path / SUMMARY) for job in (extended, usual))
     assert ours["space"] == list(extended.config.space.additions) and "space" not in tvms
     assert "space" not in yaml.safe_load((usual.rundir.path / CONFIG).read_text())
-    assert "\nspace      extended space\n" in describe(read_run(extended.rundir.path))
+    assert "\n  space       extended space\n" in describe(read_run(extended.rundir.path))
     assert "latency, TVM's space, search=paper" in describe(read_run(usual.rundir.path))
-    both = summary_table([read_summary(extended.config), read_summary(usual.config)])
+    both = summary_table([ours, tvms])
     assert "design spaces: extended space: tiny/extended; TVM's space: tiny/usual" in both
-    assert "\ndesign space: TVM's space\n" in summary_table([read_summary(usual.config)])
+    assert "\ndesign space: TVM's space\n" in summary_table([tvms])
 
 
 def test_a_comparison_in_two_spaces_is_refused_before_anything_is_measured(

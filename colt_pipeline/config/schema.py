@@ -138,6 +138,8 @@ class SpaceConfig:
 
 
 TVM_SPACE = SpaceConfig("tvm", "", False, False, False, False, False, False)
+EXTENDED_SPACE = SpaceConfig("extended", "-extended", True, True, True, True, True, True)
+"""``space=extended``; others are named by what they have or lack beside these two."""
 
 
 @dataclass

@@ -5,24 +5,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import yaml
-
-from colt_pipeline.config.schema import TVM_SPACE, Config, SpaceConfig
+from colt_pipeline.config.schema import EXTENDED_SPACE, TVM_SPACE, Config, SpaceConfig
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import typed
 
-TVM, EXTENDED = "tvm", "extended"
-_CONF = Path(__file__).parent.parent / "conf" / "space"
+TVM, EXTENDED = TVM_SPACE.name, EXTENDED_SPACE.name
 _TITLES = {TVM: "TVM's space", EXTENDED: "extended space"}
 
 
 def space_name(additions: Collection[str]) -> str:
     """What these additions make of TVM's space: ``tvm``, ``extended``, or one of them ``with`` or ``without`` some."""
-    usual = _extended()
+    usual = EXTENDED_SPACE.additions
     missing = [name for name in usual if name not in additions]
     more = [name for name in additions if name not in usual]
     if len(additions) < len(missing) + len(more):
@@ -75,13 +70,6 @@ def check_one_space(configs: Sequence[Config]) -> None:
 
 def _names(spaces: Collection[tuple[str, ...]]) -> str:
     return " and ".join(sorted(map(space_name, spaces)))
-
-
-@cache
-def _extended() -> tuple[str, ...]:
-    """The switches that ``space=extended`` turns on."""
-    values = yaml.safe_load((_CONF / f"{EXTENDED}.yaml").read_text(encoding="utf-8"))
-    return tuple(name for name, value in values.items() if value is True)
 
 
 def _listed(word: str, names: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from colt_pipeline.config.compose import composed as compose
 from colt_pipeline.config.compose import runs
-from colt_pipeline.config.schema import TVM_SPACE
+from colt_pipeline.config.schema import EXTENDED_SPACE, TVM_SPACE
 from colt_pipeline.config.spaces import check_one_space, recorded_space, space_name, space_title
 from colt_pipeline.errors import ConfigError, RunDirError
 from colt_pipeline.records import written
@@ -40,6 +40,7 @@ def test_a_search_comes_with_a_space_that_the_user_may_replace(composed: Compose
 def test_tvms_space_is_the_one_of_recordings_and_not_in_a_runs_identity(composed: Compose) -> None:
     config = composed("search=colt", "space=tvm")
     assert config.space == TVM_SPACE and not config.space.additions
+    assert composed("search=colt").space == EXTENDED_SPACE
     assert "space" not in config.identity() and "vector_math" not in config.identity()["measure"]
     extended = composed("search=colt").identity()
     assert extended["space"]["row_fusion"] and extended["measure"]["vector_math"]
