@@ -18,10 +18,7 @@ from tvm.s_tir import meta_schedule as ms
 from colt_pipeline.space.rules.register_tiles import InlineApart, RegisterTiles, has_tiles
 from colt_pipeline.space.rules.row_fusion import RowFusion, find_chain
 from colt_pipeline.space.rules.structure import VECTOR
-
-_UNROLL_STEPS = (0, 16, 64)
-"""Limits for automatic unrolling. TVM's list goes on to 512, which takes LLVM minutes where a register tile is unrolled
-already."""
+from colt_pipeline.space.rules.unrolling import less_unrolling
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class Addition:
 
 
 def _row_fusion(switches: Collection[str]) -> list[ms.ScheduleRule]:
-    return [RowFusion(), _parallel()]
+    return [RowFusion(), less_unrolling(VECTOR)]
 
 
 def _register_tiles(switches: Collection[str]) -> list[ms.ScheduleRule]:
@@ -47,15 +44,8 @@ def _register_tiles(switches: Collection[str]) -> list[ms.ScheduleRule]:
         InlineApart(),
         ms.schedule_rule.AddRFactor(max_jobs_per_core=16, max_innermost_factor=64),
         RegisterTiles(switches),
-        _parallel(),
+        less_unrolling(VECTOR),
     ]
-
-
-def _parallel() -> ms.ScheduleRule:
-    """TVM's rule with its settings for CPUs, but less unrolling."""
-    return ms.schedule_rule.ParallelizeVectorizeUnroll(
-        max_jobs_per_core=16, max_vectorize_extent=VECTOR, unroll_max_steps=list(_UNROLL_STEPS), unroll_explicit=True
-    )
 
 
 ADDITIONS = (

@@ -19,6 +19,7 @@ from colt_pipeline.errors import SpaceError
 from colt_pipeline.records import canonical_json
 from colt_pipeline.space import intrinsics
 from colt_pipeline.space.additions import find_additions
+from colt_pipeline.space.rules.unrolling import with_less_unrolling
 from colt_pipeline.space.threads import misfit
 
 _log = logging.getLogger(__name__)
@@ -112,6 +113,8 @@ def _from_tvm(module: tvm.IRModule, target: dict[str, Any], switches: tuple[str,
     for without, make_space in _gpu_spaces() if on_gpu else _cpu_spaces(module):
         try:
             context = _context(module, target, make_space())
+            if "sound" in switches and not on_gpu:
+                context = _context(module, target, _unrolled_less(context.space_generator))
             traces = tuple(s.trace for s in context.generate_design_space())
         except TVM_ERRORS as error:
             said = _said(error)
@@ -159,6 +162,15 @@ def _cpu_spaces(module: tvm.IRModule) -> Iterator[_Attempt]:
 
 def _llvm_space(rules: str | list[ms.ScheduleRule]) -> ms.space_generator.PostOrderApply:
     return ms.space_generator.PostOrderApply(sch_rules=rules, postprocs="llvm", mutator_probs="llvm")
+
+
+def _unrolled_less(space: ms.space_generator.SpaceGenerator) -> ms.space_generator.PostOrderApply:
+    """The same rules otherwise: which ones TVM has for a CPU depends on its instructions."""
+    return ms.space_generator.PostOrderApply(
+        sch_rules=with_less_unrolling(space.sch_rules),
+        postprocs=list(space.postprocs),
+        mutator_probs=dict(space.mutator_probs),
+    )
 
 
 def _without_fusion() -> list[ms.ScheduleRule]:

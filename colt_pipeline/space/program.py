@@ -22,7 +22,6 @@ from tvm.s_tir.schedule import Trace
 
 from colt_pipeline.errors import SpaceError
 from colt_pipeline.records import Edit, Rejection, Site, canonical_json
-from colt_pipeline.space.code_size import LIMIT, scalars_in_a_row
 from colt_pipeline.space.generate import TVM_ERRORS, Designs, generate
 from colt_pipeline.space.sites import PARALLEL, decide, find_sites
 from colt_pipeline.space.soundness import unsound
@@ -350,16 +349,9 @@ def _replay(designs: Designs, trace: Trace, seed: int = 1) -> Program | None:
             return None
     except TVM_ERRORS:  # this combination of decisions is not a schedule
         return None
-    if "sound" in designs.additions and _unusable(designs, schedule.mod):
+    if "sound" in designs.additions and unsound(schedule.mod):
         return None
     return Program(schedule, replayed)
-
-
-def _unusable(designs: Designs, module: tvm.IRModule) -> bool:
-    """Whether TVM makes something of a scheduled module that computes wrong results or takes minutes to compile."""
-    if unsound(module):
-        return True
-    return not designs.on_gpu and scalars_in_a_row(module, "vector_math" in designs.additions) > LIMIT
 
 
 @lru_cache(maxsize=8)
