@@ -17,6 +17,7 @@ from tvm.s_tir import meta_schedule as ms
 
 from colt_pipeline.space.rules.register_tiles import RegisterTiles, has_tiles
 from colt_pipeline.space.rules.row_fusion import RowFusion, find_chain
+from colt_pipeline.space.rules.row_fusion_cuda import RowFusionCuda, find_fusion
 
 _UNROLL_STEPS = (0, 16, 64)
 """Limits for automatic unrolling. TVM's list goes on to 512, which takes LLVM minutes where a register tile is unrolled
@@ -41,6 +42,14 @@ def _row_fusion(switches: Collection[str]) -> list[ms.ScheduleRule]:
     return [RowFusion(), _parallel()]
 
 
+def _row_fusion_cuda(switches: Collection[str]) -> list[ms.ScheduleRule]:
+    """With TVM's own limits for automatic unrolling on CUDA, short of 1024."""
+    unroll = ms.schedule_rule.ParallelizeVectorizeUnroll(
+        max_jobs_per_core=-1, max_vectorize_extent=-1, unroll_max_steps=[0, 16, 64, 512], unroll_explicit=True
+    )
+    return [RowFusionCuda(), unroll]
+
+
 def _register_tiles(switches: Collection[str]) -> list[ms.ScheduleRule]:
     """TVM's rules for CPUs with other tiles."""
     tiling = (ms.schedule_rule.MultiLevelTiling, ms.schedule_rule.MultiLevelTilingWithIntrin)
@@ -58,6 +67,7 @@ def _parallel() -> ms.ScheduleRule:
 
 ADDITIONS = (
     Addition("row_fusion", "llvm", lambda sch: find_chain(sch) is not None, _row_fusion),
+    Addition("row_fusion", "cuda", lambda sch: find_fusion(sch) is not None, _row_fusion_cuda),
     Addition("register_tiles", "llvm", has_tiles, _register_tiles),
 )
 
