@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import gcd
 from typing import Any
 
 from tvm.ir.utils import derived_object
@@ -20,8 +19,9 @@ from tvm.tirx import IndexMap
 from colt_pipeline.space.rules.row_fusion import Chain, find_chain
 from colt_pipeline.space.rules.structure import Block, Loop, Structure
 
-_WARP = 32
-_FEWEST_LANES = 8
+_LANES = 32
+"""Extent of ``threadIdx.x``, a warp: with fewer, TVM 0.27 leaves a variable of a reduction across threads undefined
+(red_buf0)."""
 _SHARED_BYTES = 32 << 10
 """For the rows that a block of threads keeps; the other 16 of 48 KiB are for chunks of operands."""
 _MOST_ROWS = 64
@@ -52,8 +52,6 @@ class Fusion:
     """The other elementwise blocks, computed wherever they are read."""
     rows: int
     """Of a block of threads, at most."""
-    lanes: int
-    """Extent of ``threadIdx.x``."""
 
 
 def find_fusion(sch: Schedule) -> Fusion | None:
@@ -72,19 +70,18 @@ def find_fusion(sch: Schedule) -> Fusion | None:
     if len(first.operands) != 2 or len(chain.given(contractions[0])) != 1:
         return None
     columns, extents = first.extents[chain.outer], [int(sch.get(loop).extent) for loop in sch.get_loops(last)]
-    lanes = gcd(_WARP, columns, extents[chain.outer])
     bytes_per_row = columns * int(sch.get(last).writes[0].source.dtype.itemsize)
     most = min(_MOST_ROWS, _SHARED_BYTES // bytes_per_row)
     rows = max((n for n in range(1, most + 1) if extents[chain.row] % n == 0), default=0)
-    if lanes < _FEWEST_LANES or not rows:
+    if columns % _LANES or extents[chain.outer] % _LANES or not rows:
         return None
     inlined = tuple(name for name in elementwise if name != read[0])
-    return Fusion(chain, contractions[0], reductions, read[0], inlined, rows, lanes)
+    return Fusion(chain, contractions[0], reductions, read[0], inlined, rows)
 
 
 @derived_object
 class RowFusionCuda(ms.schedule_rule.PyScheduleRule):  # type: ignore[misc]  # TVM has no types
-    """The rule: two design spaces at the last contraction of a chain, with its other operand in shared memory or not."""
+    """The rule: two design spaces at the end of a chain, with the last operand in shared memory or not."""
 
     def _initialize_with_tune_context(self, context: Any) -> None:
         pass
@@ -115,7 +112,7 @@ def _design(sch: Schedule, fusion: Fusion, shared: bool) -> Schedule:
     reductions = [sch.get_sblock(name) for name in fusion.reductions]
     for block in (first, *reductions, weights):
         sch.set_scope(block, 0, "shared")
-    results = _results_of_lanes(sch, first, fusion.lanes)
+    results = _results_of_lanes(sch, first)
 
     # The last contraction, and with it the block of rows.
     out = sch.cache_write(last, 0, "local")
@@ -123,7 +120,7 @@ def _design(sch: Schedule, fusion: Fusion, shared: bool) -> Schedule:
     blocks, some = sch.split(row, [None, fusion.rows])
     tile = sch.sample_perfect_tile(some, 3, _ROWS_PER_THREAD)
     more_blocks, thread, rows = sch.split(some, tile)
-    virtual, lane, vector = _across_lanes(sch, column, fusion.lanes)
+    virtual, lane, vector = _across_lanes(sch, column)
     chunk, step = sch.split(inner, sch.sample_perfect_tile(inner, 2, _CHUNK))
     sch.reorder(*around, blocks, more_blocks, virtual, thread, lane, chunk, step, rows, vector)
     kernel = sch.fuse(*around, blocks, more_blocks)
@@ -140,7 +137,7 @@ def _design(sch: Schedule, fusion: Fusion, shared: bool) -> Schedule:
         sch.compute_at(block, kernel, preserve_unit_loops=True)
         row, inner = sch.get_loops(block)[-2:]
         thread, _ = sch.split(row, tile[1:])
-        _, lane = sch.split(inner, [None, fusion.lanes])
+        _, lane = sch.split(inner, [None, _LANES])
         sch.bind(thread, "threadIdx.y")
         sch.bind(lane, "threadIdx.x")
 
@@ -159,7 +156,7 @@ def _design(sch: Schedule, fusion: Fusion, shared: bool) -> Schedule:
     return sch
 
 
-def _results_of_lanes(sch: Schedule, block: Block, lanes: int) -> Block:
+def _results_of_lanes(sch: Schedule, block: Block) -> Block:
     """Give a contraction its results in registers, and its columns as two axes, the second of which is for the lanes.
 
     Returns:
@@ -168,7 +165,7 @@ def _results_of_lanes(sch: Schedule, block: Block, lanes: int) -> Block:
     results = sch.cache_write(block, 0, "local")
 
     def divided(*axes: Any) -> list[Any]:
-        return [*axes[:-1], axes[-1] // lanes, axes[-1] % lanes]
+        return [*axes[:-1], axes[-1] // _LANES, axes[-1] % _LANES]
 
     def with_reduction(*axes: Any) -> list[Any]:
         return [*divided(*axes[:-1]), axes[-1]]
@@ -184,11 +181,11 @@ def _index_map(function: Callable[..., list[Any]], axes: int) -> IndexMap:
     return IndexMap.from_func(function, ndim=axes, index_dtype="int32")
 
 
-def _across_lanes(sch: Schedule, loop: Loop, lanes: int) -> tuple[Loop, Loop, Loop]:
+def _across_lanes(sch: Schedule, loop: Loop) -> tuple[Loop, Loop, Loop]:
     """Split a loop into virtual threads, lanes, and a vector of each lane."""
-    vectors, lane = sch.split(loop, [None, lanes])
+    vectors, lane = sch.split(loop, [None, _LANES])
     virtual, width = sch.sample_perfect_tile(vectors, 2, _VECTOR)
-    split: tuple[Loop, Loop, Loop] = tuple(sch.split(sch.fuse(vectors, lane), [virtual, lanes, width]))
+    split: tuple[Loop, Loop, Loop] = tuple(sch.split(sch.fuse(vectors, lane), [virtual, _LANES, width]))
     return split
 
 
