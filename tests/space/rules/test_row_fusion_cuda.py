@@ -21,7 +21,7 @@ FLUX = attention_core("flux_attention", 24, 24, 128, 512, 512, causal=False)
 LLAMA = attention_core("llama3_8b_attention", 32, 8, 128, 16, 1024, causal=True)
 BERT = attention_core("bert", 12, 12, 64, 128, 128, causal=False)
 SMALL = attention_core("small", 4, 2, 64, 32, 64, causal=True)
-UNEVEN = attention_core("uneven", 3, 3, 96, 24, 160, causal=False)
+UNEVEN = attention_core("uneven", 4, 4, 96, 24, 160, causal=False)
 
 
 def space(workload: Workload, arch: str = "sm_90") -> Space:
@@ -34,7 +34,7 @@ def mutated(of: Space, programs: list[Program], count: int) -> list[Program]:
         program = programs[int(rng.integers(len(programs)))]
         offered = of.applicable(program)
         edit = Edit(offered[int(rng.integers(len(offered)))].name)
-        result = of.apply(program, [edit], rng, 16, lambda key: key in found)
+        result = of.apply(program, [edit], rng, 16, found.__contains__)
         found |= {p.key: p for p in result} if isinstance(result, list) else {}
     return list(found.values())
 
@@ -63,8 +63,8 @@ def test_each_decision_is_a_site(what: str) -> None:
 @pytest.mark.parametrize("workload", [SMALL, UNEVEN], ids=lambda w: w.name)
 def test_kernels_compute_what_numpy_does(workload: Workload, tmp_path: Path) -> None:
     fused = space(workload)
-    programs = fused.initial(4, np.random.default_rng(2))
-    for number, program in enumerate([*programs, *mutated(fused, programs, 4)]):
+    programs = fused.initial(2, np.random.default_rng(2))
+    for number, program in enumerate([*programs, *mutated(fused, programs, 2)]):
         inputs = workload.inputs()
         (expected,) = workload.expected(inputs)
         arrays = dict(zip(("Q", "K", "V"), inputs, strict=True)) | {
