@@ -139,6 +139,7 @@ _ANNOTATIONS: dict[str, Check] = {
     "meta_schedule.unroll_explicit": _is_sampled,
     "meta_schedule.unroll_implicit": _is_sampled,
     "meta_schedule.vectorize": _is_number,
+    "pragma_auto_unroll_max_step": lambda value: type(value) is int and value == 0,
     "software_pipeline_async_stages": _is_numbers,
     "software_pipeline_order": _is_numbers,
     "software_pipeline_stage": _is_numbers,

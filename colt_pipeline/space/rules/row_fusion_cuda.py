@@ -136,7 +136,9 @@ def _design(sch: Schedule, fusion: Fusion, shared: bool) -> Schedule:
     for block in reversed(reductions):
         sch.compute_at(block, kernel, preserve_unit_loops=True)
         row, inner = sch.get_loops(block)[-2:]
-        thread, _ = sch.split(row, tile[1:])
+        thread, rows = sch.split(row, tile[1:])
+        # TVM 0.27 fails on copies of a reduction across threads ("load_remap_.count(alloc_key)").
+        sch.annotate(rows, "pragma_auto_unroll_max_step", 0)
         _, lane = sch.split(inner, [None, _LANES])
         sch.bind(thread, "threadIdx.y")
         sch.bind(lane, "threadIdx.x")
