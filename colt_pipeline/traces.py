@@ -27,6 +27,8 @@ instructions and 40 such loops."""
 _MAX_VARIABLES = 128
 """Inputs or outputs of an instruction. Recorded ones have up to 29."""
 _MAX_NUMBER = 2**31 - 1
+_MAX_ALIGNMENT = 64
+"""Elements that the stride of a buffer is aligned to, or moved by. The rules use up to 8."""
 _MAX_INDEX_MAP = 8000
 """Characters. Those of the rules have up to 1200."""
 _NODES = frozenset(
@@ -48,6 +50,10 @@ _NODES = frozenset(
 
 def _is_number(value: Any) -> bool:
     return type(value) is int and 0 <= value <= _MAX_NUMBER
+
+
+def _is_alignment(value: Any) -> bool:
+    return _is_number(value) and value <= _MAX_ALIGNMENT
 
 
 def _is_flag(value: Any) -> bool:
@@ -112,9 +118,11 @@ _KINDS = {
     "Vectorize": _Kind("l"),
     "Unroll": _Kind("l"),
     "SetScope": _Kind("b", "", (_is_number, _SCOPE)),
+    "StorageAlign": _Kind("b", "", (_is_number, _is_number, _is_alignment, _is_alignment)),
     "DecomposePadding": _Kind("bl", "b"),
     # The second input is the index map, see `_is_index_map`.
     "TransformLayout": _Kind("b-", "", (_is_number, _is_number, lambda padding: padding is None, _is_flag)),
+    "TransformBlockLayout": _Kind("b", "", (lambda text: _is_index_map(text),)),
     # The key of an annotation is its attribute, for which `_ANNOTATIONS` has the values.
     "Annotate": _Kind("[bl].", "", (lambda key: True,)),
     "Unannotate": _Kind("[bl]", "", (lambda key: True,)),
@@ -131,6 +139,7 @@ _ANNOTATIONS: dict[str, Check] = {
     "meta_schedule.unroll_explicit": _is_sampled,
     "meta_schedule.unroll_implicit": _is_sampled,
     "meta_schedule.vectorize": _is_number,
+    "pragma_auto_unroll_max_step": lambda value: type(value) is int and value == 0,
     "software_pipeline_async_stages": _is_numbers,
     "software_pipeline_order": _is_numbers,
     "software_pipeline_stage": _is_numbers,

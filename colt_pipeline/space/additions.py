@@ -17,6 +17,7 @@ from tvm.s_tir import meta_schedule as ms
 
 from colt_pipeline.space.rules.register_tiles import InlineApart, RegisterTiles, has_tiles
 from colt_pipeline.space.rules.row_fusion import RowFusion, find_chain
+from colt_pipeline.space.rules.row_fusion_cuda import RowFusionCuda, find_fusion
 from colt_pipeline.space.rules.structure import VECTOR
 from colt_pipeline.space.rules.unrolling import less_unrolling
 
@@ -39,6 +40,14 @@ def _row_fusion(switches: Collection[str]) -> list[ms.ScheduleRule]:
     return [RowFusion(), less_unrolling(VECTOR)]
 
 
+def _row_fusion_cuda(switches: Collection[str]) -> list[ms.ScheduleRule]:
+    """With TVM's own limits for automatic unrolling on CUDA, short of 1024."""
+    unroll = ms.schedule_rule.ParallelizeVectorizeUnroll(
+        max_jobs_per_core=-1, max_vectorize_extent=-1, unroll_max_steps=[0, 16, 64, 512], unroll_explicit=True
+    )
+    return [RowFusionCuda(), unroll]
+
+
 def _register_tiles(switches: Collection[str]) -> list[ms.ScheduleRule]:
     return [
         InlineApart(),
@@ -50,6 +59,7 @@ def _register_tiles(switches: Collection[str]) -> list[ms.ScheduleRule]:
 
 ADDITIONS = (
     Addition("row_fusion", "llvm", lambda sch: find_chain(sch) is not None, _row_fusion),
+    Addition("row_fusion", "cuda", lambda sch: find_fusion(sch) is not None, _row_fusion_cuda),
     Addition("register_tiles", "llvm", has_tiles, _register_tiles),
 )
 
