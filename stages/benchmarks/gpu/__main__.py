@@ -131,6 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--workloads", type=names, default=Plan.workloads, help="comma-separated; default: the paper's")
     parser.add_argument("--experiments", type=names, default=Plan.experiments, help="comma-separated")
     parser.add_argument("--samples", type=positive, default=Plan.samples, help="programs to measure per search")
+    parser.add_argument("--space", default=Plan.space, help="design space of all searches: tvm or extended")
     given = parser.parse_args(argv)
     if unknown := [part for part in given.parts if part not in PARTS]:
         raise ConfigError(f"--parts={','.join(unknown)} is unknown; choose from {', '.join(PARTS)}")
@@ -142,6 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         workloads=given.workloads,
         experiments=given.experiments,
         samples=given.samples,
+        space=given.space,
     )
     try:
         with interruptible():

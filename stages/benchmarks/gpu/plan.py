@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from colt_pipeline.config.compose import runs
-from colt_pipeline.config.schema import Config
+from colt_pipeline.config.schema import TVM_SPACE, Config
 from colt_pipeline.job import read_summary
 from colt_pipeline.stack import usable_cores
 from colt_pipeline.workloads import PAPER
@@ -30,6 +30,8 @@ class Plan:
     workloads: Sequence[str] = PAPER
     experiments: Sequence[str] = ("gpu_searches", "gpu_measured")
     samples: int = 24
+    space: str = TVM_SPACE.name
+    """The design space of all searches."""
 
     @property
     def latencies(self) -> str:
@@ -57,7 +59,7 @@ class Plan:
 
     def _runs(self, record: str) -> list[Config]:
         common = [f"workload={','.join(self.workloads)}", f"samples={self.samples}", f"device={self.device}"]
-        common += [f"results={self.results}", record]
+        common += [f"results={self.results}", f"space={self.space}", record]
         return [config for experiment in self.experiments for config in runs([f"experiment={experiment}", *common])]
 
     @property
