@@ -237,9 +237,10 @@ def _is_index_map(text: Any) -> bool:
 
 
 def _is_node(number: int, node: Any) -> bool:
-    if not isinstance(node, dict) or node.get("type") not in _NODES:
+    kind = node.get("type") if isinstance(node, dict) else None
+    if not isinstance(kind, str) or kind not in _NODES:
         return False
-    kind, data = node["type"], node.get("data")
+    data = node.get("data")
     if kind == "ffi.String":
         return isinstance(data, str) and len(data) <= 200
     if kind == "int":

@@ -41,6 +41,31 @@ def test_recorded_traces_may_be_applied() -> None:
     check_trace(small())
 
 
+def index_map(*nodes: Any, root: Any = None) -> str:
+    """TVM's JSON of an index map of these nodes."""
+    return json.dumps({"root_index": len(nodes) - 1 if root is None else root, "nodes": nodes, "metadata": {}})
+
+
+NOTHING = {"type": "None"}
+INTEGER = {"type": "ir.PrimType", "data": {"span": 0, "dtype": "int32"}}
+NAME = {"type": "ffi.String", "data": "i"}
+VARIABLE = {"type": "ir.Var", "data": {"span": 0, "ty": 1, "name": 2}}
+DIMENSIONS = {"type": "ffi.Array", "data": [3]}
+MAP = {"type": "tirx.IndexMap", "data": {"initial_indices": 4, "final_indices": 4, "inverse_index_map": 0}}
+SAME = (NOTHING, INTEGER, NAME, VARIABLE, DIMENSIONS, MAP)
+
+
+def laid_out(text: Any) -> list[Any]:
+    """An instruction that changes the layout of a buffer by this index map."""
+    return ["TransformLayout", ["b0", text], [0, 1, None, False], []]
+
+
+def test_a_layout_may_be_changed_by_an_index_map() -> None:
+    trace = small()
+    trace[0].append(laid_out(index_map(*SAME)))
+    check_trace(trace)
+
+
 Change = Callable[[Trace], object]
 
 REFUSED: dict[str, tuple[Change, str]] = {
@@ -83,6 +108,35 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "probabilities": (lambda t: t[0][4][2][1].pop(), "2 candidates with 1 probabilities"),
     "not a number": (lambda t: t[0][4][2].__setitem__(1, [0.5, float("nan")]), "wrong attributes"),
     "true for a number": (lambda t: t[0][2][2].__setitem__(1, True), "wrong attributes"),
+    "map that is no text": (lambda t: t[0].append(laid_out(["b0"])), "wrong index map"),
+    "map that is no JSON": (lambda t: t[0].append(laid_out("{")), "wrong index map"),
+    "map that is no graph": (lambda t: t[0].append(laid_out("[1]")), "wrong index map"),
+    "map without its root": (lambda t: t[0].append(laid_out(index_map(*SAME, root=0))), "wrong index map"),
+    "map that refers to itself": (
+        lambda t: t[0].append(laid_out(index_map(*SAME[:4], {"type": "ffi.Array", "data": [4]}, MAP))),
+        "wrong index map",
+    ),
+    "map that refers ahead": (
+        lambda t: t[0].append(laid_out(index_map({"type": "ffi.Array", "data": [1]}, *SAME))),
+        "wrong index map",
+    ),
+    "map with a call": (
+        lambda t: t[0].append(laid_out(index_map({"type": "ir.Call", "data": {"op": 0}}, *SAME))),
+        "wrong index map",
+    ),
+    "map with a kind that is no text": (
+        lambda t: t[0].append(laid_out(index_map({"type": ["None"]}, *SAME))),
+        "wrong index map",
+    ),
+    "map of text": (
+        lambda t: t[0].append(laid_out(index_map({"type": "ir.Var", "data": {"name": "i"}}))),
+        "wrong index map",
+    ),
+    "endless map": (lambda t: t[0].append(laid_out(index_map(*SAME * 2000))), "wrong index map"),
+    "huge padding": (
+        lambda t: t[0].append(["TransformLayout", ["b0", index_map(*SAME)], [0, 1, 2, False], []]),
+        "wrong attributes",
+    ),
     "too many": (lambda t: t[0].extend([["GetProducers", ["b0"], [], []]] * 1000), "more than 1000"),
     "too deep": (
         lambda t: t[0].extend(["Split", ["l5", 2, 2], [True, False], [f"l{n}", f"l{n + 1}"]] for n in range(9, 999, 2)),
