@@ -56,6 +56,7 @@ class TvmEvolution:
         batch = options.pop("num_trials_per_iter")
         threads = usable_cores()
         # No random state, as usual with TVM: none would make it repeatable.
+        self._space = space
         self._context = ms.TuneContext(
             mod=space.module,
             target=space.context.target,
@@ -84,7 +85,7 @@ class TvmEvolution:
         # Terminates: TVM proposes nothing twice and gives up after five empty batches.
         while (candidates := self._context.generate_measure_candidates()) is not None:
             programs = [Program(c.sch, c.sch.trace.simplified(True)) for c in candidates]
-            new = {p.key: p for p in programs if p.key not in known}
+            new = {p.key: p for p in programs if p.key not in known and not self._space.refuses(p)}
             if new:
                 # TVM counts what it has proposed, known or not, and after a batch of known programs offers too many.
                 return list(new.values())[: self._samples - len(measured)]

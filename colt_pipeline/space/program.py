@@ -121,6 +121,10 @@ class Space:
             raise SpaceError("TVM finds no way to bind the unoptimized program to GPU threads")
         return schedule.mod
 
+    def refuses(self, program: Program) -> bool:
+        """Whether the space leaves out a program that TVM made in it, because it computes something else."""
+        return _is_unsound(self._designs, program.schedule)
+
     def initial(self, count: int, rng: np.random.Generator) -> list[Program]:
         """Up to `count` distinct programs, each a fresh sample of a uniformly drawn design space.
 
@@ -349,9 +353,13 @@ def _replay(designs: Designs, trace: Trace, seed: int = 1) -> Program | None:
             return None
     except TVM_ERRORS:  # this combination of decisions is not a schedule
         return None
-    if "sound" in designs.additions and unsound(schedule.mod):
+    if _is_unsound(designs, schedule):
         return None
     return Program(schedule, replayed)
+
+
+def _is_unsound(designs: Designs, schedule: Schedule) -> bool:
+    return "sound" in designs.additions and unsound(schedule.mod)
 
 
 @lru_cache(maxsize=8)

@@ -27,9 +27,10 @@ from colt_pipeline.prediction.evolution import SCHEMA, Evolution, TvmEvolution
 from colt_pipeline.records import digest
 from colt_pipeline.runs.events import Sample
 from colt_pipeline.runs.stopwatch import Stopwatch
-from colt_pipeline.space import Program
+from colt_pipeline.space import Program, Space
+from colt_pipeline.workloads.catalogue import build
 from tests.small_runs import journal, move_recordings, play
-from tests.space.small import space
+from tests.space.small import CPU, SHAPES, space
 from tests.support import ROOT, Compose, Recorded, configured
 
 pytestmark = pytest.mark.tvm
@@ -115,6 +116,18 @@ def test_a_batch_has_no_more_programs_than_are_left_to_measure(monkeypatch: pyte
     offered = [[SimpleNamespace(sch=p.schedule) for p in some] for some in (programs[:2], programs)]
     monkeypatch.setattr(ms.TuneContext, "generate_measure_candidates", lambda _: offered.pop(0))
     assert [p.key for p in evolution.next_batch(timed(programs[:2]))] == [p.key for p in programs[2:4]]
+
+
+@pytest.mark.parametrize("additions", [("sound",), ("row_fusion", "sound")], ids=["TVM's designs", "row fusion"])
+def test_batches_hold_what_the_space_holds(additions: tuple[str, ...]) -> None:
+    """A third of what TVM draws in its designs of attention computes something else."""
+    shapes = {**SHAPES["flux_attention"], "tokens": 64}
+    here = Space(build("flux_attention", shapes).module, CPU, additions)
+    batch = TvmEvolution(here, quick(), warmup_samples=8, samples=16).next_batch([])
+    assert batch
+    for program in batch:
+        assert not here.refuses(program)
+        assert here.rebuild(program.trace_json).key == program.key
 
 
 def test_a_search_that_cannot_begin_says_so(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -24,12 +24,17 @@ def in_panels(sch: Schedule, block: Block, at: int, width: int) -> None:
     )
 
 
-def vectorize_along(sch: Schedule, block: Block, at: int, width: int) -> None:
-    """Make vectors along dimension `at` of what a block without reuse computes; its loops are its last ones."""
+def vectorize_along(sch: Schedule, block: Block, at: int, width: int) -> Loop:
+    """Make vectors along dimension `at` of what a block without reuse computes; its loops are its last ones.
+
+    Returns:
+        The loop across the vectors. There may be many, so it is not unrolled: LLVM can take minutes for that.
+    """
     loops = sch.get_loops(block)[-len(sch.get(block).iter_vars) :]
     vectors, lane = sch.split(loops[at], [None, width])
     sch.reorder(*loops[at + 1 :], vectors, lane)
-    in_registers(sch, (vectors,), lane)
+    sch.vectorize(lane)
+    return vectors
 
 
 def in_registers(sch: Schedule, unrolled: Sequence[Loop], lane: Loop) -> None:

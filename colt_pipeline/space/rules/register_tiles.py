@@ -208,7 +208,9 @@ def _design(sch: Schedule, block: Block, plan: _Plan, variant: _Variant, padding
     # Loops of one iteration stay: a replay with other decisions must find as many loops.
     sch.reverse_compute_at(out, (tiled.outer if variant.blocked else tiled.middle)[-1], preserve_unit_loops=True)
     in_registers(sch, [*tiled.unrolled, *tiled.rows, *columns], lane)
-    vectorize_along(sch, out, len(s.output) - 1, variant.width)
+    vectors = vectorize_along(sch, out, len(s.output) - 1, variant.width)
+    if not variant.blocked:
+        sch.unroll(vectors)  # those of a register tile
     for copy, at, width in copies:
         sch.compute_at(copy, [*tiled.outer, *tiled.blocks][-1], preserve_unit_loops=True)
         vectorize_along(sch, copy, at, width)

@@ -163,7 +163,7 @@ def _design(sch: Schedule, chain: Chain, columns_first: bool) -> Schedule:
     for block, at in order:
         own = kept.get(sch.get(block).name_hint)
         if own is None or not own.is_contraction:
-            vectorize_along(sch, block, at, chain.rows)
+            sch.unroll(vectorize_along(sch, block, at, chain.rows))
     return sch
 
 

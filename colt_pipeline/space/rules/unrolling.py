@@ -1,7 +1,8 @@
 """TVM's schedule rule for parallel, vector and unrolled loops on CPUs, with less unrolling.
 
 TVM lets a search unroll loops to 512 steps, each a vector statement of up to 64 lanes. Where the elements of a vector
-lie apart, each is a scalar access, so thousands can follow each other without a branch, on which LLVM spends minutes.
+lie apart, each is a scalar access, so thousands can follow each other without a branch, on which LLVM can spend
+minutes. Less unrolling makes such builds rare; it is no bound, because the body of a loop can be as large.
 """
 
 from __future__ import annotations
