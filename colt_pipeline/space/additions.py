@@ -64,6 +64,6 @@ ADDITIONS = (
 )
 
 
-def find_additions(kind: str, switches: Collection[str], sch: Schedule) -> Iterator[Addition]:
-    """The additions that are on and apply to an unscheduled program, in the order of the table."""
-    return (a for a in ADDITIONS if a.kind == kind and a.switch in switches and a.applies(sch))
+def additions(kind: str, switches: Collection[str]) -> Iterator[Addition]:
+    """The additions for a target kind that are on, in the order of the table."""
+    return (a for a in ADDITIONS if a.kind == kind and a.switch in switches)

@@ -18,7 +18,7 @@ from tvm.s_tir.schedule import Trace
 from colt_pipeline.errors import SpaceError
 from colt_pipeline.records import canonical_json
 from colt_pipeline.space import intrinsics
-from colt_pipeline.space.additions import find_additions
+from colt_pipeline.space.additions import additions
 from colt_pipeline.space.rules.unrolling import with_less_unrolling
 from colt_pipeline.space.threads import misfit
 
@@ -55,8 +55,8 @@ class Designs:
     traces: tuple[Trace, ...]
     """The same, on a GPU without those that `misfit` names."""
     on_gpu: bool
-    additions: tuple[str, ...] = ()
-    """Switches of ``conf/space`` that are on."""
+    switches: tuple[str, ...] = ()
+    """Those of ``conf/space`` that are on."""
 
     @property
     def has_choice(self) -> bool:
@@ -73,31 +73,38 @@ def leave_choice(traces: Iterable[Trace]) -> bool:
     return any(inst.kind.name.startswith(_SAMPLING) for trace in traces for inst in trace.insts)
 
 
-def generate(module: tvm.IRModule, target: dict[str, Any], additions: tuple[str, ...] = ()) -> Designs:
-    """The design spaces of `module` for `target`, generated once per process: TVM's, or with `additions` to them.
+def generate(module: tvm.IRModule, target: dict[str, Any], switches: tuple[str, ...] = ()) -> Designs:
+    """The design spaces of `module` for `target`, generated once per process.
+
+    Args:
+        module: one PrimFunc ``main``.
+        target: TVM's target dict.
+        switches: those of ``conf/space`` that are on; none = TVM's design spaces.
 
     Raises:
         SpaceError: TVM generates no design space.
     """
-    return _generated(module, canonical_json(target), additions)
+    return _generated(module, canonical_json(target), switches)
 
 
 @lru_cache(maxsize=16)
-def _generated(module: tvm.IRModule, target_json: str, additions: tuple[str, ...]) -> Designs:
+def _generated(module: tvm.IRModule, target_json: str, switches: tuple[str, ...]) -> Designs:
     """Cached by the identity of the module, which suffices because `workloads.catalogue.build` makes each only once."""
     intrinsics.register()
     target = json.loads(target_json)
-    return _from_additions(module, target, additions) or _from_tvm(module, target, additions)
+    return _from_additions(module, target, switches) or _from_tvm(module, target, switches)
 
 
 def _from_additions(module: tvm.IRModule, target: dict[str, Any], switches: tuple[str, ...]) -> Designs | None:
     """The design spaces that the first addition makes which applies; None if none does."""
     kind = target["kind"]
-    for addition in find_additions(kind, switches, Schedule(module, debug_mask="none")):
-        space = ms.space_generator.PostOrderApply(
-            sch_rules=addition.rules(switches), postprocs=kind, mutator_probs=kind
-        )
+    for addition in additions(kind, switches):
         try:
+            if not addition.applies(Schedule(module, debug_mask="none")):
+                continue
+            space = ms.space_generator.PostOrderApply(
+                sch_rules=addition.rules(switches), postprocs=kind, mutator_probs=kind
+            )
             context = _context(module, target, space)
             traces = tuple(s.trace for s in context.generate_design_space())
         except TVM_ERRORS as error:

@@ -359,7 +359,7 @@ def _replay(designs: Designs, trace: Trace, seed: int = 1) -> Program | None:
 
 
 def _is_unsound(designs: Designs, schedule: Schedule) -> bool:
-    return "sound" in designs.additions and unsound(schedule.mod)
+    return "sound" in designs.switches and unsound(schedule.mod)
 
 
 @lru_cache(maxsize=8)

@@ -13,7 +13,8 @@ from tvm.s_tir import Schedule
 
 from colt_pipeline.records import Edit
 from colt_pipeline.space import Program, Space
-from colt_pipeline.space.additions import find_additions
+from colt_pipeline.space import additions as table
+from colt_pipeline.space.additions import additions
 from colt_pipeline.space.generate import generate
 from colt_pipeline.traces import check_trace_json
 from colt_pipeline.workloads.catalogue import build
@@ -35,8 +36,8 @@ def workload(name: str) -> Workload:
 
 
 def found(made: Workload, switches: tuple[str, ...] = ALL) -> list[str]:
-    additions = find_additions("llvm", switches, Schedule(made.module, debug_mask="none"))
-    return [addition.switch for addition in additions]
+    fresh = Schedule(made.module, debug_mask="none")
+    return [addition.switch for addition in additions("llvm", switches) if addition.applies(fresh)]
 
 
 def kinds(made: Workload, switches: tuple[str, ...]) -> set[str]:
@@ -102,6 +103,18 @@ def test_a_rule_that_fails_leaves_the_program_to_the_next(caplog: pytest.LogCapt
         "RegisterTiles" in {type(rule).__name__ for rule in designs.context.space_generator.sch_rules} or designs.traces
     )
     assert "the design space has no row_fusion" in caplog.text
+
+
+def test_a_pattern_that_cannot_be_looked_for_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(sch: Schedule) -> bool:
+        raise ValueError("no root block")
+
+    monkeypatch.setattr(table, "ADDITIONS", [table.Addition("row_fusion", "llvm", fails, lambda switches: [])])
+    made = of_program("kernel", gemm("float32", "float32", "float32", 8, 8, 8), {})
+    assert generate(made.module, HERE, ("row_fusion",)).has_choice
+    assert "the design space has no row_fusion: no root block" in caplog.text
 
 
 def tiled_by_hand(space: Space, start: Program) -> Iterator[tuple[Edit, Program]]:
