@@ -18,6 +18,7 @@ from tvm.s_tir import meta_schedule as ms
 from colt_pipeline.errors import ExportError
 from colt_pipeline.exports.winner import Winner
 from colt_pipeline.measurement.bench import TVM_ERRORS, last_line
+from colt_pipeline.space import trace_text
 
 WORKLOADS = "workload.json"
 RECORDS = "tuning_record.json"
@@ -50,7 +51,7 @@ def _same(record: Any, workload: Any, target: Any, trace: Any) -> bool:
     return bool(
         record.workload.same_as(workload)
         and tvm_ffi.structural_equal(record.target, target)
-        and str(record.trace) == str(trace)
+        and trace_text.text(record.trace) == trace_text.text(trace)
     )
 
 

@@ -9,6 +9,7 @@ import tvm
 
 from colt_pipeline.exports.rendering import render
 from colt_pipeline.exports.winner import Winner
+from colt_pipeline.space.trace_text import steps
 
 SCHEDULED = "scheduled.py"
 SCHEDULE = "schedule.py"
@@ -35,8 +36,8 @@ def scheduled_text(winner: Winner, function: str) -> str:
 def schedule_text(winner: Winner, function: str) -> str:
     """The base program as TVMScript and a function that schedules it, in a file that Python can import."""
     imports, program = script(winner.workload.module)
-    steps = [line for step in winner.program.schedule.trace.as_python() for line in str(step).splitlines()]
-    return render("schedule.py.j2", function=function, imports=imports, program=program, steps=steps)
+    lines = [line for step in steps(winner.program.schedule.trace) for line in step.splitlines()]
+    return render("schedule.py.j2", function=function, imports=imports, program=program, steps=lines)
 
 
 def script(module: tvm.IRModule) -> tuple[list[str], str]:

@@ -22,6 +22,7 @@ from tvm.s_tir.schedule import Trace
 
 from colt_pipeline.errors import SpaceError
 from colt_pipeline.records import Edit, Rejection, Site, canonical_json
+from colt_pipeline.space import trace_text
 from colt_pipeline.space.generate import TVM_ERRORS, Designs, generate
 from colt_pipeline.space.sites import PARALLEL, decide, find_sites
 from colt_pipeline.space.soundness import unsound
@@ -71,7 +72,7 @@ class Program:
     @property
     def history(self) -> tuple[str, ...]:
         """The trace as ``sch.`` lines."""
-        lines = str(self.trace).splitlines()
+        lines = trace_text.text(self.trace).splitlines()
         return tuple(line.strip() for line in lines if "sch." in line and not line.lstrip().startswith("def "))
 
 
@@ -302,11 +303,11 @@ class Space:
 
     def _remembered(self, trace: Trace) -> Program | None:
         """Like `_realize`, cached."""
-        text = str(trace)
-        if text not in self._realized:
+        key = trace_text.text(trace)
+        if key not in self._realized:
             program = _realize(self._designs, trace)
-            self._realized[text] = program and self._programs.get(program.key, program)
-        return self._realized[text]
+            self._realized[key] = program and self._programs.get(program.key, program)
+        return self._realized[key]
 
     def _keep(self, program: Program) -> Program:
         return self._programs.setdefault(program.key, program)

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import tvm
+import tvm_ffi
 from tvm.s_tir import Schedule
 
 from colt_pipeline.records import Edit
-from colt_pipeline.space import Program, Space
+from colt_pipeline.space import Program, Space, trace_text
 from colt_pipeline.space import additions as table
 from colt_pipeline.space.additions import additions
 from colt_pipeline.space.generate import generate
@@ -162,6 +163,25 @@ def test_sites_have_the_names_of_blocks_and_loops() -> None:
         labels[name] = {site.label.split(".")[0] for site in space.sites(start)}
     assert labels["attention"] == {"context", "scores", "parallel", "unroll"}
     assert {"conv2d_nchw", "parallel", "unroll"} <= labels["convolution"]
+
+
+@pytest.mark.parametrize("name", ["depthwise", "transposed operand", "attention"])
+def test_the_steps_of_a_schedule_are_python_that_makes_it_again(name: str) -> None:
+    """TVM itself cannot print how padding is decomposed."""
+    space = Space(workload(name).module, HERE, ALL)
+    (program,) = space.initial(1, np.random.default_rng(0))
+    again = Schedule(space.module, debug_mask="none")
+    exec("\n".join(trace_text.steps(program.schedule.trace)), {"sch": again})
+    assert tvm_ffi.structural_equal(again.mod, program.schedule.mod)
+    assert len(program.history) > 20
+    assert program.trace_json == space.rebuild(program.trace_json).trace_json
+
+
+def test_programs_that_differ_in_a_decision_have_different_texts() -> None:
+    space = Space(workload("depthwise").module, HERE, ALL)
+    programs = space.initial(4, np.random.default_rng(0))
+    assert len({trace_text.text(program.trace) for program in programs}) == len(programs) == 4
+    assert not any("object at" in trace_text.text(program.trace) for program in programs)
 
 
 def registers(module: tvm.IRModule) -> set[str]:
