@@ -132,7 +132,7 @@ class Evolution:
 
         Raises:
             JournalError: the recording is corrupt or in use by another process.
-            RecordingError: a line of it is not a batch, or has a trace that TVM's rules and mutators do not make.
+            RecordingError: a line of it is not a batch, or has a trace that no rule or mutator makes.
         """
         self.path = path
         self._space = space

@@ -1,4 +1,4 @@
-"""TVM's own design spaces of a workload on a target, generated once per process."""
+"""The design spaces of a workload on a target, TVM's or with additions, generated once per process."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ _Attempt = tuple[str, Callable[[], Any]]
 
 @dataclass(frozen=True, eq=False)
 class Designs:
-    """MetaSchedule's design spaces of a workload on a target."""
+    """The design spaces of a workload on a target."""
 
     module: tvm.IRModule
     context: ms.TuneContext
-    """With TVM's default rules, postprocessors and mutators for the target."""
+    """With the rules that made them, and TVM's default postprocessors and mutators for the target."""
     every_trace: tuple[Trace, ...]
     """One sample per design space."""
     traces: tuple[Trace, ...]

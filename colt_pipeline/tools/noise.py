@@ -130,7 +130,7 @@ def best_recorded(runs: Path, workload: Workload, backend: Backend) -> Schedule 
 
     Raises:
         RunDirError: a file of a run is broken.
-        RecordingError: it lacks something, or its trace is not one that TVM's rules and mutators make.
+        RecordingError: it lacks something, or its trace is none that a rule or mutator makes.
     """
     found: list[tuple[float, str, Path]] = []
     for path in sorted(runs.rglob(SUMMARY)):
