@@ -110,7 +110,8 @@ def _from_additions(module: tvm.IRModule, target: dict[str, Any], switches: tupl
         except TVM_ERRORS as error:
             _log.warning("the design space has no %s: %s", addition.switch, _said(error))
             continue
-        return Designs(module, context, traces, traces, kind != "llvm", switches)
+        if traces:
+            return Designs(module, context, traces, traces, kind != "llvm", switches)
     return None
 
 
