@@ -18,15 +18,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from colt_pipeline.config.compose import composed
 from colt_pipeline.config.schema import Config
-from colt_pipeline.config.spaces import recorded_space, space_name
+from colt_pipeline.config.spaces import space_name
 from colt_pipeline.errors import ConfigError, DeviceError
 from colt_pipeline.from_python import configuration
 from colt_pipeline.measurement.backend import Backend, local
 from colt_pipeline.runs.layout import CONFIG
+from colt_pipeline.runs.rundir import read_config, read_space
 from colt_pipeline.workloads import PAPER
 from colt_pipeline.workloads.catalogue import WORKLOADS
 from colt_pipeline.workloads.workload import Workload
@@ -35,7 +34,7 @@ from stages.benchmarks.frameworks.sitting import OURS, SIDES, Comparison, compar
 from stages.benchmarks.programs import OWN
 from stages.benchmarks.recorded import best_run
 from stages.benchmarks.rounds import own_process
-from stages.benchmarks.tuned import finish, own
+from stages.benchmarks.tuned import finish, keys, own
 
 KERNELS = (*WORKLOADS, *OWN)
 _PACKAGES = ("torch", "onnx", "onnxruntime")
@@ -45,7 +44,7 @@ _WITHOUT_WEIGHTS = ("flux_attention", "llama3_8b_attention_core", "batched_matmu
 def rows(
     out: Path, runs: Path, kernels: Sequence[str], rounds: int, tune: bool, samples: int, overrides: Sequence[str]
 ) -> list[Row]:
-    """One row per kernel, then geometric means; the table and its chart are written after each kernel.
+    """One row per kernel, then geometric means; the table is written after each kernel, its chart at the end.
 
     Raises:
         ConfigError: an unknown kernel, a missing package or compiler, or no finished run.
@@ -92,7 +91,7 @@ def _check(kernels: Sequence[str]) -> None:
 def _run(runs: Path, workload: Workload, samples: int, overrides: Sequence[str]) -> Config:
     """The run that tunes a kernel, with this project's search in the extended design space."""
     given: dict[str, Any] = {"search": "colt", "space": "extended", "samples": samples}
-    given |= dict(override.split("=", 1) for override in overrides)
+    given |= keys(overrides)
     if workload.is_own:
         return own(runs, workload.name, workload, given)
     return configuration({"workload": workload.name, "results": runs, **given})
@@ -117,9 +116,9 @@ def _of_kernel(kernel: str, *arguments: Any) -> Comparison:
 
 def _facts(run: Path, backend: Backend) -> Row:
     """What a row says besides times."""
-    config = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
-    space = space_name(recorded_space(config).additions)
-    facts: Row = {"search": config["search"]["name"], "space": space, "samples": config["samples"]}
+    config, space = read_config(run / CONFIG), read_space(run / CONFIG)
+    facts: Row = {"search": config["search"]["name"], "space": space_name(space.additions)}
+    facts["samples"] = config["samples"]
     return {**facts, "threads": backend.target["num-cores"], "device": backend.device.facts["cpu"]}
 
 
