@@ -136,8 +136,8 @@ def _design(sch: Schedule, chain: Chain, columns_first: bool) -> Schedule:
     for name, s in kept.items():
         if len(s.output) > chain.outer:
             in_panels(sch, blocks[name], chain.row, chain.rows)
+    # Each block of the chain and each copy, with the position of the rows among its last loops.
     order: list[tuple[Block, int]] = []
-    """Each block of the chain and each copy, with the position of the rows among its last loops."""
     copied: set[str] = set()
     for name in kept:
         for operand in chain.given(name):
