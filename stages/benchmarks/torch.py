@@ -56,8 +56,8 @@ def rows(
     if tune:
         finish([_run(runs, workload, samples, overrides) for workload in workloads.values()])
     backend = local(composed([]))
-    best = {kernel: best_run(runs, workload, backend) for kernel, workload in workloads.items()}
-    if missing := [kernel for kernel, run in best.items() if run is None]:
+    best = {kernel: run for kernel, workload in workloads.items() if (run := best_run(runs, workload, backend))}
+    if missing := [kernel for kernel in workloads if kernel not in best]:
         raise ConfigError(
             f"{runs} holds no finished run of {', '.join(missing)} on {backend.device.slug}; add --tune, or name "
             "another directory with --runs"
@@ -66,10 +66,8 @@ def rows(
     found: dict[str, Comparison] = {}
     measured: list[limits.Limits] = []
     with own_process() as process:
-        for kernel in workloads:
+        for kernel, run in best.items():
             measured.append(process.submit(limits.measured, backend.target, backend.device.lock).result())
-            run = best[kernel]
-            assert run is not None
             found[kernel] = _compared(kernel, run, runs, backend, rounds)
             facts.append(_facts(run, backend))
             made = table(workloads, found, limits.middle(measured), facts)
