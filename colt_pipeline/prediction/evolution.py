@@ -55,8 +55,8 @@ class TvmEvolution:
         options = dict(vars(settings))
         batch = options.pop("num_trials_per_iter")
         threads = usable_cores()
-        # No random state, as usual with TVM: none would make it repeatable.
         self._space = space
+        # No random state, as usual with TVM: none would make it repeatable.
         self._context = ms.TuneContext(
             mod=space.module,
             target=space.context.target,
