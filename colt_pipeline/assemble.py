@@ -195,7 +195,7 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
 def _check_choice(workload: Workload, target: dict[str, Any], additions: Sequence[str]) -> None:
     if not Space(workload.module, target, additions).tunable:
         raise SpaceError(
-            f"there is nothing to tune in {workload.name}: TVM's rules leave no decision about this program, as for "
+            f"there is nothing to tune in {workload.name}: no rule leaves a decision about this program, as for "
             "elementwise, transposing and gathering ones, and for blocks that are scheduled already or hide loops; it "
             "takes a reduction in a T.sblock whose axes are T.axis.spatial and T.axis.reduce"
         )

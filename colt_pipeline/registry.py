@@ -103,8 +103,8 @@ def transformation(name: str, mutator: Mutator, description: str) -> None:
     Args:
         name: what models call it; a word such as ``TileSize``.
         mutator: (trace, seed) -> another trace, a ``tvm.s_tir.schedule.Trace``; or None if it finds nothing to change.
-            It may change the decisions of a trace, but not its instructions: only what TVM's rules make can be loaded
-            again from a journal, see ``colt_pipeline/traces.py``.
+            It may change the decisions of a trace, but not its instructions: only what schedule rules make can be
+            loaded again from a journal, see ``colt_pipeline/traces.py``.
         description: what prompts say about it.
 
     Raises:

@@ -2,7 +2,8 @@
 
 A trace from a file is a program that somebody else wrote: TVM applies every instruction that it knows, the compiler
 obeys some annotations (``pragma_import_llvm`` holds LLVM IR), and malformed instructions can crash the process. So only
-what TVM's rules and mutators make for this package's targets may pass. A rule that makes more needs a row here.
+what schedule rules, TVM's and this project's, and mutators make for this package's targets may pass. A rule that makes
+more needs a row here.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ _NODES = frozenset(
     )
 )
 """What TVM's JSON of an index map consists of."""
+_INDEX_TYPES = ("int32", "int64")
+"""Kernels that TVM extracts from models have indices of 64 bits."""
 
 
 def _is_number(value: Any) -> bool:
@@ -157,7 +160,7 @@ def check_trace_json(text: str) -> Any:
 
 
 def check_trace(trace: Any) -> None:
-    """Check that a trace is one that TVM's rules and mutators could make, and that every choice in it is made.
+    """Check that a trace is one that rules and mutators could make, and that every choice in it is made.
 
     Args:
         trace: TVM's JSON of a trace, parsed: instructions, each of kind, inputs, attributes and outputs; decisions.
@@ -188,7 +191,7 @@ def _check_instruction(instruction: list[Any], defined: set[str]) -> None:
     kind, inputs, attrs, outputs = instruction
     row = _KINDS.get(kind) if isinstance(kind, str) else None
     if row is None:
-        raise ValueError(f"is {_shown(kind)}, which TVM's rules do not make here")
+        raise ValueError(f"is {_shown(kind)}, which no rule makes here")
     if kind in ("Annotate", "Unannotate"):
         _check_annotation(kind, inputs, attrs)
     if kind == "TransformLayout" and not (len(inputs) == 2 and _is_index_map(inputs[1])):
@@ -214,7 +217,7 @@ def _check_annotation(kind: str, inputs: list[Any], attrs: list[Any]) -> None:
     key = attrs[0] if len(attrs) == 1 else attrs
     check = _ANNOTATIONS.get(key) if isinstance(key, str) else None
     if check is None:
-        raise ValueError(f"({kind}) has the key {_shown(key)}, which TVM's rules do not use here")
+        raise ValueError(f"({kind}) has the key {_shown(key)}, which no rule uses here")
     if kind == "Annotate" and not (len(inputs) == 2 and check(inputs[1])):
         raise ValueError(f"({kind}) has a wrong value for {key}: {_shown(inputs[1:])}")
 
@@ -251,7 +254,7 @@ def _is_node(number: int, node: Any) -> bool:
         referred = data if isinstance(data, list) else [None]
     else:
         referred = list(data.values()) if isinstance(data, dict) else [None]
-    return all(r == "int32" or (type(r) is int and 0 <= r < number) for r in referred)
+    return all(r in _INDEX_TYPES or (type(r) is int and 0 <= r < number) for r in referred)
 
 
 def _check_decisions(instructions: list[list[Any]], decisions: list[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Which traces may be applied: those of the recordings, and nothing that TVM's rules do not make."""
+"""Which traces may be applied: those of the recordings, and only what rules make."""
 
 from __future__ import annotations
 
@@ -60,9 +60,11 @@ def laid_out(text: Any) -> list[Any]:
     return ["TransformLayout", ["b0", text], [0, 1, None, False], []]
 
 
-def test_a_layout_may_be_changed_by_an_index_map() -> None:
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_a_layout_may_be_changed_by_an_index_map(dtype: str) -> None:
     trace = small()
-    trace[0].append(laid_out(index_map(*SAME)))
+    integer = {"type": "ir.PrimType", "data": {"span": 0, "dtype": dtype}}
+    trace[0].append(laid_out(index_map(NOTHING, integer, *SAME[2:])))
     check_trace(trace)
 
 
@@ -126,6 +128,12 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "map with a kind that is no text": (
         lambda t: t[0].append(laid_out(index_map({"type": ["None"]}, *SAME))),
+        "wrong index map",
+    ),
+    "map of numbers": (
+        lambda t: t[0].append(
+            laid_out(index_map(NOTHING, {"type": "ir.PrimType", "data": {"dtype": "float32"}}, *SAME[2:]))
+        ),
         "wrong index map",
     ),
     "map of text": (

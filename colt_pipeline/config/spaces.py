@@ -28,7 +28,7 @@ def space_name(additions: Collection[str]) -> str:
 def space_title(name: str) -> str:
     """What `space_name` gives, for readers: "TVM's space", "extended space without row fusion"."""
     base, _, rest = name.partition(" ")
-    return " ".join(filter(None, (_TITLES[base], rest.replace("_", " "))))
+    return " ".join(filter(None, (_TITLES.get(base, base), rest.replace("_", " "))))
 
 
 def summarized(space: SpaceConfig) -> dict[str, list[str]]:

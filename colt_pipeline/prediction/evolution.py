@@ -55,8 +55,8 @@ class TvmEvolution:
         options = dict(vars(settings))
         batch = options.pop("num_trials_per_iter")
         threads = usable_cores()
-        # No random state, as usual with TVM: none would make it repeatable.
         self._space = space
+        # No random state, as usual with TVM: none would make it repeatable.
         self._context = ms.TuneContext(
             mod=space.module,
             target=space.context.target,
@@ -132,7 +132,7 @@ class Evolution:
 
         Raises:
             JournalError: the recording is corrupt or in use by another process.
-            RecordingError: a line of it is not a batch, or has a trace that TVM's rules and mutators do not make.
+            RecordingError: a line of it is not a batch, or has a trace that no rule or mutator makes.
         """
         self.path = path
         self._space = space

@@ -22,8 +22,8 @@ def collect_experience(runs: Path, out: Path) -> None:
     """Run directories ``runs/*/*`` -> ``<workload hash>.csv`` in `out`; a program found in several runs counts once.
 
     Raises:
-        JournalError: a journal is corrupt, was written by another version, or has a trace that TVM's rules and mutators
-            do not make.
+        JournalError: a journal is corrupt, was written by another version, or has a trace that no rule or mutator
+            makes.
         RunDirError: a run's configuration is missing or broken.
     """
     spaces: dict[tuple[str, tuple[str, ...]], Space] = {}

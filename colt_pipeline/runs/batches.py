@@ -60,7 +60,7 @@ def read_batch(line: Fields) -> tuple[str, Fields]:
     """The key of a batch, and its line.
 
     Raises:
-        ValueError: the line is not a batch, or has a trace that TVM's rules and mutators do not make.
+        ValueError: the line is not a batch, or has a trace that no rule or mutator makes.
     """
     batch = typed(_Batch, line)
     count = len(batch.instructions)

@@ -72,7 +72,7 @@ def check_traces(path: Path, events: Iterable[Event]) -> None:
     """Check that the programs of the journal `path` may be applied, or shown: anybody can edit a journal.
 
     Raises:
-        JournalError: a trace is not one that TVM's rules and mutators make.
+        JournalError: a trace is none that a rule or mutator makes.
     """
     for number, event in enumerate(events, start=1):
         for candidate in _candidates(event):

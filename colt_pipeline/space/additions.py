@@ -1,7 +1,7 @@
 """The table of additions to TVM's design space, each a switch of ``conf/space``.
 
-The first row that applies to a program makes its design spaces, in place of TVM's rules, which tile without vectors,
-registers or cache in mind and so need many more samples. A program that no row applies to has TVM's design spaces.
+The first row that applies to a program makes its design spaces, in place of TVM's rules, few of whose draws have
+vectors, reuse in registers and long runs of memory at once. A program that no row applies to has TVM's design spaces.
 
 The rules are TVM's schedule rules: they look for their pattern in a program and write design spaces for it, schedules
 whose traces hold sampling instructions for all that a search decides.
@@ -24,7 +24,7 @@ from colt_pipeline.space.rules.unrolling import less_unrolling
 
 @dataclass(frozen=True)
 class Addition:
-    """A kind of design space that TVM's rules do not make."""
+    """Design spaces that TVM's rules do not make."""
 
     switch: str
     """Key of ``conf/space`` that turns it on."""

@@ -1,4 +1,4 @@
-"""TVM's own design spaces of a workload on a target, generated once per process."""
+"""The design spaces of a workload on a target, TVM's or with additions, generated once per process."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ _Attempt = tuple[str, Callable[[], Any]]
 
 @dataclass(frozen=True, eq=False)
 class Designs:
-    """MetaSchedule's design spaces of a workload on a target."""
+    """The design spaces of a workload on a target."""
 
     module: tvm.IRModule
     context: ms.TuneContext
-    """With TVM's default rules, postprocessors and mutators for the target."""
+    """With the rules that made them, and TVM's default postprocessors and mutators for the target."""
     every_trace: tuple[Trace, ...]
     """One sample per design space."""
     traces: tuple[Trace, ...]
@@ -110,7 +110,8 @@ def _from_additions(module: tvm.IRModule, target: dict[str, Any], switches: tupl
         except TVM_ERRORS as error:
             _log.warning("the design space has no %s: %s", addition.switch, _said(error))
             continue
-        return Designs(module, context, traces, traces, kind != "llvm", switches)
+        if traces:
+            return Designs(module, context, traces, traces, kind != "llvm", switches)
     return None
 
 

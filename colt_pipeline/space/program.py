@@ -80,7 +80,7 @@ class Space:
     """All schedules of one workload on one target."""
 
     def __init__(self, module: tvm.IRModule, target: dict[str, Any], additions: Sequence[str] = ()) -> None:
-        """Generate the design spaces with MetaSchedule's default rules, and with additions to them.
+        """Generate the design spaces, TVM's or with additions to them.
 
         Args:
             module: one PrimFunc ``main``.
@@ -102,7 +102,7 @@ class Space:
 
     @property
     def tunable(self) -> bool:
-        """Whether a search has anything to decide; for elementwise programs, say, TVM's rules leave no choice."""
+        """Whether a search has anything to decide; for elementwise programs, say, no rule leaves a choice."""
         return self._designs.has_choice
 
     @cached_property
@@ -130,8 +130,8 @@ class Space:
         """Up to `count` distinct programs, each a fresh sample of a uniformly drawn design space.
 
         Raises:
-            SpaceError: no valid program in 256 attempts per program, on a GPU in 1024 or in 128 replays; or TVM's rules
-                make traces that could not be loaded again.
+            SpaceError: no valid program in 256 attempts per program, on a GPU in 1024 or in 128 replays; or a rule
+                makes traces that could not be loaded again.
         """
         programs, rng.bit_generator.state = _sampled(self._designs, count, json.dumps(rng.bit_generator.state))
         for program in programs:

@@ -105,7 +105,10 @@ def _lacks(buffer: Any, blocks: Sequence[_Block], outputs: Sequence[Any], analyz
     if any(buffer.same_as(output) for output in outputs):
         used = [(0, extent - 1) for extent in shape]
     else:
-        used = _hull([r for b in blocks for r in b.realize.block.reads if r.source.same_as(buffer)], analyzer)
+        reads = [r for b in blocks for r in b.realize.block.reads if r.source.same_as(buffer)]
+        if not reads:
+            return False
+        used = _hull(reads, analyzer)
     return any(
         max(low, 0) < first or min(high, extent - 1) > last
         for (low, high), (first, last), extent in zip(used, written, shape, strict=True)

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,9 +91,13 @@ def _subject(config: Config, cleanup: ExitStack) -> _Subject:
         raise DeviceError(
             f"latencies for target={config.target.name} are {backend.measurement} here, so they have no noise"
         )
+    best = best_recorded(runs_in(config.results), workload, backend)
+    if best is not None:  # it is measured as it was then
+        vector_math = best.space.vector_math and config.target.kind == "llvm"
+        config = replace(config, measure=replace(config.measure, vector_math=vector_math))
+        _, backend, _ = choose(config, ())
     measurer = backend.make_measurer(workload)
     cleanup.enter_context(closing(measurer))
-    best = best_recorded(runs_in(config.results), workload, backend)
     header = backend.header(workload, config.measure)
     if best is not None:
         program = Space(workload.module, backend.target, best.space.additions).load(best.program, best.trace)
@@ -130,7 +134,7 @@ def best_recorded(runs: Path, workload: Workload, backend: Backend) -> Schedule 
 
     Raises:
         RunDirError: a file of a run is broken.
-        RecordingError: it lacks something, or its trace is not one that TVM's rules and mutators make.
+        RecordingError: it lacks something, or its trace is none that a rule or mutator makes.
     """
     found: list[tuple[float, str, Path]] = []
     for path in sorted(runs.rglob(SUMMARY)):

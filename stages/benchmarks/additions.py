@@ -21,7 +21,7 @@ from colt_pipeline.errors import ConfigError
 from colt_pipeline.job import read_summary
 from stages.benchmarks import Row, command_line, names, positive, write_csv, write_rows
 from stages.benchmarks.programs import UNSEEN
-from stages.benchmarks.tuned import finish, own
+from stages.benchmarks.tuned import finish, keys, own
 
 KERNELS: dict[str, str] = {
     "vector_math": "softmax_512x1024",  # half a million calls of exp, and little else
@@ -83,7 +83,7 @@ def _run(runs: Path, switch: str, search: str, space: str, samples: int, seed: i
     elif space == "without":
         given |= dict.fromkeys((f"space.{each}" for each in _off(switch)), False)
     given |= {"samples": samples, "seed": seed, "run": f"{kernel}/{search}-{name}-n{samples}-s{seed}"}
-    return own(runs, kernel, UNSEEN[kernel](), given | dict(override.split("=", 1) for override in overrides))
+    return own(runs, kernel, UNSEEN[kernel](), given | keys(overrides))
 
 
 def _off(switch: str) -> tuple[str, ...]:

@@ -18,15 +18,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from colt_pipeline.config.compose import composed
 from colt_pipeline.config.schema import Config
-from colt_pipeline.config.spaces import recorded_space, space_name
+from colt_pipeline.config.spaces import space_name
 from colt_pipeline.errors import ConfigError, DeviceError
 from colt_pipeline.from_python import configuration
 from colt_pipeline.measurement.backend import Backend, local
 from colt_pipeline.runs.layout import CONFIG
+from colt_pipeline.runs.rundir import read_config, read_space
 from colt_pipeline.workloads import PAPER
 from colt_pipeline.workloads.catalogue import WORKLOADS
 from colt_pipeline.workloads.workload import Workload
@@ -35,7 +34,7 @@ from stages.benchmarks.frameworks.sitting import OURS, SIDES, Comparison, compar
 from stages.benchmarks.programs import OWN
 from stages.benchmarks.recorded import best_run
 from stages.benchmarks.rounds import own_process
-from stages.benchmarks.tuned import finish, own
+from stages.benchmarks.tuned import finish, keys, own
 
 KERNELS = (*WORKLOADS, *OWN)
 _PACKAGES = ("torch", "onnx", "onnxruntime")
@@ -45,7 +44,7 @@ _WITHOUT_WEIGHTS = ("flux_attention", "llama3_8b_attention_core", "batched_matmu
 def rows(
     out: Path, runs: Path, kernels: Sequence[str], rounds: int, tune: bool, samples: int, overrides: Sequence[str]
 ) -> list[Row]:
-    """One row per kernel, then geometric means; the table and its chart are written after each kernel.
+    """One row per kernel, then geometric means; the table is written after each kernel, its chart at the end.
 
     Raises:
         ConfigError: an unknown kernel, a missing package or compiler, or no finished run.
@@ -57,8 +56,8 @@ def rows(
     if tune:
         finish([_run(runs, workload, samples, overrides) for workload in workloads.values()])
     backend = local(composed([]))
-    best = {kernel: best_run(runs, workload, backend) for kernel, workload in workloads.items()}
-    if missing := [kernel for kernel, run in best.items() if run is None]:
+    best = {kernel: run for kernel, workload in workloads.items() if (run := best_run(runs, workload, backend))}
+    if missing := [kernel for kernel in workloads if kernel not in best]:
         raise ConfigError(
             f"{runs} holds no finished run of {', '.join(missing)} on {backend.device.slug}; add --tune, or name "
             "another directory with --runs"
@@ -67,10 +66,8 @@ def rows(
     found: dict[str, Comparison] = {}
     measured: list[limits.Limits] = []
     with own_process() as process:
-        for kernel in workloads:
+        for kernel, run in best.items():
             measured.append(process.submit(limits.measured, backend.target, backend.device.lock).result())
-            run = best[kernel]
-            assert run is not None
             found[kernel] = _compared(kernel, run, runs, backend, rounds)
             facts.append(_facts(run, backend))
             made = table(workloads, found, limits.middle(measured), facts)
@@ -92,7 +89,7 @@ def _check(kernels: Sequence[str]) -> None:
 def _run(runs: Path, workload: Workload, samples: int, overrides: Sequence[str]) -> Config:
     """The run that tunes a kernel, with this project's search in the extended design space."""
     given: dict[str, Any] = {"search": "colt", "space": "extended", "samples": samples}
-    given |= dict(override.split("=", 1) for override in overrides)
+    given |= keys(overrides)
     if workload.is_own:
         return own(runs, workload.name, workload, given)
     return configuration({"workload": workload.name, "results": runs, **given})
@@ -117,9 +114,9 @@ def _of_kernel(kernel: str, *arguments: Any) -> Comparison:
 
 def _facts(run: Path, backend: Backend) -> Row:
     """What a row says besides times."""
-    config = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
-    space = space_name(recorded_space(config).additions)
-    facts: Row = {"search": config["search"]["name"], "space": space, "samples": config["samples"]}
+    config, space = read_config(run / CONFIG), read_space(run / CONFIG)
+    facts: Row = {"search": config["search"]["name"], "space": space_name(space.additions)}
+    facts["samples"] = config["samples"]
     return {**facts, "threads": backend.target["num-cores"], "device": backend.device.facts["cpu"]}
 
 

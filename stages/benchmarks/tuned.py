@@ -8,7 +8,7 @@ from typing import Any
 
 from colt_pipeline.compare import compare
 from colt_pipeline.config.schema import Config
-from colt_pipeline.errors import UnfinishedError
+from colt_pipeline.errors import ConfigError, UnfinishedError
 from colt_pipeline.from_python import configuration, kernel_file
 from colt_pipeline.workloads.workload import Workload
 
@@ -21,6 +21,17 @@ def own(results: Path, name: str, workload: Workload, given: dict[str, Any]) -> 
     directory.mkdir(parents=True, exist_ok=True)
     source = kernel_file(directory, name, workload.module)
     return configuration({"workload": "own", "workload.source": source, "results": results, **given})
+
+
+def keys(overrides: Sequence[str]) -> dict[str, str]:
+    """Overrides on a command line as keys of the configuration.
+
+    Raises:
+        ConfigError: one has no value.
+    """
+    if wrong := [override for override in overrides if "=" not in override]:
+        raise ConfigError(f"{wrong[0]} is not an override; give KEY=VALUE, such as seed=1")
+    return dict(override.split("=", 1) for override in overrides)
 
 
 def finish(configs: Sequence[Config]) -> None:

@@ -68,9 +68,13 @@ def test_a_space_in_which_nothing_runs_has_no_ratio() -> None:
     assert (row["without_ms"], row["without/with"], row["without_failed"]) == (None, None, 1.0)
 
 
-def test_an_unknown_switch_is_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_switches_and_overrides_without_values_are_messages(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert additions.main(["--switches", "magic", "--out", str(tmp_path)]) == 1
     assert "--switches=magic is unknown; choose from vector_math" in capsys.readouterr().err
+    assert additions.main(["--runs", str(tmp_path / "runs"), "--out", str(tmp_path), "seed"]) == 1
+    assert "seed is not an override; give KEY=VALUE" in capsys.readouterr().err
 
 
 @pytest.mark.slow

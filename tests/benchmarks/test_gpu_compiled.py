@@ -88,7 +88,7 @@ def test_an_architecture_that_the_compiler_lacks_is_a_row(monkeypatch: pytest.Mo
 def test_only_a_dry_run_does_without_a_compiler(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def missing(workloads: Any) -> Any:
+    def missing(workloads: Any, space: str) -> Any:
         raise DeviceError("no CUDA compiler was found")
 
     monkeypatch.setattr(compiled, "compile_table", missing)

@@ -61,9 +61,9 @@ def samples_to_reach(tidy: Tidy) -> pd.DataFrame:
 
     Returns:
         Columns workload, best (ms) (the lowest latency in any run of any search), search, reached (in how many runs,
-        such as "2/3"), samples (`median` over seeds), and ratio (those of TVM's own search in
-        the same design space / these; above 1 if this search needs fewer). The last rows give each search's geometric
-        mean of the ratio over workloads.
+        such as "2/3"), samples (`median` over seeds), and ratio (those of TVM's own search in the same design space /
+        these; above 1 if this search needs fewer). The last rows give each search's geometric mean of the ratio over
+        workloads.
     """
     data = searches(tidy)
     curves = tidy.curves.merge(data.runs.reset_index()[[*IDS, "name"]], on=list(IDS))

@@ -119,7 +119,7 @@ def read_run(path: Path) -> Run:
     Raises:
         RunDirError: it is not a run directory, its configuration is invalid, or nothing has happened yet.
         JournalError: the journal is corrupt, was written by another version, names models of another run, or has a
-            trace that TVM's rules and mutators do not make.
+            trace that no rule or mutator makes.
     """
     if not (path / JOURNAL).exists():
         raise RunDirError(f"{path} is not a run directory: it has no {JOURNAL}. {_way_out(path)}")

@@ -139,7 +139,7 @@ class InlineApart(ms.schedule_rule.PyScheduleRule):  # type: ignore[misc]  # TVM
 
 def _column(s: Structure) -> int | None:
     """The axis that vectors lie along, that of the output's last dimension; None if there is none."""
-    column = s.output[-1] if s.is_contraction else None
+    column = s.output[-1] if s.is_contraction and s.output else None
     return column if column is not None and lanes(s.extents[column]) >= _FEWEST_LANES else None
 
 
@@ -156,8 +156,8 @@ def _variants(plan: _Plan, packing: bool) -> Iterator[_Variant]:
     gathers = False
     for operand in s.operands:
         if column in operand.axes:
-            gathers |= column in operand.dims[:-1]
             if operand.dims.count(column) == 1 and operand.dims[-1] != column:
+                gathers = True
                 packed.append((operand, column))
         elif row is not None and operand.dims.count(row) == 1:
             packed.append((operand, row))
@@ -283,8 +283,11 @@ def _unrolled(s: Structure) -> dict[int, int]:
 def _is_padding(sch: Schedule, block: Block) -> bool:
     """Whether TVM can split the block into one that fills and one that copies."""
     trial = sch.copy()
+    loops = trial.get_loops(block)
+    if not loops:
+        return False
     try:
-        trial.decompose_padding(block, trial.get_loops(block)[0])
+        trial.decompose_padding(block, loops[0])
     except ScheduleError:
         return False
     return True

@@ -105,17 +105,17 @@ def _chain(found: dict[str, Structure], last: str) -> Chain | None:
 def _above(
     found: dict[str, Structure], writers: dict[str, str], first: str, leading: tuple[int, ...], extents: Sequence[int]
 ) -> dict[str, Structure]:
-    """The blocks that compute a row from what is given of that row; `first` and all that it depends on."""
-    members, waiting = {first}, [first]
+    """The blocks that compute a row from what is given of that row: `first` and all that it depends on, if it does."""
+    members: set[str] = set()
+    waiting = [first]
     while waiting:
-        for operand in found[waiting.pop()].operands:
-            name = writers.get(operand.name)
-            if name is None or name in members or operand.dims[: len(leading)] != leading:
-                continue
-            if _is_row_wise(found[name], leading, extents):
-                members.add(name)
-                waiting.append(name)
-    return {name: s for name, s in found.items() if name in members and _is_row_wise(s, leading, extents)}
+        name = waiting.pop()
+        if name in members or not _is_row_wise(found[name], leading, extents):
+            continue
+        members.add(name)
+        read = [o.name for o in found[name].operands if o.dims[: len(leading)] == leading]
+        waiting += [writers[buffer] for buffer in read if buffer in writers]
+    return {name: s for name, s in found.items() if name in members}
 
 
 def _is_row_wise(block: Structure, leading: tuple[int, ...], extents: Sequence[int]) -> bool:
@@ -136,8 +136,8 @@ def _design(sch: Schedule, chain: Chain, columns_first: bool) -> Schedule:
     for name, s in kept.items():
         if len(s.output) > chain.outer:
             in_panels(sch, blocks[name], chain.row, chain.rows)
+    # Each block of the chain and each copy, with the position of the rows among its last loops.
     order: list[tuple[Block, int]] = []
-    """Each block of the chain and each copy, with the position of the rows among its last loops."""
     copied: set[str] = set()
     for name in kept:
         for operand in chain.given(name):

@@ -35,7 +35,7 @@ _FORMATS: dict[Compiler, str] = {"nvcc": "fatbin", "NVRTC": "cubin"}
 def rows(plan: Plan) -> list[Row]:
     """One row per workload and architecture; none in a dry run where there is no CUDA compiler."""
     try:
-        return compile_table(plan.workloads)
+        return compile_table(plan.workloads, plan.space)
     except DeviceError as error:
         if not plan.dry:
             raise
@@ -43,17 +43,17 @@ def rows(plan: Plan) -> list[Row]:
         return []
 
 
-def compile_table(workloads: Sequence[str], archs: Sequence[str] = ARCHS) -> list[Row]:
-    """Compile each workload's unoptimized program and samples of its space, workload by workload, side by side.
+def compile_table(workloads: Sequence[str], space: str, archs: Sequence[str] = ARCHS) -> list[Row]:
+    """Compile each workload's unoptimized program and samples of a space, workload by workload, side by side.
 
     Raises:
         DeviceError: there is no CUDA compiler.
     """
-    jobs = [delayed(compile_row)(workload, arch) for workload in workloads for arch in archs]
+    jobs = [delayed(compile_row)(workload, arch, space) for workload in workloads for arch in archs]
     return list(Parallel(min(usable_cores(), len(jobs)))(jobs))
 
 
-def compile_row(workload: str, arch: str, samples: int = _SAMPLES) -> Row:
+def compile_row(workload: str, arch: str, space: str = Plan.space, samples: int = _SAMPLES) -> Row:
     """How many of the programs compile, how long the compiler takes for each, and the first failure."""
     row: Row = {"workload": workload, "arch": arch, "programs": 0, "compiled": 0, "compiler": compiler()}
     row |= {"secs_per_program": None, "failure": ""}
@@ -61,10 +61,10 @@ def compile_row(workload: str, arch: str, samples: int = _SAMPLES) -> Row:
         target = compilable_cuda_target(arch)
     except ConfigError as error:
         return row | {"failure": str(error)}
-    config = composed([f"workload={workload}", "target=gpu"])
-    space = Space(build(config.workload.name, config.workload.shape).module, target, config.space.additions)
+    config = composed([f"workload={workload}", "target=gpu", f"space={space}"])
+    designs = Space(build(config.workload.name, config.workload.shape).module, target, config.space.additions)
     secs, failures = [], []
-    for module in (space.baseline, *_sampled(space, samples)):
+    for module in (designs.baseline, *_sampled(designs, samples)):
         begin = time.perf_counter()
         try:
             _machine_code(module, tvm.target.Target(target))

@@ -31,7 +31,7 @@ class Plan:
     experiments: Sequence[str] = ("gpu_searches", "gpu_measured")
     samples: int = 24
     space: str = TVM_SPACE.name
-    """The design space of all searches."""
+    """The design space of all searches, and of what is compiled."""
 
     @property
     def latencies(self) -> str:

@@ -83,6 +83,13 @@ def product_and_more(reused: bool) -> tvm.tirx.PrimFunc:
     return program(x, w, b, out)
 
 
+def with_long_indices() -> tvm.tirx.PrimFunc:
+    """A matrix product whose axes have 64 bits, as in kernels that TVM extracts from a model."""
+    x, w, k = tensor("X", 32, 64), tensor("W", 64, 48), te.reduce_axis((0, 64), "k")
+    product = te.compute((32, 48), lambda i, j: te.sum(x[i, k] * w[k, j], axis=k), name="product")
+    return te.create_prim_func([x, w, product], index_dtype_override="int64")
+
+
 def convolution(
     stride: int = 1, padding: int = 1, size: int = 3, image: int = 14, depthwise: bool = False
 ) -> tvm.tirx.PrimFunc:
@@ -123,6 +130,7 @@ TILED: dict[str, Callable[[], tvm.tirx.PrimFunc]] = {
     "float16 in float32": lambda: gemm("float16", "float16", "float32"),
     "int8 in int32": lambda: gemm("int8", "int8", "int32"),
     "two products": gated,
+    "indices of 64 bits": with_long_indices,
 }
 """Contractions that get register tiles."""
 NEITHER: dict[str, Callable[[], tvm.tirx.PrimFunc]] = {

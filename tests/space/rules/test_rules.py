@@ -99,10 +99,8 @@ def test_without_row_fusion_attention_gets_register_tiles() -> None:
 
 def test_a_rule_that_fails_leaves_the_program_to_the_next(caplog: pytest.LogCaptureFixture) -> None:
     """The scores of this chain are needed outside of its loops."""
-    designs = generate(workload("scores are an output").module, HERE, ALL)
-    assert (
-        "RegisterTiles" in {type(rule).__name__ for rule in designs.context.space_generator.sch_rules} or designs.traces
-    )
+    made = of_program("kernel", attention(kept=True), {})  # not generated before, so that the warning comes
+    assert "Vectorize" in kinds(made, ALL)
     assert "the design space has no row_fusion" in caplog.text
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 import tvm
+from tvm import te
 from tvm.s_tir import Schedule
 
+from colt_pipeline.space.rules.register_tiles import has_tiles
 from colt_pipeline.space.rules.row_fusion import find_chain
 from colt_pipeline.space.rules.structure import is_expensive, lanes, structure, unit
 from tests.space.rules.kernels import attention, convolution, mlp
-from tests.workloads.operators import gemm
+from tests.workloads.operators import gemm, program, tensor
 
 pytestmark = pytest.mark.tvm
 
@@ -74,3 +76,19 @@ def test_a_chain_ends_where_its_rows_end() -> None:
 )
 def test_what_would_leave_cores_idle_or_has_no_vectors_is_no_chain(function: tvm.tirx.PrimFunc) -> None:
     assert find_chain(schedule(function)) is None
+
+
+def test_a_chain_is_row_wise_to_its_end() -> None:
+    x, up, mixed, down = tensor("X", 64, 16), tensor("U", 16, 32), tensor("M", 32, 3, 32), tensor("D", 32, 32)
+    a, b, t, k = (te.reduce_axis((0, n), name) for n, name in ((16, "a"), (32, "b"), (3, "t"), (32, "k")))
+    first = te.compute((64, 32), lambda i, j: te.sum(x[i, a] * up[a, j], axis=a), name="first")
+    between = te.compute((64, 32), lambda i, j: te.sum(first[i, b] * mixed[b, t, j], axis=[b, t]), name="between")
+    last = te.compute((64, 32), lambda i, j: te.sum(between[i, k] * down[k, j], axis=k), name="last")
+    assert find_chain(schedule(program(x, up, mixed, down, last))) is None
+
+
+def test_a_scalar_product_has_neither_chain_nor_tiles() -> None:
+    x, y, k = tensor("X", 64), tensor("Y", 64), te.reduce_axis((0, 64), "k")
+    sch = schedule(program(x, y, te.compute((), lambda: te.sum(x[k] * y[k], axis=k), name="dot")))
+    assert find_chain(sch) is None
+    assert not has_tiles(sch)
