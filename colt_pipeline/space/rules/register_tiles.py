@@ -73,9 +73,10 @@ class _Variant:
 
 
 def has_tiles(sch: Schedule) -> bool:
-    """Whether some block of an unscheduled program is a contraction that the rule can tile."""
-    blocks = sch.get_child_blocks(sch.get_sblock("root"))
-    return any((s := structure(sch, b)) is not None and _column(s) is not None for b in blocks)
+    """Whether an unscheduled program has contractions, and the rule can tile all of them."""
+    found = [structure(sch, block) for block in sch.get_child_blocks(sch.get_sblock("root"))]
+    contractions = [s for s in found if s is not None and s.is_contraction]
+    return bool(contractions) and all(_column(s) is not None for s in contractions)
 
 
 @derived_object

@@ -99,7 +99,9 @@ def _chain(found: dict[str, Structure], last: str) -> Chain | None:
     enough = prod(end.extents[:outer]) >= _FEWEST_BLOCKS * chain.rows
     contracts = any(s.is_contraction for s in blocks.values())
     copied = all(o.dims.count(chain.row) == 1 for name in blocks for o in chain.given(name))
-    return chain if fits and enough and contracts and copied else None
+    # A contraction elsewhere would be left without tiles.
+    alone = all(n == last or n in blocks for n, s in found.items() if s.is_contraction)
+    return chain if fits and enough and contracts and copied and alone else None
 
 
 def _above(
