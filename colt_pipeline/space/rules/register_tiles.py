@@ -54,6 +54,24 @@ class _Plan:
         units = {a: self.units(a) for a in self.structure.spatial}
         return max((a for a, n in units.items() if n % self.cores == 0), key=lambda a: units[a], default=None)
 
+    @property
+    def reads_once(self) -> bool:
+        """Whether all rows fit into one register tile, so that the operand along the columns is read only once.
+
+        Each core then takes all of its columns in one tile, in which the operand is read in runs as long as possible.
+        """
+        few = self.row is None or self.structure.extents[self.row] <= _MOST_UNITS * unit(
+            self.structure.extents[self.row]
+        )
+        return few and self.is_long and self.shared_out is not None
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the reduction goes on after the steps that are unrolled."""
+        return prod(self.structure.extents[a] for a in self.structure.reduced) > prod(
+            _unrolled(self.structure).values()
+        )
+
     def units(self, axis: int) -> int:
         """How many units a spatial axis has: vectors, groups of rows, or single elements."""
         extent = self.structure.extents[axis]
@@ -164,10 +182,8 @@ def _variants(plan: _Plan, packing: bool) -> Iterator[_Variant]:
             packed.append((operand, row))
     widest, extent = lanes(s.extents[column]), s.extents[column]
     narrower = [n for n in (8, 4) if extent % n == 0 and widest % VECTOR]
-    long = prod(s.extents[a] for a in s.reduced) > prod(_unrolled(s).values())
-    read_again = row is not None and s.extents[row] > _MOST_UNITS * unit(s.extents[row])
     for width in [widest, *narrower[:1]]:
-        for blocked in [False] * (read_again or not long) + [True] * long:
+        for blocked in [False] * (not plan.reads_once) + [True] * plan.is_long:
             if packing and packed:
                 yield _Variant(blocked, width, tuple(packed))
             if not (packing and gathers):
@@ -252,15 +268,15 @@ def _tiled(sch: Schedule, block: Block, plan: _Plan, variant: _Variant, whole_co
         if axis == plan.shared_out and not (whole_columns and axis == plan.column):
             share, loop = sch.split(loop, [plan.cores, None])
             tiled.outer.insert(0, share)
+        parts = 2 if plan.reads_once or (whole_columns and axis == plan.column) else 3
         if axis == plan.column:
-            factors = sch.sample_perfect_tile(loop, 2 if whole_columns else 3, _MOST_VECTORS)
-            *outer, middle, vector = sch.split(loop, factors)
+            *outer, middle, vector = sch.split(loop, sch.sample_perfect_tile(loop, parts, _MOST_VECTORS))
             tiled.outer += outer
             tiled.middle.append(middle)
             tiled.columns = [vector, lane]
         elif axis == plan.row:
-            outer, middle, some = sch.split(loop, sch.sample_perfect_tile(loop, 3, _MOST_UNITS))
-            tiled.outer.append(outer)
+            *outer, middle, some = sch.split(loop, sch.sample_perfect_tile(loop, parts, _MOST_UNITS))
+            tiled.outer += outer
             tiled.middle.append(middle)
             tiled.rows = [some, part]
         elif s.extents[axis] == 1:
