@@ -60,4 +60,4 @@ def test_the_table_at_the_end_lists_runs_of_other_processes(tmp_path: Path) -> N
     said = tuned(tmp_path / "results", "hydra/launcher=joblib", *small, "target=h100", "device=estimate").splitlines()
     runs = [line.split()[0] for line in said if line.startswith("deepseek_r1_moe/")]
     assert runs == [f"deepseek_r1_moe/h100-paper-{models}-gpt-5.2-n4-s0" for models in ("small", "2")]
-    assert said[-1].startswith("LLM backend: embedded (stand-ins for the named models)")
+    assert any(line.startswith("LLM backend: embedded (stand-ins for the named models)") for line in said)

@@ -94,6 +94,9 @@ class Space:
         self._mutators = {t.name: mutators[t.mutator] for t in TRANSFORMATIONS if t.mutator in mutators}
         self._own = {t.name: t.mutator for t in TRANSFORMATIONS if not isinstance(t.mutator, str)}
         self._edited = {t.name: t.edits for t in TRANSFORMATIONS}
+        self._by_trace = bool(additions)
+        """Whether a program is the one of its trace. In TVM's own space it is the first one with its text that this
+        process has seen, as when the recordings were made; a resumed run may then show another trace of a program."""
         self._programs: dict[str, Program] = {}
         self._realized: dict[str, Program | None] = {}
         """Text of the trace -> program; mutators often draw the same trace again."""
@@ -144,9 +147,13 @@ class Space:
         Raises:
             SpaceError: the trace yields another program: it was recorded for another workload, target or TVM.
         """
-        if key not in self._programs and self.rebuild(trace_json).key != key:
+        name = trace_json if self._by_trace else key
+        if name not in self._programs:
+            self._programs[name] = self.rebuild(trace_json)
+        program = self._programs[name]
+        if program.key != key:
             raise SpaceError(f"the recorded trace of program {key[:12]} yields another program with this TVM")
-        return self._programs[key]
+        return program
 
     def rebuild(self, trace_json: str) -> Program:
         """The program of a trace.
@@ -172,13 +179,14 @@ class Space:
 
     def applicable(self, program: Program) -> tuple[Transformation, ...]:
         """The transformations that find something to change in `program`, in table order."""
-        if program.key not in self._applicable:
-            self._applicable[program.key] = tuple(
+        name = self._name(program)
+        if name not in self._applicable:
+            self._applicable[name] = tuple(
                 t
                 for t in TRANSFORMATIONS
                 if (t.name in self._mutators or t.name in self._own) and self._finds_something(t, program.trace)
             )
-        return self._applicable[program.key]
+        return self._applicable[name]
 
     def sites(self, program: Program) -> tuple[Site, ...]:
         """The places in `program` whose decision an edit may set, in the order of its trace."""
@@ -268,9 +276,10 @@ class Space:
         return result or Rejection("inapplicable", f"{named} gives a schedule that the target refuses")
 
     def _find_sites(self, program: Program) -> dict[str, tuple[int, Site]]:
-        if program.key not in self._sites:
-            self._sites[program.key] = find_sites(self.module, program.trace)
-        return self._sites[program.key]
+        name = self._name(program)
+        if name not in self._sites:
+            self._sites[name] = find_sites(self.module, program.trace)
+        return self._sites[name]
 
     def _finds_something(self, transformation: Transformation, trace: Trace) -> bool:
         if transformation.edits:
@@ -306,11 +315,14 @@ class Space:
         key = trace_text.text(trace)
         if key not in self._realized:
             program = _realize(self._designs, trace)
-            self._realized[key] = program and self._programs.get(program.key, program)
+            self._realized[key] = program and self._programs.get(self._name(program), program)
         return self._realized[key]
 
     def _keep(self, program: Program) -> Program:
-        return self._programs.setdefault(program.key, program)
+        return self._programs.setdefault(self._name(program), program)
+
+    def _name(self, program: Program) -> str:
+        return program.trace_json if self._by_trace else program.key
 
 
 @lru_cache(maxsize=8)
