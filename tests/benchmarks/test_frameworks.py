@@ -80,6 +80,7 @@ def test_pytorch_computes_the_kernel_in_every_layout(kernel: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # within PyTorch
 def test_compiled_pytorch_computes_the_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch", exc_type=ImportError)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
