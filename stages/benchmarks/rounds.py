@@ -14,8 +14,9 @@ from colt_pipeline.config.schema import MeasureConfig
 from colt_pipeline.measurement.lock import device_lock
 from colt_pipeline.measurement.timing import time_kernel
 
-PAUSE_SECS = 0.02
-"""OpenMP's workers spin for milliseconds after a call, which makes whatever runs next up to three times slower."""
+PAUSE_SECS = 0.1
+"""Workers of OpenMP spin for milliseconds after a call, those of ONNX Runtime for longer than 20, which makes whatever
+runs next up to three times slower: a kernel of 0.24 ms took 0.41 to 1.5 ms after pauses of 20 ms."""
 _TURN_SECS = 0.02
 _TRIES = 3
 
