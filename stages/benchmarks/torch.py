@@ -18,14 +18,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from colt_pipeline.analysis.labels import backend_label
 from colt_pipeline.config.compose import composed
 from colt_pipeline.config.schema import Config
 from colt_pipeline.config.spaces import space_name
 from colt_pipeline.errors import ConfigError, DeviceError
 from colt_pipeline.from_python import configuration
 from colt_pipeline.measurement.backend import Backend, local
-from colt_pipeline.runs.layout import CONFIG
-from colt_pipeline.runs.rundir import read_config, read_space
+from colt_pipeline.runs.layout import CONFIG, SUMMARY
+from colt_pipeline.runs.rundir import read_config, read_json, read_space
 from colt_pipeline.workloads import PAPER
 from colt_pipeline.workloads.catalogue import WORKLOADS
 from colt_pipeline.workloads.workload import Workload
@@ -116,7 +117,7 @@ def _facts(run: Path, backend: Backend) -> Row:
     """What a row says besides times."""
     config, space = read_config(run / CONFIG), read_space(run / CONFIG)
     facts: Row = {"search": config["search"]["name"], "space": space_name(space.additions)}
-    facts["samples"] = config["samples"]
+    facts |= {"llm": backend_label(read_json(run / SUMMARY)["llm_backend"]), "samples": config["samples"]}
     return {**facts, "threads": backend.target["num-cores"], "device": backend.device.facts["cpu"]}
 
 

@@ -156,7 +156,14 @@ def comparison(ours: float, eager: float, compiled: float, onnxruntime: float) -
     return {side: [Timed("one", each, 1e-7), Timed("another", 2 * each, 2e-7)] for side, each in secs}
 
 
-FACTS: Row = {"search": "colt", "space": "extended", "samples": 64, "threads": 2, "device": "Some CPU"}
+FACTS: Row = {
+    "search": "colt",
+    "space": "extended",
+    "llm": "stand-in LLMs",
+    "samples": 64,
+    "threads": 2,
+    "device": "Some CPU",
+}
 
 
 def compared_rows() -> list[Row]:

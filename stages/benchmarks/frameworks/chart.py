@@ -55,7 +55,8 @@ def draw(rows: Sequence[Mapping[str, Any]], sides: Sequence[str], path_stem: Pat
     key = " \N{MIDDLE DOT} ".join(
         (
             f"{first['device']}, {first['threads']} threads, float32",
-            f"ours: {first['search']}, space={first['space']}, {first['samples']} samples, times in parentheses",
+            f"ours: {first['search']} ({first['llm']}), space={first['space']}, {first['samples']} samples, "
+            "times in parentheses",
             "weights: inputs of ours and eager, constants of the others",
         )
     )
