@@ -51,6 +51,7 @@ from colt_pipeline.measurement.devices import Device, describe, hardware  # noqa
 from colt_pipeline.measurement.evaluator import Evaluator, Reuse  # noqa: E402
 from colt_pipeline.measurement.ledger import Header, Ledger  # noqa: E402
 from colt_pipeline.measurement.measurer import MakeMeasurer  # noqa: E402
+from colt_pipeline.prediction.adapted import AdaptedModel  # noqa: E402
 from colt_pipeline.prediction.cost_model import CostModel  # noqa: E402
 from colt_pipeline.prediction.evolution import Evolution, TvmEvolution  # noqa: E402
 from colt_pipeline.prediction.pretrained import (  # noqa: E402
@@ -95,6 +96,9 @@ PROPOSERS: dict[str, Callable[[Config, Cassette], ProposerLike]] = {
 
 COST_MODELS: dict[str, Callable[[Config, Space, Sequence[Experience], Stopwatch], CostModelLike[Program]]] = {
     "xgb": lambda config, space, _, stopwatch: CostModel(space, config.search.warmup_samples, stopwatch),
+    "adapted": lambda config, space, others, stopwatch: AdaptedModel(
+        space, config.search.warmup_samples, others, stopwatch
+    ),
     "pretrained": lambda config, space, others, stopwatch: PretrainedModel(
         space, config.search.warmup_samples, others, stopwatch
     ),
@@ -145,7 +149,10 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
         cassette = opened(_cassette(config, recording, budget, stopwatch))
         evaluator = opened(_evaluator(config, workload, recording, ledger, make_measurer))
         space = Space(workload.module, target, config.space.additions)
-        evolution = None if config.search.grows_tree else opened(_evolution(config, space, recording, stopwatch))
+        cost_model = _cost_model(config, space, others, stopwatch)
+        evolution = None
+        if not config.search.grows_tree:
+            evolution = opened(_evolution(config, space, recording, cost_model, stopwatch))
 
         def start() -> Started:
             return Started(
@@ -168,7 +175,7 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
             hardware=hardware(target, config.target.l2_kib),
             start=start,
             space=space,
-            cost_model=_cost_model(config, space, others, stopwatch),
+            cost_model=cost_model,
             evaluator=evaluator,
             proposer={**PROPOSERS, **registry.PROPOSERS}[config.search.proposer](config, cassette),
             stopwatch=stopwatch,
@@ -225,7 +232,7 @@ def _keep_program(rundir: RunDir, workload: Workload) -> None:
 def _experience(config: Config, workload: Workload) -> list[Experience]:
     """What the run's cost model is trained on before the run."""
     # Features of GPU programs have little in common with those of CPU programs.
-    if config.search.cost_model != "pretrained" or config.target.kind != "llvm":
+    if config.search.cost_model not in ("pretrained", "adapted") or config.target.kind != "llvm":
         return []
     return read_experience(Path(config.pretraining), workload.hash)
 
@@ -262,14 +269,17 @@ def _evaluator(
     return Evaluator(workload, ledger, recording.header, make, device_directory, reuse)
 
 
-def _evolution(config: Config, space: Space, recording: Recording, stopwatch: Stopwatch) -> Evolution:
+def _evolution(
+    config: Config, space: Space, recording: Recording, cost_model: CostModelLike[Program], stopwatch: Stopwatch
+) -> Evolution:
     """The source of programs in an evolutionary search."""
     search, evolution = config.search, config.search.evolution
     assert evolution is not None
     settings = written(evolution) | {"warmup_samples": search.warmup_samples, "budget": config.samples}
 
     def make_strategy() -> TvmEvolution:
-        return TvmEvolution(space, evolution, search.warmup_samples, config.samples)
+        own = cost_model if isinstance(cost_model, PretrainedModel) else None
+        return TvmEvolution(space, evolution, search.warmup_samples, config.samples, own)
 
     path, make = recording.directory / CANDIDATES, None if recording.backend is None else make_strategy
     return Evolution(path, space, settings | {"seed": config.seed}, make, stopwatch)

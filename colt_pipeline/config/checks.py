@@ -36,7 +36,7 @@ SEARCH_CHOICES: dict[str, tuple[str, ...]] = {
     "first_children": ("proposer", "random"),
     "rollout": ("fixed", "exhaustive"),
     "rewards": ("predicted", "measured"),
-    "cost_model": ("xgb", "pretrained"),
+    "cost_model": ("xgb", "pretrained", "adapted"),
     "course_alteration": ("path", "streak", "random", "never"),
 }
 """Key of conf/search -> its allowed values; plugins add some."""

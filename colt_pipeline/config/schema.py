@@ -158,6 +158,16 @@ class EvolutionConfig:
 
 
 @dataclass
+class DraftsConfig:
+    """conf/search/colt.yaml: programs drawn without a call before each batch."""
+
+    draws: int
+    generations: int
+    elites: int
+    optimism: float
+
+
+@dataclass
 class SearchConfig:
     """conf/search; names follow the paper's formulas."""
 
@@ -186,6 +196,7 @@ class SearchConfig:
     apply_attempts: int
     max_failures: int
     evolution: EvolutionConfig | None
+    drafts: DraftsConfig | None = added(None)
 
     @property
     def grows_tree(self) -> bool:

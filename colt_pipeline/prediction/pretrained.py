@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import xgboost as xgb
+from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.meta_schedule.feature_extractor import PerStoreFeature
 
 from colt_pipeline.errors import ConfigError, RecordingError
@@ -101,6 +102,14 @@ class PretrainedModel:
         predicted = self._booster.inplace_predict(np.stack([self._of(p) for p in programs]))
         return [float(np.exp(x)) for x in predicted]
 
+    def rate(self, context: ms.TuneContext, candidates: Sequence[ms.MeasureCandidate]) -> list[float]:
+        """Predicted scores of candidates of TVM's, whose features are not kept."""
+        if self._booster is None:
+            with self._stopwatch.lap("train"):
+                self._booster = self._trained()
+        rows = [_row(stores.numpy()) for stores in self._extractor.extract_from(context, list(candidates))]
+        return [float(np.exp(x)) for x in self._booster.inplace_predict(np.stack(rows))]
+
     def update(self, programs: Sequence[Program], samples: Sequence[Sample]) -> None:
         """Learn from measured programs."""
         self._measured += programs
@@ -109,7 +118,7 @@ class PretrainedModel:
 
     def _trained(self) -> xgb.Booster:
         if not np.isfinite(self._latencies).any():
-            return _trained_on(self._others)
+            return trained_on(self._others)
         own = Experience([self._of(p) for p in self._measured], self._latencies, _OWN_WEIGHT)
         return _train([*self._others, own])
 
@@ -120,7 +129,7 @@ class PretrainedModel:
 
 
 @lru_cache(maxsize=8)
-def _trained_on(others: tuple[Experience, ...]) -> xgb.Booster:
+def trained_on(others: tuple[Experience, ...]) -> xgb.Booster:
     """The booster with which every run on a workload starts; trained once per process."""
     return _train(others)
 
@@ -140,7 +149,10 @@ def features(space: Space, extractor: PerStoreFeature, program: Program) -> Rows
 
     Rounded like the recorded feature files, so that a program has equal features in both.
     """
-    stores = extractor.extract_from(space.context, measure_candidates([program]))[0].numpy()
+    return _row(extractor.extract_from(space.context, measure_candidates([program]))[0].numpy())
+
+
+def _row(stores: Rows) -> Rows:
     row = np.concatenate([stores.sum(0), stores.max(0), [len(stores)]])
     return np.array([float(f"{x:.4g}") for x in row], np.float32)
 

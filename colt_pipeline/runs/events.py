@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from colt_pipeline.records import (
     Count,
+    DraftSource,
     EndReason,
     MeasurementError,
     MeasurementKind,
@@ -61,6 +62,15 @@ class Child(Candidate):
     """Score of the parent under the same cost model (scores change as it trains); own score if there is no parent."""
     reward: Number
     """Predicted score of the rollout's terminal program."""
+
+
+@dataclass(frozen=True)
+class Draft(Child):
+    """A program of the tree that no call made."""
+
+    parent: Count
+    """The node below which it enters the tree: the root for a sample of the design spaces."""
+    source: DraftSource
 
 
 @dataclass(frozen=True)
@@ -133,6 +143,14 @@ class Stepped(Event):
 
 
 @dataclass(frozen=True)
+class Drafted(Event):
+    """The best by prediction of many programs drawn without a call."""
+
+    kind: ClassVar[str] = "drafted"
+    children: tuple[Draft, ...]
+
+
+@dataclass(frozen=True)
 class Measured(Event):
     """A measured batch, in the order of the search."""
 
@@ -148,7 +166,7 @@ class Finished(Event):
     reason: EndReason
 
 
-_KINDS: dict[str, type[Event]] = {k.kind: k for k in (Started, Planted, Bred, Stepped, Measured, Finished)}
+_KINDS: dict[str, type[Event]] = {k.kind: k for k in (Started, Planted, Bred, Stepped, Drafted, Measured, Finished)}
 
 
 def event_from_json(record: Mapping[str, Any]) -> Event:

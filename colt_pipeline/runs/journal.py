@@ -15,6 +15,7 @@ from colt_pipeline.runs.events import (
     Bred,
     Candidate,
     Child,
+    Drafted,
     Event,
     Finished,
     Measured,
@@ -87,7 +88,7 @@ def check_traces(path: Path, events: Iterable[Event]) -> None:
 
 def _candidates(event: Event) -> tuple[Candidate, ...]:
     match event:
-        case Planted():
+        case Planted() | Drafted():
             return event.children
         case Bred():
             return event.candidates
@@ -117,6 +118,12 @@ class _Order:
         self._begun, self._ended = True, isinstance(event, Finished)
         match event:
             case Planted():
+                self._add(event.children)
+                self._nodes += len(event.children)
+            case Drafted():
+                for child in event.children:
+                    if child.parent >= self._nodes:
+                        raise ValueError(f"parent: there is no node {child.parent} yet")
                 self._add(event.children)
                 self._nodes += len(event.children)
             case Bred():

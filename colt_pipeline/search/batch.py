@@ -22,6 +22,8 @@ def choose_batch(world: World[P], state: State, size: int) -> Sequence[Candidate
     if not world.settings.pool or len(state.pending) <= size:
         return state.pending[:size]
     programs = [world.program(candidate) for candidate in state.pending]
+    if world.settings.drafts is not None and world.cost_model.warm:
+        return [state.pending[i] for i in world.cost_model.choose(programs, size, world.settings.drafts.optimism)]
     scores = world.cost_model.score(programs, world.rng(len(state.samples), Purpose.BATCH))
     waiting = dict(zip((candidate.program for candidate in state.pending), scores, strict=True))
     parents = {key: state.tree.nodes[state.nodes[key]].parent for key in waiting}

@@ -14,6 +14,7 @@ from colt_pipeline.runs.events import Event, Finished, Measured
 from colt_pipeline.runs.journal import Journal
 from colt_pipeline.search import evolutionary
 from colt_pipeline.search.batch import choose_batch
+from colt_pipeline.search.drafts import draft
 from colt_pipeline.search.expand import expand, plant
 from colt_pipeline.search.policy import ma_uct, preferences
 from colt_pipeline.search.state import State
@@ -63,6 +64,8 @@ def next_event(world: World[P], state: State) -> Event:
         node = state.tree.select(tree_policy(world, state))
     if node is not None:
         return expand(world, state, node)
+    if world.settings.drafts is not None and world.cost_model.warm and not state.drafted:
+        return draft(world, world.settings.drafts, state)
     if not state.pending:
         return Finished("exhausted")
     return world.measure(choose_batch(world, state, batch))

@@ -11,6 +11,7 @@ from colt_pipeline.runs.events import (
     Bred,
     Candidate,
     Child,
+    Drafted,
     Event,
     Finished,
     Measured,
@@ -57,6 +58,8 @@ class State:
         """Programs waiting for measurement, in order of creation."""
         self.fresh = 0
         """Programs that entered the tree since the last measurement."""
+        self.drafted = False
+        """Whether programs were drafted since the last measurement."""
         self.programs: dict[str, Candidate] = {}
         """Every program by key, except for pruned ones."""
         self.nodes: dict[str, int] = {}
@@ -75,6 +78,10 @@ class State:
                 self.plantings += 1
                 for child in event.children:
                     self._grow(ROOT, child, None)
+            case Drafted():
+                self.drafted = True
+                for draft in event.children:
+                    self._grow(draft.parent, draft, None, drafted=True)
             case Bred():
                 for candidate in event.candidates:
                     self._await(candidate)
@@ -103,8 +110,8 @@ class State:
         else:
             self.tree.fail(event.parent, event.retry_model)
 
-    def _grow(self, parent: int, child: Child, made_by: str | None) -> None:
-        self.nodes[child.program] = self.tree.grow(parent, child, made_by).id
+    def _grow(self, parent: int, child: Child, made_by: str | None, drafted: bool = False) -> None:
+        self.nodes[child.program] = self.tree.grow(parent, child, made_by, drafted).id
         self._await(child)
 
     def _await(self, candidate: Candidate) -> None:
@@ -115,7 +122,7 @@ class State:
 
     def _measure(self, event: Measured) -> None:
         self.samples.extend(event.samples)
-        self.fresh = 0
+        self.fresh, self.drafted = 0, False
         done = {sample.program for sample in event.samples}
         self.pending = [candidate for candidate in self.pending if candidate.program not in done]
         if self._measured_rewards:

@@ -25,6 +25,8 @@ class Node:
     made_by: str | None
     """The model whose proposal led here; None for the root and the initial programs."""
     children: list[int] = field(default_factory=list)
+    drafts: int = 0
+    """Children that no call made and that leave their places to those of calls."""
     visits: int = 0
     value: float = 0.0
     """Cumulative reward without the part in `rate`."""
@@ -65,15 +67,16 @@ class Tree:
 
     def expandable(self, node: Node) -> bool:
         """Whether a model may be asked at this node."""
-        return node.id != ROOT and len(node.children) < self._branching and node.failures < self._max_failures
+        return node.id != ROOT and len(node.children) - node.drafts < self._branching and node.failures < self._max_failures
 
-    def grow(self, parent: int, child: Child, made_by: str | None) -> Node:
-        """Add `child` below `parent` and back up its reward."""
+    def grow(self, parent: int, child: Child, made_by: str | None, drafted: bool = False) -> Node:
+        """Add `child` below `parent` and back up its reward; a drafted one takes none of the parent's places."""
         above = self.nodes[parent]
         node = Node(len(self.nodes), parent, above.depth + 1, child, child.model, made_by)
         self.nodes.append(node)
         was_open = self.expandable(above)
         above.children.append(node.id)
+        above.drafts += drafted
         self._count_open(node, +1)
         if was_open and not self.expandable(above):
             self._count_open(above, -1)

@@ -60,6 +60,7 @@ class SpaceLike(Protocol[P]):
         known: Callable[[str], bool],
         draws: int,
     ) -> list[P] | Rejection: ...
+    def draw(self, parents: Sequence[tuple[P, ...]], rng: np.random.Generator) -> list[P | None]: ...
     def rollout(self, program: P, length: int, rng: np.random.Generator, attempts: int, mode: str) -> P: ...
 
 
@@ -108,6 +109,7 @@ class Purpose(IntEnum):
     COURSE = 7
     CHOOSE = 8
     BATCH = 9
+    DRAFT = 10
 
 
 @dataclass(frozen=True)
