@@ -33,7 +33,7 @@ from colt_pipeline.search.world import World
 if TYPE_CHECKING:  # these import TVM, which takes seconds; commands import this module before they know that they run
     from colt_pipeline.measurement.evaluator import Evaluator
     from colt_pipeline.prediction.evolution import Evolution
-    from colt_pipeline.space.program import Program
+    from colt_pipeline.space import Program
     from colt_pipeline.workloads.workload import Workload
 
 

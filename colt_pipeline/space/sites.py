@@ -19,6 +19,8 @@ from colt_pipeline.records import Site
 PARALLEL = "meta_schedule.parallel"
 _UNROLL = "meta_schedule.unroll_"
 _FETCH = "meta_schedule.cooperative_fetch"  # no mutator changes it
+LIMITS = tuple(2**n for n in range(11))
+"""For the extent of the parallel loop."""
 
 
 def find_sites(module: Any, trace: Trace) -> dict[str, tuple[int, Site]]:
@@ -86,4 +88,4 @@ def _site(
 
 def _jobs(now: int) -> tuple[int, ...]:
     """Limits for the extent of the parallel loop: the powers of two up to 1024, and the current limit."""
-    return tuple(sorted({now, *(2**n for n in range(11))}))
+    return tuple(sorted({now, *LIMITS}))

@@ -11,7 +11,7 @@ import pytest
 
 from colt_pipeline.errors import SpaceError
 from colt_pipeline.records import Edit, Rejection
-from colt_pipeline.space import program as programs_module
+from colt_pipeline.space import draws as draws_module
 from colt_pipeline.space.generate import generate
 from colt_pipeline.space.threads import _factorize, draw_tiles
 from colt_pipeline.workloads.catalogue import build
@@ -74,7 +74,7 @@ def threads(trace: Any) -> int:
 
 def test_nothing_valid_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     here = gpu_space("deepseek_r1_moe")
-    monkeypatch.setattr(programs_module, "_refused", lambda *_: True)
+    monkeypatch.setattr(draws_module, "surely_refused", lambda *_: True)
     with pytest.raises(SpaceError, match="no valid initial program in 1024 samples of 1 design spaces"):
         here.initial(1, np.random.default_rng(0))
 
@@ -82,7 +82,7 @@ def test_nothing_valid_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_sampling_is_patient_until_the_first_program(monkeypatch: pytest.MonkeyPatch) -> None:
     here = gpu_space("deepseek_r1_moe")
     draws = itertools.count(1)
-    monkeypatch.setattr(programs_module, "_refused", lambda *_: next(draws) <= 600)
+    monkeypatch.setattr(draws_module, "surely_refused", lambda *_: next(draws) <= 600)
     # Samples are cached by seed. Beyond 512 draws one program is enough.
     assert len(here.initial(2, np.random.default_rng(7))) == 1
     assert next(draws) > 601
@@ -91,7 +91,7 @@ def test_sampling_is_patient_until_the_first_program(monkeypatch: pytest.MonkeyP
 def test_sampling_gives_up_after_128_replays(monkeypatch: pytest.MonkeyPatch) -> None:
     here = gpu_space("deepseek_r1_moe")
     replays: list[int] = []
-    monkeypatch.setattr(programs_module, "_replay", lambda *_: replays.append(1))
+    monkeypatch.setattr(draws_module, "replay", lambda *_: replays.append(1))
     with pytest.raises(SpaceError, match="no valid initial program"):
         here.initial(4, np.random.default_rng(0))
     assert len(replays) == 128

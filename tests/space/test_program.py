@@ -8,7 +8,7 @@ from tvm.s_tir import meta_schedule as ms
 
 from colt_pipeline.errors import SpaceError
 from colt_pipeline.records import Edit, Rejection
-from colt_pipeline.space import program as programs_module
+from colt_pipeline.space import space as space_module
 from tests.space.small import SHAPES, space
 from tests.support import printed_elsewhere
 
@@ -114,7 +114,7 @@ def test_a_trace_that_is_drawn_again_is_not_replayed_again(monkeypatch: pytest.M
     here = space("deepseek_r1_moe")
     [start] = here.initial(1, np.random.default_rng(0))
     drawn = here.apply(start, [Edit("Unroll")], np.random.default_rng(1), 4, {start.key}.__contains__, draws=3)
-    monkeypatch.setattr(programs_module, "_realize", lambda *_: pytest.fail("replayed"))
+    monkeypatch.setattr(space_module, "realize", lambda *_: pytest.fail("replayed"))
     again = here.apply(start, [Edit("Unroll")], np.random.default_rng(1), 4, {start.key}.__contains__, draws=3)
     assert not isinstance(drawn, Rejection) and again == drawn
 

@@ -15,7 +15,7 @@ from colt_pipeline.measurement.cuda import cuda_target
 from colt_pipeline.measurement.lowered import lowered_kernels
 from colt_pipeline.space import Space
 from colt_pipeline.space.generate import generate
-from colt_pipeline.space.program import _replay
+from colt_pipeline.space.replay import replay
 from colt_pipeline.space.threads import _ways, draw_tiles, misfit, share_that_fits
 from colt_pipeline.space.tiling import refused, tiled_blocks
 from colt_pipeline.workloads.catalogue import build
@@ -40,7 +40,7 @@ def test_what_is_refused_without_a_replay_fails_in_a_replay(name: str, arch: str
     def compare(trace: Trace) -> bool:
         """Whether the target accepts `trace`."""
         early = refused(designs.module, designs.context.target, trace)
-        accepted = _replay(designs, trace) is not None
+        accepted = replay(designs, trace) is not None
         assert not (early and accepted), trace
         outcomes[early, accepted] += 1
         return accepted

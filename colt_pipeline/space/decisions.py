@@ -1,0 +1,153 @@
+"""The decisions of a trace: what of it a search may change, changed at random without a replay.
+
+TVM's mutators replay a trace to see its loops before they edit it, which takes milliseconds. The edits here look at the
+instructions alone, and some of their results are not schedules or the program that was there before; who draws many
+programs at once finds that out when they are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from tvm.s_tir.schedule import Instruction, Trace
+
+from colt_pipeline.records import canonical_json
+from colt_pipeline.space.sites import LIMITS, PARALLEL
+
+_DEEPEST = 8
+"""Loops that a block may be moved under; TVM takes the nearest loop that is possible."""
+
+Values = tuple[tuple[int, ...], ...]
+"""One value per decision of a trace: the factors of a tile, otherwise a single number."""
+
+
+@dataclass(frozen=True, eq=False)
+class Decisions:
+    """A trace as the design it belongs to and the values of its decisions."""
+
+    trace: Trace
+    places: tuple[int, ...]
+    """Index of the instruction of each decision."""
+    values: Values
+
+    @classmethod
+    def of(cls, trace: Trace) -> Decisions:
+        """The decisions of a trace that has been replayed, so that all of them are made."""
+        places, values = [], []
+        for number, inst in enumerate(trace.insts):
+            value: Any = None
+            if inst.kind.name.startswith("Sample"):
+                value = trace.get_decision(inst)
+            elif inst.kind.name == "Annotate" and inst.attrs[0] == PARALLEL:
+                value = inst.inputs[1]
+            if value is not None:
+                places.append(number)
+                values.append(tuple(map(int, value)) if inst.kind.name == "SamplePerfectTile" else (int(value),))
+        return cls(trace, tuple(places), tuple(values))
+
+    def made(self, values: Values) -> Trace:
+        """The trace with other values."""
+        insts, decided = list(self.trace.insts), {}
+        for place, value in zip(self.places, values, strict=True):
+            inst = insts[place]
+            if inst.kind.name == "Annotate":
+                insts[place] = Instruction(inst.kind, [inst.inputs[0], value[0]], inst.attrs, inst.outputs)
+            else:
+                decided[inst] = list(value) if inst.kind.name == "SamplePerfectTile" else value[0]
+        return Trace(insts, decided)
+
+    def mutated(self, rng: np.random.Generator, values: Values) -> Values:
+        """`values` with one of them, drawn uniformly, drawn anew; the same if there is nothing to draw."""
+        free = [n for n, value in enumerate(values) if _is_free(self.trace.insts[self.places[n]], value)]
+        if not free:
+            return values
+        chosen = free[int(rng.integers(len(free)))]
+        drawn = _drawn(self.trace.insts[self.places[chosen]], values[chosen], rng)
+        return (*values[:chosen], drawn, *values[chosen + 1 :])
+
+
+def crossed(left: Values, right: Values, rng: np.random.Generator) -> Values:
+    """Each value from either parent; both are of the same design."""
+    pairs = zip(left, right, rng.integers(2, size=len(left)), strict=True)
+    return tuple(b if take else a for a, b, take in pairs)
+
+
+def _is_free(inst: Instruction, value: Sequence[int]) -> bool:
+    match inst.kind.name:
+        case "SamplePerfectTile":
+            return len(value) > 1 and any(factor > 1 for factor in value)
+        case "SampleCategorical":
+            return len(inst.attrs[0]) > 1
+    return True
+
+
+def _drawn(inst: Instruction, value: tuple[int, ...], rng: np.random.Generator) -> tuple[int, ...]:
+    """Another value for the decision of this instruction."""
+    match inst.kind.name:
+        case "SamplePerfectTile":
+            return _moved(value, int(inst.attrs[1]), rng)
+        case "SampleCategorical":
+            return (_other(range(len(inst.attrs[0])), value[0], rng),)
+        case "SampleComputeLocation":
+            return (_other(range(-2, _DEEPEST), value[0], rng),)
+    return (_other(LIMITS, value[0], rng),)
+
+
+def _other(choices: Sequence[int], now: int, rng: np.random.Generator) -> int:
+    others = [choice for choice in choices if choice != now]
+    return others[int(rng.integers(len(others)))]
+
+
+def _moved(factors: tuple[int, ...], most_innermost: int, rng: np.random.Generator) -> tuple[int, ...]:
+    """A tile with a divisor of one factor moved to another, uniform over the moves; the same if none is possible."""
+    last = len(factors) - 1
+    moves = [
+        (source, goal, divisor)
+        for source, factor in enumerate(factors)
+        for divisor in _divisors(factor)
+        for goal in range(len(factors))
+        if goal != source and (goal != last or factors[last] * divisor <= most_innermost)
+    ]
+    if not moves:
+        return factors
+    source, goal, divisor = moves[int(rng.integers(len(moves)))]
+    moved = list(factors)
+    moved[source] //= divisor
+    moved[goal] *= divisor
+    return tuple(moved)
+
+
+@lru_cache(maxsize=1024)
+def _divisors(number: int) -> tuple[int, ...]:
+    """The divisors of a number, except for 1."""
+    return tuple(d for d in range(2, number + 1) if number % d == 0)
+
+
+def undecided(trace: list[Any]) -> str:
+    """What no mutator changes: the instructions of a trace without the extent of the parallel loop."""
+    return canonical_json([i if i[2] != [PARALLEL] else [i[0], i[1][:1], *i[2:]] for i in trace[0]])
+
+
+def ordered(trace: Trace) -> Trace:
+    """`trace` with its decisions in the order of its instructions.
+
+    MutateTileSize draws by position in the map of decisions, and TVM's operations leave that map in an order that
+    depends on memory addresses; otherwise the same seed would give different programs in different processes.
+    """
+    decided = ((inst, trace.get_decision(inst)) for inst in trace.insts)
+    return Trace(trace.insts, {inst: decision for inst, decision in decided if decision is not None})
+
+
+def plain(value: Any) -> Any:
+    """TVM's containers and constants as lists, numbers and strings."""
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if hasattr(value, "value"):
+        return value.value
+    if hasattr(value, "items"):
+        return {str(k): plain(v) for k, v in value.items()}
+    return [plain(v) for v in value]

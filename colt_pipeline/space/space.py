@@ -1,0 +1,306 @@
+"""The space of a workload's programs on a target, and the transformations between them.
+
+Everything here is deterministic: TVM's mutators get explicit seeds (``Mutator.apply`` would draw its own).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from functools import cached_property, lru_cache, partial
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm.s_tir import Schedule
+from tvm.s_tir import meta_schedule as ms
+from tvm.s_tir.schedule import Trace
+
+from colt_pipeline.errors import SpaceError
+from colt_pipeline.records import Edit, Rejection, Site
+from colt_pipeline.space import draws, trace_text
+from colt_pipeline.space.decisions import ordered, plain, undecided
+from colt_pipeline.space.generate import TVM_ERRORS, Designs, generate
+from colt_pipeline.space.program import Program, program_code
+from colt_pipeline.space.replay import is_unsound, realize, replay
+from colt_pipeline.space.sites import decide, find_sites
+from colt_pipeline.space.transformations import TRANSFORMATIONS, Transformation
+from colt_pipeline.traces import check_trace, check_trace_json
+
+
+class Space:
+    """All schedules of one workload on one target."""
+
+    def __init__(self, module: tvm.IRModule, target: dict[str, Any], additions: Sequence[str] = ()) -> None:
+        """Generate the design spaces, TVM's or with additions to them.
+
+        Args:
+            module: one PrimFunc ``main``.
+            target: TVM's target dict, for example {"kind": "llvm", "num-cores": 2, "mcpu": "znver4"}.
+            additions: switches of ``conf/space`` that are on; none = TVM's own design spaces.
+        """
+        self.module = module
+        self._designs = generate(module, target, tuple(additions))
+        self.context = self._designs.context
+        mutators = {type(m).__name__: m for m in self.context.space_generator.mutator_probs}
+        self._mutators = {t.name: mutators[t.mutator] for t in TRANSFORMATIONS if t.mutator in mutators}
+        self._own = {t.name: t.mutator for t in TRANSFORMATIONS if not isinstance(t.mutator, str)}
+        self._edited = {t.name: t.edits for t in TRANSFORMATIONS}
+        self._by_trace = bool(additions)
+        """Whether a program is the one of its trace. In TVM's own space it is the first one with its text that this
+        process has seen, as when the recordings were made; a resumed run may then show another trace of a program."""
+        self._programs: dict[str, Program] = {}
+        self._realized: dict[str, Program | None] = {}
+        """Text of the trace -> program; mutators often draw the same trace again."""
+        self._applicable: dict[str, tuple[Transformation, ...]] = {}
+        self._sites: dict[str, dict[str, tuple[int, Site]]] = {}
+
+    @property
+    def tunable(self) -> bool:
+        """Whether a search has anything to decide; for elementwise programs, say, no rule leaves a choice."""
+        return self._designs.has_choice
+
+    @cached_property
+    def base_code(self) -> str:
+        """The unoptimized program for prompts."""
+        return program_code(str(self.module.script(show_meta=False)))
+
+    @cached_property
+    def baseline(self) -> tvm.IRModule:
+        """The unoptimized program as it can run: on a GPU with TVM's fallback binding to threads and nothing else."""
+        if not self._designs.on_gpu:
+            return self.module
+        schedule = Schedule(self.module, debug_mask="none")
+        schedule.enter_postproc()
+        bind = next(p for p in self._designs.postprocs if isinstance(p, ms.postproc.RewriteUnboundBlock))
+        if not bind.apply(schedule):
+            raise SpaceError("TVM finds no way to bind the unoptimized program to GPU threads")
+        return schedule.mod
+
+    def refuses(self, program: Program) -> bool:
+        """Whether the space leaves out a program that TVM made in it, because it computes something else."""
+        return is_unsound(self._designs, program.schedule)
+
+    def initial(self, count: int, rng: np.random.Generator) -> list[Program]:
+        """Up to `count` distinct programs, each a fresh sample of a uniformly drawn design space.
+
+        Raises:
+            SpaceError: no valid program in 256 attempts per program, on a GPU in 1024 or in 128 replays; or a rule
+                makes traces that could not be loaded again.
+        """
+        programs, rng.bit_generator.state = draws.sampled(self._designs, count, json.dumps(rng.bit_generator.state))
+        for program in programs:
+            _checked(program.trace_json)
+        return [self._keep(p) for p in programs]
+
+    def designs(self, count: int, rng: np.random.Generator) -> list[Program]:
+        """Many programs for a cost model to choose from: fresh samples of the design spaces, see `draws.fresh`."""
+        return draws.fresh(self._designs, count, rng)
+
+    def mutants(
+        self, programs: Sequence[Program], count: int, rng: np.random.Generator, length: int = 1
+    ) -> list[Program]:
+        """Many programs near these, see `draws.mutants`."""
+        return draws.mutants(self._designs, programs, count, rng, length)
+
+    def crossed(self, pairs: Sequence[tuple[Program, Program]], rng: np.random.Generator) -> list[Program]:
+        """Programs between two others, see `draws.offspring`."""
+        return draws.offspring(self._designs, pairs, rng)
+
+    def load(self, key: str, trace_json: str) -> Program:
+        """The program with this key, rebuilt from its trace if this process has not seen it.
+
+        Raises:
+            SpaceError: the trace yields another program: it was recorded for another workload, target or TVM.
+        """
+        name = trace_json if self._by_trace else key
+        if name not in self._programs:
+            self._programs[name] = self.rebuild(trace_json)
+        program = self._programs[name]
+        if program.key != key:
+            raise SpaceError(f"the recorded trace of program {key[:12]} yields another program with this TVM")
+        return program
+
+    def rebuild(self, trace_json: str) -> Program:
+        """The program of a trace.
+
+        Raises:
+            SpaceError: the trace is of no design space, or does not apply: it was made for another workload, target or
+                TVM, or by hand.
+        """
+        trace = _checked(trace_json)
+        if undecided(trace) not in _designed(self._designs):
+            raise SpaceError(
+                "a recorded trace is of no design space that this TVM generates for this workload and target"
+            )
+        schedule = Schedule(self.module, debug_mask="none")
+        try:
+            Trace.apply_json_to_schedule(trace, schedule)
+        except TVM_ERRORS as error:
+            raise SpaceError("a recorded trace does not apply with this TVM") from error
+        program = replay(self._designs, schedule.trace)
+        if program is None:
+            raise SpaceError("a recorded trace gives a schedule that the target refuses with this TVM")
+        return self._keep(program)
+
+    def applicable(self, program: Program) -> tuple[Transformation, ...]:
+        """The transformations that find something to change in `program`, in table order."""
+        name = self._name(program)
+        if name not in self._applicable:
+            self._applicable[name] = tuple(
+                t
+                for t in TRANSFORMATIONS
+                if (t.name in self._mutators or t.name in self._own) and self._finds_something(t, program.trace)
+            )
+        return self._applicable[name]
+
+    def sites(self, program: Program) -> tuple[Site, ...]:
+        """The places in `program` whose decision an edit may set, in the order of its trace."""
+        return tuple(site for _, site in self._find_sites(program).values())
+
+    def apply(
+        self,
+        program: Program,
+        edits: Sequence[Edit],
+        rng: np.random.Generator,
+        attempts: int,
+        known: Callable[[str], bool],
+        draws: int = 1,
+    ) -> list[Program] | Rejection:
+        """Apply edits in order; decisions that they leave open are drawn from `rng`.
+
+        Args:
+            program: what to edit.
+            edits: the edits, in order.
+            rng: source of open decisions.
+            attempts: attempts per draw.
+            known: whether a key belongs to a known program.
+            draws: how many programs to return at most.
+
+        Returns:
+            Up to `draws` distinct, valid programs that are not yet known; or, if there is none, the last attempt's
+            Rejection, of kind ``inapplicable`` or ``duplicate``.
+        """
+        failure = Rejection("inapplicable", "no attempt was made")
+        found: dict[str, Program] = {}
+        open_ended = any(edit.site is None for edit in edits)  # otherwise every attempt gives the same program
+        for _ in range(attempts * draws if open_ended else 1):
+            result = self._apply_once(program, edits, rng, self._remembered)
+            if isinstance(result, Rejection):
+                failure = result
+            elif known(result.key) or result.key in found:
+                failure = Rejection("duplicate", f"program {result.key[:12]} is already in the tree")
+            else:
+                found[result.key] = self._keep(result)
+                if len(found) == draws:
+                    break
+        return list(found.values()) or failure
+
+    def rollout(self, program: Program, length: int, rng: np.random.Generator, attempts: int, mode: str) -> Program:
+        """`program` after uniformly random transformations; `program` itself if no draw is valid.
+
+        Args:
+            program: where to start.
+            length: number of transformations.
+            rng: source of the draws.
+            attempts: how often to draw before giving up.
+            mode: ``fixed``, or ``exhaustive`` to stop at the first transformation that finds nothing to change.
+        """
+        offered = [Edit(t.name) for t in self.applicable(program)] if length else []
+        if not offered:
+            return program
+        for _ in range(attempts):
+            edits = [offered[i] for i in rng.integers(len(offered), size=length)]
+            # Rollouts seldom end at the same program, so caching would only waste memory.
+            result = self._apply_once(program, edits, rng, partial(realize, self._designs), mode == "exhaustive")
+            if isinstance(result, Program):
+                return result
+        return program
+
+    def _apply_once(
+        self,
+        program: Program,
+        edits: Sequence[Edit],
+        rng: np.random.Generator,
+        realize: Callable[[Trace], Program | None],
+        exhaustive: bool = False,
+    ) -> Program | Rejection:
+        trace = program.trace
+        for edit in edits:
+            if edit.site is None:
+                changed = self._mutate(trace, edit.name, int(rng.integers(1, draws.MAX_SEED)))
+            else:
+                index, site = self._find_sites(program)[edit.site.label]
+                changed = decide(trace, index, site, edit.decision)
+            if changed is None and exhaustive:
+                break
+            if changed is None:
+                return Rejection("inapplicable", f"{edit} finds nothing to change")
+            trace = changed
+        result = realize(trace)
+        named = ", ".join(map(str, edits))
+        return result or Rejection("inapplicable", f"{named} gives a schedule that the target refuses")
+
+    def _find_sites(self, program: Program) -> dict[str, tuple[int, Site]]:
+        name = self._name(program)
+        if name not in self._sites:
+            self._sites[name] = find_sites(self.module, program.trace)
+        return self._sites[name]
+
+    def _finds_something(self, transformation: Transformation, trace: Trace) -> bool:
+        if transformation.edits:
+            return any(inst.kind.name == transformation.edits for inst in trace.insts)
+        return any(self._mutate(trace, transformation.name, seed) for seed in (1, 2))
+
+    def _mutate(self, trace: Trace, name: str, seed: int) -> Trace | None:
+        edited = self._edited.get(name)
+        if edited and all(inst.kind.name != edited for inst in trace.insts):
+            return None
+        if name in self._own:
+            return self._changed_by(name, ordered(trace), seed)
+        return ms._ffi_api.MutatorApply(self._mutators[name], ordered(trace), seed)
+
+    def _changed_by(self, name: str, trace: Trace, seed: int) -> Trace | None:
+        """What a user's own transformation makes of a trace, which must be of the same design space."""
+        changed = self._own[name](trace, seed)
+        if changed is None:
+            return None
+        made, before = plain(changed.as_json()), plain(trace.as_json())
+        if undecided(made) != undecided(before):
+            raise SpaceError(
+                f"the transformation {name} changed the instructions of a trace; it may change decisions only"
+            )
+        try:
+            check_trace(made)
+        except ValueError as error:
+            raise SpaceError(f"the transformation {name} makes a trace that cannot be loaded again: {error}") from error
+        return changed
+
+    def _remembered(self, trace: Trace) -> Program | None:
+        """Like `realize`, cached."""
+        key = trace_text.text(trace)
+        if key not in self._realized:
+            program = realize(self._designs, trace)
+            self._realized[key] = program and self._programs.get(self._name(program), program)
+        return self._realized[key]
+
+    def _keep(self, program: Program) -> Program:
+        return self._programs.setdefault(self._name(program), program)
+
+    def _name(self, program: Program) -> str:
+        return program.trace_json if self._by_trace else program.key
+
+
+@lru_cache(maxsize=8)
+def _designed(designs: Designs) -> frozenset[str]:
+    """The design spaces, each without its decisions."""
+    traces = (trace.simplified(True) for trace in designs.every_trace)
+    return frozenset(undecided(plain(trace.as_json())) for trace in traces)
+
+
+def _checked(trace_json: str) -> Any:
+    """The parsed trace."""
+    try:
+        return check_trace_json(trace_json)
+    except ValueError as error:
+        raise SpaceError(f"a trace cannot be loaded: {error}") from error
