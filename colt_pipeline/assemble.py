@@ -24,12 +24,14 @@ from colt_pipeline.records import EMBEDDED, written
 from colt_pipeline.runs.budget import Budget
 from colt_pipeline.runs.clock import Clock
 from colt_pipeline.runs.costs import configured_prices
+from colt_pipeline.runs.drafted import DraftRecord
 from colt_pipeline.runs.events import Finished, Measured, Started
 from colt_pipeline.runs.journal import Journal, check_models, check_traces
 from colt_pipeline.runs.layout import (
     ANSWERS,
     CANDIDATES,
     CLOCK,
+    DRAFTS,
     INPUTS,
     MEASUREMENTS,
     PROGRAM,
@@ -165,6 +167,7 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
                 baseline_secs=evaluator.baseline_secs(space.baseline),
             )
 
+        drafts = None if config.search.drafts is None else opened(_drafts(config, recording))
         models = config.model_specs
         world = World(
             settings=config.search,
@@ -180,6 +183,7 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
             proposer={**PROPOSERS, **registry.PROPOSERS}[config.search.proposer](config, cassette),
             stopwatch=stopwatch,
             evolution=evolution,
+            drafts=drafts,
         )
         yield Job(
             config=config,
@@ -283,6 +287,11 @@ def _evolution(
 
     path, make = recording.directory / CANDIDATES, None if recording.backend is None else make_strategy
     return Evolution(path, space, settings | {"seed": config.seed}, make, stopwatch)
+
+
+def _drafts(config: Config, recording: Recording) -> DraftRecord:
+    settings = {"search": written(config.search), "seed": config.seed}
+    return DraftRecord(recording.directory / DRAFTS, settings, _access(recording))
 
 
 def _same_world(journal: Journal, workload: Workload, header: Header) -> None:

@@ -161,8 +161,10 @@ class EvolutionConfig:
 class DraftsConfig:
     """conf/search/colt.yaml: programs drawn without a call before each batch."""
 
-    draws: int
     generations: int
+    samples: int
+    sketches: int
+    draws: int
     elites: int
     optimism: float
 

@@ -9,122 +9,141 @@ Predictions are rounded, because the last digits of linear algebra depend on the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from colt_pipeline.prediction.pretrained import Experience, PretrainedModel, trained_on
-from colt_pipeline.space import Program
-from colt_pipeline.space.decisions import Point, point
+from colt_pipeline.runs.events import Sample
+from colt_pipeline.runs.stopwatch import Stopwatch
+from colt_pipeline.space import Program, Space
+from colt_pipeline.space.program import Point
 
 _LENGTH = 1.5
-"""Distance in each coordinate at which programs are half alike: a factor of 2.8 in each factor of each tile."""
+"""Root mean square distance of decisions, in doublings, at which programs are about half alike."""
 _NOISE = 0.3
 """Variance of the noise relative to that of what is learned."""
 _DIGITS = 4
 _SLOWEST = -4.0
+"""Lowest label that is learned from, so that a failure says no more than a slow program."""
+_REMEMBERED = 512
+"""Programs whose predictions serve to predict those of sketches."""
 
 Numbers = npt.NDArray[np.float64]
 
 
+class _HasPoint(Protocol):
+    @property
+    def point(self) -> Point: ...
+
+
 class AdaptedModel(PretrainedModel):
-    """Scores programs like `PretrainedModel`, whose trees never see this workload; their errors are learned apart."""
+    """Scores programs like `PretrainedModel`, but its trees never see this workload; their errors are learned apart."""
+
+    def __init__(self, space: Space, warmup_samples: int, others: Sequence[Experience], stopwatch: Stopwatch) -> None:
+        """See `PretrainedModel`."""
+        super().__init__(space, warmup_samples, others, stopwatch)
+        self._errors: _Process | None = None
+        """None if something was measured since it was learned."""
+        self._seen: dict[str, tuple[Point, float]] = {}
+        """Key -> where a program lies, and what the trees of other workloads predict for it."""
 
     def score(self, programs: Sequence[Program], rng: np.random.Generator) -> list[float]:
         """Predicted scores, in order; uniform noise from `rng` until the model is warm."""
         if not self.warm:
             return [float(x) for x in rng.uniform(size=len(programs))]
-        mean, _ = self._predicted(programs)
-        return [float(np.exp(x)) for x in mean]
+        return [float(np.exp(x)) for x in self._predicted(programs)]
 
-    def choose(self, programs: Sequence[Program], count: int, optimism: float) -> list[int]:
-        """Indices of `count` programs, each the best by prediction plus `optimism` times what its prediction may be off,
-        given that those before it will have been measured."""
-        mean, process = self._predicted(programs)
-        points = [self._point(p) for p in programs]
-        spread = process.spread(points)
-        chosen: list[int] = []
-        for _ in range(min(count, len(programs))):
-            value = np.round(mean + optimism * spread(chosen), _DIGITS)
-            value[chosen] = -np.inf
-            chosen.append(int(np.argmax(value)))
-        return chosen
+    def prospects(self, programs: Sequence[Program], optimism: float) -> Callable[[Sequence[int]], list[float]]:
+        """What each program may score: its prediction, plus `optimism` standard deviations of what that may be off.
 
-    def _predicted(self, programs: Sequence[Program]) -> tuple[Numbers, _Process]:
-        if self._process is None:
+        Returns:
+            A function of the indices of those programs that will be measured anyway: they tell about those near them.
+        """
+        predicted = self._predicted(programs)
+        spread = self._learned().spread([p.point for p in programs])
+        return lambda chosen: [float(x) for x in np.round(predicted + optimism * spread(chosen), _DIGITS)]
+
+    def screen(self, sketches: Sequence[_HasPoint]) -> list[float]:
+        """Rough scores of programs that were not made, from their decisions alone."""
+        points = [sketch.point for sketch in sketches]
+        known = list(self._seen.values())[-_REMEMBERED:]
+        trees = _Process([point for point, _ in known], np.array([value for _, value in known]), noise=0.05)
+        return [float(x) for x in trees.mean(points) + self._learned().mean(points)]
+
+    def update(self, programs: Sequence[Program], samples: Sequence[Sample]) -> None:
+        """Learn from measured programs."""
+        super().update(programs, samples)
+        self._errors = None
+
+    def _predicted(self, programs: Sequence[Program]) -> Numbers:
+        """ln(best latency / latency) of each program."""
+        learned = self._learned()
+        return np.round(self._of_others(programs) + learned.mean([p.point for p in programs]), _DIGITS)
+
+    def _learned(self) -> _Process:
+        if self._errors is None:
             with self._stopwatch.lap("train"):
-                self._process = self._adapted()
-        mean = self._of_others(programs) + self._process.mean([self._point(p) for p in programs])
-        return np.round(mean, _DIGITS), self._process
+                valid = bool(np.isfinite(self._latencies).any())
+                measured = self._measured if valid else []
+                labels = Experience([], self._latencies).labels() if valid else np.zeros(0)
+                errors = np.maximum(labels, _SLOWEST) - self._of_others(measured)
+                self._errors = _Process([p.point for p in measured], errors, _NOISE)
+        return self._errors
 
     def _of_others(self, programs: Sequence[Program]) -> Numbers:
-        if not self._others:
+        """What the trees of other workloads predict."""
+        if not self._others or not programs:
             return np.zeros(len(programs))
-        rows = np.stack([self._of(p) for p in programs])
-        return np.asarray(trained_on(self._others).inplace_predict(rows), np.float64)
-
-    def _adapted(self) -> _Process:
-        if not np.isfinite(self._latencies).any():
-            return _Process([], np.zeros(0))
-        labels = np.maximum(Experience([], self._latencies).labels(), _SLOWEST)
-        return _Process([self._point(p) for p in self._measured], labels - self._of_others(self._measured))
-
-    _process: _Process | None = None
-
-    def update(self, programs, samples) -> None:
-        super().update(programs, samples)
-        self._process = None
-
-    def _point(self, program: Program) -> Point:
-        if program.key not in self._points:
-            self._points[program.key] = point(program.trace)
-        return self._points[program.key]
-
-    @property
-    def _points(self) -> dict[str, Point]:
-        return self.__dict__.setdefault("_known_points", {})
+        predicted = np.asarray(
+            trained_on(self._others).inplace_predict(np.stack([self._of(p) for p in programs])), np.float64
+        )
+        self._seen |= {p.key: (p.point, float(x)) for p, x in zip(programs, predicted, strict=True)}
+        return predicted
 
 
 class _Process:
-    """A Gaussian process: Matern 3/2 over the coordinates; programs of different design spaces have only the mean in
-    common."""
+    """A Gaussian process over decisions (Rasmussen, Williams 2006, chapter 2), with a Matern covariance of order 3/2.
 
-    def __init__(self, points: Sequence[Point], values: Numbers) -> None:
+    Programs of different designs have only the mean in common.
+    """
+
+    def __init__(self, points: Sequence[Point], values: Numbers, noise: float) -> None:
         self._points = list(points)
+        self._noise = noise
         self._mean = float(np.mean(values)) if len(values) else 0.0
         self._scale = float(np.std(values)) if len(values) > 1 else 1.0
-        self._covariance = _alike(points, points) + _NOISE * np.eye(len(points))
+        self._covariance = _alike(points, points) + noise * np.eye(len(points))
         self._weights = np.linalg.solve(self._covariance, values - self._mean)
 
     def mean(self, points: Sequence[Point]) -> Numbers:
+        """The expected value at each point."""
         return self._mean + _alike(points, self._points) @ self._weights
 
-    def spread(self, points: Sequence[Point]):
-        """Standard deviation at each point, as a function of the indices of points that will be measured as well."""
+    def spread(self, points: Sequence[Point]) -> Callable[[Sequence[int]], Numbers]:
+        """Standard deviation at each point, given the indices of points whose values will be known as well."""
         known = _alike(points, self._points)
-        solved = np.linalg.solve(self._covariance, known.T) if self._points else np.zeros((0, len(points)))
-        posterior = _alike(points, points) - known @ solved
+        posterior = _alike(points, points) - known @ np.linalg.solve(self._covariance, known.T)
 
         def given(chosen: Sequence[int]) -> Numbers:
-            left = posterior
-            if chosen:
-                columns = posterior[:, list(chosen)]
-                square = columns[list(chosen)] + _NOISE * np.eye(len(chosen))
-                left = posterior - columns @ np.linalg.solve(square, columns.T)
-            return self._scale * np.sqrt(np.maximum(np.diag(left), 0.0))
+            columns = posterior[:, list(chosen)]
+            among = columns[list(chosen)] + self._noise * np.eye(len(chosen))
+            left = np.diag(posterior) - np.sum(columns * np.linalg.solve(among, columns.T).T, axis=1)
+            return self._scale * np.sqrt(np.maximum(left, 0.0))
 
         return given
 
 
 def _alike(these: Sequence[Point], those: Sequence[Point]) -> Numbers:
-    """Covariance of each of `these` with each of `those`: 1 for equal ones."""
+    """Covariance of each of `these` with each of `those`: 1 if they are equal."""
     result = np.zeros((len(these), len(those)))
     for design in {p.design for p in these} & {p.design for p in those}:
-        i = [n for n, p in enumerate(these) if p.design == design]
-        j = [n for n, p in enumerate(those) if p.design == design]
-        a, b = np.stack([these[n].coordinates for n in i]), np.stack([those[n].coordinates for n in j])
-        squares = ((a[:, None] - b[None]) ** 2).mean(-1) / _LENGTH**2
-        r = np.sqrt(3 * squares)
-        result[np.ix_(i, j)] = (1 + r) * np.exp(-r)
+        rows = [n for n, p in enumerate(these) if p.design == design]
+        columns = [n for n, p in enumerate(those) if p.design == design]
+        a = np.stack([these[n].coordinates for n in rows])
+        b = np.stack([those[n].coordinates for n in columns])
+        distance = np.sqrt(3 * ((a[:, None] - b[None]) ** 2).mean(-1)) / _LENGTH
+        result[np.ix_(rows, columns)] = (1 + distance) * np.exp(-distance)
     return result

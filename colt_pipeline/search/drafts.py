@@ -1,12 +1,13 @@
 """Programs without a call: many cheap draws, of which the cost model picks a few for the tree.
 
 A call costs far more than a draw, and its answer is one program near one node. So before each batch programs are also
-drawn from the design spaces and around the best of the tree, by mutation and crossover, in a few generations.
+drawn from the design spaces and around the best of the tree, by mutation and crossover, in a few generations. Most of
+them are only sketched: their decisions alone tell the cost model which are worth making.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from colt_pipeline.config.schema import DraftsConfig
 from colt_pipeline.records import DraftSource
+from colt_pipeline.runs.drafted import Pick
 from colt_pipeline.runs.events import Draft, Drafted
 from colt_pipeline.search.state import State
 from colt_pipeline.search.tree import ROOT
@@ -21,12 +23,10 @@ from colt_pipeline.search.world import P, Purpose, World
 
 _SOURCES: tuple[DraftSource, ...] = ("sample", "mutation", "crossover")
 """By the number of parents."""
-_SHARES = (0.25, 0.45, 0.3)
-"""Of the draws of a generation, per source."""
 
 
 @dataclass(frozen=True)
-class _Known(Generic[P]):
+class _Drawn(Generic[P]):
     """A program to draw from, or one that was drawn."""
 
     program: P
@@ -37,70 +37,82 @@ class _Known(Generic[P]):
 
 
 def draft(world: World[P], settings: DraftsConfig, state: State) -> Drafted:
-    """The best of ``draws`` programs by predicted score, at most a batch of them and few from the same parent."""
+    """The picks for the next batch, from the record or drawn and recorded, with their scores."""
+    assert world.drafts is not None
     rng = world.rng(len(state.samples), Purpose.DRAFT)
-    known = _elites(world, settings, state, rng)
-    drawn: dict[str, _Known[P]] = {}
-    for _ in range(settings.generations):
-        best = sorted([*known, *drawn.values()], key=lambda each: -each.score)[: settings.elites]
-        for each in _generation(world, state, best, settings.draws // settings.generations, rng):
-            drawn.setdefault(each.program.key, each)
-    scores = {each.node: each.score for each in known}
-    chosen = sorted(drawn.values(), key=lambda each: -each.score)[: world.settings.batch_size]
-    models = rng.integers(len(world.models), size=len(chosen))
+    picks = world.drafts.get(state.samples, state.pending)
+    if picks is None:
+        with world.stopwatch.lap("draft"):
+            picks = _picked(world, settings, state, rng)
+        world.drafts.add(state.samples, state.pending, picks)
+    parents = {pick.parent: state.tree.nodes[pick.parent].record for pick in picks}
+    known = {node: record for node, record in parents.items() if record is not None}
+    programs = [world.program(each) for each in (*picks, *known.values())]
+    scores = world.cost_model.score(programs, rng) if programs else []
+    of_parents = dict(zip(known, scores[len(picks) :], strict=True))
+    models = world.rng(len(state.samples), Purpose.ROUTE).integers(len(world.models), size=len(picks))
     return Drafted(
         tuple(
             Draft(
-                each.program.key,
-                each.program.trace_json,
-                world.models[int(model)].name,
-                each.score,
-                scores.get(each.node, each.score),
-                each.score,
-                each.node,
-                each.source,
+                program=pick.program,
+                trace=pick.trace,
+                model=world.models[int(model)].name,
+                score=score,
+                parent_score=of_parents.get(pick.parent, score),
+                reward=score,
+                parent=pick.parent,
+                source=pick.source,
             )
-            for each, model in zip(chosen, models, strict=True)
+            for pick, model, score in zip(picks, models, scores, strict=False)
         )
     )
 
 
-def _elites(world: World[P], settings: DraftsConfig, state: State, rng: np.random.Generator) -> list[_Known[P]]:
+def _picked(world: World[P], settings: DraftsConfig, state: State, rng: np.random.Generator) -> list[Pick]:
+    """A batch of the best of all draws, by predicted score."""
+    known = _elites(world, settings, state, rng)
+    drawn: dict[str, _Drawn[P]] = {}
+    for _ in range(settings.generations):
+        best = _best([*known, *drawn.values()], settings.elites)
+        for each in _generation(world, settings, state, best, rng):
+            drawn.setdefault(each.program.key, each)
+    chosen = _best(drawn.values(), world.settings.batch_size)
+    return [Pick(each.program.key, each.program.trace_json, each.node, each.source) for each in chosen]
+
+
+def _elites(world: World[P], settings: DraftsConfig, state: State, rng: np.random.Generator) -> list[_Drawn[P]]:
     """The programs of the tree to draw from: measured ones by latency, waiting ones by predicted score."""
     best_secs = state.best_secs
     measured = {s.program: best_secs / s.latency_secs for s in state.samples if s.latency_secs is not None}
-    keys = sorted(measured, key=lambda key: -measured[key])[: settings.elites]
+    fastest = sorted(measured, key=lambda key: -measured[key])[: settings.elites]
     waiting = [candidate.program for candidate in state.pending]
-    programs = [world.program(state.programs[key]) for key in (*keys, *waiting)]
-    if not programs:
-        return []
-    scores = [measured[key] for key in keys] + world.cost_model.score(programs, rng)[len(keys) :]
+    programs = [world.program(state.programs[key]) for key in (*fastest, *waiting)]
+    predicted = world.cost_model.score(programs[len(fastest) :], rng) if waiting else []
+    scores = [*(measured[key] for key in fastest), *predicted]
     return [
-        _Known(program, score, state.nodes[key])
-        for program, score, key in zip(programs, scores, (*keys, *waiting), strict=True)
+        _Drawn(program, score, state.nodes[key])
+        for program, score, key in zip(programs, scores, (*fastest, *waiting), strict=True)
     ]
 
 
 def _generation(
-    world: World[P], state: State, best: Sequence[_Known[P]], draws: int, rng: np.random.Generator
-) -> list[_Known[P]]:
-    """New programs with their scores: samples of the design spaces, and mutations and crossovers of the best."""
-    counts = [round(share * draws) for share in _SHARES] if best else [draws, 0, 0]
-    parents: list[tuple[_Known[P], ...]] = []
-    for count, size in zip(counts, (0, 1, 2), strict=True):
-        parents += [tuple(best[i] for i in rng.integers(len(best), size=size)) for _ in range(count)] if size else [
-            ()
-        ] * count
-    programs = world.space.draw([tuple(each.program for each in given) for given in parents], rng)
-    new = {
-        program.key: (program, given)
-        for program, given in zip(programs, parents, strict=True)
-        if program is not None and program.key not in state.known
-    }
-    if not new:
-        return []
-    scores = world.cost_model.score([program for program, _ in new.values()], rng)
+    world: World[P], settings: DraftsConfig, state: State, best: Sequence[_Drawn[P]], rng: np.random.Generator
+) -> list[_Drawn[P]]:
+    """New programs with their scores: samples of the design spaces, and sketches of programs near the best."""
+    new: dict[str, tuple[P, tuple[int, ...]]] = {p.key: (p, ()) for p in world.space.designs(settings.samples, rng)}
+    sketched = world.space.sketches([each.program for each in best], settings.sketches, rng)
+    promise = world.cost_model.screen(sketched)
+    promising = [sketched[i] for i in np.argsort(-np.array(promise), kind="stable")[: settings.draws]]
+    for sketch, program in zip(promising, world.space.make(promising), strict=True):
+        if program is not None:
+            new.setdefault(program.key, (program, sketch.parents))
+    new = {key: value for key, value in new.items() if key not in state.known}
+    scores = world.cost_model.score([program for program, _ in new.values()], rng) if new else []
     return [
-        _Known(program, score, given[0].node if given else ROOT, _SOURCES[len(given)])
-        for (program, given), score in zip(new.values(), scores, strict=True)
+        _Drawn(program, score, best[parents[0]].node if parents else ROOT, _SOURCES[len(parents)])
+        for (program, parents), score in zip(new.values(), scores, strict=True)
     ]
+
+
+def _best(drawn: Iterable[_Drawn[P]], count: int) -> list[_Drawn[P]]:
+    return sorted(drawn, key=lambda each: -each.score)[:count]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Literal
 
 from colt_pipeline.config.schema import SearchConfig
 from colt_pipeline.records import ModelSpec
@@ -22,6 +23,9 @@ from colt_pipeline.runs.events import (
 )
 from colt_pipeline.search.stats import ModelStats
 from colt_pipeline.search.tree import ROOT, Tree
+
+Source = Literal["call", "draft"]
+"""Where a program comes from: a model's proposal, or a draw without a call."""
 
 
 def largest(models: Sequence[ModelSpec]) -> ModelSpec:
@@ -64,6 +68,12 @@ class State:
         """Every program by key, except for pruned ones."""
         self.nodes: dict[str, int] = {}
         """Key of every program in the tree -> its node."""
+        self.sources: dict[str, Source] = {}
+        """Where each program in the tree comes from."""
+        self.tried: Counter[Source] = Counter()
+        """Measured programs by source."""
+        self.improved: Counter[Source] = Counter()
+        """Those that were the fastest so far."""
         self.known: set[str] = set()
         """Keys of all programs, including pruned ones: none of them is made again."""
         self.occurrences: Counter[str] = Counter()
@@ -78,10 +88,12 @@ class State:
                 self.plantings += 1
                 for child in event.children:
                     self._grow(ROOT, child, None)
+                    self.sources[child.program] = "draft"
             case Drafted():
                 self.drafted = True
                 for draft in event.children:
                     self._grow(draft.parent, draft, None, drafted=True)
+                    self.sources[draft.program] = "draft"
             case Bred():
                 for candidate in event.candidates:
                     self._await(candidate)
@@ -107,6 +119,7 @@ class State:
             self.known.add(event.pruned.program)
         if event.child is not None:
             self._grow(event.parent, event.child, event.made_by)
+            self.sources[event.child.program] = "call"
         else:
             self.tree.fail(event.parent, event.retry_model)
 
@@ -121,7 +134,12 @@ class State:
         self.fresh += 1
 
     def _measure(self, event: Measured) -> None:
-        self.samples.extend(event.samples)
+        for sample in event.samples:
+            source = self.sources.get(sample.program, "draft")
+            self.tried[source] += 1
+            if sample.latency_secs is not None and not 0 < self.best_secs <= sample.latency_secs:
+                self.improved[source] += 1
+            self.samples.append(sample)
         self.fresh, self.drafted = 0, False
         done = {sample.program for sample in event.samples}
         self.pending = [candidate for candidate in self.pending if candidate.program not in done]

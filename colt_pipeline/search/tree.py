@@ -67,7 +67,11 @@ class Tree:
 
     def expandable(self, node: Node) -> bool:
         """Whether a model may be asked at this node."""
-        return node.id != ROOT and len(node.children) - node.drafts < self._branching and node.failures < self._max_failures
+        return (
+            node.id != ROOT
+            and len(node.children) - node.drafts < self._branching
+            and node.failures < self._max_failures
+        )
 
     def grow(self, parent: int, child: Child, made_by: str | None, drafted: bool = False) -> Node:
         """Add `child` below `parent` and back up its reward; a drafted one takes none of the parent's places."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from colt_pipeline.config.schema import SearchConfig
 from colt_pipeline.records import Answer, Edit, ModelSpec, PromptContext, Rejection, Site
+from colt_pipeline.runs.drafted import Pick
 from colt_pipeline.runs.events import Candidate, Measured, Sample, Started
 from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.search.state import largest
@@ -60,7 +61,9 @@ class SpaceLike(Protocol[P]):
         known: Callable[[str], bool],
         draws: int,
     ) -> list[P] | Rejection: ...
-    def draw(self, parents: Sequence[tuple[P, ...]], rng: np.random.Generator) -> list[P | None]: ...
+    def designs(self, count: int, rng: np.random.Generator) -> list[P]: ...
+    def sketches(self, programs: Sequence[P], count: int, rng: np.random.Generator) -> Sequence[Any]: ...
+    def make(self, sketched: Sequence[Any]) -> list[P | None]: ...
     def rollout(self, program: P, length: int, rng: np.random.Generator, attempts: int, mode: str) -> P: ...
 
 
@@ -73,6 +76,14 @@ class CostModelLike(Protocol[P_contra]):
         ...
 
     def score(self, programs: Sequence[P_contra], rng: np.random.Generator) -> list[float]: ...
+    def screen(self, sketches: Sequence[Any]) -> list[float]:
+        """Rough scores of programs that were only sketched, up to a factor; for ``search.drafts``."""
+        ...
+
+    def prospects(self, programs: Sequence[P_contra], optimism: float) -> Callable[[Sequence[int]], list[float]]:
+        """What each may score at best, given which of them will be measured; for ``search.drafts``."""
+        ...
+
     def update(self, programs: Sequence[P_contra], samples: Sequence[Sample]) -> None: ...
 
 
@@ -94,6 +105,13 @@ class EvolutionLike(Protocol[P]):
     def next_batch(self, measured: Sequence[tuple[P, Sample]]) -> Sequence[P]:
         """Distinct new programs, at most as many as are left to measure; empty if there are no more."""
         ...
+
+
+class DraftsLike(Protocol):
+    """What was picked from many draws, by what it followed from."""
+
+    def get(self, measured: Sequence[Sample], waiting: Sequence[Candidate]) -> list[Pick] | None: ...
+    def add(self, measured: Sequence[Sample], waiting: Sequence[Candidate], picks: Sequence[Pick]) -> None: ...
 
 
 class Purpose(IntEnum):
@@ -134,6 +152,8 @@ class World(Generic[P]):
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     evolution: EvolutionLike[P] | None = None
     """Source of programs in a search without a tree."""
+    drafts: DraftsLike | None = None
+    """Record of the drafts of a search with ``search.drafts``."""
 
     @property
     def largest(self) -> ModelSpec:

@@ -7,12 +7,14 @@ programs at once finds that out when they are made.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from tvm.s_tir.schedule import Instruction, Trace
 
 from colt_pipeline.records import canonical_json
@@ -59,6 +61,15 @@ class Decisions:
             else:
                 decided[inst] = list(value) if inst.kind.name == "SamplePerfectTile" else value[0]
         return Trace(insts, decided)
+
+    def coordinates(self, values: Values) -> npt.NDArray[np.float64]:
+        """These values as a point, near which programs behave alike: log2 of the factors of tiles and of the grain of
+        parallelism, other numbers as they are."""
+        numbers: list[float] = []
+        for place, value in zip(self.places, values, strict=True):
+            on_scale = self.trace.insts[place].kind.name in ("SamplePerfectTile", "Annotate")
+            numbers += [math.log2(1 + abs(number)) if on_scale else float(number) for number in value]
+        return np.array(numbers)
 
     def mutated(self, rng: np.random.Generator, values: Values) -> Values:
         """`values` with one of them, drawn uniformly, drawn anew; the same if there is nothing to draw."""

@@ -7,10 +7,9 @@ random generator alone, not on the number of threads.
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from itertools import islice
 from threading import local
 from typing import Any
 
@@ -21,7 +20,7 @@ from tvm.s_tir.schedule import Trace
 from colt_pipeline.errors import SpaceError
 from colt_pipeline.space.decisions import crossed
 from colt_pipeline.space.generate import Designs
-from colt_pipeline.space.program import Program
+from colt_pipeline.space.program import Program, Sketch
 from colt_pipeline.space.replay import replay, surely_refused
 from colt_pipeline.space.threads import draw_tiles
 from colt_pipeline.stack import usable_cores
@@ -29,7 +28,8 @@ from colt_pipeline.stack import usable_cores
 MAX_SEED = 2**31 - 1
 _SAMPLING_ATTEMPTS = 256
 _PATIENCE = 4  # times as many attempts on a GPU before it is an error: 1 in 500 fits for FLUX attention on sm_90
-_TRIES = 4  # draws per program that is wanted, when many are
+_CROSSED = 0.4  # share of sketches that cross two programs, where they can
+_MUTATIONS = 3  # at most, of a sketch
 _FAILURES = 128  # replays on a GPU until sampling gives up; each takes 30 to 200 ms
 
 
@@ -70,63 +70,45 @@ def _open(designs: Designs, rng: np.random.Generator) -> tuple[Trace, int]:
 
 
 def fresh(designs: Designs, count: int, rng: np.random.Generator) -> list[Program]:
-    """Up to `count` distinct programs, each a sample of a uniformly drawn design space."""
-    return _made(designs, (_open(designs, rng) for _ in range(_TRIES * count)), count, ())
+    """Up to `count` programs, each a sample of a uniformly drawn design space."""
+    return [p for p in _made(designs, [_open(designs, rng) for _ in range(count)]) if p is not None]
 
 
-def mutants(
-    designs: Designs, programs: Sequence[Program], count: int, rng: np.random.Generator, length: int
-) -> list[Program]:
-    """Up to `count` distinct programs, each one of `programs` with up to `length` decisions drawn anew."""
-    return _made(designs, _mutated(programs, _TRIES * count, rng, length), count, programs)
-
-
-def _mutated(
-    programs: Sequence[Program], tries: int, rng: np.random.Generator, length: int
-) -> Iterator[tuple[Trace, int]]:
+def sketches(programs: Sequence[Program], count: int, rng: np.random.Generator) -> list[Sketch]:
+    """Distinct sketches of programs near these: mutations of up to three decisions and, between two of one design,
+    crossovers; up to `count` of them."""
     seen: set[Hashable] = {(p.design, p.decisions.values) for p in programs}
-    for _ in range(tries if programs else 0):
-        program = programs[int(rng.integers(len(programs)))]
+    found: list[Sketch] = []
+    for _ in range(count if programs else 0):
+        first, second = (int(i) for i in rng.integers(len(programs), size=2))
+        program, other, crosses = programs[first], programs[second], rng.random() < _CROSSED
         values = program.decisions.values
-        for _ in range(int(rng.integers(1, length + 1))):
-            values = program.decisions.mutated(rng, values)
+        if crosses and first != second and program.design == other.design:
+            values, parents = crossed(values, other.decisions.values, rng), (first, second)
+        else:
+            parents = (first,)
+            for _ in range(int(rng.integers(1, _MUTATIONS + 1))):
+                values = program.decisions.mutated(rng, values)
         if (program.design, values) not in seen:
             seen.add((program.design, values))
-            yield program.decisions.made(values), 1
+            found.append(Sketch(parents, program, values))
+    return found
 
 
-def offspring(designs: Designs, pairs: Iterable[tuple[Program, Program]], rng: np.random.Generator) -> list[Program]:
-    """One program per pair of programs of one design, with each decision from either; less those that are not new."""
-    parents: list[Program] = []
-    traces: list[tuple[Trace, int]] = []
-    seen: set[Hashable] = set()
-    for pair in pairs:
-        left, right = pair
-        values = crossed(left.decisions.values, right.decisions.values, rng)
-        seen |= {(p.design, p.decisions.values) for p in pair}
-        parents += pair
-        if left.design == right.design and (left.design, values) not in seen:
-            seen.add((left.design, values))
-            traces.append((left.decisions.made(values), 1))
-    return _made(designs, iter(traces), len(traces), parents)
+def make(designs: Designs, sketched: Sequence[Sketch]) -> list[Program | None]:
+    """The program of each sketch; None for an invalid one."""
+    return list(_made(designs, [(sketch.trace, 1) for sketch in sketched]))
 
 
-def _made(designs: Designs, traces: Iterator[tuple[Trace, int]], count: int, known: Sequence[Program]) -> list[Program]:
-    """The first `count` distinct programs that are none of `known`, from traces and seeds for their open decisions."""
-    own, found, taken = local(), {}, {program.structure for program in known}
+def _made(designs: Designs, traces: Sequence[tuple[Trace, int]]) -> Iterator[Program | None]:
+    """Programs of traces, given seeds for the decisions that these leave open."""
+    own = local()
 
     def copy_module() -> None:
         own.module = tvm.ir.load_json(tvm.ir.save_json(designs.module))
 
-    def make(drawn: tuple[Trace, int]) -> Program | None:
-        program = None if surely_refused(designs, drawn[0]) else replay(designs, *drawn, own.module)
-        if program is not None:
-            program.structure  # noqa: B018  hashed here, side by side
-        return program
+    def made(drawn: tuple[Trace, int]) -> Program | None:
+        return None if surely_refused(designs, drawn[0]) else replay(designs, *drawn, own.module)
 
     with ThreadPoolExecutor(usable_cores(), initializer=copy_module) as pool:
-        while len(found) < count and (batch := list(islice(traces, count - len(found)))):
-            for program in pool.map(make, batch):
-                if program is not None and program.structure not in taken:
-                    found.setdefault(program.structure, program)
-    return list(found.values())
+        yield from pool.map(made, traces)

@@ -21,7 +21,7 @@ from colt_pipeline.records import Edit, Rejection, Site
 from colt_pipeline.space import draws, trace_text
 from colt_pipeline.space.decisions import ordered, plain, undecided
 from colt_pipeline.space.generate import TVM_ERRORS, Designs, generate
-from colt_pipeline.space.program import Program, program_code
+from colt_pipeline.space.program import Program, Sketch, program_code
 from colt_pipeline.space.replay import is_unsound, realize, replay
 from colt_pipeline.space.sites import decide, find_sites
 from colt_pipeline.space.transformations import TRANSFORMATIONS, Transformation
@@ -97,15 +97,13 @@ class Space:
         """Many programs for a cost model to choose from: fresh samples of the design spaces, see `draws.fresh`."""
         return draws.fresh(self._designs, count, rng)
 
-    def mutants(
-        self, programs: Sequence[Program], count: int, rng: np.random.Generator, length: int = 1
-    ) -> list[Program]:
-        """Many programs near these, see `draws.mutants`."""
-        return draws.mutants(self._designs, programs, count, rng, length)
+    def sketches(self, programs: Sequence[Program], count: int, rng: np.random.Generator) -> list[Sketch]:
+        """Many programs near these that are not made yet, see `draws.sketches`."""
+        return draws.sketches(programs, count, rng)
 
-    def crossed(self, pairs: Sequence[tuple[Program, Program]], rng: np.random.Generator) -> list[Program]:
-        """Programs between two others, see `draws.offspring`."""
-        return draws.offspring(self._designs, pairs, rng)
+    def make(self, sketched: Sequence[Sketch]) -> list[Program | None]:
+        """The program of each sketch; None for an invalid one."""
+        return draws.make(self._designs, sketched)
 
     def load(self, key: str, trace_json: str) -> Program:
         """The program with this key, rebuilt from its trace if this process has not seen it.
