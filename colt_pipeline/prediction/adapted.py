@@ -25,6 +25,10 @@ _LENGTH = 1.5
 """Root mean square distance of decisions, in doublings, at which programs are about half alike."""
 _NOISE = 0.3
 """Variance of the noise relative to that of what is learned."""
+_PRIOR = 0.5
+_TRUST = 0.25
+"""What is predicted for other workloads counts with a factor: its mean before anything was measured, and its relative
+variance. Where other workloads teach nothing about this one, the factor falls to 0."""
 _DIGITS = 4
 _SLOWEST = -4.0
 """Lowest label that is learned from, so that a failure says no more than a slow program."""
@@ -45,7 +49,7 @@ class AdaptedModel(PretrainedModel):
     def __init__(self, space: Space, warmup_samples: int, others: Sequence[Experience], stopwatch: Stopwatch) -> None:
         """See `PretrainedModel`."""
         super().__init__(space, warmup_samples, others, stopwatch)
-        self._errors: _Process | None = None
+        self._process: _Process | None = None
         """None if something was measured since it was learned."""
         self._seen: dict[str, tuple[Point, float]] = {}
         """Key -> where a program lies, and what the trees of other workloads predict for it."""
@@ -62,8 +66,8 @@ class AdaptedModel(PretrainedModel):
         Returns:
             A function of the indices of those programs that will be measured anyway: they tell about those near them.
         """
-        predicted = self._predicted(programs)
-        spread = self._learned().spread([p.point for p in programs])
+        points, trends = [p.point for p in programs], self._of_others(programs)
+        predicted, spread = self._learned().mean(points, trends), self._learned().spread(points, trends)
         return lambda chosen: [float(x) for x in np.round(predicted + optimism * spread(chosen), _DIGITS)]
 
     def screen(self, sketches: Sequence[_HasPoint]) -> list[float]:
@@ -71,27 +75,25 @@ class AdaptedModel(PretrainedModel):
         points = [sketch.point for sketch in sketches]
         known = list(self._seen.values())[-_REMEMBERED:]
         trees = _Process([point for point, _ in known], np.array([value for _, value in known]), noise=0.05)
-        return [float(x) for x in trees.mean(points) + self._learned().mean(points)]
+        return [float(x) for x in self._learned().mean(points, trees.mean(points))]
 
     def update(self, programs: Sequence[Program], samples: Sequence[Sample]) -> None:
         """Learn from measured programs."""
         super().update(programs, samples)
-        self._errors = None
+        self._process = None
 
     def _predicted(self, programs: Sequence[Program]) -> Numbers:
         """ln(best latency / latency) of each program."""
-        learned = self._learned()
-        return np.round(self._of_others(programs) + learned.mean([p.point for p in programs]), _DIGITS)
+        return np.round(self._learned().mean([p.point for p in programs], self._of_others(programs)), _DIGITS)
 
     def _learned(self) -> _Process:
-        if self._errors is None:
+        if self._process is None:
             with self._stopwatch.lap("train"):
                 valid = bool(np.isfinite(self._latencies).any())
                 measured = self._measured if valid else []
-                labels = Experience([], self._latencies).labels() if valid else np.zeros(0)
-                errors = np.maximum(labels, _SLOWEST) - self._of_others(measured)
-                self._errors = _Process([p.point for p in measured], errors, _NOISE)
-        return self._errors
+                labels = np.maximum(Experience([], self._latencies).labels(), _SLOWEST) if valid else np.zeros(0)
+                self._process = _Process([p.point for p in measured], labels, _NOISE, self._of_others(measured))
+        return self._process
 
     def _of_others(self, programs: Sequence[Program]) -> Numbers:
         """What the trees of other workloads predict."""
@@ -107,25 +109,31 @@ class AdaptedModel(PretrainedModel):
 class _Process:
     """A Gaussian process over decisions (Rasmussen, Williams 2006, chapter 2), with a Matern covariance of order 3/2.
 
-    Programs of different designs have only the mean in common.
+    Programs of different designs have only the mean and the trend in common.
     """
 
-    def __init__(self, points: Sequence[Point], values: Numbers, noise: float) -> None:
+    def __init__(self, points: Sequence[Point], values: Numbers, noise: float, trends: Numbers | None = None) -> None:
+        """Learn `values` at `points`; `trends` are what others predict for these."""
         self._points = list(points)
         self._noise = noise
-        self._mean = float(np.mean(values)) if len(values) else 0.0
-        self._scale = float(np.std(values)) if len(values) > 1 else 1.0
-        self._covariance = _alike(points, points) + noise * np.eye(len(points))
-        self._weights = np.linalg.solve(self._covariance, values - self._mean)
+        self._trends = np.zeros(len(points)) if trends is None else trends
+        self._level = float(np.mean(self._trends)) if len(points) else 0.0
+        errors = values - _PRIOR * self._trends
+        self._mean = float(np.mean(errors)) if len(points) else 0.0
+        self._scale = float(np.std(errors)) if len(points) > 1 else 1.0
+        self._covariance = self._alike(points, self._trends, points, self._trends) + noise * np.eye(len(points))
+        self._weights = np.linalg.solve(self._covariance, errors - self._mean)
 
-    def mean(self, points: Sequence[Point]) -> Numbers:
+    def mean(self, points: Sequence[Point], trends: Numbers | None = None) -> Numbers:
         """The expected value at each point."""
-        return self._mean + _alike(points, self._points) @ self._weights
+        given = np.zeros(len(points)) if trends is None else trends
+        known = self._alike(points, given, self._points, self._trends)
+        return self._mean + _PRIOR * given + known @ self._weights
 
-    def spread(self, points: Sequence[Point]) -> Callable[[Sequence[int]], Numbers]:
+    def spread(self, points: Sequence[Point], trends: Numbers) -> Callable[[Sequence[int]], Numbers]:
         """Standard deviation at each point, given the indices of points whose values will be known as well."""
-        known = _alike(points, self._points)
-        posterior = _alike(points, points) - known @ np.linalg.solve(self._covariance, known.T)
+        known = self._alike(points, trends, self._points, self._trends)
+        posterior = self._alike(points, trends, points, trends) - known @ np.linalg.solve(self._covariance, known.T)
 
         def given(chosen: Sequence[int]) -> Numbers:
             columns = posterior[:, list(chosen)]
@@ -134,6 +142,12 @@ class _Process:
             return self._scale * np.sqrt(np.maximum(left, 0.0))
 
         return given
+
+    def _alike(
+        self, these: Sequence[Point], trends: Numbers, those: Sequence[Point], their_trends: Numbers
+    ) -> Numbers:
+        """Covariance of each of `these` with each of `those`, relative to the variance of what is learned."""
+        return _alike(these, those) + _TRUST * np.outer(trends - self._level, their_trends - self._level)
 
 
 def _alike(these: Sequence[Point], those: Sequence[Point]) -> Numbers:

@@ -67,8 +67,13 @@ class Decisions:
         parallelism, other numbers as they are."""
         numbers: list[float] = []
         for place, value in zip(self.places, values, strict=True):
-            on_scale = self.trace.insts[place].kind.name in ("SamplePerfectTile", "Annotate")
-            numbers += [math.log2(1 + abs(number)) if on_scale else float(number) for number in value]
+            match self.trace.insts[place].kind.name:
+                case "SamplePerfectTile":
+                    numbers += [math.log2(max(factor, 1)) for factor in value]
+                case "Annotate":
+                    numbers.append(math.log2(1 + abs(value[0])))
+                case _:
+                    numbers.append(float(value[0]))
         return np.array(numbers)
 
     def mutated(self, rng: np.random.Generator, values: Values) -> Values:
