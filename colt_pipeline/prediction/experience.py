@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tvm.s_tir.meta_schedule.feature_extractor import PerStoreFeature
 
-from colt_pipeline.prediction.pretrained import features, write_experience
+from colt_pipeline.prediction.experience_files import write_experience
+from colt_pipeline.prediction.pretrained import features
 from colt_pipeline.runs.events import Child, Measured, Planted, Started, Stepped
 from colt_pipeline.runs.journal import check_traces, read_events
 from colt_pipeline.runs.layout import CONFIG, JOURNAL
