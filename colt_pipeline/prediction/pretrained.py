@@ -139,3 +139,9 @@ def features(space: Space, extractor: PerStoreFeature, program: Program) -> Rows
     stores = extractor.extract_from(space.context, measure_candidates([program]))[0].numpy()
     row = np.concatenate([stores.sum(0), stores.max(0), [len(stores)]])
     return np.array([float(f"{x:.4g}") for x in row], np.float32)
+
+
+def predicted(known: Sequence[Experience], rows: Sequence[Rows]) -> npt.NDArray[np.float32]:
+    """What a model that has learned from `known` expects of programs with these features: ln(best / latency)."""
+    scores: npt.NDArray[np.float32] = _train(known).inplace_predict(np.stack(rows))
+    return scores
