@@ -18,9 +18,8 @@ pytestmark = pytest.mark.tvm
 def write(directory: Path, mcpu: str, workload: str, feature: int, slower: float = 1.0, seed: int = 0) -> None:
     """Programs whose latency grows with one feature."""
     drawn = np.random.default_rng(seed).uniform(1, 10, size=(60, FEATURES)).astype(np.float32)
-    lines = {
-        f"{n:020x}": program_line(float(slower * 1e-3 * np.exp(row[feature] / 2)), row) for n, row in enumerate(drawn)
-    }
+    latencies = [float(slower * 1e-3 * np.exp(row[feature] / 2)) for row in drawn]
+    lines = {f"{n:020x}": program_line(*program) for n, program in enumerate(zip(latencies, drawn, strict=True))}
     target = {"kind": "llvm", "mcpu": mcpu, "num-cores": 2}
     write_file(directory, Origin(workload, workload * 64, f"cpu-{mcpu}", target, ()), lines)
 
