@@ -124,7 +124,7 @@ class LocalMeasurer:
         builders = settings.builders or (max(usable_cores() - 1, 2) if self._overlap else usable_cores())
         # Kernels on a GPU take turns by themselves. RPC servers come and go; a worker waits for the one that runs its
         # kernel, so builds go on in as many others.
-        servers = Count(partial(remote.servers, rpc)) if rpc else lambda: builders
+        servers: Callable[[], int] = Count(partial(remote.servers, rpc)) if rpc else lambda: builders
         self._device = Slots(servers)
         self._under_way = Slots((lambda: servers() + builders) if rpc else servers)
         self._building = BoundedSemaphore(builders)
