@@ -165,17 +165,17 @@ def test_a_program_that_loses_every_server_is_a_crash(measurer: LocalMeasurer, s
 def test_as_many_kernels_run_as_there_are_servers_also_if_one_joins(port: int, start: Start) -> None:
     start()
     start()
-    settings = replace(SETTINGS, run_timeout_secs=20.0, builders=1)
-    rpc = RpcConfig("127.0.0.1", port, KEY, 60.0)
-    with closing(LocalMeasurer(workload(), target(), settings, rpc)) as local:
-        results: list[str | None] = []
-        run = Thread(target=lambda: results.extend(m.error for m in local.measure([endless()] * 3, None)))
-        run.start()
+    settings = replace(SETTINGS, run_timeout_secs=120.0, builders=1)
+    local = LocalMeasurer(workload(), target(), settings, RpcConfig("127.0.0.1", port, KEY, 60.0))
+    run = Thread(target=lambda: list(local.measure([endless()] * 3, None)))
+    run.start()
+    try:
         wait_until(lambda: busy(port) == 2)
         start()
         wait_until(lambda: busy(port) == 3)
+    finally:
+        local.close()
         run.join()
-    assert results == ["timeout"] * 3
 
 
 def test_results_come_in_order_from_several_servers(measurer: LocalMeasurer, start: Start) -> None:
