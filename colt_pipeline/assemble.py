@@ -56,12 +56,8 @@ from colt_pipeline.measurement.measurer import MakeMeasurer  # noqa: E402
 from colt_pipeline.prediction.adapted import AdaptedModel  # noqa: E402
 from colt_pipeline.prediction.cost_model import CostModel  # noqa: E402
 from colt_pipeline.prediction.evolution import Evolution, TvmEvolution  # noqa: E402
-from colt_pipeline.prediction.pretrained import (  # noqa: E402
-    Experience,
-    PretrainedModel,
-    experience_digest,
-    read_experience,
-)
+from colt_pipeline.prediction.experience_files import experience_digest, read_experience  # noqa: E402
+from colt_pipeline.prediction.pretrained import Experience, PretrainedModel  # noqa: E402
 from colt_pipeline.space import Program, Space  # noqa: E402
 from colt_pipeline.workloads.catalogue import build, recipe  # noqa: E402
 from colt_pipeline.workloads.checks import caution  # noqa: E402

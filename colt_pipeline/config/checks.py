@@ -23,7 +23,8 @@ NO_LLM = "none"
 TARGET_KINDS = ("llvm", "cuda")
 PACKAGE = Path(__file__).parent.parent
 PACKAGED = Path("results/pretraining")
-"""What the package contains as well, for use outside the project."""
+"""What the package contains as well, for use outside the project; so are names that it begins, such as
+``results/pretraining-extended``."""
 PROMPT_CODES = ("full", "compact")
 PROMPT_ORDERS = ("listed", "seeded")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -90,9 +91,17 @@ def load(raw: DictConfig, called_from: Path, moves: bool = False) -> Config:
     _at_least(measure.min_repeats, "measure.max_repeats", measure.max_repeats)
     start = base(called_from, moves)
     config.results, config.pretraining = str(start / config.results), str(start / config.pretraining)
-    if config.pretraining == str(start / PACKAGED) and not (start / PROJECT).is_file():
-        config.pretraining = str(PACKAGE / PACKAGED.name)
+    config.pretraining = _packaged(config.pretraining, start)
     return config
+
+
+def _packaged(pretraining: str, start: Path) -> str:
+    """The package's copy of ``results/pretraining*``, outside the project; else the path itself."""
+    name = Path(pretraining).name
+    usual = name.startswith(PACKAGED.name) and pretraining == str(start / PACKAGED.with_name(name))
+    if usual and not (start / PROJECT).is_file() and (PACKAGE / name).is_dir():
+        return str(PACKAGE / name)
+    return pretraining
 
 
 def _own_kernel(workload: DictConfig, called_from: Path) -> None:

@@ -130,7 +130,7 @@ def rpc(config: Config) -> Backend:
     """The servers of an RPC tracker.
 
     Raises:
-        DeviceError: no tracker is configured, or none answers.
+        DeviceError: no tracker is configured, none answers, or its server has no GPU for a CUDA target.
     """
     if not config.rpc.key:
         raise DeviceError("no RPC tracker is configured (rpc.key is empty)")
@@ -139,13 +139,13 @@ def rpc(config: Config) -> Backend:
             "rpc.host=%s: TVM's RPC has no authentication; anyone who can reach it can run code there",
             config.rpc.host,
         )
-    device = rpc_device(config.rpc, config.target, remote.request(config.rpc, _LOOK_SECS))
+    server = remote.server_facts(config.target.kind, remote.request(config.rpc, _LOOK_SECS))
+    device = rpc_device(config.rpc, config.target, server)
     arch = device.facts["arch"]
     on_gpu = config.target.kind == "cuda"
     target = compilable_cuda_target(arch) if on_gpu else cpu_target(device.facts["threads"], arch)
-    slots = max(remote.servers(config.rpc), 1)
     return Backend(
-        device, target, "measured", lambda workload: LocalMeasurer(workload, target, config.measure, config.rpc, slots)
+        device, target, "measured", lambda workload: LocalMeasurer(workload, target, config.measure, config.rpc, server)
     )
 
 

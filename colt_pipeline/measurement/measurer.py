@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import count, repeat
 from pathlib import Path
-from queue import SimpleQueue
+from queue import LifoQueue
 from threading import BoundedSemaphore
 from typing import Any, Protocol
 
@@ -18,8 +19,10 @@ import tvm
 
 from colt_pipeline.config.schema import MeasureConfig, RpcConfig
 from colt_pipeline.errors import DeviceError
+from colt_pipeline.measurement import remote
 from colt_pipeline.measurement.process import WorkerProcess
 from colt_pipeline.measurement.remote import remote_limit_secs
+from colt_pipeline.measurement.slots import Count, Slots
 from colt_pipeline.measurement.worker import GPU_QUEUE_SECS
 from colt_pipeline.records import Measurement
 from colt_pipeline.stack import usable_cores
@@ -29,6 +32,8 @@ from colt_pipeline.workloads.workload import Workload
 _GRACE_SECS = 10.0
 """Added to the limit that a worker enforces itself, to catch a worker that hangs."""
 _TRIES = 2
+_MOST_SERVERS = 64
+"""RPC servers that are used at once."""
 
 # Ends when its parent does, for whatever reason, and removes the files that workers left behind.
 _JANITOR = 'read -r _; rm -rf "$1"'
@@ -70,7 +75,7 @@ class LocalMeasurer:
     """Builds kernels in parallel and runs them one at a time, on this machine or, with `rpc`, on a tracker's servers.
 
     On this machine's CPU nothing is built while a kernel runs, because that would disturb the timing; elsewhere builds
-    continue.
+    continue. With `rpc`, as many kernels run at once as the tracker has servers at that moment.
     """
 
     def __init__(
@@ -79,7 +84,7 @@ class LocalMeasurer:
         target: dict[str, Any],
         settings: MeasureConfig,
         rpc: RpcConfig | None = None,
-        slots: int = 1,
+        server: Mapping[str, Any] | None = None,
     ) -> None:
         """Prepare the workers, which start at their first request.
 
@@ -88,7 +93,7 @@ class LocalMeasurer:
             target: TVM's target dict.
             settings: how to build and time.
             rpc: the tracker; None to run on this machine.
-            slots: kernels that may run at once, on as many RPC servers.
+            server: what its servers have to be, see `server_facts`; None = anything.
 
         Raises:
             DeviceError: the temporary directory is unwritable.
@@ -108,7 +113,7 @@ class LocalMeasurer:
         elif shutil.which("nvcc"):
             environment["TVM_CUDA_COMPILE_MODE"] = "nvcc"  # TVM's default, NVRTC, needs cuda-bindings
         load: dict[str, Any] = {"op": "load", "workload": recipe(workload), "target": target}
-        load["rpc"] = vars(rpc) if rpc else None
+        load |= {"rpc": rpc and vars(rpc), "server": server}
         on_gpu = rpc is None and target["kind"] == "cuda"
         self._overlap = on_gpu or rpc is not None
         self._run_secs = remote_limit_secs(rpc, settings) if rpc else settings.run_timeout_secs
@@ -117,10 +122,15 @@ class LocalMeasurer:
         # When builds overlap with runs, one core stays free for the process that drives the device, but with a single
         # builder nothing would overlap.
         builders = settings.builders or (max(usable_cores() - 1, 2) if self._overlap else usable_cores())
-        self._device = BoundedSemaphore(builders if on_gpu else slots)  # kernels on a GPU take turns by themselves
+        # Kernels on a GPU take turns by themselves. RPC servers come and go; a worker waits for the one that runs its
+        # kernel, so builds go on in as many others.
+        servers: Callable[[], int] = Count(partial(remote.servers, rpc)) if rpc else lambda: builders
+        self._device = Slots(servers)
+        self._under_way = Slots((lambda: servers() + builders) if rpc else servers)
+        self._building = BoundedSemaphore(builders)
         log = Path(self._scratch) / "errors"
-        self._workers = [WorkerProcess(load, environment, log) for _ in range(builders)]
-        self._idle: SimpleQueue[WorkerProcess] = SimpleQueue()
+        self._workers = [WorkerProcess(load, environment, log) for _ in range(builders + _MOST_SERVERS * bool(rpc))]
+        self._idle: LifoQueue[WorkerProcess] = LifoQueue()  # no more are started than are needed at once
         for worker in self._workers:
             self._idle.put(worker)
         # Threads only wait for workers, but must live as long as the measurer: a worker dies with its parent thread.
@@ -143,15 +153,17 @@ class LocalMeasurer:
             yield measured
 
     def _build_and_run(self, module: tvm.IRModule, best_secs: float | None) -> Measurement:
-        worker = self._idle.get()
-        try:
-            built = self._build(worker, module)
-            if isinstance(built, Measurement):
-                return built
-            with self._device:
-                return self._run(built, module, best_secs)
-        finally:
-            self._idle.put(worker)
+        with self._under_way:
+            worker = self._idle.get()
+            try:
+                with self._building:
+                    built = self._build(worker, module)
+                if isinstance(built, Measurement):
+                    return built
+                with self._device:
+                    return self._run(built, module, best_secs)
+            finally:
+                self._idle.put(worker)
 
     def _build_somewhere(self, module: tvm.IRModule) -> _Built | Measurement:
         worker = self._idle.get()
@@ -192,6 +204,8 @@ class LocalMeasurer:
 
     def close(self) -> None:
         """Stop all processes and remove what they left behind."""
+        for slots in (self._under_way, self._device):
+            slots.close()
         for worker in self._workers:
             worker.stop()
         self._threads.shutdown(wait=True, cancel_futures=True)

@@ -8,7 +8,7 @@ The worker runs each kernel in a fork, which inherits the inputs and the linked 
 fork). Whatever a kernel does (loop forever, write out of bounds, exhaust memory) affects only its fork, within a time
 limit (and a memory limit on this machine's CPU), and the next kernel starts in a clean process.
 
-Requests (``op``): ``load`` (workload's recipe, target, rpc), ``build`` (name, module, memory_mib, vector_math),
+Requests (``op``): ``load`` (workload's recipe, target, rpc, server), ``build`` (name, module, memory_mib, vector_math),
 ``run`` (name, settings, best_secs); answers: {"ok": true}, {"fatal": message} or the fields of a Measurement.
 """
 
@@ -70,8 +70,14 @@ class Phase:
 class Worker:
     """Holds one workload's bench and the kernels that were built but not yet run."""
 
-    def load(self, workload: dict[str, Any], target: dict[str, Any], rpc: dict[str, Any] | None) -> Answer:
-        """Create inputs and reference; with `rpc`, kernels run on this tracker's servers."""
+    def load(
+        self,
+        workload: dict[str, Any],
+        target: dict[str, Any],
+        rpc: dict[str, Any] | None,
+        server: dict[str, Any] | None,
+    ) -> Answer:
+        """Create inputs and reference; with `rpc`, kernels run on this tracker's servers, like `server`."""
         try:
             self._bench = Bench(rebuild(workload))
         except ConfigError as error:
@@ -80,7 +86,7 @@ class Worker:
             name, said = workload["name"], last_line(error)
             return {"fatal": f"{name} cannot be run unscheduled: {said}; make it smaller, or write it otherwise"}
         self._target = target
-        self._rpc = RpcConfig(**rpc) if rpc else None
+        self._rpc, self._server = RpcConfig(**rpc) if rpc else None, server
         self._built: dict[str, Callable[[], Any]] = {}
         # A confirmation builds the same few programs in every round.
         self._compile = lru_cache(maxsize=_KERNELS_KEPT)(self._compiled)
@@ -130,7 +136,7 @@ class Worker:
 
         def there(ended: Ended) -> Measurement:
             assert self._rpc is not None
-            return run_remote(self._rpc, self._target["kind"], built(), self._bench, timing, best_secs)
+            return run_remote(self._rpc, self._target["kind"], self._server, built(), self._bench, timing, best_secs)
 
         if self._rpc is not None:
             return _in_fork(there, [replace(running, limit_secs=remote_limit_secs(self._rpc, timing))])

@@ -59,7 +59,7 @@ def check_models(path: Path, events: Iterable[Event], known: Collection[str]) ->
         JournalError: it names another.
     """
     for number, event in enumerate(events, start=1):
-        named = {child.model for child in _candidates(event) if isinstance(child, Child)}
+        named = {child.model for child in candidates_of(event) if isinstance(child, Child)}
         if isinstance(event, Stepped):
             named |= {name for name in (event.made_by, event.retry_model) if name is not None}
             named |= {call.model for call in event.calls}
@@ -76,7 +76,7 @@ def check_traces(path: Path, events: Iterable[Event]) -> None:
         JournalError: a trace is none that a rule or mutator makes.
     """
     for number, event in enumerate(events, start=1):
-        for candidate in _candidates(event):
+        for candidate in candidates_of(event):
             try:
                 check_trace_json(candidate.trace)
             except ValueError as error:
@@ -86,7 +86,8 @@ def check_traces(path: Path, events: Iterable[Event]) -> None:
                 ) from error
 
 
-def _candidates(event: Event) -> tuple[Candidate, ...]:
+def candidates_of(event: Event) -> tuple[Candidate, ...]:
+    """The programs that an event brings."""
     match event:
         case Planted() | Drafted():
             return event.children

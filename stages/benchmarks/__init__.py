@@ -11,6 +11,7 @@ torch        the best schedules beside PyTorch, eager and compiled, and ONNX Run
 additions    what each addition to TVM's design space brings
 answers      a live model asked the prompts of a recorded run: validity and order of answers, with and without a schema
 gpu          everything that needs a CUDA GPU, in one command; a directory of tables
+experience   whether what the cost model learned on one machine helps on another; from committed files, offline
 redaction    whether redacting hostile answers takes time linear in their length
 cost         tokens and USD that 1000 samples would cost with live models, estimated from recorded runs
 

@@ -19,6 +19,7 @@ from stages.benchmarks import (
     additions,
     answers,
     cost,
+    experience,
     faults,
     growth,
     limits,
@@ -52,6 +53,7 @@ DEFAULTS: dict[ModuleType, dict[str, object]] = {
     strategy: {"kernels": tuple(strategy.KERNELS), "trials": 32, "rounds": 11, "seed": 1},
     redaction: {"kib": 128, "rounds": 7},
     answers: {"results": RESULTS, "experiment": "local", "workload": ATTENTION, "prompts": 12, "overrides": []},
+    experience: {"directories": experience.DIRECTORIES, "orders": 5},
     cost: {"results": RESULTS, "experiment": "cpu", "workloads": PAPER, "samples": 1000, "overrides": []},
 }
 """What each benchmark measures by default."""

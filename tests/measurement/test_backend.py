@@ -107,7 +107,7 @@ def test_a_tracker_beyond_loopback_is_warned_about(
 ) -> None:
     device = Device({"kind": "rpc", "key": "k", "arch": host_cpu().facts["mcpu"], "threads": 1, "tvm": "0"})
     monkeypatch.setattr("colt_pipeline.measurement.remote.request", lambda settings, secs: None)
-    monkeypatch.setattr("colt_pipeline.measurement.remote.servers", lambda settings: 1)
+    monkeypatch.setattr("colt_pipeline.measurement.remote.server_facts", lambda kind, session: {})
     monkeypatch.setattr(backends, "rpc_device", lambda *_: device)
     with caplog.at_level(logging.WARNING):
         choose(composed("device=rpc", "rpc.key=k", "rpc.host=192.0.2.1"), ())
