@@ -5,8 +5,8 @@ things follow from its parameter count n (billions):
 
 - how often its answer contains no valid proposal: 0.172 (7/n)^3, at most one half. This cubic passes near the rates
   reported for the authors' own models (17.2 % at 7B, 10.5 % at 8B, 0.17 % at 32B) and is negligible above;
-- its skill, ln n / ln 300 in [0, 1]: the probability that it follows a sensible rule (those in knowledge.py, if the
-  prompt asks for decisions) instead of drawing at random.
+- its skill, ln n / ln 300 in [0, 1]: the probability that it follows a sensible rule (those in knowledge.py or, for
+  register tiles, that share of those in blocking.py, if the prompt asks for decisions) instead of drawing at random.
 
 Token counts are estimates (characters / 4); latency is zero, because no model ran.
 """
