@@ -245,6 +245,8 @@ class Site:
     """Largest allowed innermost factor of a tile."""
     choices: tuple[int, ...] = ()
     """Allowed values of a single number."""
+    note: str = added("", optional=True)
+    """What the factors of a tile count, where its loops do not show it."""
 
     @property
     def bounds(self) -> str:
