@@ -41,6 +41,7 @@ from colt_pipeline.runs.layout import (
 from colt_pipeline.runs.recorded import Access
 from colt_pipeline.runs.rundir import RunDir, write_bytes
 from colt_pipeline.runs.stopwatch import Stopwatch
+from colt_pipeline.search.in_flight import InFlight
 from colt_pipeline.search.state import State
 from colt_pipeline.search.world import CostModelLike, ProposerLike, World
 
@@ -159,6 +160,10 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
             )
 
         models = config.model_specs
+        proposer = {**PROPOSERS, **registry.PROPOSERS}[config.search.proposer](config, cassette)
+        in_flight = None
+        if isinstance(proposer, Proposer) and config.llm.concurrency > 1:
+            in_flight = cleanup.enter_context(InFlight(proposer, config.llm.concurrency))
         world = World(
             settings=config.search,
             models=models,
@@ -170,7 +175,8 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
             space=space,
             cost_model=_cost_model(config, space, others, stopwatch),
             evaluator=evaluator,
-            proposer={**PROPOSERS, **registry.PROPOSERS}[config.search.proposer](config, cassette),
+            proposer=proposer,
+            in_flight=in_flight,
             stopwatch=stopwatch,
             evolution=evolution,
         )

@@ -205,17 +205,23 @@ class SearchConfig:
 
 @dataclass
 class LLMConfig:
-    """conf/llm: sampling parameters, part of every recording key; None = not sent."""
+    """conf/llm: sampling parameters, part of every recording key (None = not sent), and how many calls at once."""
 
     temperature: float | None
     max_tokens: int
     top_p: float | None
     seed: int | None
+    concurrency: int = added(1)
+    """Calls that are made at the same time; no sampling parameter."""
 
     @property
     def sampling(self) -> dict[str, float]:
         """The parameters that are set, by their names in the OpenAI API."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+        return {name: value for name in SAMPLING if (value := getattr(self, name)) is not None}
+
+
+SAMPLING = ("temperature", "max_tokens", "top_p", "seed")
+"""The sampling parameters of `LLMConfig`."""
 
 
 @dataclass

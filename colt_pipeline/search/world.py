@@ -13,6 +13,7 @@ from colt_pipeline.config.schema import SearchConfig
 from colt_pipeline.records import Answer, Edit, ModelSpec, PromptContext, Rejection, Site
 from colt_pipeline.runs.events import Candidate, Measured, Sample, Started
 from colt_pipeline.runs.stopwatch import Stopwatch
+from colt_pipeline.search.in_flight import InFlight
 from colt_pipeline.search.state import largest
 
 
@@ -108,6 +109,7 @@ class Purpose(IntEnum):
     COURSE = 7
     CHOOSE = 8
     BATCH = 9
+    RESCORE = 10
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,8 @@ class World(Generic[P]):
     evaluator: EvaluatorLike[P]
     proposer: ProposerLike
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    in_flight: InFlight | None = None
+    """Calls that are made at the same time; None = one after another."""
     evolution: EvolutionLike[P] | None = None
     """Source of programs in a search without a tree."""
 
@@ -137,6 +141,10 @@ class World(Generic[P]):
     def largest(self) -> ModelSpec:
         """The model with the most parameters; the first one if several are equal."""
         return largest(self.models)
+
+    def model(self, name: str) -> ModelSpec:
+        """The model of the set with this name."""
+        return next(model for model in self.models if model.name == name)
 
     def rng(self, step: int, purpose: Purpose, attempt: int = 0) -> np.random.Generator:
         """The generator for one purpose in one step (and, after a course alteration, for its second attempt)."""
