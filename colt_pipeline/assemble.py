@@ -163,7 +163,9 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
         proposer = {**PROPOSERS, **registry.PROPOSERS}[config.search.proposer](config, cassette)
         in_flight = None
         if isinstance(proposer, Proposer) and config.llm.concurrency > 1:
-            in_flight = cleanup.enter_context(InFlight(proposer, config.llm.concurrency))
+            servers = [config.providers[m.provider] for m in models if m.provider in config.providers]
+            disturbs = recording.header["measurement"] == "measured" and any(s.is_here for s in servers)
+            in_flight = cleanup.enter_context(InFlight(proposer, config.llm.concurrency, disturbs))
         world = World(
             settings=config.search,
             models=models,

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from colt_pipeline.config.places import PROJECT, base
 from colt_pipeline.config.plugins import import_plugins
 from colt_pipeline.config.ranges import check_range, check_ranges
-from colt_pipeline.config.schema import SAMPLING, Config, ProviderConfig
+from colt_pipeline.config.schema import LOOPBACK, SAMPLING, Config, ProviderConfig
 from colt_pipeline.config.sources import OWN, own_name
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import EMBEDDED
@@ -26,7 +26,6 @@ PACKAGED = Path("results/pretraining")
 """What the package contains as well, for use outside the project."""
 PROMPT_CODES = ("full", "compact")
 PROMPT_ORDERS = ("listed", "seeded")
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 RECORD_MODES = ("replay", "missing", "all")
 _PLUGGABLE = ("proposer", "router", "cost_model")
 SEARCH_CHOICES: dict[str, tuple[str, ...]] = {
@@ -160,7 +159,7 @@ def _provider(key: str, provider: ProviderConfig) -> None:
         raise ConfigError(f"{key}.base_url={provider.base_url} is not a valid URL; it must look like https://HOST/v1")
     if url.username or url.password:
         raise ConfigError(f"{key}.base_url contains a user name or password; use {key}.key_env instead")
-    if provider.key_env and url.scheme == "http" and url.hostname not in _LOOPBACK:
+    if provider.key_env and url.scheme == "http" and url.hostname not in LOOPBACK:
         raise ConfigError(f"{key}.base_url={provider.base_url} would send the key of {provider.key_env} unencrypted")
     if provider.proxy is not None:
         _proxy(key, provider, url.scheme)

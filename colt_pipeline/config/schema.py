@@ -10,8 +10,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
+from urllib.parse import urlsplit
 
 from colt_pipeline.records import EMBEDDED, NO_MODEL, RANDOM, ModelSpec, added, written
+
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass
@@ -116,6 +120,11 @@ class ProviderConfig:
     """Longest response, headers included."""
     proxy: str | None = None
     """Address of an HTTP proxy; None = none, whatever the environment says."""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the server runs on this machine, by its address."""
+        return urlsplit(self.base_url).hostname in LOOPBACK
 
 
 @dataclass

@@ -158,8 +158,9 @@ class Cassette:
         return sum(answer["occurrence"] >= occurrences.get(answer["key"], 0) for answer in answers)
 
     def close(self) -> None:
-        """Release the cassette to other processes."""
-        self._recorded.close()
+        """Release the cassette to other processes; what calls that an interrupt has left alone bring is lost."""
+        with self._lock:
+            self._recorded.close()
 
 
 def _read(line: Fields) -> tuple[Identity, Fields]:

@@ -216,8 +216,9 @@ class Budget:
             os.close(directory)
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        with self._settled:
+            if self._file is not None:
+                self._file.close()
 
 
 _NO_LIMITS = LimitsConfig(None, None, None, None)

@@ -131,8 +131,8 @@ class _Order:
             case Bred():
                 self._add(event.candidates)
             case Chosen():
-                if event.node >= self._nodes:
-                    raise ValueError(f"node: there is no node {event.node} yet")
+                if not 0 < event.node < self._nodes:
+                    raise ValueError(f"node: there is no node {event.node} that a model could expand")
                 self._awaited.append(self._steps)
                 self._steps += 1
             case Deferred():

@@ -49,7 +49,8 @@ def _end(world: World[P], state: State, in_flight: InFlight) -> Deferred | Stepp
     _send(world, state, in_flight)
     inquiry = state.awaited[0]
     with world.stopwatch.lap("llm"):
-        answer = in_flight.take(_turn(inquiry))
+        in_flight.wait(_turn(inquiry))
+    answer = in_flight.take(_turn(inquiry))
     model, role = _asked(world, inquiry)
     node = state.tree.nodes[inquiry.node]
     # Scores by two states of the cost model cannot be compared, and it may have learned since the question was sent.

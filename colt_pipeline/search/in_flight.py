@@ -46,14 +46,16 @@ class PosingLike(Protocol):
 class InFlight:
     """The questions that have been sent and whose answers the search has not taken yet."""
 
-    def __init__(self, proposer: PosingLike, most: int) -> None:
+    def __init__(self, proposer: PosingLike, most: int, disturbs: bool = False) -> None:
         """Prepare to ask.
 
         Args:
             proposer: whom to ask.
             most: how many answers the search awaits at the same time.
+            disturbs: whether a model that answers meanwhile disturbs measurements.
         """
         self.most = most
+        self._disturbs = disturbs
         self._proposer = proposer
         self._posed: dict[Turn, PosedLike] = {}
         self._calls: dict[Turn, Future[None]] = {}
@@ -74,18 +76,34 @@ class InFlight:
         """The key of a question that has been sent."""
         return self._posed[turn].key
 
+    def wait(self, turn: Turn) -> None:
+        """Wait for a call.
+
+        Raises:
+            ColtError: as for a call that is made alone.
+        """
+        if turn in self._calls:
+            self._calls[turn].result()
+
     def take(self, turn: Turn) -> Answer:
-        """Wait for an answer.
+        """The answer, after the wait.
 
         Raises:
             ColtError: as for a question that is asked alone.
         """
-        if turn in self._calls:
-            self._calls[turn].result()
         answer = self._posed[turn].answer()
         del self._posed[turn]
         self._calls.pop(turn, None)
         return answer
+
+    def let_measure(self) -> None:
+        """Wait for calls that would disturb measurements."""
+        if self._disturbs:
+            self._wait()
+
+    def _wait(self) -> None:
+        for call in self._calls.values():
+            call.exception()
 
     def __enter__(self) -> Self:
         return self
@@ -95,8 +113,7 @@ class InFlight:
     ) -> None:
         """Let calls end, whose answers are paid for; after an interrupt, do not make the user wait."""
         if kind is None or issubclass(kind, Exception):
-            for call in self._calls.values():
-                call.exception()
+            self._wait()
 
 
 def _make(posed: PosedLike, call: Future[None]) -> None:

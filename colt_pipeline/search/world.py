@@ -156,5 +156,8 @@ class World(Generic[P]):
 
     def measure(self, candidates: Sequence[Candidate]) -> Measured:
         """Measure programs, in order."""
+        if self.in_flight is not None:
+            with self.stopwatch.lap("llm"):
+                self.in_flight.let_measure()
         with self.stopwatch.lap("measure"):
             return Measured(tuple(self.evaluator.measure([self.program(c) for c in candidates])))

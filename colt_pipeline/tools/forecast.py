@@ -48,7 +48,7 @@ ASSUMED_CALL_SECS = 5.0
 BUILD_SECS = 0.46
 """Seconds to build and check a program: `stages.benchmarks.measurement`, Llama-3-8B attention, two builders."""
 PARALLEL = 0.8
-"""Share of its time that a further concurrent call saves: `stages.benchmarks.concurrency`, eight calls, rounded down."""
+"""Share of its time that a further concurrent call saves: `stages.benchmarks.concurrency`, with eight, rounded down."""
 NOTHING = "nothing to pay: stand-ins answer (stand_ins=true), or everything is replayed"
 _COLUMNS = ("workload", "search", "models", "runs", "calls", "prompt", "answers", "USD", "USD, longest", "hours")
 _NO_PRICE = PricesConfig(0.0, 0.0, "", "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,13 +13,26 @@ import pytest
 
 from colt_pipeline.errors import ProviderError
 from colt_pipeline.records import ModelSpec, PromptContext, Rejection
-from colt_pipeline.runs.events import Chosen, Deferred, Event, Finished, Measured, Stepped
+from colt_pipeline.runs.events import Chosen, Deferred, Event, Finished, Measured, Sample, Stepped
 from colt_pipeline.runs.journal import Journal
 from colt_pipeline.search.in_flight import InFlight
 from colt_pipeline.search.loop import search
 from colt_pipeline.search.state import State
 from colt_pipeline.search.world import World
-from tests.toy import LARGE, SMALL, ToyPosed, ToyPosing, ToyProgram, ToySpace, events_of, falling, play, settings, world
+from tests.toy import (
+    LARGE,
+    SMALL,
+    ToyEvaluator,
+    ToyPosed,
+    ToyPosing,
+    ToyProgram,
+    ToySpace,
+    events_of,
+    falling,
+    play,
+    settings,
+    world,
+)
 
 MIDDLE = ModelSpec("middle", "embedded", "middle", 32.0, False)
 COLT: dict[str, Any] = {"name": "colt", "draws_per_proposal": 2, "candidates": 7, "models": (LARGE, MIDDLE, SMALL)}
@@ -157,6 +171,22 @@ def test_calls_are_in_flight_while_a_batch_is_measured(tmp_path: Path) -> None:
         if isinstance(event, Measured):
             at_batches.append(awaited)
     assert set(at_batches[:-1]) == {7} and at_batches[-1] == 0
+
+
+def test_nothing_is_in_flight_during_measurements_that_it_would_disturb(tmp_path: Path) -> None:
+    toy, under_way = concurrent(arrive=shuffled(0), **SEARCHES["colt"]), []
+    proposer = posing(toy)
+
+    class Watching(ToyEvaluator):
+        def measure(self, programs: Sequence[ToyProgram]) -> list[Sample]:
+            under_way.append(proposer.in_flight)
+            return super().measure(programs)
+
+    quiet = dataclasses.replace(toy, evaluator=Watching(), in_flight=InFlight(proposer, 8, disturbs=True))
+    play(quiet, tmp_path / "quiet.jsonl")
+    assert under_way == [0] * 6
+    play(concurrent(**{**SEARCHES["colt"], "one_fails_in": 0}), tmp_path / "events.jsonl")
+    assert (tmp_path / "quiet.jsonl").read_bytes() == (tmp_path / "events.jsonl").read_bytes()
 
 
 def test_a_course_alteration_takes_its_turn_and_ends_the_step_that_it_belongs_to(tmp_path: Path) -> None:
