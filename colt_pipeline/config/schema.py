@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from colt_pipeline.records import EMBEDDED, NO_MODEL, RANDOM, ModelSpec, added, written
 
-
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+"""Names of this machine in addresses."""
 
 
 @dataclass
