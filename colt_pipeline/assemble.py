@@ -43,6 +43,7 @@ from colt_pipeline.runs.layout import (
 from colt_pipeline.runs.recorded import Access
 from colt_pipeline.runs.rundir import RunDir, write_bytes
 from colt_pipeline.runs.stopwatch import Stopwatch
+from colt_pipeline.search.in_flight import InFlight
 from colt_pipeline.search.state import State
 from colt_pipeline.search.world import CostModelLike, ProposerLike, World
 
@@ -165,6 +166,12 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
 
         drafts = None if config.search.drafts is None else opened(_drafts(config, recording))
         models = config.model_specs
+        proposer = {**PROPOSERS, **registry.PROPOSERS}[config.search.proposer](config, cassette)
+        in_flight = None
+        if isinstance(proposer, Proposer) and config.llm.concurrency > 1:
+            servers = [config.providers[m.provider] for m in models if m.provider in config.providers]
+            disturbs = recording.header["measurement"] == "measured" and any(s.is_here for s in servers)
+            in_flight = cleanup.enter_context(InFlight(proposer, config.llm.concurrency, disturbs))
         world = World(
             settings=config.search,
             models=models,
@@ -176,7 +183,8 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
             space=space,
             cost_model=cost_model,
             evaluator=evaluator,
-            proposer={**PROPOSERS, **registry.PROPOSERS}[config.search.proposer](config, cassette),
+            proposer=proposer,
+            in_flight=in_flight,
             stopwatch=stopwatch,
             evolution=evolution,
             drafts=drafts,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -233,6 +234,48 @@ class ToyProposer:
         self.contexts.append(context)
         reply = Reply("", "stop", 10, 1, 0.0, model.name, "embedded")
         return Answer(key, occurrence, reply, self.script(model, context, occurrence))
+
+
+@dataclass
+class ToyPosed:
+    """A question to a `ToyPosing`."""
+
+    proposer: ToyPosing
+    model: ModelSpec
+    context: PromptContext
+    key: str
+    occurrence: int
+    takes_time: bool = True
+
+    def fetch(self) -> None:
+        there = self.proposer
+        with there.lock:
+            there.in_flight += 1
+            there.most_in_flight = max(there.most_in_flight, there.in_flight)
+        try:
+            there.arrive(self)
+        finally:
+            with there.lock:
+                there.in_flight -= 1
+        there.arrived.append((self.key, self.occurrence))
+
+    def answer(self) -> Answer:
+        return self.proposer.ask(self.model, self.context, {self.key: self.occurrence})
+
+
+@dataclass
+class ToyPosing(ToyProposer):
+    """Scripted answers that arrive when `arrive` returns, in a thread of their own."""
+
+    arrive: Callable[[ToyPosed], None] = lambda posed: None
+    arrived: list[tuple[str, int]] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    in_flight: int = 0
+    most_in_flight: int = 0
+
+    def pose(self, model: ModelSpec, context: PromptContext, occurrences: Mapping[str, int]) -> ToyPosed:
+        key = digest([model.name, str(context)])
+        return ToyPosed(self, model, context, key, occurrences.get(key, 0))
 
 
 @dataclass

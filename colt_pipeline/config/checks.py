@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from colt_pipeline.config.places import PROJECT, base
 from colt_pipeline.config.plugins import import_plugins
 from colt_pipeline.config.ranges import check_range, check_ranges
-from colt_pipeline.config.schema import Config, ProviderConfig
+from colt_pipeline.config.schema import LOOPBACK, SAMPLING, Config, ProviderConfig
 from colt_pipeline.config.sources import OWN, own_name
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import EMBEDDED
@@ -27,7 +27,6 @@ PACKAGED = Path("results/pretraining")
 ``results/pretraining-extended``."""
 PROMPT_CODES = ("full", "compact")
 PROMPT_ORDERS = ("listed", "seeded")
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 RECORD_MODES = ("replay", "missing", "all")
 _PLUGGABLE = ("proposer", "router", "cost_model")
 SEARCH_CHOICES: dict[str, tuple[str, ...]] = {
@@ -136,7 +135,7 @@ def _llm(config: Config) -> None:
     """Models and their providers."""
     for name in config.model_sets[config.model_set]:
         _choice(f"models.{name}.provider", config.models[name].provider, [EMBEDDED, *config.providers])
-        _sampling(f"models.{name}.sampling", config.models[name].sampling, list(vars(config.llm)))
+        _sampling(f"models.{name}.sampling", config.models[name].sampling, SAMPLING)
     for name, provider in config.providers.items():
         _provider(f"providers.{name}", provider)
 
@@ -169,7 +168,7 @@ def _provider(key: str, provider: ProviderConfig) -> None:
         raise ConfigError(f"{key}.base_url={provider.base_url} is not a valid URL; it must look like https://HOST/v1")
     if url.username or url.password:
         raise ConfigError(f"{key}.base_url contains a user name or password; use {key}.key_env instead")
-    if provider.key_env and url.scheme == "http" and url.hostname not in _LOOPBACK:
+    if provider.key_env and url.scheme == "http" and url.hostname not in LOOPBACK:
         raise ConfigError(f"{key}.base_url={provider.base_url} would send the key of {provider.key_env} unencrypted")
     if provider.proxy is not None:
         _proxy(key, provider, url.scheme)
@@ -202,7 +201,7 @@ def _is_proxy(address: str) -> bool:
         return False
 
 
-def _sampling(key: str, own: Mapping[str, Any], known: list[str]) -> None:
+def _sampling(key: str, own: Mapping[str, Any], known: Sequence[str]) -> None:
     """A model's own sampling parameters, in the ranges of the common ones; None = not sent."""
     for name, value in own.items():
         _choice(f"parameter in {key}", str(name), known)
@@ -214,7 +213,7 @@ def _sampling(key: str, own: Mapping[str, Any], known: list[str]) -> None:
         check_range(f"{key}.{name}", f"llm.{name}", value)
 
 
-def _choice(key: str, value: str, choices: list[str], otherwise: str = "") -> None:
+def _choice(key: str, value: str, choices: Sequence[str], otherwise: str = "") -> None:
     if value not in choices:
         raise ConfigError(f"{key}={value} is unknown; choose one of: {', '.join(choices)}{otherwise}")
 

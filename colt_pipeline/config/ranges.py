@@ -70,6 +70,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "llm.max_tokens": (1, _MANY),
     "llm.top_p": (1e-6, 1),
     "llm.seed": (-_LARGE, _LARGE),
+    "llm.concurrency": (1, 64),
     "budget.run.calls": (0, _LARGE),
     "budget.run.tokens": (0, _LARGE),
     "budget.run.usd": (0, 1e9),

@@ -10,8 +10,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
+from urllib.parse import urlsplit
 
 from colt_pipeline.records import EMBEDDED, NO_MODEL, RANDOM, ModelSpec, added, written
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+"""Names of this machine in addresses."""
 
 
 @dataclass
@@ -117,6 +121,11 @@ class ProviderConfig:
     proxy: str | None = None
     """Address of an HTTP proxy; None = none, whatever the environment says."""
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the server runs on this machine, by its address."""
+        return urlsplit(self.base_url).hostname in LOOPBACK
+
 
 @dataclass
 class SpaceConfig:
@@ -218,17 +227,23 @@ class SearchConfig:
 
 @dataclass
 class LLMConfig:
-    """conf/llm: sampling parameters, part of every recording key; None = not sent."""
+    """conf/llm: sampling parameters, part of every recording key (None = not sent), and how many calls at once."""
 
     temperature: float | None
     max_tokens: int
     top_p: float | None
     seed: int | None
+    concurrency: int = added(1)
+    """Calls that are made at the same time; no sampling parameter."""
 
     @property
     def sampling(self) -> dict[str, float]:
         """The parameters that are set, by their names in the OpenAI API."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+        return {name: value for name in SAMPLING if (value := getattr(self, name)) is not None}
+
+
+SAMPLING = ("temperature", "max_tokens", "top_p", "seed")
+"""The sampling parameters of `LLMConfig`."""
 
 
 @dataclass

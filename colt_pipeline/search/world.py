@@ -14,6 +14,7 @@ from colt_pipeline.records import Answer, Edit, ModelSpec, PromptContext, Reject
 from colt_pipeline.runs.drafted import Pick
 from colt_pipeline.runs.events import Candidate, Measured, Sample, Started
 from colt_pipeline.runs.stopwatch import Stopwatch
+from colt_pipeline.search.in_flight import InFlight
 from colt_pipeline.search.state import largest
 
 
@@ -127,7 +128,8 @@ class Purpose(IntEnum):
     COURSE = 7
     CHOOSE = 8
     BATCH = 9
-    DRAFT = 10
+    RESCORE = 10
+    DRAFT = 11
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,8 @@ class World(Generic[P]):
     evaluator: EvaluatorLike[P]
     proposer: ProposerLike
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    in_flight: InFlight | None = None
+    """Calls that are made at the same time; None = one after another."""
     evolution: EvolutionLike[P] | None = None
     """Source of programs in a search without a tree."""
     drafts: DraftsLike | None = None
@@ -159,6 +163,10 @@ class World(Generic[P]):
     def largest(self) -> ModelSpec:
         """The model with the most parameters; the first one if several are equal."""
         return largest(self.models)
+
+    def model(self, name: str) -> ModelSpec:
+        """The model of the set with this name."""
+        return next(model for model in self.models if model.name == name)
 
     def rng(self, step: int, purpose: Purpose, attempt: int = 0) -> np.random.Generator:
         """The generator for one purpose in one step (and, after a course alteration, for its second attempt)."""
@@ -170,5 +178,8 @@ class World(Generic[P]):
 
     def measure(self, candidates: Sequence[Candidate]) -> Measured:
         """Measure programs, in order."""
+        if self.in_flight is not None:
+            with self.stopwatch.lap("llm"):
+                self.in_flight.let_measure()
         with self.stopwatch.lap("measure"):
             return Measured(tuple(self.evaluator.measure([self.program(c) for c in candidates])))

@@ -4,6 +4,7 @@ overhead     the search's own time per step and sample, from replays of recorded
 measurement  the same candidates measured by this project and by TVM
 faults       kernels and machines that misbehave, what is recorded, and whether the search continues
 queue        two concurrent searches, whose uses of the device must not overlap
+concurrency  what calls at the same time gain, and what they cost in quality
 growth       whether a long search slows down, and how much memory it takes
 limits       how close the best recorded schedules come to this machine's peak and bandwidth
 strategy     this project's search and TVM's own within TVM's tuning, at equal trials, on kernels not seen before

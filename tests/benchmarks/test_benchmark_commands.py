@@ -18,6 +18,7 @@ from stages.benchmarks import (
     Row,
     additions,
     answers,
+    concurrency,
     cost,
     experience,
     faults,
@@ -40,6 +41,10 @@ DEFAULTS: dict[ModuleType, dict[str, object]] = {
     measurement: {"runs": RUNS, "experiment": "cpu", "workloads": (ATTENTION,), "candidates": 64},
     faults: {"samples": 24},
     queue: {"workload": ATTENTION, "model_set": "8", "samples": 24},
+    concurrency: {
+        **{"workloads": (ATTENTION, "deepseek_r1_moe", "flux_conv"), "model_set": "8", "samples": 40, "seeds": 3},
+        **{"concurrency": ("1", "8"), "secs": 5.0, "overrides": []},
+    },
     growth: {"workloads": (ATTENTION,), "model_set": "8", "samples": 1000, "overrides": []},
     limits: {"runs": RUNS, "workloads": (), "rounds": 7},
     torch: {
