@@ -43,8 +43,8 @@ class Measurer(Protocol):
 
         Args:
             modules: scheduled modules.
-            best_secs: the best latency so far, which slower programs are judged by, infinite if there is none; None = none
-                is cut short.
+            best_secs: the best latency so far, which slower programs are judged by; infinite = there is none; None =
+                none is cut short.
 
         Yields:
             One Measurement per module, in order, as soon as it is available; failures are values.

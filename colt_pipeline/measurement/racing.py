@@ -155,10 +155,11 @@ class Races:
     def _running(self, lanes: Sequence[_Lane]) -> list[_Lane]:
         """Those that need further runs; the others get their reason to stop."""
         running = [lane for lane in lanes if lane.failed is None and lane.stop is None]
+        settings = self._settings
+        if len(running) > 1:  # a steady time does not say which of them is the best
+            settings = replace(settings, max_spread=-1.0)
         for lane in running:
-            stop = enough(lane.run_secs, lane.cold_secs + sum(lane.run_secs), self._settings)
-            if stop != "steady" or len(running) == 1:  # a steady time does not say which of several is the best
-                lane.stop = stop
+            lane.stop = enough(lane.run_secs, lane.cold_secs + sum(lane.run_secs), settings)
         return [lane for lane in running if lane.stop is None]
 
 
