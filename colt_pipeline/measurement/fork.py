@@ -89,11 +89,11 @@ class Turns:
         os.close(requests)
         os.close(answers)
 
-    def turn(self, request: int = 0) -> Answer:
-        """Take the next turn; after an error, or if it takes too long, the fork has ended.
+    def turn(self, request: int) -> Answer:
+        """Take the next turn; after an error, a timeout included, the fork has ended.
 
         Args:
-            request: what the work is sent; nothing in the first turn.
+            request: what the work is sent; the first turn ignores it.
         """
         assert self._child is not None
         os.kill(self._child, signal.SIGCONT)

@@ -211,9 +211,7 @@ class LocalMeasurer:
         return None, built
 
     def _answer(self, built: _Built, request: dict[str, Any]) -> dict[str, Any] | Lost:
-        return built.worker.request(
-            request | {"name": built.name}, self._run_secs + _GRACE_SECS, built.generation
-        )
+        return built.worker.request(request | {"name": built.name}, self._run_secs + _GRACE_SECS, built.generation)
 
     def close(self) -> None:
         """Stop all processes and remove what they left behind."""

@@ -132,12 +132,15 @@ class Worker:
             _limit_memory(timing.memory_mib)
             yield from self._bench.turns(library.mod, tvm.cpu(), timing)
 
-        racer = self._racers[name] = Turns(runs, Phase(timing.run_timeout_secs, _late("run", timing.run_timeout_secs)))
-        return racer.turn()
+        self._racers[name] = Turns(runs, Phase(timing.run_timeout_secs, _late("run", timing.run_timeout_secs)))
+        return self.again(name, 0)
 
     def again(self, name: str, repeats: int) -> Answer:
-        """Further warm runs of a kernel that entered a race."""
-        return self._racers[name].turn(repeats)
+        """Further warm runs of a kernel that entered a race, which an error ends."""
+        answer = self._racers[name].turn(repeats)
+        if answer.get("error") is not None:
+            del self._racers[name]
+        return answer
 
     def leave(self, name: str) -> Answer:
         """The kernel takes no further part in races."""
