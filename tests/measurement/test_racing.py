@@ -74,10 +74,8 @@ def test_what_is_clearly_slower_runs_once_and_the_best_until_its_time_is_steady(
 
 @pytest.mark.parametrize(("times", "runs"), [(0.99, 2), (1.01, 1)])
 def test_one_run_is_clearly_slower_beyond_the_assumed_spread(times: float, runs: int) -> None:
-    close = Script(times * FIRST_LIMIT * 0.1)
-    race(Script(0.1), close)
-    assert race(Script(0.1), Script(times * FIRST_LIMIT * 0.1))[1].stop == "slower"
-    assert len(race(Script(0.1), Script(times * FIRST_LIMIT * 0.1))[1].run_secs) == runs
+    other = race(Script(0.1), Script(times * FIRST_LIMIT * 0.1))[1]
+    assert (other.stop, len(other.run_secs)) == ("slower", runs)
 
 
 def test_a_disturbed_warm_run_is_no_reason_to_stop() -> None:
@@ -94,13 +92,13 @@ def test_kernels_that_are_close_take_turns_until_the_limit() -> None:
 
 
 def test_what_has_been_seen_decides_what_is_clear() -> None:
-    """A kernel 10 % slower than the best is close on a noisy machine and clearly slower on a quiet one."""
+    """A kernel 15 % slower than the best is close on a noisy machine and clearly slower on a quiet one."""
     quiet, noisy = Races(SETTINGS), Races(SETTINGS)
     for _ in range(8):
         quiet.run([Script(0.1), Script(0.1)], math.inf)
         noisy.run([Script(*[0.1, 0.1, 0.13, 0.08] * 4), Script(*[0.1, 0.08, 0.13, 0.1] * 4)], math.inf)
-    stops = [races.run([Script(0.1), Script(0.115)], math.inf)[1] for races in (quiet, noisy)]
-    assert [m.stop for m in stops] == ["slower", "repeats"] and len(stops[0].run_secs) == 1
+    runs = [len(races.run([Script(0.1), Script(0.115)], math.inf)[1].run_secs) for races in (quiet, noisy)]
+    assert runs[0] == 1 < runs[1]
 
 
 def test_the_best_of_earlier_races_sets_the_pace() -> None:
