@@ -88,6 +88,8 @@ def load(raw: DictConfig, called_from: Path, moves: bool = False) -> Config:
     if measure.slower:
         _at_least(1, "measure.slower", measure.slower)
     _at_least(measure.min_repeats, "measure.max_repeats", measure.max_repeats)
+    if config.target.kind != "llvm":
+        measure.racing = 0.0  # it needs processes that live from run to run
     start = base(called_from, moves)
     config.results, config.pretraining = str(start / config.results), str(start / config.pretraining)
     config.pretraining = _packaged(config.pretraining, start)

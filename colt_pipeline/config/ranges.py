@@ -86,6 +86,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "measure.min_repeat_secs": (0, _WEEK_SECS),
     "measure.budget_secs": (0, _WEEK_SECS),
     "measure.slower": (0, 1e6),
+    "measure.racing": (0, 1e6),
     "measure.cache_flush_mib": (0, _MANY),
     "measure.build_timeout_secs": (1e-3, _WEEK_SECS),
     "measure.run_timeout_secs": (1e-3, _WEEK_SECS),

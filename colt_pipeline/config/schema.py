@@ -293,6 +293,8 @@ class MeasureConfig:
     """Whether the compiler makes polynomials of exp and its like: `space.vector_math`, and false on GPUs."""
     confirm: int = added(0, optional=True)
     """How many of a run's best programs are measured again at its end, in turn; 0 = none."""
+    racing: float = added(0.0, optional=True)
+    """Standard errors by which a program must be slower than the best to be clearly slower; 0 = no race."""
     runner: str = added("", optional=True)
     """Who measures: "" = this package's workers; ``tvm`` = TVM's runner, see `strategy`, which alone sets it."""
 

@@ -42,6 +42,8 @@ class Backend:
     """TVM's target dict."""
     measurement: MeasurementKind
     make_measurer: Callable[[Workload], Measurer]
+    races: bool = False
+    """Whether it measures batches as races, if ``measure.racing`` says so."""
 
     def header(self, workload: Workload, settings: MeasureConfig) -> dict[str, Any]:
         """The first line of this backend's ledgers: everything besides the program that a latency depends on."""
@@ -51,7 +53,7 @@ class Backend:
             "workload_hash": workload.hash,
             "target": self.target,
             "device": self.device.facts,
-            "evaluator": _evaluator(settings),
+            "evaluator": _evaluator(settings if self.races else replace(settings, racing=0.0)),
             "measurement": self.measurement,
         }
 
@@ -117,7 +119,8 @@ def local(config: Config) -> Backend:
     else:
         device = host_cpu(config.target.cores)
         target = cpu_target(device.facts["threads"], config.target.mcpu or device.facts["mcpu"])
-    return Backend(device, target, "measured", lambda workload: LocalMeasurer(workload, target, settings))
+    races = config.target.kind != "cuda"
+    return Backend(device, target, "measured", lambda workload: LocalMeasurer(workload, target, settings), races)
 
 
 def data_bytes(config: Config) -> int:

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count, repeat
 from pathlib import Path
@@ -20,7 +20,8 @@ import tvm
 from colt_pipeline.config.schema import MeasureConfig, RpcConfig
 from colt_pipeline.errors import DeviceError
 from colt_pipeline.measurement import remote
-from colt_pipeline.measurement.process import WorkerProcess
+from colt_pipeline.measurement.process import Lost, WorkerProcess
+from colt_pipeline.measurement.racing import Races
 from colt_pipeline.measurement.remote import remote_limit_secs
 from colt_pipeline.measurement.slots import Count, Slots
 from colt_pipeline.measurement.worker import GPU_QUEUE_SECS
@@ -47,7 +48,8 @@ class Measurer(Protocol):
 
         Args:
             modules: scheduled modules.
-            best_secs: the best latency so far, which much slower programs are judged by; None = none is cut short.
+            best_secs: the best latency so far, which slower programs are judged by; infinite = there is none; None =
+                none is cut short.
 
         Yields:
             One Measurement per module, in order, as soon as it is available; failures are values.
@@ -128,6 +130,7 @@ class LocalMeasurer:
         self._device = Slots(servers)
         self._under_way = Slots((lambda: servers() + builders) if rpc else servers)
         self._building = BoundedSemaphore(builders)
+        self._races = Races(settings)
         log = Path(self._scratch) / "errors"
         self._workers = [WorkerProcess(load, environment, log) for _ in range(builders + _MOST_SERVERS * bool(rpc))]
         self._idle: LifoQueue[WorkerProcess] = LifoQueue()  # no more are started than are needed at once
@@ -146,11 +149,22 @@ class LocalMeasurer:
         if self._overlap:
             yield from self._threads.map(self._build_and_run, modules, repeat(best_secs))
             return
-        for module, built in list(zip(modules, self._threads.map(self._build_somewhere, modules), strict=True)):
+        built_modules = list(zip(modules, self._threads.map(self._build_somewhere, modules), strict=True))
+        if self._settings.racing and best_secs is not None:
+            yield from self._race(built_modules, best_secs)
+            return
+        for module, built in built_modules:
             measured = built if isinstance(built, Measurement) else self._run(built, module, best_secs)
             if best_secs is not None and measured.latency_secs is not None:
                 best_secs = min(measured.latency_secs, best_secs)
             yield measured
+
+    def _race(
+        self, kernels: Sequence[tuple[tvm.IRModule, _Built | Measurement]], best_secs: float
+    ) -> Iterator[Measurement]:
+        racers = [_Racer(self, module, built) for module, built in kernels if isinstance(built, _Built)]
+        raced = iter(self._races.run(racers, best_secs))
+        return (next(raced) if isinstance(built, _Built) else built for _, built in kernels)
 
     def _build_and_run(self, module: tvm.IRModule, best_secs: float | None) -> Measurement:
         with self._under_way:
@@ -189,18 +203,27 @@ class LocalMeasurer:
 
     def _run(self, built: _Built | Measurement, module: tvm.IRModule, best_secs: float | None) -> Measurement:
         """Run a kernel, rebuilding it if its worker is gone."""
+        request = {"op": "run", "settings": vars(self._settings), "best_secs": best_secs}
+        return self._first_run(built, module, request)[1]
+
+    def _first_run(
+        self, built: _Built | Measurement, module: tvm.IRModule, request: dict[str, Any]
+    ) -> tuple[_Built | None, Measurement]:
+        """Where a kernel has run at last, and what that request was answered."""
         losses = 0
         while isinstance(built, _Built):
             if built.worker.generation == built.generation:
-                request = {"op": "run", "name": built.name, "settings": vars(self._settings), "best_secs": best_secs}
-                answer = built.worker.request(request, self._run_secs + _GRACE_SECS, built.generation)
+                answer = self._answer(built, request)
                 if isinstance(answer, dict):
-                    return _measurement(answer)
+                    return built, _measurement(answer)
                 losses += 1
                 if losses == _TRIES:
-                    return Measurement(error="crash", detail=f"its worker was lost {_TRIES} times")
+                    return None, Measurement(error="crash", detail=f"its worker was lost {_TRIES} times")
             built = self._build(built.worker, module)
-        return built
+        return None, built
+
+    def _answer(self, built: _Built, request: dict[str, Any]) -> dict[str, Any] | Lost:
+        return built.worker.request(request | {"name": built.name}, self._run_secs + _GRACE_SECS, built.generation)
 
     def close(self) -> None:
         """Stop all processes and remove what they left behind."""
@@ -214,6 +237,33 @@ class LocalMeasurer:
         assert self._janitor.stdin is not None
         self._janitor.stdin.close()
         self._janitor.wait()
+
+
+class _Racer:
+    """A kernel in a race; one whose worker is lost enters again."""
+
+    def __init__(self, measurer: LocalMeasurer, module: tvm.IRModule, built: _Built) -> None:
+        self._measurer = measurer
+        self._module = module
+        self._built: _Built | None = built
+
+    def enter(self) -> Measurement:
+        assert self._built is not None
+        request = {"op": "enter", "settings": vars(self._measurer._settings)}
+        self._built, first = self._measurer._first_run(self._built, self._module, request)
+        return first
+
+    def again(self, repeats: int) -> Measurement:
+        assert self._built is not None
+        answer = self._measurer._answer(self._built, {"op": "again", "repeats": repeats})
+        if isinstance(answer, dict):
+            return _measurement(answer)
+        entered = self.enter()
+        return entered if entered.error is not None else replace(entered, run_secs=entered.run_secs[1:])
+
+    def leave(self) -> None:
+        if self._built is not None:
+            self._measurer._answer(self._built, {"op": "leave"})
 
 
 def _measurement(answer: dict[str, Any]) -> Measurement:
