@@ -77,6 +77,8 @@ def load(raw: DictConfig, called_from: Path, moves: bool = False) -> Config:
     _llm(config)
     if not config.search.grows_tree and config.search.evolution is None:
         raise ConfigError("search.strategy=evolutionary needs search.evolution; start from search=evolutionary")
+    if config.search.drafts is not None and config.search.cost_model != "adapted":
+        _choice("search.cost_model of a search with search.drafts", config.search.cost_model, ["adapted"])
     if not config.search.asks_models:  # so that all model sets give the same run
         config.model_set, config.largest, config.model_sets = NO_LLM, NO_LLM, {NO_LLM: []}
     _space(config, raw)

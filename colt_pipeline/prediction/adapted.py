@@ -139,7 +139,7 @@ class _Process:
             columns = posterior[:, list(chosen)]
             among = columns[list(chosen)] + self._noise * np.eye(len(chosen))
             left = np.diag(posterior) - np.sum(columns * np.linalg.solve(among, columns.T).T, axis=1)
-            return self._scale * np.sqrt(np.maximum(left, 0.0))
+            return np.asarray(self._scale * np.sqrt(np.maximum(left, 0.0)))
 
         return given
 

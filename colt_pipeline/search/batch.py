@@ -45,7 +45,7 @@ def _by_source(world: World[P], settings: DraftsConfig, state: State, size: int)
     nothing improves any more, those that were measured less get more.
     """
     waiting = [world.program(candidate) for candidate in state.pending]
-    prospects = world.cost_model.prospects(waiting, settings.optimism)
+    prospects = world.drafting_model.prospects(waiting, settings.optimism)
     sources = [state.sources[candidate.program] for candidate in state.pending]
     rates = {source: (state.improved[source] + 1) / (state.tried[source] + 2) for source in dict.fromkeys(sources)}
     chosen: list[int] = []

@@ -101,7 +101,7 @@ def _generation(
     """New programs with their scores: samples of the design spaces, and sketches of programs near the best."""
     new: dict[str, tuple[P, tuple[int, ...]]] = {p.key: (p, ()) for p in world.space.designs(settings.samples, rng)}
     sketched = world.space.sketches([each.program for each in best], settings.sketches, rng)
-    promise = world.cost_model.screen(sketched)
+    promise = world.drafting_model.screen(sketched)
     promising = [sketched[i] for i in np.argsort(-np.array(promise), kind="stable")[: settings.draws]]
     for sketch, program in zip(promising, world.space.make(promising), strict=True):
         if program is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -77,15 +77,20 @@ class CostModelLike(Protocol[P_contra]):
         ...
 
     def score(self, programs: Sequence[P_contra], rng: np.random.Generator) -> list[float]: ...
+    def update(self, programs: Sequence[P_contra], samples: Sequence[Sample]) -> None: ...
+
+
+@runtime_checkable
+class DraftingCostModelLike(CostModelLike[P_contra], Protocol[P_contra]):
+    """What ``search.drafts`` asks of a cost model besides."""
+
     def screen(self, sketches: Sequence[Any]) -> list[float]:
-        """Rough scores of programs that were only sketched, up to a factor; for ``search.drafts``."""
+        """Rough scores of programs that were only sketched; any monotone function of them will do."""
         ...
 
     def prospects(self, programs: Sequence[P_contra], optimism: float) -> Callable[[Sequence[int]], list[float]]:
-        """What each may score at best, given which of them will be measured; for ``search.drafts``."""
+        """What each may score at best, given the indices of those that will be measured anyway."""
         ...
-
-    def update(self, programs: Sequence[P_contra], samples: Sequence[Sample]) -> None: ...
 
 
 class EvaluatorLike(Protocol[P_contra]):
@@ -167,6 +172,12 @@ class World(Generic[P]):
     def model(self, name: str) -> ModelSpec:
         """The model of the set with this name."""
         return next(model for model in self.models if model.name == name)
+
+    @property
+    def drafting_model(self) -> DraftingCostModelLike[P]:
+        """The cost model of a search with ``search.drafts``."""
+        assert isinstance(self.cost_model, DraftingCostModelLike), "the configuration was checked"
+        return self.cost_model
 
     def rng(self, step: int, purpose: Purpose, attempt: int = 0) -> np.random.Generator:
         """The generator for one purpose in one step (and, after a course alteration, for its second attempt)."""

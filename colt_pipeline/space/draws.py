@@ -83,10 +83,10 @@ def sketches(programs: Sequence[Program], count: int, rng: np.random.Generator) 
         first, second = (int(i) for i in rng.integers(len(programs), size=2))
         program, other, crosses = programs[first], programs[second], rng.random() < _CROSSED
         values = program.decisions.values
+        parents: tuple[int, ...] = (first,)
         if crosses and first != second and program.design == other.design:
             values, parents = crossed(values, other.decisions.values, rng), (first, second)
         else:
-            parents = (first,)
             for _ in range(int(rng.integers(1, _MUTATIONS + 1))):
                 values = program.decisions.mutated(rng, values)
         if (program.design, values) not in seen:

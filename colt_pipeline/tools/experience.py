@@ -42,8 +42,8 @@ def add(arguments: argparse.Namespace) -> int:
         )
     if not arguments.alone and not any(directory.glob("*.csv")):
         source = arguments.start_from or _packaged(arguments.runs)
-        for path in _files(source):
-            write_bytes(directory / path.path.name, path.path.read_bytes())
+        for file in _files(source):
+            write_bytes(directory / file.path.name, file.path.read_bytes())
         print(f"{directory} begins as a copy of {source}", file=sys.stderr)
     result = add_experience(arguments.runs, directory)
     cells = [("workload", "device", "design space", "added", "known")]
