@@ -113,7 +113,8 @@ def offspring(designs: Designs, pairs: Iterable[tuple[Program, Program]], rng: n
 
 def _made(designs: Designs, traces: Iterator[tuple[Trace, int]], count: int, known: Sequence[Program]) -> list[Program]:
     """The first `count` distinct programs that are none of `known`, from traces and seeds for their open decisions."""
-    own, found, taken = local(), {}, {program.structure for program in known}
+    own, taken = local(), {program.structure for program in known}
+    found: dict[int, Program] = {}
 
     def copy_module() -> None:
         own.module = tvm.ir.load_json(tvm.ir.save_json(designs.module))
