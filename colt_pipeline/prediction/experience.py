@@ -42,7 +42,7 @@ def collect_experience(runs: Path, out: Path) -> None:
     extractor = PerStoreFeature()
     for workload_hash, own in programs.items():
         loaded = ((latency, space, space.load(key, trace)) for key, (space, trace, latency) in own.items())
-        rows = ((latency, features(space, extractor, program)) for latency, space, program in loaded)
+        rows = ((latency, features(space, extractor, [program])[0]) for latency, space, program in loaded)
         write_experience(out / f"{workload_hash}.csv", rows)
 
 

@@ -1,17 +1,15 @@
 """Programs drawn from design spaces: a few at the start of a search, or many for a cost model to choose from.
 
-Many programs are made side by side: TVM lets other threads run while it replays a trace. What is drawn depends on the
-random generator alone, not on the number of threads.
+What is drawn depends on the random generator alone, not on how many programs are made side by side.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from threading import local
 from typing import Any
 
 import numpy as np
@@ -19,18 +17,27 @@ import tvm
 from tvm.s_tir.schedule import Trace
 
 from colt_pipeline.errors import SpaceError
-from colt_pipeline.space.decisions import crossed
+from colt_pipeline.space.decisions import Values, crossed
 from colt_pipeline.space.generate import Designs
 from colt_pipeline.space.program import Program
-from colt_pipeline.space.replay import replay, surely_refused
+from colt_pipeline.space.replay import realize, replay, side_by_side, surely_refused
 from colt_pipeline.space.threads import draw_tiles
-from colt_pipeline.stack import usable_cores
 
 MAX_SEED = 2**31 - 1
 _SAMPLING_ATTEMPTS = 256
 _PATIENCE = 4  # times as many attempts on a GPU before it is an error: 1 in 500 fits for FLUX attention on sm_90
 _TRIES = 4  # draws per program that is wanted, when many are
 _FAILURES = 128  # replays on a GPU until sampling gives up; each takes 30 to 200 ms
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """A trace to replay."""
+
+    trace: Trace
+    seed: int = 1
+    """For decisions that the trace leaves open."""
+    design: str = ""
 
 
 @lru_cache(maxsize=8)
@@ -71,7 +78,8 @@ def _open(designs: Designs, rng: np.random.Generator) -> tuple[Trace, int]:
 
 def fresh(designs: Designs, count: int, rng: np.random.Generator) -> list[Program]:
     """Up to `count` distinct programs, each a sample of a uniformly drawn design space."""
-    return _made(designs, (_open(designs, rng) for _ in range(_TRIES * count)), count, ())
+    drawn = (_Draw(*_open(designs, rng)) for _ in range(_TRIES * count))
+    return _made(designs, drawn, count, ())
 
 
 def mutants(
@@ -81,10 +89,8 @@ def mutants(
     return _made(designs, _mutated(programs, _TRIES * count, rng, length), count, programs)
 
 
-def _mutated(
-    programs: Sequence[Program], tries: int, rng: np.random.Generator, length: int
-) -> Iterator[tuple[Trace, int]]:
-    seen: set[Hashable] = {(p.design, p.decisions.values) for p in programs}
+def _mutated(programs: Sequence[Program], tries: int, rng: np.random.Generator, length: int) -> Iterator[_Draw]:
+    seen = {(p.design, p.decisions.values) for p in programs}
     for _ in range(tries if programs else 0):
         program = programs[int(rng.integers(len(programs)))]
         values = program.decisions.values
@@ -92,14 +98,14 @@ def _mutated(
             values = program.decisions.mutated(rng, values)
         if (program.design, values) not in seen:
             seen.add((program.design, values))
-            yield program.decisions.made(values), 1
+            yield _Draw(program.decisions.made(values), design=program.design)
 
 
 def offspring(designs: Designs, pairs: Iterable[tuple[Program, Program]], rng: np.random.Generator) -> list[Program]:
     """One program per pair of programs of one design, with each decision from either; less those that are not new."""
     parents: list[Program] = []
-    traces: list[tuple[Trace, int]] = []
-    seen: set[Hashable] = set()
+    drawn: list[_Draw] = []
+    seen: set[tuple[str, Values]] = set()
     for pair in pairs:
         left, right = pair
         values = crossed(left.decisions.values, right.decisions.values, rng)
@@ -107,27 +113,23 @@ def offspring(designs: Designs, pairs: Iterable[tuple[Program, Program]], rng: n
         parents += pair
         if left.design == right.design and (left.design, values) not in seen:
             seen.add((left.design, values))
-            traces.append((left.decisions.made(values), 1))
-    return _made(designs, iter(traces), len(traces), parents)
+            drawn.append(_Draw(left.decisions.made(values), design=left.design))
+    return _made(designs, iter(drawn), len(drawn), parents)
 
 
-def _made(designs: Designs, traces: Iterator[tuple[Trace, int]], count: int, known: Sequence[Program]) -> list[Program]:
-    """The first `count` distinct programs that are none of `known`, from traces and seeds for their open decisions."""
-    own, taken = local(), {program.structure for program in known}
+def _made(designs: Designs, drawn: Iterator[_Draw], count: int, known: Sequence[Program]) -> list[Program]:
+    """The first `count` distinct programs that are none of `known`."""
+    taken = {program.structure for program in known}
     found: dict[int, Program] = {}
 
-    def copy_module() -> None:
-        own.module = tvm.ir.load_json(tvm.ir.save_json(designs.module))
-
-    def make(drawn: tuple[Trace, int]) -> Program | None:
-        program = None if surely_refused(designs, drawn[0]) else replay(designs, *drawn, own.module)
+    def make(draw: _Draw, module: tvm.IRModule) -> Program | None:
+        program = realize(designs, draw.trace, draw.seed, draw.design, module)
         if program is not None:
             program.structure  # noqa: B018  hashed here, side by side
         return program
 
-    with ThreadPoolExecutor(usable_cores(), initializer=copy_module) as pool:
-        while len(found) < count and (batch := list(islice(traces, count - len(found)))):
-            for program in pool.map(make, batch):
-                if program is not None and program.structure not in taken:
-                    found.setdefault(program.structure, program)
+    while len(found) < count and (batch := list(islice(drawn, count - len(found)))):
+        for program in side_by_side(designs, make, batch):
+            if program is not None and program.structure not in taken:
+                found.setdefault(program.structure, program)
     return list(found.values())
