@@ -99,9 +99,7 @@ class AdaptedModel(PretrainedModel):
         """What the trees of other workloads predict."""
         if not self._others or not programs:
             return np.zeros(len(programs))
-        predicted = np.asarray(
-            trained_on(self._others).inplace_predict(np.stack([self._of(p) for p in programs])), np.float64
-        )
+        predicted = np.asarray(trained_on(self._others).inplace_predict(np.stack(self._of(programs))), np.float64)
         self._seen |= {p.key: (p.point, float(x)) for p, x in zip(programs, predicted, strict=True)}
         return predicted
 
@@ -143,9 +141,7 @@ class _Process:
 
         return given
 
-    def _alike(
-        self, these: Sequence[Point], trends: Numbers, those: Sequence[Point], their_trends: Numbers
-    ) -> Numbers:
+    def _alike(self, these: Sequence[Point], trends: Numbers, those: Sequence[Point], their_trends: Numbers) -> Numbers:
         """Covariance of each of `these` with each of `those`, relative to the variance of what is learned."""
         return _alike(these, those) + _TRUST * np.outer(trends - self._level, their_trends - self._level)
 

@@ -89,7 +89,7 @@ class CostModel:
             if self._waiting:
                 with self._stopwatch.lap("train"):
                     self._catch_up()
-            return [float(x) for x in self._model.predict(self._space.context, measure_candidates(programs))]
+            return [float(x) for x in self._model.predict(self._space.extraction, measure_candidates(programs))]
 
     def update(self, programs: Sequence[Program], samples: Sequence[Sample]) -> None:
         """Learn from measured programs; TVM trains on min(cost)/cost, and retrains when a fifth of the data is new."""
@@ -107,7 +107,7 @@ class CostModel:
         for batches in (self._waiting[:last], self._waiting[last:]):
             programs = [program for batch, _ in batches for program in batch]
             samples = [sample for _, batch in batches for sample in batch]
-            self._model.update(self._space.context, measure_candidates(programs), runner_results(samples))
+            self._model.update(self._space.extraction, measure_candidates(programs), runner_results(samples))
         self._waiting = []
         assert self._model.data_size == self._measured  # TVM would skip a program without a store
 

@@ -85,7 +85,9 @@ def collect_experience(runs: Path, out: Path) -> None:
     spaces, extractor = _Spaces(), PerStoreFeature()
     for workload_hash, own in workloads.items():
         loaded = ((latency, spaces.of(run), key, trace) for key, (run, trace, latency) in own.items())
-        rows = ((latency, features(space, extractor, space.load(key, trace))) for latency, space, key, trace in loaded)
+        rows = (
+            (latency, features(space, extractor, [space.load(key, trace)])[0]) for latency, space, key, trace in loaded
+        )
         write_experience(out / f"{workload_hash}.csv", rows)
 
 

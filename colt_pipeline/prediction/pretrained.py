@@ -75,7 +75,8 @@ class PretrainedModel:
         self._space = space
         self._stopwatch = stopwatch
         self._extractor = PerStoreFeature()
-        self._features: dict[str, Rows] = {}
+        self._features: dict[int, Rows] = {}
+        """By `Program.structure`."""
         self._others = tuple(others)
         self._warmup = warmup_samples
         self._measured: list[Program] = []
@@ -95,7 +96,7 @@ class PretrainedModel:
         if self._booster is None:
             with self._stopwatch.lap("train"):
                 self._booster = self._trained()
-        predicted = self._booster.inplace_predict(np.stack([self._of(p) for p in programs]))
+        predicted = self._booster.inplace_predict(np.stack(self._of(programs)))
         return [float(np.exp(x)) for x in predicted]
 
     def rate(self, context: ms.TuneContext, candidates: Sequence[ms.MeasureCandidate]) -> list[float]:
@@ -115,13 +116,13 @@ class PretrainedModel:
     def _trained(self) -> xgb.Booster:
         if not np.isfinite(self._latencies).any():
             return trained_on(self._others)
-        own = Experience([self._of(p) for p in self._measured], self._latencies, _OWN_WEIGHT)
+        own = Experience(self._of(self._measured), self._latencies, _OWN_WEIGHT)
         return _train([*self._others, own])
 
-    def _of(self, program: Program) -> Rows:
-        if program.key not in self._features:
-            self._features[program.key] = features(self._space, self._extractor, program)
-        return self._features[program.key]
+    def _of(self, programs: Sequence[Program]) -> list[Rows]:
+        new = {p.structure: p for p in programs if p.structure not in self._features}
+        self._features |= zip(new, features(self._space, self._extractor, list(new.values())), strict=True)
+        return [self._features[p.structure] for p in programs]
 
 
 @lru_cache(maxsize=8)
@@ -140,17 +141,23 @@ def _train(known: Sequence[Experience]) -> xgb.Booster:
     return xgb.train(_PARAMETERS, data, _ROUNDS)
 
 
-def features(space: Space, extractor: PerStoreFeature, program: Program) -> Rows:
-    """Sum and maximum of TVM's 164 features over the program's stores, and the number of stores: (329,).
+def features(space: Space, extractor: PerStoreFeature, programs: Sequence[Program]) -> list[Rows]:
+    """Sum and maximum of TVM's 164 features over each program's stores, and the number of stores: (329,).
 
     Rounded like the recorded feature files, so that a program has equal features in both.
     """
-    return _row(extractor.extract_from(space.context, measure_candidates([program]))[0].numpy())
+    if not programs:
+        return []
+    extracted = extractor.extract_from(space.extraction, measure_candidates(programs))
+    return [_row(stores.numpy()) for stores in extracted]
 
 
-def _row(stores: Rows) -> Rows:
+def _row(stores: npt.NDArray[np.float64]) -> Rows:
+    """What a program's stores (stores, 164) are to the model."""
     row = np.concatenate([stores.sum(0), stores.max(0), [len(stores)]])
-    return np.array([float(f"{x:.4g}") for x in row], np.float32)
+    (used,) = row.nonzero()  # most of them, those of GPUs for instance, are zero
+    row[used] = [float(f"{x:.4g}") for x in row[used]]
+    return row.astype(np.float32)
 
 
 def predicted(known: Sequence[Experience], rows: Sequence[Rows]) -> npt.NDArray[np.float32]:

@@ -7,6 +7,7 @@ programs at once finds that out when they are made.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,17 +40,12 @@ class Decisions:
     @classmethod
     def of(cls, trace: Trace) -> Decisions:
         """The decisions of a trace that has been replayed, so that all of them are made."""
-        places, values = [], []
-        for number, inst in enumerate(trace.insts):
-            value: Any = None
-            if inst.kind.name.startswith("Sample"):
-                value = trace.get_decision(inst)
-            elif inst.kind.name == "Annotate" and inst.attrs[0] == PARALLEL:
-                value = inst.inputs[1]
-            if value is not None:
-                places.append(number)
-                values.append(tuple(map(int, value)) if inst.kind.name == "SamplePerfectTile" else (int(value),))
-        return cls(trace, tuple(places), tuple(values))
+        places = tuple(
+            number
+            for number, inst in enumerate(trace.insts)
+            if inst.kind.name.startswith("Sample") or (inst.kind.name == "Annotate" and inst.attrs[0] == PARALLEL)
+        )
+        return cls(trace, places, values_at(trace, places))
 
     def made(self, values: Values) -> Trace:
         """The trace with other values."""
@@ -84,6 +80,33 @@ class Decisions:
         chosen = free[int(rng.integers(len(free)))]
         drawn = _drawn(self.trace.insts[self.places[chosen]], values[chosen], rng)
         return (*values[:chosen], drawn, *values[chosen + 1 :])
+
+
+def values_at(trace: Trace, places: Sequence[int]) -> Values:
+    """The values of the decisions of the instructions with these indices."""
+    insts = trace.insts
+    return tuple(_value(trace, insts[place]) for place in places)
+
+
+def _value(trace: Trace, inst: Instruction) -> tuple[int, ...]:
+    match inst.kind.name:
+        case "Annotate":
+            return (int(inst.inputs[1]),)
+        case "SamplePerfectTile":
+            return tuple(map(int, trace.get_decision(inst)))
+    return (int(trace.get_decision(inst)),)
+
+
+def decided(design: str, decisions: Decisions) -> str:
+    """The trace of a design with its decisions as canonical JSON: ``Trace.as_json``, in a tenth of its time."""
+    insts = json.loads(design)
+    made = []
+    for place, value in zip(decisions.places, decisions.values, strict=True):
+        if insts[place][0] == "Annotate":
+            insts[place][1] += value
+        else:
+            made.append([place, list(value) if insts[place][0] == "SamplePerfectTile" else value[0]])
+    return canonical_json([insts, made])
 
 
 def crossed(left: Values, right: Values, rng: np.random.Generator) -> Values:

@@ -1,16 +1,13 @@
 """Programs drawn from design spaces: a few at the start of a search, or many for a cost model to choose from.
 
-Many programs are made side by side: TVM lets other threads run while it replays a trace. What is drawn depends on the
-random generator alone, not on the number of threads.
+What is drawn depends on the random generator alone, not on how many programs are made side by side.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from threading import local
 from typing import Any
 
 import numpy as np
@@ -18,12 +15,11 @@ import tvm
 from tvm.s_tir.schedule import Trace
 
 from colt_pipeline.errors import SpaceError
-from colt_pipeline.space.decisions import crossed
+from colt_pipeline.space.decisions import Values, crossed
 from colt_pipeline.space.generate import Designs
 from colt_pipeline.space.program import Program, Sketch
-from colt_pipeline.space.replay import replay, surely_refused
+from colt_pipeline.space.replay import realize, replay, side_by_side, surely_refused
 from colt_pipeline.space.threads import draw_tiles
-from colt_pipeline.stack import usable_cores
 
 MAX_SEED = 2**31 - 1
 _SAMPLING_ATTEMPTS = 256
@@ -71,13 +67,18 @@ def _open(designs: Designs, rng: np.random.Generator) -> tuple[Trace, int]:
 
 def fresh(designs: Designs, count: int, rng: np.random.Generator) -> list[Program]:
     """Up to `count` programs, each a sample of a uniformly drawn design space."""
-    return [p for p in _made(designs, [_open(designs, rng) for _ in range(count)]) if p is not None]
+
+    def make(drawn: tuple[Trace, int], module: tvm.IRModule) -> Program | None:
+        return realize(designs, *drawn, module=module)
+
+    made = side_by_side(designs, make, [_open(designs, rng) for _ in range(count)])
+    return [program for program in made if program is not None]
 
 
 def sketches(programs: Sequence[Program], count: int, rng: np.random.Generator) -> list[Sketch]:
     """Distinct sketches of programs near these: mutations of up to three decisions and, between two of one design,
     crossovers; up to `count` of them."""
-    seen: set[Hashable] = {(p.design, p.decisions.values) for p in programs}
+    seen: set[tuple[str, Values]] = {(p.design, p.decisions.values) for p in programs}
     found: list[Sketch] = []
     for _ in range(count if programs else 0):
         first, second = (int(i) for i in rng.integers(len(programs), size=2))
@@ -97,18 +98,8 @@ def sketches(programs: Sequence[Program], count: int, rng: np.random.Generator) 
 
 def make(designs: Designs, sketched: Sequence[Sketch]) -> list[Program | None]:
     """The program of each sketch; None for an invalid one."""
-    return list(_made(designs, [(sketch.trace, 1) for sketch in sketched]))
 
+    def make_one(sketch: Sketch, module: tvm.IRModule) -> Program | None:
+        return realize(designs, sketch.trace, design=sketch.point.design, module=module)
 
-def _made(designs: Designs, traces: Sequence[tuple[Trace, int]]) -> Iterator[Program | None]:
-    """Programs of traces, given seeds for the decisions that these leave open."""
-    own = local()
-
-    def copy_module() -> None:
-        own.module = tvm.ir.load_json(tvm.ir.save_json(designs.module))
-
-    def made(drawn: tuple[Trace, int]) -> Program | None:
-        return None if surely_refused(designs, drawn[0]) else replay(designs, *drawn, own.module)
-
-    with ThreadPoolExecutor(usable_cores(), initializer=copy_module) as pool:
-        yield from pool.map(made, traces)
+    return side_by_side(designs, make_one, sketched)

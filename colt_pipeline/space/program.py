@@ -16,9 +16,8 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import Trace
 from tvm_ffi import structural_hash
 
-from colt_pipeline.records import canonical_json
 from colt_pipeline.space import trace_text
-from colt_pipeline.space.decisions import Decisions, Values, plain, undecided
+from colt_pipeline.space.decisions import Decisions, Values, decided, plain, undecided
 
 _META_OMITTED = "# Metadata omitted."  # TVM's comment in a text that refers to metadata
 
@@ -30,6 +29,8 @@ class Program:
     schedule: Schedule
     trace: Trace
     """What mutators edit: the trace without the postprocessors' instructions."""
+    known_design: str = ""
+    """`design`, if whoever made the program knows it: programs that are drawn from another share its design."""
 
     @cached_property
     def text(self) -> str:
@@ -56,7 +57,7 @@ class Program:
     @cached_property
     def design(self) -> str:
         """The trace without its decisions."""
-        return undecided(plain(self.trace.as_json()))
+        return self.known_design or undecided(plain(self.trace.as_json()))
 
     @cached_property
     def point(self) -> Point:
@@ -66,7 +67,7 @@ class Program:
     @cached_property
     def trace_json(self) -> str:
         """The trace as canonical JSON."""
-        return canonical_json(plain(self.trace.as_json()))
+        return decided(self.design, self.decisions)
 
     @property
     def code(self) -> str:

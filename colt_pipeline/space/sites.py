@@ -7,7 +7,8 @@ nearest possible one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,12 +24,16 @@ LIMITS = tuple(2**n for n in range(11))
 """For the extent of the parallel loop."""
 
 
-def find_sites(module: Any, trace: Trace) -> dict[str, tuple[int, Site]]:
-    """Label -> (index of the instruction, site) for a valid `trace` of `module`, in trace order."""
+FoundSites = dict[str, tuple[int, Site]]
+"""Label -> (index of the instruction, site), in trace order."""
+
+
+def find_sites(module: Any, trace: Trace) -> FoundSites:
+    """The sites of a valid `trace` of `module`."""
     index = {inst: number for number, inst in enumerate(trace.insts)}
     annotated = {str(i.inputs[1]): str(i.attrs[0]) for i in trace.insts if i.kind.name == "Annotate"}
     notes = _notes(trace)
-    found: dict[str, tuple[int, Site]] = {}
+    found: FoundSites = {}
     schedule = Schedule(module, debug_mask="none")
 
     def look(inst: Instruction, inputs: Sequence[Any], attrs: Sequence[Any], decision: Any) -> Any:
@@ -43,6 +48,27 @@ def find_sites(module: Any, trace: Trace) -> dict[str, tuple[int, Site]]:
 
     trace.apply_to_schedule(schedule, remove_postproc=True, decision_provider=look)
     return found
+
+
+def sites_like(found: Mapping[str, tuple[int, Site]], values: Mapping[int, tuple[int, ...]]) -> FoundSites:
+    """What `find_sites` gives for another trace of the same design with these values by index of the instruction.
+
+    Only where no block is moved to a loop that is itself decided: labels and choices of such a design may differ.
+    """
+    return {label: (index, _with_value(site, values[index])) for label, (index, site) in found.items()}
+
+
+def moves_blocks(trace: Trace) -> bool:
+    """Whether it is decided where a block is computed."""
+    return any(inst.kind.name == "SampleComputeLocation" for inst in trace.insts)
+
+
+def _with_value(site: Site, value: tuple[int, ...]) -> Site:
+    if site.transformation == "TileSize":
+        return replace(site, now=value, extent=math.prod(value))
+    if site.transformation == "Parallel":
+        return replace(site, now=value, choices=_jobs(*value))
+    return replace(site, now=(site.choices[value[0]],))
 
 
 def decide(trace: Trace, index: int, site: Site, decision: tuple[int, ...]) -> Trace:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,13 +18,15 @@ from tvm.s_tir.schedule import Trace
 
 from colt_pipeline.errors import SpaceError
 from colt_pipeline.records import Edit, Rejection, Site
-from colt_pipeline.space import draws, trace_text
+from colt_pipeline.space import draws
 from colt_pipeline.space.decisions import ordered, plain, undecided
+from colt_pipeline.space.drawn import Drawn
 from colt_pipeline.space.generate import TVM_ERRORS, Designs, generate
 from colt_pipeline.space.program import Program, Sketch, program_code
 from colt_pipeline.space.replay import is_unsound, realize, replay
-from colt_pipeline.space.sites import decide, find_sites
+from colt_pipeline.space.sites import FoundSites, decide, find_sites, moves_blocks, sites_like
 from colt_pipeline.space.transformations import TRANSFORMATIONS, Transformation
+from colt_pipeline.stack import usable_cores
 from colt_pipeline.traces import check_trace, check_trace_json
 
 
@@ -46,19 +48,23 @@ class Space:
         self._mutators = {t.name: mutators[t.mutator] for t in TRANSFORMATIONS if t.mutator in mutators}
         self._own = {t.name: t.mutator for t in TRANSFORMATIONS if not isinstance(t.mutator, str)}
         self._edited = {t.name: t.edits for t in TRANSFORMATIONS}
-        self._by_trace = bool(additions)
-        """Whether a program is the one of its trace. In TVM's own space it is the first one with its text that this
-        process has seen, as when the recordings were made; a resumed run may then show another trace of a program."""
         self._programs: dict[str, Program] = {}
-        self._realized: dict[str, Program | None] = {}
-        """Text of the trace -> program; mutators often draw the same trace again."""
+        """Those of the search's journal, by trace. Two traces may give one program; what is shown of it is the trace
+        in the journal, whatever else this process has drawn."""
+        self._drawn = Drawn(self._designs)
         self._applicable: dict[str, tuple[Transformation, ...]] = {}
-        self._sites: dict[str, dict[str, tuple[int, Site]]] = {}
+        self._sites: dict[str, FoundSites] = {}
+        self._sites_of_design: dict[str, FoundSites] = {}
 
     @property
     def tunable(self) -> bool:
         """Whether a search has anything to decide; for elementwise programs, say, no rule leaves a choice."""
         return self._designs.has_choice
+
+    @cached_property
+    def extraction(self) -> ms.TuneContext:
+        """For TVM's feature extractor, which looks at many programs side by side."""
+        return ms.TuneContext(mod=self.module, target=self.context.target, num_threads=usable_cores())
 
     @cached_property
     def base_code(self) -> str:
@@ -95,7 +101,7 @@ class Space:
 
     def designs(self, count: int, rng: np.random.Generator) -> list[Program]:
         """Many programs for a cost model to choose from: fresh samples of the design spaces, see `draws.fresh`."""
-        return draws.fresh(self._designs, count, rng)
+        return self._remembered(draws.fresh(self._designs, count, rng))
 
     def sketches(self, programs: Sequence[Program], count: int, rng: np.random.Generator) -> list[Sketch]:
         """Many programs near these that are not made yet, see `draws.sketches`."""
@@ -103,18 +109,23 @@ class Space:
 
     def make(self, sketched: Sequence[Sketch]) -> list[Program | None]:
         """The program of each sketch; None for an invalid one."""
-        return draws.make(self._designs, sketched)
+        made = draws.make(self._designs, sketched)
+        self._drawn.remember([program for program in made if program is not None])
+        return made
+
+    def _remembered(self, programs: list[Program]) -> list[Program]:
+        self._drawn.remember(programs)
+        return programs
 
     def load(self, key: str, trace_json: str) -> Program:
-        """The program with this key, rebuilt from its trace if this process has not seen it.
+        """The program with this key and trace, rebuilt unless this process has just drawn it.
 
         Raises:
             SpaceError: the trace yields another program: it was recorded for another workload, target or TVM.
         """
-        name = trace_json if self._by_trace else key
-        if name not in self._programs:
-            self._programs[name] = self.rebuild(trace_json)
-        program = self._programs[name]
+        if trace_json not in self._programs:
+            self._programs[trace_json] = self._drawn.find(trace_json) or self.rebuild(trace_json)
+        program = self._programs[trace_json]
         if program.key != key:
             raise SpaceError(f"the recorded trace of program {key[:12]} yields another program with this TVM")
         return program
@@ -127,7 +138,8 @@ class Space:
                 TVM, or by hand.
         """
         trace = _checked(trace_json)
-        if undecided(trace) not in _designed(self._designs):
+        design = undecided(trace)
+        if design not in _designed(self._designs):
             raise SpaceError(
                 "a recorded trace is of no design space that this TVM generates for this workload and target"
             )
@@ -136,14 +148,14 @@ class Space:
             Trace.apply_json_to_schedule(trace, schedule)
         except TVM_ERRORS as error:
             raise SpaceError("a recorded trace does not apply with this TVM") from error
-        program = replay(self._designs, schedule.trace)
+        program = replay(self._designs, schedule.trace, design=design)
         if program is None:
             raise SpaceError("a recorded trace gives a schedule that the target refuses with this TVM")
         return self._keep(program)
 
     def applicable(self, program: Program) -> tuple[Transformation, ...]:
         """The transformations that find something to change in `program`, in table order."""
-        name = self._name(program)
+        name = program.trace_json
         if name not in self._applicable:
             self._applicable[name] = tuple(
                 t
@@ -182,16 +194,21 @@ class Space:
         failure = Rejection("inapplicable", "no attempt was made")
         found: dict[str, Program] = {}
         open_ended = any(edit.site is None for edit in edits)  # otherwise every attempt gives the same program
-        for _ in range(attempts * draws if open_ended else 1):
-            result = self._apply_once(program, edits, rng, self._remembered)
-            if isinstance(result, Rejection):
-                failure = result
-            elif known(result.key) or result.key in found:
-                failure = Rejection("duplicate", f"program {result.key[:12]} is already in the tree")
-            else:
-                found[result.key] = self._keep(result)
-                if len(found) == draws:
-                    break
+        left = attempts * draws if open_ended else 1
+        while left and len(found) < draws:
+            batch = min(left, draws - len(found))  # as many are needed in any case, so they are made side by side
+            left -= batch
+            changed = [self._changed(program, edits, rng) for _ in range(batch)]
+            made = iter(self._drawn.draws(program, [trace for trace in changed if not isinstance(trace, Rejection)]))
+            for result in (trace if isinstance(trace, Rejection) else next(made) for trace in changed):
+                if isinstance(result, Rejection):
+                    failure = result
+                elif result.key is None:
+                    failure = _refusal(edits)
+                elif known(result.key) or result.key in found:
+                    failure = Rejection("duplicate", f"program {result.key[:12]} is already in the tree")
+                else:
+                    found[result.key] = self._drawn.program(result)
         return list(found.values()) or failure
 
     def rollout(self, program: Program, length: int, rng: np.random.Generator, attempts: int, mode: str) -> Program:
@@ -209,20 +226,18 @@ class Space:
             return program
         for _ in range(attempts):
             edits = [offered[i] for i in rng.integers(len(offered), size=length)]
+            trace = self._changed(program, edits, rng, mode == "exhaustive")
+            if isinstance(trace, Rejection):
+                continue
             # Rollouts seldom end at the same program, so caching would only waste memory.
-            result = self._apply_once(program, edits, rng, partial(realize, self._designs), mode == "exhaustive")
-            if isinstance(result, Program):
+            result = realize(self._designs, trace, design=program.design)
+            if result is not None:
                 return result
         return program
 
-    def _apply_once(
-        self,
-        program: Program,
-        edits: Sequence[Edit],
-        rng: np.random.Generator,
-        realize: Callable[[Trace], Program | None],
-        exhaustive: bool = False,
-    ) -> Program | Rejection:
+    def _changed(
+        self, program: Program, edits: Sequence[Edit], rng: np.random.Generator, exhaustive: bool = False
+    ) -> Trace | Rejection:
         trace = program.trace
         for edit in edits:
             if edit.site is None:
@@ -235,14 +250,19 @@ class Space:
             if changed is None:
                 return Rejection("inapplicable", f"{edit} finds nothing to change")
             trace = changed
-        result = realize(trace)
-        named = ", ".join(map(str, edits))
-        return result or Rejection("inapplicable", f"{named} gives a schedule that the target refuses")
+        return trace
 
-    def _find_sites(self, program: Program) -> dict[str, tuple[int, Site]]:
-        name = self._name(program)
+    def _find_sites(self, program: Program) -> FoundSites:
+        name = program.trace_json
         if name not in self._sites:
-            self._sites[name] = find_sites(self.module, program.trace)
+            alike = self._sites_of_design.get(program.design)
+            if alike is None:
+                self._sites[name] = find_sites(self.module, program.trace)
+                if not moves_blocks(program.trace):
+                    self._sites_of_design[program.design] = self._sites[name]
+            else:
+                made = program.decisions
+                self._sites[name] = sites_like(alike, dict(zip(made.places, made.values, strict=True)))
         return self._sites[name]
 
     def _finds_something(self, transformation: Transformation, trace: Trace) -> bool:
@@ -274,19 +294,13 @@ class Space:
             raise SpaceError(f"the transformation {name} makes a trace that cannot be loaded again: {error}") from error
         return changed
 
-    def _remembered(self, trace: Trace) -> Program | None:
-        """Like `realize`, cached."""
-        key = trace_text.text(trace)
-        if key not in self._realized:
-            program = realize(self._designs, trace)
-            self._realized[key] = program and self._programs.get(self._name(program), program)
-        return self._realized[key]
-
     def _keep(self, program: Program) -> Program:
-        return self._programs.setdefault(self._name(program), program)
+        return self._programs.setdefault(program.trace_json, program)
 
-    def _name(self, program: Program) -> str:
-        return program.trace_json if self._by_trace else program.key
+
+def _refusal(edits: Sequence[Edit]) -> Rejection:
+    named = ", ".join(map(str, edits))
+    return Rejection("inapplicable", f"{named} gives a schedule that the target refuses")
 
 
 @lru_cache(maxsize=8)
