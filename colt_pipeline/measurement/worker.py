@@ -9,9 +9,9 @@ fork). Whatever a kernel does (loop forever, write out of bounds, exhaust memory
 limit (and a memory limit on this machine's CPU), and the next kernel starts in a clean process.
 
 Requests (``op``): ``load`` (workload's recipe, target, rpc, server), ``build`` (name, module, memory_mib, vector_math),
-``run`` (name, settings, best_secs); in a race on this machine's CPU, where a fork goes on as long as its kernel takes part,
-``enter`` (name, settings), ``again`` (name, repeats), ``leave`` (name). Answers: {"ok": true}, {"fatal": message} or
-the fields of a Measurement.
+``run`` (name, settings, best_secs); in a race on this machine's CPU, where a fork goes on as long as its kernel takes
+part, ``enter`` (name, settings), ``again`` (name, repeats), ``leave`` (name). Answers: {"ok": true}, {"fatal": message}
+or the fields of a Measurement.
 """
 
 from __future__ import annotations

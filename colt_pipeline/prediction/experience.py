@@ -142,7 +142,7 @@ def _add(runs: Sequence[_Run], directory: Path) -> tuple[Addition, ...]:
         for short in measured.keys() - known.keys:
             run, key, trace, latency = measured[short]
             space = spaces.of(run)
-            line = program_line(latency, features(space, extractor, space.load(key, trace)))
+            line = program_line(latency, features(space, extractor, [space.load(key, trace)])[0])
             if line not in known.without_key:
                 lines[short] = line
         if lines:

@@ -26,7 +26,7 @@ def rows(count: int, seed: int) -> np.ndarray[Any, Any]:
 def test_what_is_written_is_read_back_exactly(tmp_path: Path) -> None:
     here = space("deepseek_r1_moe")
     extractor = PerStoreFeature()
-    found = [features(here, extractor, p) for p in here.initial(3, np.random.default_rng(0))]
+    found = features(here, extractor, here.initial(3, np.random.default_rng(0)))
     assert {row.shape for row in found} == {(WIDTH,)} and {row.dtype for row in found} == {np.dtype(np.float32)}
     assert len({row.tobytes() for row in found}) == 3
     write_experience(tmp_path / "aa.csv", zip((1.23456e-3, None, 2.0), found, strict=True))
