@@ -59,6 +59,11 @@ class _Lane:
     stop: StopReason | None = None
 
     @property
+    def alive(self) -> bool:
+        """Whether its process is."""
+        return self.failed is None and self.stop != "slower"
+
+    @property
     def median_secs(self) -> float:
         return statistics.median(self.run_secs)
 
@@ -112,18 +117,19 @@ class Races:
             self._stop_slower([*pace, *lanes[:number]], best_secs)
         repeats, first = 1, 0
         while running := self._running(lanes):
-            pace = [lane for lane in pace if lane.failed is None]
+            pace = [lane for lane in pace if lane.alive]
             turn = [*pace, *running]
             first = (first + 1) % len(turn)
             for lane in (*turn[first:], *turn[:first]):
                 lane.again(max(1, min(repeats, self._settings.max_repeats - len(lane.run_secs))))
             self._stop_slower([*pace, *lanes], best_secs)
             repeats *= 2
-        everyone = [lane for lane in (*pace, *lanes) if lane.failed is None]
+        everyone = [*pace, *lanes]
         self._seen.extend(lane.run_secs for lane in everyone if len(lane.run_secs) > 1)
-        best = min(everyone, key=lambda lane: lane.median_secs, default=None)
-        for lane in everyone:
-            if lane is not best and lane.stop != "slower":
+        alive = [lane for lane in everyone if lane.alive]
+        best = min(alive, key=lambda lane: lane.median_secs, default=None)
+        for lane in alive:
+            if lane is not best:
                 lane.racer.leave()
         self._pacemaker = best.racer if best is not None else None
         return [lane.result() for lane in lanes]
@@ -134,16 +140,16 @@ class Races:
             return []
         lane = _Lane(self._pacemaker)
         lane.again(_PACE_RUNS)
-        return [lane] if lane.failed is None else []
+        return [lane] if lane.alive else []
 
     def _stop_slower(self, lanes: Sequence[_Lane], best_secs: float) -> None:
         """Stop those that are clearly slower than the best of them, or than what was the best at another time."""
-        valid = [lane for lane in lanes if lane.failed is None]
-        if not valid:
+        alive = [lane for lane in lanes if lane.alive]
+        if not alive:
             return
-        best = min(valid, key=lambda lane: lane.median_secs)
-        spread = spread_seen([*self._seen, *(lane.run_secs for lane in valid)])
-        for lane in valid:
+        best = min(alive, key=lambda lane: lane.median_secs)
+        spread = spread_seen([*self._seen, *(lane.run_secs for lane in alive)])
+        for lane in alive:
             if lane.stop is not None or lane.entered is None:
                 continue
             secs = min(lane.cold_secs, lane.median_secs)  # what disturbs one run rarely disturbs the other
@@ -154,7 +160,7 @@ class Races:
 
     def _running(self, lanes: Sequence[_Lane]) -> list[_Lane]:
         """Those that need further runs; the others get their reason to stop."""
-        running = [lane for lane in lanes if lane.failed is None and lane.stop is None]
+        running = [lane for lane in lanes if lane.alive and lane.stop is None]
         settings = self._settings
         if len(running) > 1:  # a steady time does not say which of them is the best
             settings = replace(settings, max_spread=-1.0)

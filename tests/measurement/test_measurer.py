@@ -47,10 +47,12 @@ def measurer(shared: LocalMeasurer) -> LocalMeasurer:
 
 
 @pytest.fixture
-def racing(measurer: LocalMeasurer) -> LocalMeasurer:
+def racing(measurer: LocalMeasurer) -> Iterator[LocalMeasurer]:
     """The same workers, in their first race."""
     measurer._settings, measurer._races = RACE, Races(RACE)
-    return measurer
+    yield measurer
+    if measurer._races._pacemaker is not None:
+        measurer._races._pacemaker.leave()
 
 
 def measure(measurer: LocalMeasurer, *modules: tvm.IRModule, best_secs: float | None = None) -> list[Measurement]:

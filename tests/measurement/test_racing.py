@@ -159,5 +159,3 @@ def test_every_kernel_gets_a_latency_within_the_limits(times: Sequence[Sequence[
     assert len(results) == len(racers) and all(1 <= len(m.run_secs) <= 8 for m in results)
     assert all(m.stop is not None and m.error is None for m in results)
     assert sum(not racer.left for racer in racers) == 1, "the best one's process stays for the next race"
-    fastest = min(m.latency_secs for m in results if m.latency_secs is not None)
-    assert any(m.stop != "slower" and m.latency_secs == fastest for m in results)
