@@ -137,9 +137,8 @@ def register_tile(kernel: Kernel, decided: Plan, rng: np.random.Generator) -> No
         if columns is None:
             continue
         wide = [(-(-columns.unit // lanes) * n, n) for n in columns.divisors(columns.innermost)]
-        fitting = [(r, v, m, n) for r, m in tall for v, n in wide if r * v + v < registers] or [
-            (*tall[0], *wide[0])  # the smallest
-        ]
+        tiles = [(r, v, m, n) for r, m in tall for v, n in wide]
+        fitting = [tile for tile in tiles if tile[0] * tile[1] + tile[1] < registers] or tiles[:1]  # the smallest
         best = max(_intensity(r, v) for r, v, *_ in fitting)
         near = [(m, n) for r, v, m, n in fitting if _intensity(r, v) >= _NEAR * best]
         m, n = near[int(rng.integers(len(near)))]
