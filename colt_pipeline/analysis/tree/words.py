@@ -112,10 +112,7 @@ def edge_facts(run: Run, node: TreeNode, parent: TreeNode) -> list[Fact]:
     noise = " (noise: the cost model had not learned yet)" if node.untrained else ""
     return [
         *made,
-        *(
-            ("changed" if node.call or node.source not in (None, "sample") else "decides", _change(change))
-            for change in node.changes
-        ),
+        *((said, _change(change)) for change in node.changes),
         ("predicted", f"{before}{node.score:.4f}{noise}"),
         ("measured", _measured(run, node, parent)),
     ]
