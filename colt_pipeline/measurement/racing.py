@@ -4,6 +4,9 @@ A kernel is clearly slower if it takes longer than the best one by more than the
 spread is that of repeated runs on this device, whatever causes it. Kernels that are close take turns, so that a drift
 of the machine affects them alike, and each round doubles their runs.
 
+The first warm run still takes longer than later ones, often by a quarter. Where it is all there is, it is corrected by
+what has been seen of that, and otherwise it is not compared.
+
 The best kernel of earlier races takes part, too, while its process is alive: the others are compared with what it takes
 now, not with what it took then.
 
@@ -26,6 +29,11 @@ from colt_pipeline.records import Measurement, StopReason
 ASSUMED_SPREAD = 0.1
 _ASSUMED_RUNS = 8
 """What is assumed before any spread has been seen, and as how many runs that counts."""
+ASSUMED_SETTLING = 0.2
+_ASSUMED_KERNELS = 4
+"""The same of the logarithm of a first warm run over the median of later ones, and as how many kernels it counts."""
+_MEDIAN_DEVIATION = statistics.NormalDist().inv_cdf(0.75)
+"""Of a normal distribution with standard deviation 1."""
 _KEPT = 64
 """Kernels whose runs say how large the spread is."""
 _PACE_RUNS = 2
@@ -64,8 +72,20 @@ class _Lane:
         return self.failed is None and self.stop != "slower"
 
     @property
-    def median_secs(self) -> float:
-        return statistics.median(self.run_secs)
+    def later_secs(self) -> list[float]:
+        """Warm runs without the first, which does not count as one in the race that a kernel did not enter."""
+        return self.run_secs if self.entered is None else self.run_secs[1:]
+
+    def compared(self, settling: float) -> tuple[float, int]:
+        """The time to compare, and of how many runs it is.
+
+        Args:
+            settling: see `settling_seen`.
+        """
+        if self.later_secs:
+            return statistics.median(self.later_secs), len(self.later_secs)
+        # What disturbs one run rarely disturbs the other.
+        return min(self.cold_secs, self.run_secs[0]) * math.exp(-settling), 1
 
     def enter(self) -> None:
         self.entered = self.racer.enter()
@@ -98,6 +118,7 @@ class Races:
         """
         self._settings = settings
         self._seen: deque[list[float]] = deque(maxlen=_KEPT)
+        self._settled: deque[float] = deque(maxlen=_KEPT)
         self._pacemaker: Racer | None = None
         """The best kernel so far."""
 
@@ -125,9 +146,11 @@ class Races:
             self._stop_slower([*pace, *lanes], best_secs)
             repeats *= 2
         everyone = [*pace, *lanes]
-        self._seen.extend(lane.run_secs for lane in everyone if len(lane.run_secs) > 1)
+        self._seen.extend(lane.later_secs for lane in everyone if len(lane.later_secs) > 1)
+        settled = [lane for lane in lanes if len(lane.later_secs) > 1]
+        self._settled.extend(math.log(lane.run_secs[0] / statistics.median(lane.later_secs)) for lane in settled)
         alive = [lane for lane in everyone if lane.alive]
-        best = min(alive, key=lambda lane: lane.median_secs, default=None)
+        best = min(alive, key=lambda lane: lane.compared(0.0), default=None)
         for lane in alive:
             if lane is not best:
                 lane.racer.leave()
@@ -147,14 +170,15 @@ class Races:
         alive = [lane for lane in lanes if lane.alive]
         if not alive:
             return
-        best = min(alive, key=lambda lane: lane.median_secs)
-        spread = spread_seen([*self._seen, *(lane.run_secs for lane in alive)])
+        settling = settling_seen(self._settled)
+        spread = spread_seen([*self._seen, *(lane.later_secs for lane in alive)])
+        best, best_runs = min(lane.compared(settling) for lane in alive)
         for lane in alive:
             if lane.stop is not None or lane.entered is None:
                 continue
-            secs = min(lane.cold_secs, lane.median_secs)  # what disturbs one run rarely disturbs the other
-            limit = clear_ratio(spread, len(lane.run_secs), len(best.run_secs), self._settings) * best.median_secs
-            if lane is not best and secs > limit or 0 < self._settings.slower * best_secs < secs:
+            secs, runs = lane.compared(settling)
+            limit = best * clear_ratio(spread, runs, best_runs, self._settings)
+            if secs > limit or 0 < self._settings.slower * best_secs < secs:
                 lane.stop = "slower"
                 lane.racer.leave()
 
@@ -172,16 +196,25 @@ class Races:
 def spread_seen(kernels: Iterable[Sequence[float]]) -> float:
     """Standard deviation of the logarithm of a run time, from repeated runs of several kernels.
 
+    It is estimated from the median deviation, so that single disturbed runs count for little.
+
     Args:
         kernels: run times of each.
     """
-    squares, free = _ASSUMED_RUNS * ASSUMED_SPREAD**2, _ASSUMED_RUNS
-    for run_secs in kernels:
-        logs = [math.log(secs) for secs in run_secs]
-        mean = statistics.fmean(logs)
-        squares += sum((log - mean) ** 2 for log in logs)
-        free += len(logs) - 1
-    return math.sqrt(squares / free)
+    deviations = [_MEDIAN_DEVIATION * ASSUMED_SPREAD] * _ASSUMED_RUNS
+    for run_secs in filter(None, kernels):
+        middle, free = statistics.median(run_secs), len(run_secs) - 1
+        if free:
+            deviations += [abs(math.log(secs / middle)) * math.sqrt(len(run_secs) / free) for secs in run_secs]
+    return statistics.median(deviations) / _MEDIAN_DEVIATION
+
+
+def settling_seen(kernels: Iterable[float]) -> float:
+    """The logarithm of a first warm run over the median of later ones, which nine of ten kernels stay below.
+
+    It is known of those alone that ran on, which are those with a fast first run, so their median would be too low.
+    """
+    return max(0.0, statistics.quantiles([*kernels, *[ASSUMED_SETTLING] * _ASSUMED_KERNELS], n=10)[-1])
 
 
 def clear_ratio(spread: float, runs: int, best_runs: int, settings: MeasureConfig) -> float:

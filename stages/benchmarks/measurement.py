@@ -13,6 +13,7 @@ afterwards: all that come close are timed in turn, many times, in one process.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import statistics
@@ -39,6 +40,7 @@ from colt_pipeline.runs.layout import CONFIG, JOURNAL
 from colt_pipeline.runs.rundir import read_space
 from colt_pipeline.space import Space
 from colt_pipeline.workloads.catalogue import build
+from colt_pipeline.workloads.data import unwritten
 from colt_pipeline.workloads.workload import Workload
 from stages.benchmarks import Row, command_line, names, positive, write_rows
 
@@ -63,14 +65,13 @@ class _Pass:
     """Timed runs, without cold ones."""
     pick: int
     """The candidate that is the best."""
-    start_secs: float
-    """Starting processes and preparing inputs, which a search does once, not for each batch; of TVM it is not known."""
     measuring_secs: float
+    """Including the start of processes and their preparation of inputs."""
     confirming_secs: float
 
     @property
     def seconds(self) -> float:
-        return self.start_secs + self.measuring_secs + self.confirming_secs
+        return self.measuring_secs + self.confirming_secs
 
 
 def rows(runs: Path, experiment: str, workloads: Sequence[str], candidates: int, passes: int) -> list[Row]:
@@ -109,8 +110,10 @@ def _of_workload(configs: dict[str, Config], runs: Path, candidates: int, passes
     with device_lock(backend.device.lock):
         for number in range(passes):
             for method, measure in methods.items():
-                found[method].append(measure())
-                print(f"{workload.name}, pass {number + 1} of {passes}, {method}", file=sys.stderr, flush=True)
+                found[method].append(each := measure())
+                print(
+                    f"{workload.name}, pass {number + 1} of {passes}, {method}: {each.seconds:.1f} s", file=sys.stderr
+                )
         truth = _truth(workload, backend.target, modules, [each for all_ in found.values() for each in all_])
     return [_row(workload.name, method, found, truth) for method in methods]
 
@@ -125,7 +128,7 @@ def _row(workload: str, method: str, found: dict[str, list[_Pass]], truth: dict[
 
     row: Row = {"workload": workload, "method": method, "passes": len(passes)}
     row["lost"] = max(sum(secs is None for secs in each.latencies) for each in passes)
-    for part in ("start_secs", "measuring_secs", "confirming_secs"):
+    for part in ("measuring_secs", "confirming_secs"):
         row[part] = round(statistics.median(getattr(each, part) for each in passes), 2)
     row["runs"] = round(statistics.median(each.runs for each in passes))
     row["trials_per_sec"] = round(speed(method), 4)
@@ -182,12 +185,10 @@ def _candidates(runs: Path, workload: Workload, target: dict[str, Any], number: 
 
 
 def _ours(workload: Workload, config: Config, modules: list[tvm.IRModule], batch: int) -> _Pass:
-    """Like a run: the unoptimized program, the candidates batch by batch, and a confirmation of the best."""
+    """Like a run, batch by batch, and then a confirmation of the best."""
     begin = time.perf_counter()
     with closing(local(config).make_measurer(workload)) as measurer:
-        best = next(measurer.measure([workload.module], None)).latency_secs
-        started = time.perf_counter()
-        found = []
+        best, found = math.inf, []
         for start in range(0, len(modules), batch):
             found += list(measurer.measure(modules[start : start + batch], best))
             best = min(secs for secs in (best, *(m.latency_secs for m in found)) if secs is not None)
@@ -205,7 +206,7 @@ def _ours(workload: Workload, config: Config, modules: list[tvm.IRModule], batch
         end = time.perf_counter()
     pick = min((n for n in few if len(again[n]) == ROUNDS), key=lambda n: statistics.median(again[n]))
     runs = sum(len(m.run_secs) for m in found)
-    return _Pass(latencies, runs, pick, started - begin, measured - started, end - measured)
+    return _Pass(latencies, runs, pick, measured - begin, end - measured)
 
 
 def _build(module: tvm.IRModule, target: tvm.target.Target, _: object) -> tvm.runtime.Module:
@@ -235,7 +236,7 @@ def _tvm(
             means.append(None if result.error_msg is not None else statistics.fmean(map(float, result.run_secs)))
     valid = {n: secs for n, secs in enumerate(means) if secs is not None}
     pick = min(valid, key=lambda n: valid[n])
-    return _Pass(means, repeats * len(valid), pick, 0.0, time.perf_counter() - begin, 0.0)
+    return _Pass(means, repeats * len(valid), pick, time.perf_counter() - begin, 0.0)
 
 
 def _truth(
@@ -246,10 +247,10 @@ def _truth(
     for each in passes:
         known = {n: secs for n, secs in enumerate(each.latencies) if secs is not None}
         close |= {n for n, secs in known.items() if secs <= _CLOSE * min(known.values())}
-    inputs = [tvm.runtime.tensor(x, tvm.cpu()) for x in workload.inputs()]
-    outputs = [tvm.runtime.tensor(x, tvm.cpu()) for x in workload.expected(workload.inputs())]
-    at = [*workload.inputs_at, *workload.outputs]
-    arguments = [tensor for _, tensor in sorted(zip(at, [*inputs, *outputs], strict=True), key=lambda pair: pair[0])]
+    arrays = dict(zip(workload.inputs_at, workload.inputs(), strict=True))
+    parameters = workload.parameters
+    arrays |= {i: unwritten(parameters[i].shape, parameters[i].dtype) for i in workload.outputs}
+    arguments = [tvm.runtime.tensor(array, tvm.cpu()) for _, array in sorted(arrays.items())]
     kernels = {n: tvm.compile(modules[n], target=tvm.target.Target(target)).mod.get_function("main") for n in close}
     found: dict[int, list[float]] = {n: [] for n in close}
     order = sorted(close)
