@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -178,6 +177,7 @@ def test_at_a_limit_a_run_ends_with_its_results_replays_and_goes_on_with_a_highe
 
 ESTIMATED = ("target=gpu", "device=estimate", "llm.concurrency=4", "samples=16")
 """Four calls at the same time, and no kernels, whose latencies would not repeat."""
+TILES = '{"transformations": ["TileSize"], "next_model": "qwen3-8b"}'
 
 
 def test_with_calls_at_the_same_time_a_limit_holds_and_the_run_replays_and_goes_on_as_if_there_were_none(
@@ -186,7 +186,7 @@ def test_with_calls_at_the_same_time_a_limit_holds_and_the_run_replays_and_goes_
     monkeypatch.setenv("TEST_KEY", KEY)
     live, replayed, whole = tmp_path / "live", tmp_path / "replayed", tmp_path / "whole"
     with misbehaving() as server:
-        server.text = ANSWER
+        server.text = TILES
         chosen = overrides(server, *ESTIMATED)
         limited = ran(live, *chosen, "budget.run.calls=11")
         assert limited.returncode == 0, limited.stderr
@@ -207,8 +207,8 @@ def test_ctrl_c_and_kill_9_lose_only_calls_in_flight(
 ) -> None:
     monkeypatch.setenv("TEST_KEY", KEY)
     env = {"TEST_KEY": KEY, "PATH": os.environ["PATH"]}
-    with misbehaving(*["good"] * 6, always="together") as server:
-        server.text, server.meeting = ANSWER, threading.Barrier(100)
+    with misbehaving(*["good"] * 6, always="held") as server:
+        server.text = TILES
         chosen = overrides(server, *ESTIMATED, "providers.local.timeout_secs=60")
         for number, known in ((signal.SIGINT, 6), (signal.SIGKILL, 6)):
             before = len(server.requests)
@@ -217,12 +217,13 @@ def test_ctrl_c_and_kill_9_lose_only_calls_in_flight(
             while process.poll() is None and len(server.requests) < before + expected:
                 time.sleep(0.01)
             process.send_signal(number)
-            _, said = process.communicate()  # although the answers would take a minute
+            _, said = process.communicate()  # although answers are awaited
             assert len(read_growing(recording(tmp_path) / "llm.jsonl")) == known
             if number == signal.SIGINT:
                 assert process.returncode == 130 and "Traceback" not in said
                 assert said.count("interrupted; the same command resumes where it stopped") == 1
         server.always = "good"
+        server.gate.set()
         run(composed(*chosen, f"results={tmp_path}"))
         in_vain = 2 * 4
         assert len(server.requests) - in_vain == len(read_lines(recording(tmp_path) / "llm.jsonl"))
