@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _OWN = Path("mine/experience")
 """Where `add` writes, relative to `places.base`."""
-_UNNAMED = "-"
 
 
 def add(arguments: argparse.Namespace) -> int:
@@ -42,8 +41,8 @@ def add(arguments: argparse.Namespace) -> int:
         )
     if not arguments.alone and not any(directory.glob("*.csv")):
         source = arguments.start_from or _packaged(arguments.runs)
-        for path in _files(source):
-            write_bytes(directory / path.path.name, path.path.read_bytes())
+        for file in _files(source):
+            write_bytes(directory / file.path.name, file.path.read_bytes())
         print(f"{directory} begins as a copy of {source}", file=sys.stderr)
     result = add_experience(arguments.runs, directory)
     cells = [("workload", "device", "design space", "added", "known")]
@@ -85,7 +84,7 @@ def show(arguments: argparse.Namespace) -> int:
 
 def _words(file: ExperienceFile) -> tuple[str, str, str]:
     if file.origin is None:
-        return file.workload_hash[:12], _UNNAMED, _UNNAMED
+        return file.workload_hash[:12], "-", "-"
     return file.origin.workload, file.origin.device, space_name(file.origin.additions)
 
 
