@@ -62,7 +62,7 @@ class Worker:
         workload: dict[str, Any],
         target: dict[str, Any],
         rpc: dict[str, Any] | None,
-        server: dict[str, Any] | None,
+        server: dict[str, Any] | None = None,
     ) -> Answer:
         """Create inputs and reference; with `rpc`, kernels run on this tracker's servers, like `server`."""
         try:

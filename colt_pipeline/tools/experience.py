@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _OWN = Path("mine/experience")
 """Where `add` writes, relative to `places.base`."""
-_UNNAMED = "-"
 
 
 def add(arguments: argparse.Namespace) -> int:
@@ -85,7 +84,7 @@ def show(arguments: argparse.Namespace) -> int:
 
 def _words(file: ExperienceFile) -> tuple[str, str, str]:
     if file.origin is None:
-        return file.workload_hash[:12], _UNNAMED, _UNNAMED
+        return file.workload_hash[:12], "-", "-"
     return file.origin.workload, file.origin.device, space_name(file.origin.additions)
 
 
