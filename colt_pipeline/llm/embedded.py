@@ -108,7 +108,7 @@ def _transformations(prompt: str, offered: list[str], able: float, rng: np.rando
         return [offered[i] for i in rng.integers(len(offered), size=int(rng.integers(1, 6)))]
     scores = [float(s) for s in re.findall(r"^Predicted score: ([0-9.eE+-]+)$", prompt, re.MULTILINE)]
     fell = len(scores) > 1 and scores[0] < scores[1]
-    decided = _decisions(prompt, fell, rng) or _blocking(prompt, able, fell, rng)
+    decided = _decisions(prompt, fell, rng) or _blocking(prompt, offered, able, fell, rng)
     return decided or _names(prompt, offered, fell, rng)
 
 
@@ -123,10 +123,10 @@ def _decisions(prompt: str, fell: bool, rng: np.random.Generator) -> list[Entry]
         few = set(rng.choice(len(RULES), size=int(rng.integers(1, 4)), replace=False))
         rules = RULES if fresh or fell else [rule for number, rule in enumerate(RULES) if number in few]
         decided |= plan(nest, rules, rng)
-    return _entries(decided)
+    return list(_entries(decided))
 
 
-def _blocking(prompt: str, able: float, fell: bool, rng: np.random.Generator) -> list[Entry]:
+def _blocking(prompt: str, offered: list[str], able: float, fell: bool, rng: np.random.Generator) -> list[Entry]:
     """Plan register tiles by rule: by all known rules at the start and after a drop in score, otherwise by one or two.
 
     A small change may end with an open one, because rules that narrow the choice soon repeat themselves.
@@ -138,13 +138,13 @@ def _blocking(prompt: str, able: float, fell: bool, rng: np.random.Generator) ->
     if not (fresh or fell):
         few = rng.choice(len(rules), size=min(len(rules), int(rng.integers(1, 3))), replace=False)
         rules = [rule for number, rule in enumerate(rules) if number in few]
-    entries = _entries(blocking.plan(kernel, rules, rng))
-    if not fresh and rng.random() < _OPEN_SHARE:
+    entries: list[Entry] = [e for e in _entries(blocking.plan(kernel, rules, rng)) if e["name"] in offered]
+    if "TileSize" in offered and not fresh and rng.random() < _OPEN_SHARE:
         entries.append("TileSize")
     return entries
 
 
-def _entries(decided: Plan) -> list[Entry]:
+def _entries(decided: Plan) -> list[dict[str, object]]:
     names = {"unroll": "Unroll", "parallel": "Parallel"}
     return [
         {"name": names.get(label, "TileSize"), "site": label, "decision": d if "." in label else d[0]}

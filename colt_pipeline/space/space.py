@@ -268,7 +268,9 @@ class Space:
     def _finds_something(self, transformation: Transformation, trace: Trace) -> bool:
         if transformation.edits:
             return any(inst.kind.name == transformation.edits for inst in trace.insts)
-        return any(self._mutate(trace, transformation.name, seed) for seed in (1, 2))
+        # Half of MutateTileSize's draws find nothing in a trace with few small tiles, as those of the additions are.
+        seeds = range(1, 17) if self._designs.switches else (1, 2)
+        return any(self._mutate(trace, transformation.name, seed) for seed in seeds)
 
     def _mutate(self, trace: Trace, name: str, seed: int) -> Trace | None:
         edited = self._edited.get(name)

@@ -175,6 +175,14 @@ def test_later_answers_change_less_and_leave_some_decisions_open() -> None:
     assert 5 < sum('"TileSize"]' in text for text in later) < 35
 
 
+def test_only_transformations_on_offer_are_named() -> None:
+    shown = dataclasses.replace(context(PROJECTION), transformations=(("Unroll", "unroll"), ("Parallel", "grain")))
+    model, client = ModelSpec("m", "embedded", "m", 300.0, False), EmbeddedClient()
+    texts = [client.complete(Question(model, render(shown), {}), n).text for n in range(20)]
+    assert not any("TileSize" in text for text in texts)
+    assert any('"site": "unroll"' in text for text in texts)
+
+
 def test_answers_about_designs_of_tvm_are_the_recorded_ones() -> None:
     client, messages = EmbeddedClient(), render(RECORDED)
     texts = [

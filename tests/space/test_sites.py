@@ -205,3 +205,11 @@ def test_tiles_of_tvm_have_nothing_to_explain() -> None:
     for name in ("flux_conv", "flux_attention"):
         here, (program,) = some(name)
         assert not any(site.note for site in here.sites(program))
+
+
+def test_what_may_be_decided_is_on_offer() -> None:
+    module = build("flux_attention", {"heads": 2, "kv_heads": 2, "head_dim": 32, "tokens": 64, "context": 64}).module
+    here = Space(module, CPU, ("row_fusion",))
+    for program in here.initial(20, np.random.default_rng(0)):
+        offered = {transformation.name for transformation in here.applicable(program)}
+        assert {site.transformation for site in here.sites(program)} <= offered
