@@ -22,6 +22,7 @@ from colt_pipeline.space import draws
 from colt_pipeline.space.decisions import ordered, plain, undecided
 from colt_pipeline.space.drawn import Drawn
 from colt_pipeline.space.generate import TVM_ERRORS, Designs, generate
+from colt_pipeline.space.parallel import ParallelPlans
 from colt_pipeline.space.program import Program, Sketch, program_code
 from colt_pipeline.space.replay import is_unsound, realize, replay
 from colt_pipeline.space.sites import FoundSites, decide, find_sites, moves_blocks, sites_like
@@ -46,6 +47,7 @@ class Space:
         self.context = self._designs.context
         mutators = {type(m).__name__: m for m in self.context.space_generator.mutator_probs}
         self._mutators = {t.name: mutators[t.mutator] for t in TRANSFORMATIONS if t.mutator in mutators}
+        self._plans = ParallelPlans(module, _most_jobs(mutators.get("MutateParallel"), self.context.target))
         self._own = {t.name: t.mutator for t in TRANSFORMATIONS if not isinstance(t.mutator, str)}
         self._edited = {t.name: t.edits for t in TRANSFORMATIONS}
         self._programs: dict[str, Program] = {}
@@ -160,7 +162,7 @@ class Space:
             self._applicable[name] = tuple(
                 t
                 for t in TRANSFORMATIONS
-                if (t.name in self._mutators or t.name in self._own) and self._finds_something(t, program.trace)
+                if (t.name in self._mutators or t.name in self._own) and self._finds_something(t, program)
             )
         return self._applicable[name]
 
@@ -241,7 +243,7 @@ class Space:
         trace = program.trace
         for edit in edits:
             if edit.site is None:
-                changed = self._mutate(trace, edit.name, int(rng.integers(1, draws.MAX_SEED)))
+                changed = self._mutate(program, trace, edit.name, int(rng.integers(1, draws.MAX_SEED)))
             else:
                 index, site = self._find_sites(program)[edit.site.label]
                 changed = decide(trace, index, site, edit.decision)
@@ -265,20 +267,25 @@ class Space:
                 self._sites[name] = sites_like(alike, dict(zip(made.places, made.values, strict=True)))
         return self._sites[name]
 
-    def _finds_something(self, transformation: Transformation, trace: Trace) -> bool:
+    def _finds_something(self, transformation: Transformation, program: Program) -> bool:
         if transformation.edits:
-            return any(inst.kind.name == transformation.edits for inst in trace.insts)
+            return any(inst.kind.name == transformation.edits for inst in program.trace.insts)
         # Half of MutateTileSize's draws find nothing in a trace with few small tiles, as those of the additions are.
         seeds = range(1, 17) if self._designs.switches else (1, 2)
-        return any(self._mutate(trace, transformation.name, seed) for seed in seeds)
+        return any(self._mutate(program, program.trace, transformation.name, seed) for seed in seeds)
 
-    def _mutate(self, trace: Trace, name: str, seed: int) -> Trace | None:
+    def _mutate(self, program: Program, trace: Trace, name: str, seed: int) -> Trace | None:
+        """What a mutator makes of `trace`, which is `program`'s or was drawn from it."""
         edited = self._edited.get(name)
         if edited and all(inst.kind.name != edited for inst in trace.insts):
             return None
         if name in self._own:
             return self._changed_by(name, ordered(trace), seed)
-        return ms._ffi_api.MutatorApply(self._mutators[name], ordered(trace), seed)
+        if name == "Parallel":
+            return self._plans.mutate(program, trace, seed)
+        if name == "TileSize":
+            trace = ordered(trace)
+        return ms._ffi_api.MutatorApply(self._mutators[name], trace, seed)
 
     def _changed_by(self, name: str, trace: Trace, seed: int) -> Trace | None:
         """What a user's own transformation makes of a trace, which must be of the same design space."""
@@ -298,6 +305,11 @@ class Space:
 
     def _keep(self, program: Program) -> Program:
         return self._programs.setdefault(program.trace_json, program)
+
+
+def _most_jobs(mutator: Any, target: tvm.target.Target) -> int:
+    """The parallel iterations that MutateParallel allows."""
+    return int(mutator.max_jobs_per_core) * int(target.attrs["num-cores"]) if mutator else 0
 
 
 def _refusal(edits: Sequence[Edit]) -> Rejection:

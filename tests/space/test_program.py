@@ -8,8 +8,10 @@ from tvm.s_tir import meta_schedule as ms
 
 from colt_pipeline.errors import SpaceError
 from colt_pipeline.records import Edit, Rejection
-from colt_pipeline.space import space as space_module
-from tests.space.small import SHAPES, space
+from colt_pipeline.space import Program, Space
+from colt_pipeline.space import drawn as drawn_module
+from colt_pipeline.workloads.catalogue import build
+from tests.space.small import CPU, SHAPES, space
 from tests.support import printed_elsewhere
 
 pytestmark = pytest.mark.tvm
@@ -110,11 +112,34 @@ def test_runs_of_one_process_share_where_they_begin_and_nothing_else() -> None:
     assert {p.key for p in here.initial(3, mine)}.isdisjoint(there._programs)
 
 
+@pytest.mark.parametrize("additions", [(), ("register_tiles", "sound")])
+def test_a_program_of_two_traces_has_the_one_that_was_taken(additions: tuple[str, ...]) -> None:
+    """Whatever this process has drawn before."""
+    module = build("deepseek_r1_moe", SHAPES["deepseek_r1_moe"]).module
+    here, there = Space(module, CPU, additions), Space(module, CPU, additions)
+    rng = np.random.default_rng(0)
+    [start] = here.initial(1, rng)
+    site = next(site for site in here.sites(start) if site.label == "parallel")
+
+    def drawn(space: Space, limit: int) -> Program:
+        edit = Edit("Parallel", site, (limit,))
+        found = space.apply(space.load(start.key, start.trace_json), [edit], rng, 1, lambda key: False)
+        assert not isinstance(found, Rejection)
+        return found[0]
+
+    first, second = drawn(here, 512), drawn(here, 1024)
+    assert first.key == second.key and first.trace_json != second.trace_json
+    resumed = there.load(second.key, second.trace_json)
+    taken = here.load(second.key, second.trace_json)
+    assert taken.history == resumed.history == drawn(there, 1024).history != first.history
+    assert here.sites(taken) == there.sites(resumed)
+
+
 def test_a_trace_that_is_drawn_again_is_not_replayed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     here = space("deepseek_r1_moe")
     [start] = here.initial(1, np.random.default_rng(0))
     drawn = here.apply(start, [Edit("Unroll")], np.random.default_rng(1), 4, {start.key}.__contains__, draws=3)
-    monkeypatch.setattr(space_module, "realize", lambda *_: pytest.fail("replayed"))
+    monkeypatch.setattr(drawn_module, "realize", lambda *_: pytest.fail("replayed"))
     again = here.apply(start, [Edit("Unroll")], np.random.default_rng(1), 4, {start.key}.__contains__, draws=3)
     assert not isinstance(drawn, Rejection) and again == drawn
 
@@ -129,4 +154,4 @@ def test_a_look_at_the_instructions_says_what_the_mutator_would(name: str, monke
     assert found == ["ComputeLocation" in {t.name for t in here.applicable(program)} for program in programs]
     monkeypatch.setattr(ms._ffi_api, "MutatorApply", lambda *_: pytest.fail("tried"))
     without = next((program for program, one in zip(programs, found, strict=True) if not one), None)
-    assert without is None or here._mutate(without.trace, "ComputeLocation", 1) is None
+    assert without is None or here._mutate(without, without.trace, "ComputeLocation", 1) is None

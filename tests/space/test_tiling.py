@@ -47,9 +47,10 @@ def test_what_is_refused_without_a_replay_fails_in_a_replay(name: str, arch: str
 
     for draw in range(24):
         compare(draw_tiles(designs.traces[draw % len(designs.traces)], rng))
-    trace = space.initial(1, rng)[0].trace
+    program = space.initial(1, rng)[0]
+    trace = program.trace
     for seed in range(1, 51):
-        mutated = space._mutate(trace, "TileSize", seed)
+        mutated = space._mutate(program, trace, "TileSize", seed)
         assert mutated is not None
         if compare(mutated) and seed % 3 == 0:
             trace = mutated
