@@ -27,6 +27,10 @@ class Fake:
     key: str
     row: Any
 
+    @property
+    def structure(self) -> str:
+        return self.key
+
 
 def rows(count: int, seed: int) -> np.ndarray[Any, Any]:
     return np.random.default_rng(seed).uniform(0, 10, size=(count, WIDTH)).astype(np.float32)
@@ -50,7 +54,7 @@ def fakes(count: int, seed: int) -> list[Fake]:
 @pytest.fixture
 def synthetic(monkeypatch: pytest.MonkeyPatch) -> None:
     """The features are the fake program's row."""
-    monkeypatch.setattr(pretrained, "features", lambda space, extractor, program: program.row)
+    monkeypatch.setattr(pretrained, "features", lambda space, extractor, programs: [p.row for p in programs])
 
 
 def model(warmup_samples: int = 4, others: tuple[Experience, ...] = ()) -> PretrainedModel:
