@@ -158,7 +158,7 @@ def test_calls_one_after_another_leave_no_trace_of_concurrency(tmp_path: Path) -
 
 def test_awaited_answers_count_as_visits_without_reward_so_choices_spread(tmp_path: Path) -> None:
     toy = concurrent(4, initial_programs=4, score=lambda program, rng: 0.5, samples=8, lambda_=0.0)
-    state = play(toy, tmp_path / "events.jsonl", stop_after=6)
+    state = play(toy, tmp_path / "events.jsonl", stop_after=7)
     chosen = [event.node for event in of_kind(events_of(tmp_path / "events.jsonl"), Chosen)]
     assert sorted(chosen) == [1, 2, 3, 4], "equal programs, so one call for each rather than all for the first"
     assert [state.tree.nodes[n].awaited_below for n in (0, 1, 2, 3, 4)] == [4, 1, 1, 1, 1]
@@ -253,7 +253,7 @@ def test_an_interrupt_does_not_wait_for_answers(tmp_path: Path) -> None:
     journal, state = Journal(tmp_path / "events.jsonl"), State(toy.models, toy.settings)
     with pytest.raises(KeyboardInterrupt), toy.in_flight:
         for event in search(toy, journal, state):
-            if isinstance(event, Chosen) and len(state.awaited) == 8:
+            if isinstance(event, Chosen) and len(state.awaited) == 4:
                 toy.in_flight.send((99, "regular"), SMALL, some_context(toy, state), {})
                 raise KeyboardInterrupt
     assert posing(toy).arrived == []
