@@ -139,7 +139,8 @@ def test_without_a_best_latency_there_is_no_race(racing: LocalMeasurer) -> None:
 def test_kernels_whose_workers_are_killed_in_a_race_enter_again(
     racing: LocalMeasurer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer, killed = WorkerProcess.request, []
+    answer = WorkerProcess.request
+    killed: list[WorkerProcess] = []
 
     def deadly(self: WorkerProcess, message: dict[str, Any], *rest: Any) -> dict[str, Any] | Lost:
         if message["op"] == "again" and not killed and self._process is not None:
