@@ -209,7 +209,7 @@ def test_ctrl_c_and_kill_9_lose_only_calls_in_flight(
     env = {"TEST_KEY": KEY, "PATH": os.environ["PATH"]}
     with misbehaving(*["good"] * 6, always="held") as server:
         server.text = TILES
-        chosen = overrides(server, *ESTIMATED, "providers.local.timeout_secs=60")
+        chosen = overrides(server, *ESTIMATED, "providers.local.timeout_secs=3600")
         for number, known in ((signal.SIGINT, 6), (signal.SIGKILL, 6)):
             before = len(server.requests)
             process = subprocess.Popen(command(tmp_path, *chosen), cwd=ROOT, stderr=subprocess.PIPE, text=True, env=env)

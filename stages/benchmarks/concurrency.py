@@ -128,8 +128,9 @@ def _timed(overrides: Sequence[str], secs: float) -> Row:
     """One run whose models are served."""
     models = composed([*overrides, "stand_ins=false"]).model_specs
     with _served(models, secs) as base_url:
-        served = [f"models.{model.name}.provider=local" for model in models]
-        run = _run([*overrides, "stand_ins=false", f"providers.local.base_url={base_url}", *served])
+        providers = sorted({model.provider for model in models})
+        served = [f"providers.{name}.{key}" for name in providers for key in (f"base_url={base_url}", "key_env=''")]
+        run = _run([*overrides, "stand_ins=false", *served])
     return {"what": "time", "seed": 0, "answer_secs": secs, **run, "slower_kernel": None}
 
 
