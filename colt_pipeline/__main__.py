@@ -14,6 +14,7 @@ COMMANDS = {
     "forecast": ("tools.forecast", "estimate what live calls will cost"),
     "recordings": ("tools.recordings", "manage recordings of LLM answers"),
     "noise": ("tools.noise", "estimate the measurement noise on this machine"),
+    "experience": ("tools.experience", "add what runs measured to what the cost model starts from"),
     "serve": ("tools.serve", "serve a GGUF file on this machine"),
 }
 """Command -> its module below colt_pipeline, imported only when the command runs, and its help text."""

@@ -24,12 +24,14 @@ from colt_pipeline.records import EMBEDDED, written
 from colt_pipeline.runs.budget import Budget
 from colt_pipeline.runs.clock import Clock
 from colt_pipeline.runs.costs import configured_prices
+from colt_pipeline.runs.drafted import DraftRecord
 from colt_pipeline.runs.events import Finished, Measured, Started
 from colt_pipeline.runs.journal import Journal, check_models, check_traces
 from colt_pipeline.runs.layout import (
     ANSWERS,
     CANDIDATES,
     CLOCK,
+    DRAFTS,
     INPUTS,
     MEASUREMENTS,
     PROGRAM,
@@ -41,6 +43,7 @@ from colt_pipeline.runs.layout import (
 from colt_pipeline.runs.recorded import Access
 from colt_pipeline.runs.rundir import RunDir, write_bytes
 from colt_pipeline.runs.stopwatch import Stopwatch
+from colt_pipeline.search.in_flight import InFlight
 from colt_pipeline.search.state import State
 from colt_pipeline.search.world import CostModelLike, ProposerLike, World
 
@@ -51,14 +54,11 @@ from colt_pipeline.measurement.devices import Device, describe, hardware  # noqa
 from colt_pipeline.measurement.evaluator import Evaluator, Reuse  # noqa: E402
 from colt_pipeline.measurement.ledger import Header, Ledger  # noqa: E402
 from colt_pipeline.measurement.measurer import MakeMeasurer  # noqa: E402
+from colt_pipeline.prediction.adapted import AdaptedModel  # noqa: E402
 from colt_pipeline.prediction.cost_model import CostModel  # noqa: E402
 from colt_pipeline.prediction.evolution import Evolution, TvmEvolution  # noqa: E402
-from colt_pipeline.prediction.pretrained import (  # noqa: E402
-    Experience,
-    PretrainedModel,
-    experience_digest,
-    read_experience,
-)
+from colt_pipeline.prediction.experience_files import experience_digest, read_experience  # noqa: E402
+from colt_pipeline.prediction.pretrained import Experience, PretrainedModel  # noqa: E402
 from colt_pipeline.space import Program, Space  # noqa: E402
 from colt_pipeline.workloads.catalogue import build, recipe  # noqa: E402
 from colt_pipeline.workloads.checks import caution  # noqa: E402
@@ -95,6 +95,9 @@ PROPOSERS: dict[str, Callable[[Config, Cassette], ProposerLike]] = {
 
 COST_MODELS: dict[str, Callable[[Config, Space, Sequence[Experience], Stopwatch], CostModelLike[Program]]] = {
     "xgb": lambda config, space, _, stopwatch: CostModel(space, config.search.warmup_samples, stopwatch),
+    "adapted": lambda config, space, others, stopwatch: AdaptedModel(
+        space, config.search.warmup_samples, others, stopwatch
+    ),
     "pretrained": lambda config, space, others, stopwatch: PretrainedModel(
         space, config.search.warmup_samples, others, stopwatch
     ),
@@ -145,7 +148,10 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
         cassette = opened(_cassette(config, recording, budget, stopwatch))
         evaluator = opened(_evaluator(config, workload, recording, ledger, make_measurer))
         space = Space(workload.module, target, config.space.additions)
-        evolution = None if config.search.grows_tree else opened(_evolution(config, space, recording, stopwatch))
+        cost_model = _cost_model(config, space, others, stopwatch)
+        evolution = None
+        if not config.search.grows_tree:
+            evolution = opened(_evolution(config, space, recording, cost_model, stopwatch))
 
         def start() -> Started:
             return Started(
@@ -158,7 +164,14 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
                 baseline_secs=evaluator.baseline_secs(space.baseline),
             )
 
+        drafts = None if config.search.drafts is None else opened(_drafts(config, recording))
         models = config.model_specs
+        proposer = {**PROPOSERS, **registry.PROPOSERS}[config.search.proposer](config, cassette)
+        in_flight = None
+        if isinstance(proposer, Proposer) and config.llm.concurrency > 1:
+            servers = [config.providers[m.provider] for m in models if m.provider in config.providers]
+            disturbs = recording.header["measurement"] == "measured" and any(s.is_here for s in servers)
+            in_flight = cleanup.enter_context(InFlight(proposer, config.llm.concurrency, disturbs))
         world = World(
             settings=config.search,
             models=models,
@@ -168,11 +181,13 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
             hardware=hardware(target, config.target.l2_kib),
             start=start,
             space=space,
-            cost_model=_cost_model(config, space, others, stopwatch),
+            cost_model=cost_model,
             evaluator=evaluator,
-            proposer={**PROPOSERS, **registry.PROPOSERS}[config.search.proposer](config, cassette),
+            proposer=proposer,
+            in_flight=in_flight,
             stopwatch=stopwatch,
             evolution=evolution,
+            drafts=drafts,
         )
         yield Job(
             config=config,
@@ -225,7 +240,7 @@ def _keep_program(rundir: RunDir, workload: Workload) -> None:
 def _experience(config: Config, workload: Workload) -> list[Experience]:
     """What the run's cost model is trained on before the run."""
     # Features of GPU programs have little in common with those of CPU programs.
-    if config.search.cost_model != "pretrained" or config.target.kind != "llvm":
+    if config.search.cost_model not in ("pretrained", "adapted") or config.target.kind != "llvm":
         return []
     return read_experience(Path(config.pretraining), workload.hash)
 
@@ -262,17 +277,25 @@ def _evaluator(
     return Evaluator(workload, ledger, recording.header, make, device_directory, reuse)
 
 
-def _evolution(config: Config, space: Space, recording: Recording, stopwatch: Stopwatch) -> Evolution:
+def _evolution(
+    config: Config, space: Space, recording: Recording, cost_model: CostModelLike[Program], stopwatch: Stopwatch
+) -> Evolution:
     """The source of programs in an evolutionary search."""
     search, evolution = config.search, config.search.evolution
     assert evolution is not None
     settings = written(evolution) | {"warmup_samples": search.warmup_samples, "budget": config.samples}
 
     def make_strategy() -> TvmEvolution:
-        return TvmEvolution(space, evolution, search.warmup_samples, config.samples)
+        own = cost_model if isinstance(cost_model, PretrainedModel) else None
+        return TvmEvolution(space, evolution, search.warmup_samples, config.samples, own)
 
     path, make = recording.directory / CANDIDATES, None if recording.backend is None else make_strategy
     return Evolution(path, space, settings | {"seed": config.seed}, make, stopwatch)
+
+
+def _drafts(config: Config, recording: Recording) -> DraftRecord:
+    settings = {"search": written(config.search), "seed": config.seed}
+    return DraftRecord(recording.directory / DRAFTS, settings, _access(recording))
 
 
 def _same_world(journal: Journal, workload: Workload, header: Header) -> None:

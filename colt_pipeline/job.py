@@ -163,6 +163,7 @@ def progress(job: Job, elapsed_secs: float, resumed_at: int) -> None:
     speedup = shown_speedup(state.speedup, state.started.measurement)
     who = "calls of stand-ins for" if EMBEDDED in {m.provider for m in job.world.models} else "calls"
     llm = f"{who} {calls}" if calls else "no LLM"
+    llm += f"  {len(state.awaited)} awaited" if state.awaited else ""
     spent = job.budget.spent
     llm += f"  spent {spent.calls} requests, {spent.tokens} tokens" if spent.calls else ""
     llm += f", {spent.usd:.4f} USD" if spent.usd else ""

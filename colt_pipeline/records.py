@@ -172,6 +172,9 @@ MeasurementError = Literal["build_error", "run_error", "timeout", "crash", "wron
 EndReason = Literal["budget", "exhausted", "untuned"]
 """Why a search has finished; ``budget``: all samples have been measured."""
 
+DraftSource = Literal["sample", "mutation", "crossover"]
+"""How a program was drawn without a call: from the design spaces, or from one or two programs of the tree."""
+
 StopReason = Literal["slower", "steady", "repeats", "budget"]
 """Why timing stopped: slower than the best so far, after one run; a steady median; or a limit was reached."""
 
@@ -242,6 +245,8 @@ class Site:
     """Largest allowed innermost factor of a tile."""
     choices: tuple[int, ...] = ()
     """Allowed values of a single number."""
+    note: str = added("", optional=True)
+    """What the factors of a tile count, where its loops do not show it."""
 
     @property
     def bounds(self) -> str:

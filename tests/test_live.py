@@ -175,6 +175,61 @@ def test_at_a_limit_a_run_ends_with_its_results_replays_and_goes_on_with_a_highe
     assert journal(live).startswith(before)
 
 
+ESTIMATED = ("target=gpu", "device=estimate", "llm.concurrency=4", "samples=16")
+"""Four calls at the same time, and no kernels, whose latencies would not repeat."""
+TILES = '{"transformations": ["TileSize"], "next_model": "qwen3-8b"}'
+
+
+def test_with_calls_at_the_same_time_a_limit_holds_and_the_run_replays_and_goes_on_as_if_there_were_none(
+    composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_KEY", KEY)
+    live, replayed, whole = tmp_path / "live", tmp_path / "replayed", tmp_path / "whole"
+    with misbehaving() as server:
+        server.text = TILES
+        chosen = overrides(server, *ESTIMATED)
+        limited = ran(live, *chosen, "budget.run.calls=11")
+        assert limited.returncode == 0, limited.stderr
+        assert "budget.run.calls=11 is reached (11 used" in limited.stderr
+        assert len(server.requests) == 11 == sum("text" in line for line in read_lines(recording(live) / "llm.jsonl"))
+        run(composed(*chosen, f"results={moved(live, replayed)}", "record=replay"))
+        assert journal(replayed) == journal(live) and summary(replayed)["stopped"] == "limit"
+        run(composed(*chosen, f"results={live}"))
+        sent = len(server.requests)
+        run(composed(*chosen, f"results={whole}"))
+    assert summary(live)["stopped"] == "budget" and summary(live)["samples"] == 16
+    assert journal(live) == journal(whole)
+    assert sent == len(server.requests) - sent == summary(whole)["requests"], "nothing was asked twice or in vain"
+
+
+def test_ctrl_c_and_kill_9_lose_only_calls_in_flight(
+    composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_KEY", KEY)
+    env = {"TEST_KEY": KEY, "PATH": os.environ["PATH"]}
+    with misbehaving(*["good"] * 6, always="held") as server:
+        server.text = TILES
+        chosen = overrides(server, *ESTIMATED, "providers.local.timeout_secs=60")
+        for number, known in ((signal.SIGINT, 6), (signal.SIGKILL, 6)):
+            before = len(server.requests)
+            process = subprocess.Popen(command(tmp_path, *chosen), cwd=ROOT, stderr=subprocess.PIPE, text=True, env=env)
+            expected = known + 4 if not before else 4
+            while process.poll() is None and len(server.requests) < before + expected:
+                time.sleep(0.01)
+            process.send_signal(number)
+            _, said = process.communicate()  # although answers are awaited
+            assert len(read_growing(recording(tmp_path) / "llm.jsonl")) == known
+            if number == signal.SIGINT:
+                assert process.returncode == 130 and "Traceback" not in said
+                assert said.count("interrupted; the same command resumes where it stopped") == 1
+        server.always = "good"
+        server.gate.set()
+        run(composed(*chosen, f"results={tmp_path}"))
+        in_vain = 2 * 4
+        assert len(server.requests) - in_vain == len(read_lines(recording(tmp_path) / "llm.jsonl"))
+    assert summary(tmp_path)["samples"] == 16
+
+
 def test_what_will_not_heal_stops_the_run_with_the_way_out_and_it_resumes(
     composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

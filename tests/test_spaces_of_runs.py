@@ -19,7 +19,9 @@ from colt_pipeline.compare import main as compare
 from colt_pipeline.errors import RunDirError
 from colt_pipeline.exports import winner
 from colt_pipeline.job import Job
-from colt_pipeline.prediction import experience
+from colt_pipeline.prediction import experience, run_space
+from colt_pipeline.prediction.experience_files import read_files
+from colt_pipeline.records import KEY_WIDTH
 from colt_pipeline.runs.events import Sample
 from colt_pipeline.runs.layout import CONFIG, SUMMARY
 from colt_pipeline.runs.summary import read_summary
@@ -46,7 +48,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
             found.append(tuple(additions))
             super().__init__(module, target, additions)
 
-    for module in (package, winner, experience):
+    for module in (package, run_space):
         monkeypatch.setattr(module, "Space", Noted)
     return found
 
@@ -98,8 +100,9 @@ def test_experience_has_the_programs_of_both_spaces(
     experience.collect_experience(runs, runs / "out")
     assert set(made) == {extended.config.space.additions, ()}
     programs = {sample.program for job in (extended, usual) for sample in job.state.samples}
-    (path,) = (runs / "out").iterdir()
-    assert len(path.read_text().splitlines()) == len(programs)
+    files = read_files(runs / "out")
+    assert {file.origin and file.origin.additions for file in files} == {extended.config.space.additions, ()}
+    assert sorted(key for file in files for key in file.keys) == sorted(program[:KEY_WIDTH] for program in programs)
 
 
 def test_noise_is_that_of_the_fastest_program_in_any_space(extended: Job, usual: Job, runs: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import tvm
 import tvm_ffi
 
-from colt_pipeline.prediction.pretrained import read_experience
+from colt_pipeline.prediction.experience_files import read_experience
 from colt_pipeline.workloads.catalogue import WORKLOADS, build
 from stages import command, extract, pretraining
 from tests.small_runs import TINY

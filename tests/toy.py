@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,7 +28,8 @@ from colt_pipeline.records import (
     Site,
     digest,
 )
-from colt_pipeline.runs.events import Call, Child, Event, Sample, Started
+from colt_pipeline.runs.drafted import Pick
+from colt_pipeline.runs.events import Call, Candidate, Child, Event, Sample, Started
 from colt_pipeline.runs.journal import Journal
 from colt_pipeline.search.loop import search
 from colt_pipeline.search.state import State
@@ -65,6 +67,14 @@ class ToyProgram:
 class ToyTransformation:
     name: str = "Step"
     description: str = "append a number"
+
+
+@dataclass(frozen=True)
+class ToySketch:
+    """A program that was not made; it is invalid if its last number is divisible by 7."""
+
+    parents: tuple[int, ...]
+    program: ToyProgram
 
 
 @dataclass
@@ -106,6 +116,22 @@ class ToySpace:
                 break
         return found or Rejection("duplicate", "known")
 
+    def designs(self, count: int, rng: np.random.Generator) -> list[ToyProgram]:
+        return [ToyProgram((9, int(rng.integers(self.alphabet)))) for _ in range(count)]
+
+    def sketches(self, programs: Sequence[ToyProgram], count: int, rng: np.random.Generator) -> list[ToySketch]:
+        """Programs with one number more; every other one has two parents, where there are two."""
+        found = []
+        for number in range(count if programs else 0):
+            first, second = (int(i) for i in rng.integers(len(programs), size=2))
+            parents = (first, second) if number % 2 and first != second else (first,)
+            steps = (*programs[first].steps, int(rng.integers(self.alphabet)))
+            found.append(ToySketch(parents, ToyProgram(steps)))
+        return found
+
+    def make(self, sketched: Sequence[ToySketch]) -> list[ToyProgram | None]:
+        return [sketch.program if sketch.program.steps[-1] % 7 else None for sketch in sketched]
+
     def rollout(
         self, program: ToyProgram, length: int, rng: np.random.Generator, attempts: int, mode: str
     ) -> ToyProgram:
@@ -122,6 +148,13 @@ class ToyCostModel:
 
     def score(self, programs: Sequence[ToyProgram], rng: np.random.Generator) -> list[float]:
         return [self.script(p, rng) for p in programs]
+
+    def screen(self, sketches: Sequence[ToySketch]) -> list[float]:
+        return [float(sketch.program.steps[-1]) for sketch in sketches]
+
+    def prospects(self, programs: Sequence[ToyProgram], optimism: float) -> Callable[[Sequence[int]], list[float]]:
+        scores = [self.script(p, np.random.default_rng(0)) for p in programs]
+        return lambda chosen: scores
 
     def update(self, programs: Sequence[ToyProgram], samples: Sequence[Sample]) -> None:
         self.learned.extend(p.key for p in programs)
@@ -143,6 +176,22 @@ class ToyEvaluator:
         if self.one_fails_in and number % self.one_fails_in == 0:
             return Sample(key, None, "timeout")
         return Sample(key, 1.0 / (1 + number % 100), None)
+
+
+@dataclass
+class ToyDrafts:
+    """A record in memory."""
+
+    picks: dict[tuple[int, str], list[Pick]] = field(default_factory=dict)
+
+    def get(self, measured: Sequence[Sample], waiting: Sequence[Candidate]) -> list[Pick] | None:
+        return self.picks.get(self._key(measured, waiting))
+
+    def add(self, measured: Sequence[Sample], waiting: Sequence[Candidate], picks: Sequence[Pick]) -> None:
+        self.picks[self._key(measured, waiting)] = list(picks)
+
+    def _key(self, measured: Sequence[Sample], waiting: Sequence[Candidate]) -> tuple[int, str]:
+        return len(measured), digest([candidate.program for candidate in waiting])
 
 
 @dataclass
@@ -185,6 +234,48 @@ class ToyProposer:
         self.contexts.append(context)
         reply = Reply("", "stop", 10, 1, 0.0, model.name, "embedded")
         return Answer(key, occurrence, reply, self.script(model, context, occurrence))
+
+
+@dataclass
+class ToyPosed:
+    """A question to a `ToyPosing`."""
+
+    proposer: ToyPosing
+    model: ModelSpec
+    context: PromptContext
+    key: str
+    occurrence: int
+    takes_time: bool = True
+
+    def fetch(self) -> None:
+        there = self.proposer
+        with there.lock:
+            there.in_flight += 1
+            there.most_in_flight = max(there.most_in_flight, there.in_flight)
+        try:
+            there.arrive(self)
+        finally:
+            with there.lock:
+                there.in_flight -= 1
+        there.arrived.append((self.key, self.occurrence))
+
+    def answer(self) -> Answer:
+        return self.proposer.ask(self.model, self.context, {self.key: self.occurrence})
+
+
+@dataclass
+class ToyPosing(ToyProposer):
+    """Scripted answers that arrive when `arrive` returns, in a thread of their own."""
+
+    arrive: Callable[[ToyPosed], None] = lambda posed: None
+    arrived: list[tuple[str, int]] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    in_flight: int = 0
+    most_in_flight: int = 0
+
+    def pose(self, model: ModelSpec, context: PromptContext, occurrences: Mapping[str, int]) -> ToyPosed:
+        key = digest([model.name, str(context)])
+        return ToyPosed(self, model, context, key, occurrences.get(key, 0))
 
 
 @dataclass
@@ -253,6 +344,7 @@ def world(
         cost_model=ToyCostModel(score),
         evaluator=ToyEvaluator(one_fails_in),
         proposer=ToyProposer(script),
+        drafts=ToyDrafts(),
     )
 
 

@@ -32,10 +32,15 @@ MODEL_SETS = ("small", "large", "2", "4", "8")
 REFERENCE_SET = "large"
 """What other model sets are compared with: the single large model."""
 SEARCH_TITLES = {
+    "colt_plus": "COLT+ with drafts",
+    "drafts_alone": "COLT+ with drafts, no LLMs",
     "colt": "COLT+",
     "paper": "COLT",
     "official_code": "COLT, authors' code",
+    "official_code_16": "COLT, authors' code, warm-up 16",
     "evolutionary": "TVM's evolutionary search",
+    "evolutionary_8": "TVM's evolutionary search, batches of 8",
+    "evolutionary_pretrained": "TVM's evolutionary search, pretrained",
     "random_proposer": "random proposer",
     "random_proposer_tvm": "random proposer, TVM's weights",
     "mcts_no_llm": "COLT+ without LLMs",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from colt_pipeline.config.places import PROJECT, base
 from colt_pipeline.config.plugins import import_plugins
 from colt_pipeline.config.ranges import check_range, check_ranges
-from colt_pipeline.config.schema import Config, ProviderConfig
+from colt_pipeline.config.schema import LOOPBACK, SAMPLING, Config, ProviderConfig
 from colt_pipeline.config.sources import OWN, own_name
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import EMBEDDED
@@ -23,10 +23,10 @@ NO_LLM = "none"
 TARGET_KINDS = ("llvm", "cuda")
 PACKAGE = Path(__file__).parent.parent
 PACKAGED = Path("results/pretraining")
-"""What the package contains as well, for use outside the project."""
+"""What the package contains as well, for use outside the project; so are names that it begins, such as
+``results/pretraining-extended``."""
 PROMPT_CODES = ("full", "compact")
 PROMPT_ORDERS = ("listed", "seeded")
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 RECORD_MODES = ("replay", "missing", "all")
 _PLUGGABLE = ("proposer", "router", "cost_model")
 SEARCH_CHOICES: dict[str, tuple[str, ...]] = {
@@ -36,7 +36,7 @@ SEARCH_CHOICES: dict[str, tuple[str, ...]] = {
     "first_children": ("proposer", "random"),
     "rollout": ("fixed", "exhaustive"),
     "rewards": ("predicted", "measured"),
-    "cost_model": ("xgb", "pretrained"),
+    "cost_model": ("xgb", "pretrained", "adapted"),
     "course_alteration": ("path", "streak", "random", "never"),
 }
 """Key of conf/search -> its allowed values; plugins add some."""
@@ -77,6 +77,8 @@ def load(raw: DictConfig, called_from: Path, moves: bool = False) -> Config:
     _llm(config)
     if not config.search.grows_tree and config.search.evolution is None:
         raise ConfigError("search.strategy=evolutionary needs search.evolution; start from search=evolutionary")
+    if config.search.drafts is not None and config.search.cost_model != "adapted":
+        _choice("search.cost_model of a search with search.drafts", config.search.cost_model, ["adapted"])
     if not config.search.asks_models:  # so that all model sets give the same run
         config.model_set, config.largest, config.model_sets = NO_LLM, NO_LLM, {NO_LLM: []}
     _space(config, raw)
@@ -88,11 +90,21 @@ def load(raw: DictConfig, called_from: Path, moves: bool = False) -> Config:
     if measure.slower:
         _at_least(1, "measure.slower", measure.slower)
     _at_least(measure.min_repeats, "measure.max_repeats", measure.max_repeats)
+    if config.target.kind != "llvm":
+        measure.racing = 0.0  # it needs processes that live from run to run
     start = base(called_from, moves)
     config.results, config.pretraining = str(start / config.results), str(start / config.pretraining)
-    if config.pretraining == str(start / PACKAGED) and not (start / PROJECT).is_file():
-        config.pretraining = str(PACKAGE / PACKAGED.name)
+    config.pretraining = _packaged(config.pretraining, start)
     return config
+
+
+def _packaged(pretraining: str, start: Path) -> str:
+    """The package's copy of ``results/pretraining*``, outside the project; else the path itself."""
+    name = Path(pretraining).name
+    usual = name.startswith(PACKAGED.name) and pretraining == str(start / PACKAGED.with_name(name))
+    if usual and not (start / PROJECT).is_file() and (PACKAGE / name).is_dir():
+        return str(PACKAGE / name)
+    return pretraining
 
 
 def _own_kernel(workload: DictConfig, called_from: Path) -> None:
@@ -127,7 +139,7 @@ def _llm(config: Config) -> None:
     """Models and their providers."""
     for name in config.model_sets[config.model_set]:
         _choice(f"models.{name}.provider", config.models[name].provider, [EMBEDDED, *config.providers])
-        _sampling(f"models.{name}.sampling", config.models[name].sampling, list(vars(config.llm)))
+        _sampling(f"models.{name}.sampling", config.models[name].sampling, SAMPLING)
     for name, provider in config.providers.items():
         _provider(f"providers.{name}", provider)
 
@@ -160,7 +172,7 @@ def _provider(key: str, provider: ProviderConfig) -> None:
         raise ConfigError(f"{key}.base_url={provider.base_url} is not a valid URL; it must look like https://HOST/v1")
     if url.username or url.password:
         raise ConfigError(f"{key}.base_url contains a user name or password; use {key}.key_env instead")
-    if provider.key_env and url.scheme == "http" and url.hostname not in _LOOPBACK:
+    if provider.key_env and url.scheme == "http" and url.hostname not in LOOPBACK:
         raise ConfigError(f"{key}.base_url={provider.base_url} would send the key of {provider.key_env} unencrypted")
     if provider.proxy is not None:
         _proxy(key, provider, url.scheme)
@@ -193,7 +205,7 @@ def _is_proxy(address: str) -> bool:
         return False
 
 
-def _sampling(key: str, own: Mapping[str, Any], known: list[str]) -> None:
+def _sampling(key: str, own: Mapping[str, Any], known: Sequence[str]) -> None:
     """A model's own sampling parameters, in the ranges of the common ones; None = not sent."""
     for name, value in own.items():
         _choice(f"parameter in {key}", str(name), known)
@@ -205,7 +217,7 @@ def _sampling(key: str, own: Mapping[str, Any], known: list[str]) -> None:
         check_range(f"{key}.{name}", f"llm.{name}", value)
 
 
-def _choice(key: str, value: str, choices: list[str], otherwise: str = "") -> None:
+def _choice(key: str, value: str, choices: Sequence[str], otherwise: str = "") -> None:
     if value not in choices:
         raise ConfigError(f"{key}={value} is unknown; choose one of: {', '.join(choices)}{otherwise}")
 

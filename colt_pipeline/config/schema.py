@@ -10,8 +10,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
+from urllib.parse import urlsplit
 
 from colt_pipeline.records import EMBEDDED, NO_MODEL, RANDOM, ModelSpec, added, written
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+"""Names of this machine in addresses."""
 
 
 @dataclass
@@ -117,6 +121,11 @@ class ProviderConfig:
     proxy: str | None = None
     """Address of an HTTP proxy; None = none, whatever the environment says."""
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the server runs on this machine, by its address."""
+        return urlsplit(self.base_url).hostname in LOOPBACK
+
 
 @dataclass
 class SpaceConfig:
@@ -158,6 +167,18 @@ class EvolutionConfig:
 
 
 @dataclass
+class DraftsConfig:
+    """conf/search/colt.yaml: programs drawn without a call before each batch."""
+
+    generations: int
+    samples: int
+    sketches: int
+    draws: int
+    elites: int
+    optimism: float
+
+
+@dataclass
 class SearchConfig:
     """conf/search; names follow the paper's formulas."""
 
@@ -186,6 +207,7 @@ class SearchConfig:
     apply_attempts: int
     max_failures: int
     evolution: EvolutionConfig | None
+    drafts: DraftsConfig | None = added(None)
 
     @property
     def grows_tree(self) -> bool:
@@ -205,17 +227,23 @@ class SearchConfig:
 
 @dataclass
 class LLMConfig:
-    """conf/llm: sampling parameters, part of every recording key; None = not sent."""
+    """conf/llm: sampling parameters, part of every recording key (None = not sent), and how many calls at once."""
 
     temperature: float | None
     max_tokens: int
     top_p: float | None
     seed: int | None
+    concurrency: int = added(1)
+    """Calls that are made at the same time; no sampling parameter."""
 
     @property
     def sampling(self) -> dict[str, float]:
         """The parameters that are set, by their names in the OpenAI API."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+        return {name: value for name in SAMPLING if (value := getattr(self, name)) is not None}
+
+
+SAMPLING = ("temperature", "max_tokens", "top_p", "seed")
+"""The sampling parameters of `LLMConfig`."""
 
 
 @dataclass
@@ -265,6 +293,8 @@ class MeasureConfig:
     """Whether the compiler makes polynomials of exp and its like: `space.vector_math`, and false on GPUs."""
     confirm: int = added(0, optional=True)
     """How many of a run's best programs are measured again at its end, in turn; 0 = none."""
+    racing: float = added(0.0, optional=True)
+    """Standard errors by which a program must be slower than the best to be clearly slower; 0 = no race."""
     runner: str = added("", optional=True)
     """Who measures: "" = this package's workers; ``tvm`` = TVM's runner, see `strategy`, which alone sets it."""
 

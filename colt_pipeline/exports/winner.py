@@ -6,22 +6,17 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypedDict
-
-import tvm
+from typing import Any, TypedDict
 
 from colt_pipeline.analysis.tree.run import Run, read_run
 from colt_pipeline.errors import JournalError, RunDirError
-from colt_pipeline.measurement.bench import TVM_ERRORS
 from colt_pipeline.measurement.confirm import confirmed
 from colt_pipeline.measurement.devices import Device
 from colt_pipeline.measurement.ledger import Ledger, read_header
-from colt_pipeline.measurement.targets import unknown_target_keys
+from colt_pipeline.prediction.run_space import run_space, run_workload
 from colt_pipeline.records import Count, typed
-from colt_pipeline.runs.layout import CONFIG, INPUTS, JOURNAL, PROGRAM, recordings_of, runs_in
-from colt_pipeline.runs.rundir import read_json
-from colt_pipeline.space import Program, Space
-from colt_pipeline.workloads.catalogue import rebuild
+from colt_pipeline.runs.layout import CONFIG, JOURNAL, recordings_of, runs_in
+from colt_pipeline.space import Program
 from colt_pipeline.workloads.workload import Workload
 
 
@@ -83,16 +78,6 @@ class _Named(TypedDict):
     workload: _Workload
 
 
-class _Own(TypedDict):
-    name: str
-    shape: dict[str, Count]
-    program: str
-    inputs: Literal["inputs.npz"] | None
-
-
-_CpuTarget = TypedDict("_CpuTarget", {"mcpu": str, "num-cores": Count})
-
-
 def read_winner(path: Path) -> Winner:
     """The winner of a run, finished or not: the best of those that were confirmed, else the search's best.
 
@@ -106,14 +91,9 @@ def read_winner(path: Path) -> Winner:
         named = typed(_Named, run.config)
     except ValueError as error:
         raise RunDirError(f"{path / CONFIG} is not the configuration of a run ({error}); restore it") from error
-    workload = _workload(path, named)
-    if workload.hash != run.started.workload_hash:
-        raise RunDirError(
-            f"{path} tuned another {workload.name} than this version of the program or its {CONFIG} describes; export "
-            "it with the version that tuned it"
-        )
+    workload = run_workload(path, run.config, run.started)
     timing = _timing(path, named, run)
-    space = _space(path, workload, run)
+    space = run_space(path, workload, run.started, run.space.additions)
     candidate = run.state.programs[timing.program]
     return Winner(run, workload, space.load(candidate.program, candidate.trace), timing)
 
@@ -152,31 +132,3 @@ def _find_ledger(path: Path, named: _Named, device: str) -> tuple[Path | None, d
         if header is not None and Device.recorded(header["device"], ledger).slug == device:
             return ledger, header
     return None, None
-
-
-def _space(path: Path, workload: Workload, run: Run) -> Space:
-    target = run.started.target
-    if unknown := unknown_target_keys(target):
-        raise RunDirError(
-            f"{path / JOURNAL}, line 1: the target sets {', '.join(unknown)}, which no run does; restore the journal"
-        )
-    try:
-        tvm.target.Target(target)
-        if target["kind"] == "llvm":
-            typed(_CpuTarget, target)
-    except TVM_ERRORS as error:
-        raise RunDirError(
-            f"{path / JOURNAL}, line 1: nothing can be compiled for the target {target}; restore the journal"
-        ) from error
-    return Space(workload.module, target, run.space.additions)
-
-
-def _workload(path: Path, named: _Named) -> Workload:
-    """The kernel that the run in this directory tunes."""
-    if not (path / PROGRAM).exists():
-        return rebuild(named["workload"])
-    try:
-        own = typed(_Own, read_json(path / PROGRAM))
-        return rebuild({**own, "inputs": own["inputs"] and str(path / INPUTS)})
-    except TVM_ERRORS as error:
-        raise RunDirError(f"{path / PROGRAM} does not hold a kernel ({error}); restore it") from error

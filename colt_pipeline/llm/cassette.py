@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from threading import Lock
 
 from colt_pipeline.errors import BudgetError, RecordingError, ReplayMissError
 from colt_pipeline.llm.client import Client, Question
@@ -21,7 +22,7 @@ from colt_pipeline.llm.entry import (
     read_entry,
     reply_of,
 )
-from colt_pipeline.records import Reply
+from colt_pipeline.records import EMBEDDED, Reply
 from colt_pipeline.runs.jsonl import PACKED
 from colt_pipeline.runs.recorded import Fields, Recorded
 from colt_pipeline.runs.stopwatch import Stopwatch
@@ -54,6 +55,7 @@ class Cassette:
         self._make_client = make_client
         self._stopwatch = stopwatch
         self._clients: dict[str, Client] = {}
+        self._lock = Lock()  # calls may be made in several threads
         self._recorded: Recorded[Identity] = Recorded(
             path, "replay" if make_client is None else "append", _read, superseded=lambda entry: not is_answered(entry)
         )
@@ -71,7 +73,8 @@ class Cassette:
         """
         entry = self._recorded.get((question.key, occurrence))
         if entry is None or not is_answered(entry):
-            entry = self._ask(question, occurrence, entry)
+            with self._stopwatch.lap("llm"):
+                entry = self._ask(question, occurrence, entry)
         model = question.model
         if entry["backend"] != model.provider:
             raise RecordingError(
@@ -80,6 +83,20 @@ class Cassette:
             )
         return reply_of(entry)
 
+    def takes_time(self, question: Question, occurrence: int) -> bool:
+        """Whether `answer` would have to ask a server."""
+        entry = self._recorded.get((question.key, occurrence))
+        lacking = entry is None or not is_answered(entry)
+        return lacking and self._make_client is not None and question.model.provider != EMBEDDED
+
+    def fetch(self, question: Question, occurrence: int) -> None:
+        """Ask live and record the answer; in any thread.
+
+        Raises:
+            BudgetError, ProviderError: as for `answer`.
+        """
+        self._ask(question, occurrence, self._recorded.get((question.key, occurrence)))
+
     def _ask(self, question: Question, occurrence: int, unanswered: Fields | None) -> Fields:
         """Ask live and record the answer; `unanswered` is the entry that says why it was not asked before."""
         if self._make_client is None:
@@ -87,19 +104,21 @@ class Cassette:
                 raise BudgetError(unanswered[REFUSED])
             raise ReplayMissError(self._explain(question, occurrence))
         provider = question.model.provider
-        if provider not in self._clients:
-            self._clients[provider] = self._make_client(provider)
+        with self._lock:
+            if provider not in self._clients:
+                self._clients[provider] = self._make_client(provider)
         asked = {"key": question.key, "occurrence": occurrence, "model": question.model.name}
         asked["lines"] = question.line_digests
         try:
-            with self._stopwatch.lap("llm"):
-                reply = self._clients[provider].complete(question, occurrence)
+            reply = self._clients[provider].complete(question, occurrence)
         except BudgetError as error:
             if unanswered is None:
-                self._recorded.append({**asked, REFUSED: str(error)})
+                with self._lock:
+                    self._recorded.append({**asked, REFUSED: str(error)})
             raise
-        self.asked += 1
-        return self._recorded.append({**asked, **asdict(reply)})
+        with self._lock:
+            self.asked += 1
+            return self._recorded.append({**asked, **asdict(reply)})
 
     def reply(self, key: str, occurrence: int) -> Reply | None:
         """The recorded answer; None if there is none."""
@@ -139,8 +158,9 @@ class Cassette:
         return sum(answer["occurrence"] >= occurrences.get(answer["key"], 0) for answer in answers)
 
     def close(self) -> None:
-        """Release the cassette to other processes."""
-        self._recorded.close()
+        """Release the cassette to other processes; what calls that an interrupt has left alone bring is lost."""
+        with self._lock:
+            self._recorded.close()
 
 
 def _read(line: Fields) -> tuple[Identity, Fields]:

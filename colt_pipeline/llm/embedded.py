@@ -5,8 +5,8 @@ things follow from its parameter count n (billions):
 
 - how often its answer contains no valid proposal: 0.172 (7/n)^3, at most one half. This cubic passes near the rates
   reported for the authors' own models (17.2 % at 7B, 10.5 % at 8B, 0.17 % at 32B) and is negligible above;
-- its skill, ln n / ln 300 in [0, 1]: the probability that it follows a sensible rule (those in knowledge.py, if the
-  prompt asks for decisions) instead of drawing at random.
+- its skill, ln n / ln 300 in [0, 1]: the probability that it follows a sensible rule (those in knowledge.py or, for
+  register tiles, that share of those in blocking.py, if the prompt asks for decisions) instead of drawing at random.
 
 Token counts are estimates (characters / 4); latency is zero, because no model ran.
 """
@@ -22,14 +22,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from colt_pipeline.llm import blocking
 from colt_pipeline.llm.client import CHARACTERS_PER_TOKEN, Question, stand_in_name
-from colt_pipeline.llm.knowledge import RULES, nests, plan
+from colt_pipeline.llm.knowledge import RULES, Plan, nests, plan
 from colt_pipeline.records import EMBEDDED, ModelSpec, Reply, canonical_json
 
 _SKILLED_AT_B = 300.0
 _BROKEN_AT_7B = 0.172
 _LARGEST_SHARE = 0.2
 _TILE_WEIGHT = 4.0
+_OPEN_SHARE = 0.5
 
 Entry = str | dict[str, object]
 """An entry in an answer's list of transformations."""
@@ -106,7 +108,8 @@ def _transformations(prompt: str, offered: list[str], able: float, rng: np.rando
         return [offered[i] for i in rng.integers(len(offered), size=int(rng.integers(1, 6)))]
     scores = [float(s) for s in re.findall(r"^Predicted score: ([0-9.eE+-]+)$", prompt, re.MULTILINE)]
     fell = len(scores) > 1 and scores[0] < scores[1]
-    return _decisions(prompt, fell, rng) or _names(prompt, offered, fell, rng)
+    decided = _decisions(prompt, fell, rng) or _blocking(prompt, offered, able, fell, rng)
+    return decided or _names(prompt, offered, fell, rng)
 
 
 def _decisions(prompt: str, fell: bool, rng: np.random.Generator) -> list[Entry]:
@@ -115,11 +118,33 @@ def _decisions(prompt: str, fell: bool, rng: np.random.Generator) -> list[Entry]
     fresh = "\nLeaf depth: 1\n" in prompt
     if not fresh and found:
         found = [found[int(rng.integers(len(found)))]]
-    decided: dict[str, list[int]] = {}
+    decided: Plan = {}
     for nest in found:
         few = set(rng.choice(len(RULES), size=int(rng.integers(1, 4)), replace=False))
         rules = RULES if fresh or fell else [rule for number, rule in enumerate(RULES) if number in few]
         decided |= plan(nest, rules, rng)
+    return list(_entries(decided))
+
+
+def _blocking(prompt: str, offered: list[str], able: float, fell: bool, rng: np.random.Generator) -> list[Entry]:
+    """Plan register tiles by rule: by all known rules at the start and after a drop in score, otherwise by one or two.
+
+    A small change may end with an open one, because rules that narrow the choice soon repeat themselves.
+    """
+    kernel = blocking.read(prompt)
+    if kernel is None:
+        return []
+    rules, fresh = blocking.rules_of(able), "\nLeaf depth: 1\n" in prompt
+    if not (fresh or fell):
+        few = rng.choice(len(rules), size=min(len(rules), int(rng.integers(1, 3))), replace=False)
+        rules = [rule for number, rule in enumerate(rules) if number in few]
+    entries: list[Entry] = [e for e in _entries(blocking.plan(kernel, rules, rng)) if e["name"] in offered]
+    if "TileSize" in offered and not fresh and rng.random() < _OPEN_SHARE:
+        entries.append("TileSize")
+    return entries
+
+
+def _entries(decided: Plan) -> list[dict[str, object]]:
     names = {"unroll": "Unroll", "parallel": "Parallel"}
     return [
         {"name": names.get(label, "TileSize"), "site": label, "decision": d if "." in label else d[0]}

@@ -1,4 +1,4 @@
-"""What the stand-ins know about CPUs: a table of scheduling rules over the sites that a prompt lists.
+"""What the stand-ins know about CPUs: a table of scheduling rules over the sites that a prompt lists, in TVM's designs.
 
 The rules are textbook knowledge (Goto, van de Geijn 2008; Lam, Rothberg, Wolf 1991) and draw at random where several
 decisions are sensible. Sites are read from the prompt's text alone.
@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 _LINE = re.compile(
-    r"^(\S+): (\w+), (?:(\d+) factors with product (\d+), the last at most (\d+)|one of ([-\d, ]+)); now (.+)$",
+    r"^(\S+): (\w+), (?:(\d+) factors with product (\d+), the last at most (\d+)|one of ([-\d, ]+)); now ([^;\n]+)$",
     re.MULTILINE,
 )
 _HARDWARE = re.compile(r"(\d+) cores; vectors of (\d+) float32, (\d+) vector registers, (\d+) KiB of L2 cache")
+_NUMBERS = ("Unroll", "Parallel")  # decided by a single number
 _SPATIAL, _REDUCTION = 4, 2  # factors of a tiled loop on a CPU
 _FLOAT_BYTES = 4
 
@@ -67,28 +68,44 @@ Rule = Callable[[Nest, Plan, np.random.Generator], None]
 """Writes its decisions into the plan, which starts out with the current ones."""
 
 
-def nests(messages: str) -> list[Nest]:
-    """The tiled blocks of the current program; none if the prompt lists no sites or the target is not a CPU."""
+def read_hardware(messages: str) -> Hardware | None:
+    """What a prompt says about a CPU; None if the target is another."""
     known = _HARDWARE.search(messages)
     if known is None:
-        return []
+        return None
     cores, lanes, registers, kib = map(int, known.groups())
+    return Hardware(cores, lanes, registers, kib << 10)
+
+
+def nests(messages: str) -> list[Nest]:
+    """The tiled blocks of the current program; none if the prompt lists no sites or the target is not a CPU."""
+    hardware = read_hardware(messages)
+    if hardware is None:
+        return []
     blocks: dict[str, list[Tile]] = {}
     choices: dict[str, tuple[int, ...]] = {}
     for label, name, parts, extent, innermost, values, now in _LINE.findall(messages):
         if name == "TileSize" and int(parts) in (_SPATIAL, _REDUCTION):
             factors = tuple(map(int, now.strip("[]").split(", ")))
             blocks.setdefault(label.split(".")[0], []).append(Tile(label, factors, int(extent), int(innermost)))
-        elif name in ("Unroll", "Parallel"):
+        elif name in _NUMBERS:
             choices[label] = tuple(map(int, values.split(", ")))
     found = []
     for tiles in blocks.values():
         spatial = [t for t in tiles if len(t.factors) == _SPATIAL]
         if spatial:
             reductions = tuple(t for t in tiles if len(t.factors) == _REDUCTION)
-            hardware = Hardware(cores, lanes, registers, kib << 10)
             found.append(Nest(tuple(spatial[:-1]), spatial[-1], reductions, choices, hardware))
     return found
+
+
+def read_choices(messages: str) -> dict[str, tuple[tuple[int, ...], int]]:
+    """The sites ``unroll`` and ``parallel``, if they exist: the choices, and what is chosen now."""
+    return {
+        label: (tuple(map(int, values.split(", "))), int(now))
+        for label, name, _, _, _, values, now in _LINE.findall(messages)
+        if name in _NUMBERS
+    }
 
 
 def plan(nest: Nest, rules: Sequence[Rule], rng: np.random.Generator) -> Plan:
@@ -104,11 +121,11 @@ def register_tile(nest: Nest, decided: Plan, rng: np.random.Generator) -> None:
     """Accumulators fill the vector registers, except for a few kept free for operands."""
     lanes, free = nest.hardware.lanes, nest.hardware.registers * 3 // 4
     widths = [d for d in nest.vector.divisors(min(4 * lanes, nest.vector.innermost)) if d % lanes == 0]
-    width = _one_of(widths or nest.vector.divisors(min(lanes, nest.vector.innermost))[-1:], rng)
+    width = one_of(widths or nest.vector.divisors(min(lanes, nest.vector.innermost))[-1:], rng)
     _set_inner(nest.vector, decided, 3, width)
     left = max(free // max(width // lanes, 1), 1)
     for tile in sorted(nest.rows, key=lambda t: rng.random()):
-        inner = _one_of(tile.divisors(min(left, tile.innermost))[-2:], rng)
+        inner = one_of(tile.divisors(min(left, tile.innermost))[-2:], rng)
         _set_inner(tile, decided, 3, inner)
         left //= inner
 
@@ -121,7 +138,7 @@ def cache_fit(nest: Nest, decided: Plan, rng: np.random.Generator) -> None:
     for tile in sorted((*nest.rows, nest.vector), key=lambda t: t is nest.vector):
         room = tile.extent // decided[tile.label][3]
         options = [d for d in range(1, min(room, max(left, 1)) + 1) if room % d == 0]
-        middle = _one_of(options[-3:], rng)
+        middle = one_of(options[-3:], rng)
         _set_inner(tile, decided, 2, middle)
         left //= middle
 
@@ -152,7 +169,7 @@ def reduction_depth(nest: Nest, decided: Plan, rng: np.random.Generator) -> None
     """Short reductions (stencils) stay entirely at the innermost level, which gets a few steps of long ones."""
     for tile in nest.reductions:
         short = tile.extent <= min(7, tile.innermost)
-        inner = tile.extent if short else _one_of(tile.divisors(min(32, tile.innermost))[-4:], rng)
+        inner = tile.extent if short else one_of(tile.divisors(min(32, tile.innermost))[-4:], rng)
         _set_inner(tile, decided, 1, inner)
 
 
@@ -160,7 +177,7 @@ def unrolling(nest: Nest, decided: Plan, rng: np.random.Generator) -> None:
     """The register tile is unrolled; otherwise its accumulators would live in memory."""
     if "unroll" in nest.choices:
         body = math.prod(decided[t.label][3] for t in nest.rows)
-        decided["unroll"] = [_one_of([c for c in nest.choices["unroll"] if c >= body][:2] or [0], rng)]
+        decided["unroll"] = [one_of([c for c in nest.choices["unroll"] if c >= body][:2] or [0], rng)]
 
 
 RULES: tuple[Rule, ...] = (register_tile, cache_fit, balance, reduction_depth, unrolling, parallel_grain)
@@ -177,5 +194,5 @@ def _set_inner(tile: Tile, decided: Plan, level: int, factor: int) -> None:
     factors[0] = tile.extent // math.prod(factors[1:])
 
 
-def _one_of(options: Sequence[int], rng: np.random.Generator) -> int:
+def one_of(options: Sequence[int], rng: np.random.Generator) -> int:
     return options[int(rng.integers(len(options)))]

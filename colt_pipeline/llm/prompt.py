@@ -6,13 +6,13 @@ The fixed part comes first, so that a provider's prompt cache can serve it (unle
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from colt_pipeline.llm.compact import shorten
-from colt_pipeline.records import Message, PromptContext, digest
+from colt_pipeline.records import Message, PromptContext, digest, written
 
 _TEMPLATES = Environment(
     loader=PackageLoader("colt_pipeline.llm"), undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False
@@ -49,7 +49,7 @@ def render(context: PromptContext, code: str = "full") -> list[Message]:
 
 def _seeded(context: PromptContext, seed: int) -> PromptContext:
     """Transformations and models shuffled by (seed, context), so that no entry keeps a favourable position."""
-    rng = np.random.default_rng([seed, int(digest(asdict(context)), 16)])
+    rng = np.random.default_rng([seed, int(digest(written(context)), 16)])
     return replace(
         context,
         transformations=tuple(context.transformations[i] for i in rng.permutation(len(context.transformations))),

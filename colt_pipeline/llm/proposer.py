@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from colt_pipeline.config.schema import PromptConfig
@@ -48,9 +49,48 @@ class Proposer:
         Raises:
             ReplayMissError, LLMError: see Cassette.answer.
         """
+        return self.pose(model, context, occurrences).answer()
+
+    def pose(self, model: ModelSpec, context: PromptContext, occurrences: Mapping[str, int]) -> Posed:
+        """The question of `ask`, which is asked by `Posed.fetch` in any thread or by `Posed.answer`."""
         question = self.question(model, context)
-        occurrence = occurrences.get(question.key, 0)
-        reply = self._cassette.answer(question, occurrence)
-        offered = [name for name, _ in context.transformations]
-        verdict = parse(reply, offered, [m.name for m in context.models], context.sites)
-        return Answer(question.key, occurrence, reply, verdict)
+        return Posed(self._cassette, question, occurrences.get(question.key, 0), context)
+
+
+@dataclass(frozen=True)
+class Posed:
+    """A question and what its answer is checked against."""
+
+    cassette: Cassette
+    question: Question
+    occurrence: int
+    context: PromptContext
+
+    @property
+    def key(self) -> str:
+        """The question's."""
+        return self.question.key
+
+    @property
+    def takes_time(self) -> bool:
+        """Whether a server has to be asked."""
+        return self.cassette.takes_time(self.question, self.occurrence)
+
+    def fetch(self) -> None:
+        """Ask, and record the answer.
+
+        Raises:
+            LLMError: see Cassette.fetch.
+        """
+        self.cassette.fetch(self.question, self.occurrence)
+
+    def answer(self) -> Answer:
+        """The answer, and what it proposes.
+
+        Raises:
+            ReplayMissError, LLMError: see Cassette.answer.
+        """
+        reply = self.cassette.answer(self.question, self.occurrence)
+        offered = [name for name, _ in self.context.transformations]
+        verdict = parse(reply, offered, [m.name for m in self.context.models], self.context.sites)
+        return Answer(self.key, self.occurrence, reply, verdict)

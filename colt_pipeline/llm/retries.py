@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from threading import Lock
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
@@ -48,6 +49,7 @@ class Caller:
         self._budget = budget
         self._failed_in_a_row = 0
         self._suspected: set[str] = set()
+        self._lock = Lock()  # for both: calls may be made in several threads
         self._retrying = Retrying(
             retry=retry_if_exception_type(TransientError),
             wait=_wait_secs,
@@ -71,14 +73,17 @@ class Caller:
                     f"{error}; start the server, or correct base_url in conf/providers/{self._provider}.yaml. The same "
                     "command resumes the run"
                 ) from error
-            self._failed_in_a_row += 1
-            if self._failed_in_a_row >= _FAILURES_IN_A_ROW:
+            with self._lock:
+                self._failed_in_a_row += 1
+                failed = self._failed_in_a_row
+            if failed >= _FAILURES_IN_A_ROW:
                 raise ProviderError(
-                    f"{self._failed_in_a_row} consecutive calls failed, the last one with: {error}. Once that is "
+                    f"{failed} consecutive calls failed, the last one with: {error}. Once that is "
                     "fixed, the same command resumes the run"
                 ) from error
             return Reply(str(error), TRANSPORT, 0, 0, 0.0, question.model.api_model, self._provider)
-        self._failed_in_a_row = 0
+        with self._lock:
+            self._failed_in_a_row = 0
         return reply
 
     def _attempt(self, question: Question, occurrence: int) -> Reply:
@@ -91,8 +96,7 @@ class Caller:
         with self._budget.attempt(question.model.name, cost_bound(question)) as bill:
             reply = self._client.complete(question, occurrence)
             bill.tokens = Tokens(reply.prompt_tokens, reply.completion_tokens)
-        if reply.prompt_tokens < characters // _CHARACTERS_PER_TOKEN_OF_CUT and model.name not in self._suspected:
-            self._suspected.add(model.name)
+        if reply.prompt_tokens < characters // _CHARACTERS_PER_TOKEN_OF_CUT and self._suspects(model.name):
             print(
                 f"note: {self._provider} counted {reply.prompt_tokens} tokens in a prompt of {characters} characters "
                 f"to {model.name}; it may cut prompts to fit, so check the context size that it serves",
@@ -100,6 +104,13 @@ class Caller:
                 flush=True,
             )
         return reply
+
+    def _suspects(self, model: str) -> bool:
+        """Suspect this model; False if it was suspected before."""
+        with self._lock:
+            before = model in self._suspected
+            self._suspected.add(model)
+        return not before
 
 
 def cost_bound(question: Question) -> Tokens:

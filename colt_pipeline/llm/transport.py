@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -29,7 +30,7 @@ _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 class Transport(httpx2.BaseTransport):
-    """One exchange at a time, directly or through a proxy; variables such as HTTPS_PROXY are not read."""
+    """Directly or through a proxy; variables such as HTTPS_PROXY are not read. One exchange at a time per thread."""
 
     def __init__(self, base_url: str, proxy: str | None, timeout_secs: float, max_bytes: int) -> None:
         """Prepare to connect.
@@ -47,6 +48,7 @@ class Transport(httpx2.BaseTransport):
         self._pool = httpcore2.ConnectionPool(
             ssl_context=_ssl_context() if urlsplit(base_url).scheme == "https" else None,
             proxy=None if proxy is None else _proxy(proxy),
+            max_connections=None,
             max_keepalive_connections=0,  # a server may have closed one that idled while programs were measured
             network_backend=self._network,
         )
@@ -98,31 +100,30 @@ def _kept(headers: httpx2.Headers) -> dict[str, str]:
 
 
 class _Network(httpcore2.NetworkBackend):
-    """Connections that share the limits of the exchange in progress."""
+    """Connections that share the limits of the exchange that their thread is making."""
 
     def __init__(self, timeout_secs: float, max_bytes: int) -> None:
         self._timeout_secs = timeout_secs
         self._max_bytes = max_bytes
-        self._end = 0.0
-        self._received = 0
+        self._exchange = threading.local()
         self._backend = httpcore2.SyncBackend()
 
     def begin(self) -> None:
         """Start an exchange, with all of its time and bytes."""
-        self._end = time.monotonic() + self._timeout_secs
-        self._received = 0
+        self._exchange.end = time.monotonic() + self._timeout_secs
+        self._exchange.received = 0
 
     def left_secs(self, expired: type[httpcore2.TimeoutException]) -> float:
         """Seconds until the deadline; raises `expired` after it."""
-        left = self._end - time.monotonic()
+        left: float = self._exchange.end - time.monotonic()
         if left <= 0:
             raise expired(f"not finished within {self._timeout_secs:g} s")
         return left
 
     def received(self, count: int) -> None:
         """Count received bytes."""
-        self._received += count
-        if self._received > self._max_bytes:
+        self._exchange.received += count
+        if self._exchange.received > self._max_bytes:
             raise httpcore2.RemoteProtocolError(f"longer than max_bytes={self._max_bytes}")
 
     def connect_tcp(

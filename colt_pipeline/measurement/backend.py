@@ -42,6 +42,8 @@ class Backend:
     """TVM's target dict."""
     measurement: MeasurementKind
     make_measurer: Callable[[Workload], Measurer]
+    races: bool = False
+    """Whether it measures batches as races, if ``measure.racing`` says so."""
 
     def header(self, workload: Workload, settings: MeasureConfig) -> dict[str, Any]:
         """The first line of this backend's ledgers: everything besides the program that a latency depends on."""
@@ -51,7 +53,7 @@ class Backend:
             "workload_hash": workload.hash,
             "target": self.target,
             "device": self.device.facts,
-            "evaluator": _evaluator(settings),
+            "evaluator": _evaluator(settings if self.races else replace(settings, racing=0.0)),
             "measurement": self.measurement,
         }
 
@@ -117,7 +119,8 @@ def local(config: Config) -> Backend:
     else:
         device = host_cpu(config.target.cores)
         target = cpu_target(device.facts["threads"], config.target.mcpu or device.facts["mcpu"])
-    return Backend(device, target, "measured", lambda workload: LocalMeasurer(workload, target, settings))
+    races = config.target.kind != "cuda"
+    return Backend(device, target, "measured", lambda workload: LocalMeasurer(workload, target, settings), races)
 
 
 def data_bytes(config: Config) -> int:
@@ -130,7 +133,7 @@ def rpc(config: Config) -> Backend:
     """The servers of an RPC tracker.
 
     Raises:
-        DeviceError: no tracker is configured, or none answers.
+        DeviceError: no tracker is configured, none answers, or its server has no GPU for a CUDA target.
     """
     if not config.rpc.key:
         raise DeviceError("no RPC tracker is configured (rpc.key is empty)")
@@ -139,13 +142,13 @@ def rpc(config: Config) -> Backend:
             "rpc.host=%s: TVM's RPC has no authentication; anyone who can reach it can run code there",
             config.rpc.host,
         )
-    device = rpc_device(config.rpc, config.target, remote.request(config.rpc, _LOOK_SECS))
+    server = remote.server_facts(config.target.kind, remote.request(config.rpc, _LOOK_SECS))
+    device = rpc_device(config.rpc, config.target, server)
     arch = device.facts["arch"]
     on_gpu = config.target.kind == "cuda"
     target = compilable_cuda_target(arch) if on_gpu else cpu_target(device.facts["threads"], arch)
-    slots = max(remote.servers(config.rpc), 1)
     return Backend(
-        device, target, "measured", lambda workload: LocalMeasurer(workload, target, config.measure, config.rpc, slots)
+        device, target, "measured", lambda workload: LocalMeasurer(workload, target, config.measure, config.rpc, server)
     )
 
 

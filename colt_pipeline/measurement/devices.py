@@ -14,7 +14,7 @@ from typing import Any
 import tvm
 
 from colt_pipeline.config.schema import GpuConfig, RpcConfig, TargetConfig
-from colt_pipeline.errors import ConfigError, DeviceError, RecordingError
+from colt_pipeline.errors import ConfigError, RecordingError
 from colt_pipeline.stack import usable_cores
 
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
@@ -92,21 +92,12 @@ def host_cpu(cores: int = 0) -> Device:
     )
 
 
-def rpc_device(settings: RpcConfig, target: TargetConfig, session: Any) -> Device:
-    """The servers of a tracker, described by one of them; as in TVM's tracker, servers with one key count as equal.
-
-    Raises:
-        DeviceError: the target is CUDA, but the server has no CUDA GPU.
-    """
+def rpc_device(settings: RpcConfig, target: TargetConfig, server: Mapping[str, Any]) -> Device:
+    """The servers of a tracker, described by one of them, see `server_facts`; those with one key are equal."""
     facts = {"kind": "rpc", "key": settings.key, "tvm": version("apache-tvm")}
     if target.kind == "cuda":
-        gpu = session.cuda(0)
-        if not gpu.exist:
-            raise DeviceError(f"the RPC server with rpc.key={settings.key} has no CUDA GPU")
-        arch = target.arch or "sm_" + str(gpu.compute_version).replace(".", "")
-        return Device({**facts, "gpu": str(gpu.device_name), "arch": arch})
-    arch = target.mcpu or str(session.get_function("target.llvm_get_system_cpu")())
-    return Device({**facts, "arch": arch, "threads": target.cores or int(session.get_function("runtime.NumThreads")())})
+        return Device({**facts, **server, "arch": target.arch or server["arch"]})
+    return Device({**facts, "arch": target.mcpu or server["arch"], "threads": target.cores or server["threads"]})
 
 
 def estimated_gpu(gpu: GpuConfig, arch: str, model: int) -> Device:

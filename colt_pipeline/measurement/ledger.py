@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
 from colt_pipeline.errors import DeviceMismatchError, RecordingError
-from colt_pipeline.measurement.targets import unknown_target_keys
 from colt_pipeline.records import (
     KEY_WIDTH,
     Count,
@@ -25,6 +24,7 @@ from colt_pipeline.records import (
 )
 from colt_pipeline.runs.jsonl import read_growing
 from colt_pipeline.runs.recorded import Access, Fields, Recorded
+from colt_pipeline.runs.targets import unknown_target_keys
 
 Header = Mapping[str, Any]
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count, repeat
 from pathlib import Path
-from queue import SimpleQueue
+from queue import LifoQueue
 from threading import BoundedSemaphore
 from typing import Any, Protocol
 
@@ -18,8 +19,11 @@ import tvm
 
 from colt_pipeline.config.schema import MeasureConfig, RpcConfig
 from colt_pipeline.errors import DeviceError
-from colt_pipeline.measurement.process import WorkerProcess
+from colt_pipeline.measurement import remote
+from colt_pipeline.measurement.process import Lost, WorkerProcess
+from colt_pipeline.measurement.racing import Races
 from colt_pipeline.measurement.remote import remote_limit_secs
+from colt_pipeline.measurement.slots import Count, Slots
 from colt_pipeline.measurement.worker import GPU_QUEUE_SECS
 from colt_pipeline.records import Measurement
 from colt_pipeline.stack import usable_cores
@@ -29,6 +33,8 @@ from colt_pipeline.workloads.workload import Workload
 _GRACE_SECS = 10.0
 """Added to the limit that a worker enforces itself, to catch a worker that hangs."""
 _TRIES = 2
+_MOST_SERVERS = 64
+"""RPC servers that are used at once."""
 
 # Ends when its parent does, for whatever reason, and removes the files that workers left behind.
 _JANITOR = 'read -r _; rm -rf "$1"'
@@ -42,7 +48,8 @@ class Measurer(Protocol):
 
         Args:
             modules: scheduled modules.
-            best_secs: the best latency so far, which much slower programs are judged by; None = none is cut short.
+            best_secs: the best latency so far, which slower programs are judged by; infinite = there is none; None =
+                none is cut short.
 
         Yields:
             One Measurement per module, in order, as soon as it is available; failures are values.
@@ -70,7 +77,7 @@ class LocalMeasurer:
     """Builds kernels in parallel and runs them one at a time, on this machine or, with `rpc`, on a tracker's servers.
 
     On this machine's CPU nothing is built while a kernel runs, because that would disturb the timing; elsewhere builds
-    continue.
+    continue. With `rpc`, as many kernels run at once as the tracker has servers at that moment.
     """
 
     def __init__(
@@ -79,7 +86,7 @@ class LocalMeasurer:
         target: dict[str, Any],
         settings: MeasureConfig,
         rpc: RpcConfig | None = None,
-        slots: int = 1,
+        server: Mapping[str, Any] | None = None,
     ) -> None:
         """Prepare the workers, which start at their first request.
 
@@ -88,7 +95,7 @@ class LocalMeasurer:
             target: TVM's target dict.
             settings: how to build and time.
             rpc: the tracker; None to run on this machine.
-            slots: kernels that may run at once, on as many RPC servers.
+            server: what its servers have to be, see `server_facts`; None = anything.
 
         Raises:
             DeviceError: the temporary directory is unwritable.
@@ -108,7 +115,7 @@ class LocalMeasurer:
         elif shutil.which("nvcc"):
             environment["TVM_CUDA_COMPILE_MODE"] = "nvcc"  # TVM's default, NVRTC, needs cuda-bindings
         load: dict[str, Any] = {"op": "load", "workload": recipe(workload), "target": target}
-        load["rpc"] = vars(rpc) if rpc else None
+        load |= {"rpc": rpc and vars(rpc), "server": server}
         on_gpu = rpc is None and target["kind"] == "cuda"
         self._overlap = on_gpu or rpc is not None
         self._run_secs = remote_limit_secs(rpc, settings) if rpc else settings.run_timeout_secs
@@ -117,10 +124,16 @@ class LocalMeasurer:
         # When builds overlap with runs, one core stays free for the process that drives the device, but with a single
         # builder nothing would overlap.
         builders = settings.builders or (max(usable_cores() - 1, 2) if self._overlap else usable_cores())
-        self._device = BoundedSemaphore(builders if on_gpu else slots)  # kernels on a GPU take turns by themselves
+        # Kernels on a GPU take turns by themselves. RPC servers come and go; a worker waits for the one that runs its
+        # kernel, so builds go on in as many others.
+        servers: Callable[[], int] = Count(partial(remote.servers, rpc)) if rpc else lambda: builders
+        self._device = Slots(servers)
+        self._under_way = Slots((lambda: servers() + builders) if rpc else servers)
+        self._building = BoundedSemaphore(builders)
+        self._races = Races(settings)
         log = Path(self._scratch) / "errors"
-        self._workers = [WorkerProcess(load, environment, log) for _ in range(builders)]
-        self._idle: SimpleQueue[WorkerProcess] = SimpleQueue()
+        self._workers = [WorkerProcess(load, environment, log) for _ in range(builders + _MOST_SERVERS * bool(rpc))]
+        self._idle: LifoQueue[WorkerProcess] = LifoQueue()  # no more are started than are needed at once
         for worker in self._workers:
             self._idle.put(worker)
         # Threads only wait for workers, but must live as long as the measurer: a worker dies with its parent thread.
@@ -136,22 +149,35 @@ class LocalMeasurer:
         if self._overlap:
             yield from self._threads.map(self._build_and_run, modules, repeat(best_secs))
             return
-        for module, built in list(zip(modules, self._threads.map(self._build_somewhere, modules), strict=True)):
+        built_modules = list(zip(modules, self._threads.map(self._build_somewhere, modules), strict=True))
+        if self._settings.racing and best_secs is not None:
+            yield from self._race(built_modules, best_secs)
+            return
+        for module, built in built_modules:
             measured = built if isinstance(built, Measurement) else self._run(built, module, best_secs)
             if best_secs is not None and measured.latency_secs is not None:
                 best_secs = min(measured.latency_secs, best_secs)
             yield measured
 
+    def _race(
+        self, kernels: Sequence[tuple[tvm.IRModule, _Built | Measurement]], best_secs: float
+    ) -> Iterator[Measurement]:
+        racers = [_Racer(self, module, built) for module, built in kernels if isinstance(built, _Built)]
+        raced = iter(self._races.run(racers, best_secs))
+        return (next(raced) if isinstance(built, _Built) else built for _, built in kernels)
+
     def _build_and_run(self, module: tvm.IRModule, best_secs: float | None) -> Measurement:
-        worker = self._idle.get()
-        try:
-            built = self._build(worker, module)
-            if isinstance(built, Measurement):
-                return built
-            with self._device:
-                return self._run(built, module, best_secs)
-        finally:
-            self._idle.put(worker)
+        with self._under_way:
+            worker = self._idle.get()
+            try:
+                with self._building:
+                    built = self._build(worker, module)
+                if isinstance(built, Measurement):
+                    return built
+                with self._device:
+                    return self._run(built, module, best_secs)
+            finally:
+                self._idle.put(worker)
 
     def _build_somewhere(self, module: tvm.IRModule) -> _Built | Measurement:
         worker = self._idle.get()
@@ -177,21 +203,32 @@ class LocalMeasurer:
 
     def _run(self, built: _Built | Measurement, module: tvm.IRModule, best_secs: float | None) -> Measurement:
         """Run a kernel, rebuilding it if its worker is gone."""
+        request = {"op": "run", "settings": vars(self._settings), "best_secs": best_secs}
+        return self._first_run(built, module, request)[1]
+
+    def _first_run(
+        self, built: _Built | Measurement, module: tvm.IRModule, request: dict[str, Any]
+    ) -> tuple[_Built | None, Measurement]:
+        """Where a kernel has run at last, and what that request was answered."""
         losses = 0
         while isinstance(built, _Built):
             if built.worker.generation == built.generation:
-                request = {"op": "run", "name": built.name, "settings": vars(self._settings), "best_secs": best_secs}
-                answer = built.worker.request(request, self._run_secs + _GRACE_SECS, built.generation)
+                answer = self._answer(built, request)
                 if isinstance(answer, dict):
-                    return _measurement(answer)
+                    return built, _measurement(answer)
                 losses += 1
                 if losses == _TRIES:
-                    return Measurement(error="crash", detail=f"its worker was lost {_TRIES} times")
+                    return None, Measurement(error="crash", detail=f"its worker was lost {_TRIES} times")
             built = self._build(built.worker, module)
-        return built
+        return None, built
+
+    def _answer(self, built: _Built, request: dict[str, Any]) -> dict[str, Any] | Lost:
+        return built.worker.request(request | {"name": built.name}, self._run_secs + _GRACE_SECS, built.generation)
 
     def close(self) -> None:
         """Stop all processes and remove what they left behind."""
+        for slots in (self._under_way, self._device):
+            slots.close()
         for worker in self._workers:
             worker.stop()
         self._threads.shutdown(wait=True, cancel_futures=True)
@@ -200,6 +237,33 @@ class LocalMeasurer:
         assert self._janitor.stdin is not None
         self._janitor.stdin.close()
         self._janitor.wait()
+
+
+class _Racer:
+    """A kernel in a race; one whose worker is lost enters again."""
+
+    def __init__(self, measurer: LocalMeasurer, module: tvm.IRModule, built: _Built) -> None:
+        self._measurer = measurer
+        self._module = module
+        self._built: _Built | None = built
+
+    def enter(self) -> Measurement:
+        assert self._built is not None
+        request = {"op": "enter", "settings": vars(self._measurer._settings)}
+        self._built, first = self._measurer._first_run(self._built, self._module, request)
+        return first
+
+    def again(self, repeats: int) -> Measurement:
+        assert self._built is not None
+        answer = self._measurer._answer(self._built, {"op": "again", "repeats": repeats})
+        if isinstance(answer, dict):
+            return _measurement(answer)
+        entered = self.enter()
+        return entered if entered.error is not None else replace(entered, run_secs=entered.run_secs[1:])
+
+    def leave(self) -> None:
+        if self._built is not None:
+            self._measurer._answer(self._built, {"op": "leave"})
 
 
 def _measurement(answer: dict[str, Any]) -> Measurement:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +28,27 @@ _LIBRARY = "kernel.so"
 
 
 def run_remote(
-    settings: RpcConfig, kind: str, library: Any, bench: Bench, timing: MeasureConfig, best_secs: float | None
+    settings: RpcConfig,
+    kind: str,
+    server: Mapping[str, Any] | None,
+    library: Any,
+    bench: Bench,
+    timing: MeasureConfig,
+    best_secs: float | None,
 ) -> Measurement:
     """Time and check `library` on a server with the key `settings.key`.
 
     Args:
         settings: the tracker.
         kind: TVM's target kind.
+        server: what the server has to be, see `server_facts`; None = anything.
         library: the compiled module.
         bench: inputs and expected output.
         timing: how to time.
         best_secs: the best latency so far, if any.
 
     Raises:
-        DeviceError: no tracker, no server free in time, or no C compiler to link with.
+        DeviceError: no tracker, no server free in time, a server that is another device, or no C compiler to link with.
     """
     if not cc.get_cc():
         raise DeviceError("device=rpc links kernels with a C compiler, but none is on the PATH; install gcc or clang")
@@ -53,6 +61,8 @@ def run_remote(
         for _ in range(_TRIES):
             session = request(settings, timing.run_timeout_secs)
             try:
+                if server is not None:
+                    _check_same(settings, server, server_facts(kind, session))
                 session.upload(str(path))
                 device = session.cuda(0) if kind == "cuda" else session.cpu(0)
                 result = bench.measure(session.load_module(_LIBRARY), device, timing, best_secs)
@@ -63,6 +73,31 @@ def run_remote(
             if result.error != "run_error" or _answers(session):
                 return result
     return Measurement(error="crash", detail=f"{_TRIES} RPC servers were lost while it ran")
+
+
+def server_facts(kind: str, session: Any) -> dict[str, Any]:
+    """What is known about a server, and what all with one key have in common.
+
+    Raises:
+        DeviceError: the target is CUDA, but the server has no CUDA GPU.
+    """
+    if kind != "cuda":
+        arch = str(session.get_function("target.llvm_get_system_cpu")())
+        return {"arch": arch, "threads": int(session.get_function("runtime.NumThreads")())}
+    gpu = session.cuda(0)
+    if not gpu.exist:
+        raise DeviceError("an RPC server has no CUDA GPU, but the target is CUDA; start it on a machine with one")
+    return {"gpu": str(gpu.device_name), "arch": "sm_" + str(gpu.compute_version).replace(".", "")}
+
+
+def _check_same(settings: RpcConfig, expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Check that latencies of a server are comparable with those of the others."""
+    if found != expected:
+        there, here = (", ".join(f"{name} {value}" for name, value in facts.items()) for facts in (found, expected))
+        raise DeviceError(
+            f"a server with rpc.key={settings.key} has {there}, but the run began on {here}; a run does not mix "
+            "devices. Stop that server, or give it another key"
+        )
 
 
 def remote_limit_secs(settings: RpcConfig, timing: MeasureConfig) -> float:
@@ -77,9 +112,13 @@ def servers(settings: RpcConfig) -> int:
         DeviceError: no tracker answers.
     """
     tracker = connect(settings)
-    known = [server for server in tracker.summary()["server_info"] if server["key"] == f"server:{settings.key}"]
-    tracker.close()
-    return len(known)
+    try:
+        known = tracker.summary()["server_info"]
+    except (OSError, RuntimeError) as error:
+        raise _no_tracker(settings) from error
+    finally:
+        tracker.close()
+    return sum(server["key"] == f"server:{settings.key}" for server in known)
 
 
 def request(settings: RpcConfig, session_secs: float) -> Any:
@@ -118,12 +157,16 @@ def connect(settings: RpcConfig) -> Any:
         socket.setdefaulttimeout(_REACH_SECS)
         return tvm_rpc.connect_tracker(settings.host, settings.port)
     except (OSError, RuntimeError) as error:
-        raise DeviceError(
-            f"no RPC tracker answers at rpc.host={settings.host} rpc.port={settings.port}; start one: "
-            f"python -m tvm.exec.rpc_tracker --host {settings.host} --port {settings.port}"
-        ) from error
+        raise _no_tracker(settings) from error
     finally:
         socket.setdefaulttimeout(before)
+
+
+def _no_tracker(settings: RpcConfig) -> DeviceError:
+    return DeviceError(
+        f"no RPC tracker answers at rpc.host={settings.host} rpc.port={settings.port}; start one: "
+        f"python -m tvm.exec.rpc_tracker --host {settings.host} --port {settings.port}"
+    )
 
 
 def _answers(session: Any) -> bool:

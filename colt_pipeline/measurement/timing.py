@@ -33,25 +33,31 @@ def time_kernel(timer: Timer, settings: MeasureConfig, best_secs: float | None) 
     Raises:
         ValueError: the timer reports an impossible time.
     """
-    cold = _times(timer(1, 1))[
-        0
-    ]  # starts threads, loads code, touches memory: up to 1.6 times as long as a warm run of 10 ms
-    first = _times(timer(1, 1))[0]
+    cold, first, number = first_runs(timer, settings)
     if best_secs is not None and settings.slower and first > settings.slower * best_secs:
         return (first,), "slower"
-    # A flush precedes each timed run, so repetitions of the kernel within a run would be warm.
-    number = 1 if settings.cache_flush_mib else max(1, math.ceil(settings.min_repeat_secs / first))
     run_secs = [first] if number == 1 else []
     spent = cold + first
     while True:
-        stop = _enough(run_secs, spent, settings)
+        stop = enough(run_secs, spent, settings)
         if stop is not None:
             return tuple(run_secs), stop
         missing = settings.min_repeats - len(run_secs)
         room = settings.max_repeats - len(run_secs)
-        results = _times(timer(number, missing if missing > 0 else min(settings.min_repeats, room)))
+        results = times(timer(number, missing if missing > 0 else min(settings.min_repeats, room)))
         run_secs.extend(results)
         spent += number * sum(results)
+
+
+def first_runs(timer: Timer, settings: MeasureConfig) -> tuple[float, float, int]:
+    """The times of the first two runs, and how many runs a timed one should consist of.
+
+    The first is cold: it starts threads, loads code and touches memory, and takes up to 1.6 times as long as a warm run
+    of 10 ms.
+    """
+    cold, first = (times(timer(1, 1))[0] for _ in range(2))
+    # A flush precedes each timed run, so repetitions of the kernel within a run would be warm.
+    return cold, first, 1 if settings.cache_flush_mib else max(1, math.ceil(settings.min_repeat_secs / first))
 
 
 def spread(run_secs: Sequence[float]) -> float:
@@ -63,19 +69,31 @@ def spread(run_secs: Sequence[float]) -> float:
     return (high - low) / middle
 
 
-def _times(results: Sequence[float]) -> Sequence[float]:
+def times(results: Sequence[float]) -> Sequence[float]:
+    """What a timer returned.
+
+    Raises:
+        ValueError: it is impossible.
+    """
     if not all(math.isfinite(t) and t > 0 for t in results):
         raise ValueError(f"the device reports the run times {list(results)}")
     return results
 
 
-def _enough(run_secs: Sequence[float], spent_secs: float, settings: MeasureConfig) -> StopReason | None:
-    enough = len(run_secs) >= settings.min_repeats
-    if enough and spread(run_secs) <= settings.max_spread:
+def enough(run_secs: Sequence[float], spent_secs: float, settings: MeasureConfig) -> StopReason | None:
+    """Why no further run is needed; None if one is.
+
+    Args:
+        run_secs: of the warm runs so far.
+        spent_secs: how long all runs took.
+        settings: see ``conf/measure``.
+    """
+    fewest = len(run_secs) >= settings.min_repeats
+    if fewest and spread(run_secs) <= settings.max_spread:
         return "steady"
     if run_secs and spent_secs + settings.min_repeats * run_secs[-1] > settings.run_timeout_secs / 2:
         return "budget"
-    if not enough:
+    if not fewest:
         return None
     if len(run_secs) >= settings.max_repeats:
         return "repeats"

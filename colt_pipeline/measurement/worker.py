@@ -8,23 +8,22 @@ The worker runs each kernel in a fork, which inherits the inputs and the linked 
 fork). Whatever a kernel does (loop forever, write out of bounds, exhaust memory) affects only its fork, within a time
 limit (and a memory limit on this machine's CPU), and the next kernel starts in a clean process.
 
-Requests (``op``): ``load`` (workload's recipe, target, rpc), ``build`` (name, module, memory_mib, vector_math),
-``run`` (name, settings, best_secs); answers: {"ok": true}, {"fatal": message} or the fields of a Measurement.
+Requests (``op``): ``load`` (workload's recipe, target, rpc, server), ``build`` (name, module, memory_mib, vector_math),
+``run`` (name, settings, best_secs); in a race on this machine's CPU, where a fork goes on as long as its kernel takes
+part, ``enter`` (name, settings), ``again`` (name, repeats), ``leave`` (name). Answers: {"ok": true}, {"fatal": message}
+or the fields of a Measurement.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import resource
-import selectors
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -33,13 +32,13 @@ from colt_pipeline import stack
 
 stack.require()  # before TVM is imported
 
-import psutil  # noqa: E402
 import tvm  # noqa: E402
 
 from colt_pipeline.config.schema import MeasureConfig, RpcConfig  # noqa: E402
-from colt_pipeline.errors import ConfigError, DeviceError  # noqa: E402
+from colt_pipeline.errors import ConfigError  # noqa: E402
 from colt_pipeline.measurement.bench import TVM_ERRORS, Bench, last_line  # noqa: E402
 from colt_pipeline.measurement.devices import CUDA_LOCK  # noqa: E402
+from colt_pipeline.measurement.fork import Answer, Ended, Phase, Turns, die_with_parent, in_fork  # noqa: E402
 from colt_pipeline.measurement.gpu import load_runtime  # noqa: E402
 from colt_pipeline.measurement.lock import device_lock  # noqa: E402
 from colt_pipeline.measurement.remote import remote_limit_secs, run_remote  # noqa: E402
@@ -50,28 +49,22 @@ from colt_pipeline.workloads.catalogue import rebuild  # noqa: E402
 GPU_QUEUE_SECS = 600.0
 """How long a kernel may wait for its GPU, which runs one kernel at a time."""
 _KERNELS_KEPT = 8
-_PR_SET_PDEATHSIG = 1
-_CHUNK = 1 << 16
-_ENDED = b"\n"  # no answer contains it
-
-Answer = dict[str, Any]
-Ended = Callable[[], None]
-"""Says that a phase has ended."""
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A part of the work of a fork, with a time limit of its own."""
-
-    limit_secs: float
-    if_exceeded: Answer
+_TRUSTED = {"tirx.disable_assert": True}
+"""Without the checks of a kernel's arguments, which the bench makes: the kernel itself is the same machine code, and a
+matrix product is built in two thirds of the time."""
 
 
 class Worker:
     """Holds one workload's bench and the kernels that were built but not yet run."""
 
-    def load(self, workload: dict[str, Any], target: dict[str, Any], rpc: dict[str, Any] | None) -> Answer:
-        """Create inputs and reference; with `rpc`, kernels run on this tracker's servers."""
+    def load(
+        self,
+        workload: dict[str, Any],
+        target: dict[str, Any],
+        rpc: dict[str, Any] | None,
+        server: dict[str, Any] | None = None,
+    ) -> Answer:
+        """Create inputs and reference; with `rpc`, kernels run on this tracker's servers, like `server`."""
         try:
             self._bench = Bench(rebuild(workload))
         except ConfigError as error:
@@ -80,8 +73,9 @@ class Worker:
             name, said = workload["name"], last_line(error)
             return {"fatal": f"{name} cannot be run unscheduled: {said}; make it smaller, or write it otherwise"}
         self._target = target
-        self._rpc = RpcConfig(**rpc) if rpc else None
+        self._rpc, self._server = RpcConfig(**rpc) if rpc else None, server
         self._built: dict[str, Callable[[], Any]] = {}
+        self._racers: dict[str, Turns] = {}
         # A confirmation builds the same few programs in every round.
         self._compile = lru_cache(maxsize=_KERNELS_KEPT)(self._compiled)
         if self._on_gpu:
@@ -103,9 +97,10 @@ class Worker:
 
     def _compiled(self, module: str, memory_mib: int, vector_math: bool) -> Any:
         target = tvm.target.Target(self._target)
-        with _memory_limit(memory_mib), target:
+        here = target.kind.name == "llvm" and self._rpc is None
+        with _memory_limit(memory_mib), target, tvm.transform.PassContext(config=_TRUSTED if here else None):
             library = tvm.compile(tvm.ir.load_json(module), target=target, tir_pipeline=pipeline(vector_math))
-            if target.kind.name == "llvm" and self._rpc is None:
+            if here:
                 library.mod.get_function("main")  # link now, while builds run in parallel
         return library
 
@@ -130,14 +125,37 @@ class Worker:
 
         def there(ended: Ended) -> Measurement:
             assert self._rpc is not None
-            return run_remote(self._rpc, self._target["kind"], built(), self._bench, timing, best_secs)
+            return run_remote(self._rpc, self._target["kind"], self._server, built(), self._bench, timing, best_secs)
 
         if self._rpc is not None:
-            return _in_fork(there, [replace(running, limit_secs=remote_limit_secs(self._rpc, timing))])
+            return in_fork(there, [replace(running, limit_secs=remote_limit_secs(self._rpc, timing))])
         if not self._on_gpu:
-            return _in_fork(on_cpu, [running])
+            return in_fork(on_cpu, [running])
         building = Phase(timing.build_timeout_secs, _late("build", timing.build_timeout_secs))
-        return _in_fork(on_gpu, [building, _GPU_IS_BUSY, running])
+        return in_fork(on_gpu, [building, _GPU_IS_BUSY, running])
+
+    def enter(self, name: str, settings: dict[str, Any]) -> Answer:
+        """The first runs of a kernel in a race: a cold one, then warm ones, checked."""
+        library, timing = self._built.pop(name)(), MeasureConfig(**settings)
+
+        def runs() -> Generator[Measurement, int]:
+            _limit_memory(timing.memory_mib)
+            yield from self._bench.turns(library.mod, tvm.cpu(), timing)
+
+        self._racers[name] = Turns(runs, Phase(timing.run_timeout_secs, _late("run", timing.run_timeout_secs)))
+        return self.again(name, 0)
+
+    def again(self, name: str, repeats: int) -> Answer:
+        """Further warm runs of a kernel that entered a race, which an error ends."""
+        answer = self._racers[name].turn(repeats)
+        if answer.get("error") is not None:
+            del self._racers[name]
+        return answer
+
+    def leave(self, name: str) -> Answer:
+        """The kernel takes no further part in races."""
+        self._racers.pop(name).end()
+        return {"ok": True}
 
     @property
     def _on_gpu(self) -> bool:
@@ -159,84 +177,6 @@ def _late(what: str, limit_secs: float) -> Answer:
 _GPU_IS_BUSY = Phase(GPU_QUEUE_SECS, {"fatal": f"this machine's GPU was not free for {GPU_QUEUE_SECS:g} s"})
 
 
-def _in_fork(work: Callable[[Ended], Measurement], phases: Sequence[Phase]) -> Answer:
-    """Run `work` in a fork and return its result; if the fork dies or times out, that is an answer too.
-
-    Args:
-        work: what to compute; it calls its argument at the end of each phase but the last.
-        phases: their time limits.
-    """
-    reader, writer = os.pipe()
-    worker, child = os.getpid(), os.fork()
-    if child == 0:
-        status = 1
-        try:
-            die_with_parent()
-            if os.getppid() != worker:  # the worker died before die_with_parent took effect
-                os._exit(status)
-            try:
-                answer = asdict(work(lambda: _say(writer, _ENDED)))
-            except DeviceError as error:
-                answer = {"fatal": str(error)}
-            except TVM_ERRORS as error:
-                answer = asdict(Measurement(error="run_error", detail=last_line(error)))
-            _say(writer, json.dumps(answer).encode())
-            status = 0
-        finally:
-            os._exit(status)  # never return to the worker's loop, whatever happened
-    os.close(writer)
-    text, exceeded = b"", None
-    for phase in phases:
-        more = _read(reader, phase.limit_secs, stop_at=b"" if phase is phases[-1] else _ENDED)
-        if more is None:
-            exceeded = phase
-            _kill(child)
-            break
-        text += more
-    os.close(reader)
-    _, status = os.waitpid(child, 0)
-    if exceeded is not None:
-        return exceeded.if_exceeded
-    if not text:
-        return asdict(Measurement(error="crash", detail=_how_it_ended(os.waitstatus_to_exitcode(status))))
-    parsed: Answer = json.loads(text)
-    return parsed
-
-
-def _kill(child: int) -> None:
-    """Kill a fork and the CUDA compiler that it called, which would go on without it."""
-    os.kill(child, signal.SIGSTOP)  # it starts no further processes
-    family = psutil.Process(child).children(recursive=True)
-    os.kill(child, signal.SIGKILL)
-    for process in family:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-
-
-def _say(writer: int, text: bytes) -> None:
-    while text:
-        text = text[os.write(writer, text) :]
-
-
-def _read(reader: int, limit_secs: float, stop_at: bytes) -> bytes | None:
-    """Everything until `stop_at`, which is left out, or until the pipe closes; None after a timeout."""
-    text, deadline = b"", time.monotonic() + limit_secs
-    with selectors.DefaultSelector() as selector:
-        selector.register(reader, selectors.EVENT_READ)
-        while (left := deadline - time.monotonic()) > 0 and selector.select(left):
-            chunk = os.read(reader, 1 if stop_at else _CHUNK)
-            if not chunk or chunk == stop_at:
-                return text
-            text += chunk
-    return None
-
-
-def _how_it_ended(status: int) -> str:
-    if status < 0:
-        return f"the kernel's process was ended by signal {-status} ({signal.Signals(-status).name})"
-    return f"the kernel's process ended with status {status}"
-
-
 def _limit_memory(mib: int) -> None:
     """Limit the further growth of this process's address space."""
     pages = int(Path("/proc/self/statm").read_text().split()[0]) if sys.platform == "linux" else 0
@@ -253,12 +193,6 @@ def _memory_limit(mib: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
-
-
-def die_with_parent() -> None:
-    """On Linux, have the kernel kill this process when its parent dies, even in the middle of a measurement."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _die_first() -> None:
@@ -278,6 +212,7 @@ def main() -> None:
     os.dup2(2, 1)
     worker = Worker()
     operations: dict[str, Callable[..., Answer]] = {"load": worker.load, "build": worker.build, "run": worker.run}
+    operations |= {"enter": worker.enter, "again": worker.again, "leave": worker.leave}
     for line in sys.stdin:
         request = json.loads(line)
         answers.write(json.dumps(operations[request.pop("op")](**request)) + "\n")

@@ -18,11 +18,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+from tvm.ir.utils import derived_object
 from tvm.s_tir import meta_schedule as ms
+from tvm.s_tir.meta_schedule.cost_model import PyCostModel
+from tvm.s_tir.meta_schedule.runner import RunnerResult
 
 from colt_pipeline.config.schema import EvolutionConfig
 from colt_pipeline.errors import ReplayMissError
 from colt_pipeline.prediction.cost_model import measure_candidates, runner_results
+from colt_pipeline.prediction.pretrained import PretrainedModel
 from colt_pipeline.records import digest
 from colt_pipeline.runs.batches import Packed, pack, read_batch, unpack
 from colt_pipeline.runs.events import Sample
@@ -40,10 +46,43 @@ Experience = Sequence[tuple[Program, Sample]]
 """Programs and their measurements, in the order of the search."""
 
 
+@derived_object
+class _Pretrained(PyCostModel):  # type: ignore[misc]
+    """A cost model of this project in the place of TVM's."""
+
+    def __init__(self, model: PretrainedModel) -> None:
+        super().__init__()
+        self._predictions = model
+
+    def load(self, path: str) -> None:
+        raise NotImplementedError
+
+    def save(self, path: str) -> None:
+        raise NotImplementedError
+
+    def predict(self, context: ms.TuneContext, candidates: Sequence[ms.MeasureCandidate]) -> npt.NDArray[np.float64]:
+        return np.array(self._predictions.rate(context, candidates))
+
+    def update(
+        self, context: ms.TuneContext, candidates: Sequence[ms.MeasureCandidate], results: Sequence[RunnerResult]
+    ) -> None:
+        programs = [Program(c.sch, c.sch.trace) for c in candidates]
+        latencies = [None if r.run_secs is None else float(r.run_secs[0]) for r in results]
+        samples = [Sample(p.key, secs, None) for p, secs in zip(programs, latencies, strict=True)]
+        self._predictions.update(programs, samples)
+
+
 class TvmEvolution:
     """TVM's EvolutionarySearch, XGBModel and MemoryDatabase, unmodified and driven as by TVM's task scheduler."""
 
-    def __init__(self, space: Space, settings: EvolutionConfig, warmup_samples: int, samples: int) -> None:
+    def __init__(
+        self,
+        space: Space,
+        settings: EvolutionConfig,
+        warmup_samples: int,
+        samples: int,
+        cost_model: PretrainedModel | None = None,
+    ) -> None:
         """Prepare the search.
 
         Args:
@@ -51,6 +90,7 @@ class TvmEvolution:
             settings: options of EvolutionarySearch.
             warmup_samples: programs measured before predictions are meaningful.
             samples: programs to measure.
+            cost_model: what predicts in place of TVM's own XGBModel, if anything.
         """
         options = dict(vars(settings))
         batch = options.pop("num_trials_per_iter")
@@ -65,7 +105,11 @@ class TvmEvolution:
             num_threads=threads,
             logger=_log,
         )
-        self._model = ms.cost_model.XGBModel(num_warmup_samples=warmup_samples, num_tuning_cores=threads)
+        self._model = (
+            ms.cost_model.XGBModel(num_warmup_samples=warmup_samples, num_tuning_cores=threads)
+            if cost_model is None
+            else _Pretrained(cost_model)
+        )
         self._database = ms.database.MemoryDatabase()
         self._workload = self._database.commit_workload(space.module)
         self._context.pre_tuning(

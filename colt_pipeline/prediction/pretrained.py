@@ -7,22 +7,18 @@ programs fast regardless of the workload. Recordings of the workload being tuned
 
 from __future__ import annotations
 
-import csv
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import xgboost as xgb
+from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.meta_schedule.feature_extractor import PerStoreFeature
 
-from colt_pipeline.errors import ConfigError, RecordingError
 from colt_pipeline.prediction.cost_model import measure_candidates
 from colt_pipeline.runs.events import Sample
-from colt_pipeline.runs.jsonl import refuse_endless
 from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.space import Program, Space
 
@@ -43,7 +39,8 @@ _PARAMETERS = {
     "seed": 0,
 }
 
-_FEATURES = 2 * 164 + 1
+FEATURES = 2 * 164 + 1
+"""Numbers that represent a program."""
 
 Rows = npt.NDArray[np.float32]
 
@@ -102,6 +99,14 @@ class PretrainedModel:
         predicted = self._booster.inplace_predict(np.stack(self._of(programs)))
         return [float(np.exp(x)) for x in predicted]
 
+    def rate(self, context: ms.TuneContext, candidates: Sequence[ms.MeasureCandidate]) -> list[float]:
+        """Predicted scores of candidates of TVM's, whose features are not kept."""
+        if self._booster is None:
+            with self._stopwatch.lap("train"):
+                self._booster = self._trained()
+        rows = [_row(stores.numpy()) for stores in self._extractor.extract_from(context, list(candidates))]
+        return [float(np.exp(x)) for x in self._booster.inplace_predict(np.stack(rows))]
+
     def update(self, programs: Sequence[Program], samples: Sequence[Sample]) -> None:
         """Learn from measured programs."""
         self._measured += programs
@@ -110,7 +115,7 @@ class PretrainedModel:
 
     def _trained(self) -> xgb.Booster:
         if not np.isfinite(self._latencies).any():
-            return _trained_on(self._others)
+            return trained_on(self._others)
         own = Experience(self._of(self._measured), self._latencies, _OWN_WEIGHT)
         return _train([*self._others, own])
 
@@ -121,7 +126,7 @@ class PretrainedModel:
 
 
 @lru_cache(maxsize=8)
-def _trained_on(others: tuple[Experience, ...]) -> xgb.Booster:
+def trained_on(others: tuple[Experience, ...]) -> xgb.Booster:
     """The booster with which every run on a workload starts; trained once per process."""
     return _train(others)
 
@@ -155,67 +160,7 @@ def _row(stores: npt.NDArray[np.float64]) -> Rows:
     return row.astype(np.float32)
 
 
-def write_experience(path: Path, rows: Iterable[tuple[float | None, Rows]]) -> None:
-    """Write one line per program: latency in seconds ("" if it failed), then its features."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        for latency_secs, row in rows:
-            writer.writerow(["" if latency_secs is None else f"{latency_secs:.6g}", *(f"{x:.4g}" for x in row)])
-
-
-def read_experience(directory: Path, workload_hash: str) -> list[Experience]:
-    """Experience from the files ``<workload hash>.csv`` in `directory`, except for that of the given workload.
-
-    Raises:
-        ConfigError: the directory does not exist, or contains no experience.
-        RecordingError: a file was not written by `write_experience`.
-    """
-    paths = sorted(directory.glob("*.csv"))
-    found = {path.stem: _read(path.resolve(), path.stat().st_mtime_ns, path.stat().st_size) for path in paths}
-    if not any(experience.latencies for experience in found.values()):
-        state = "contains no measured programs (*.csv)" if directory.is_dir() else "is not a directory"
-        raise ConfigError(
-            f"pretraining={directory} {state}, but search.cost_model=pretrained starts from the measured programs of "
-            "other workloads. Name their directory with pretraining=DIR (the project's repository has it in "
-            "results/pretraining), or start from nothing with search.cost_model=xgb"
-        )
-    return [experience for name, experience in found.items() if name != workload_hash and experience.latencies]
-
-
-def experience_digest(others: Sequence[Experience]) -> str:
-    """sha256 (hex) of what a model learns from `others`: their numbers, in order, whatever files hold them."""
-    hashed = hashlib.sha256()
-    for experience in others:
-        hashed.update(np.array([len(experience.latencies)], "<u8").tobytes())
-        hashed.update(np.array(experience.latencies, "<f8").tobytes())
-        hashed.update(np.array(experience.features, "<f4").tobytes())
-    return hashed.hexdigest()
-
-
-@lru_cache(maxsize=64)
-def _read(path: Path, modified: int, size: int) -> Experience:
-    """A file written by `write_experience`, read once per process unless it changed since."""
-    features: list[Rows] = []
-    latencies: list[float] = []
-    try:
-        refuse_endless(path)
-        with path.open(newline="") as file:
-            for latency, *row in csv.reader(file):
-                if len(row) != _FEATURES:
-                    raise ValueError(f"{len(row)} numbers instead of {_FEATURES}")
-                latencies.append(_positive(latency) if latency else np.inf)
-                features.append(np.array(row, np.float32))
-                if not np.isfinite(features[-1]).all():
-                    raise ValueError("a feature is not a finite number")
-    except (ValueError, csv.Error) as error:
-        raise RecordingError(f"{path} contains a line that is not a program's features ({error})") from error
-    except OSError as error:
-        raise RecordingError(f"cannot read {path}: {error.strerror}") from error
-    return Experience(features, latencies)
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < np.inf:
-        raise ValueError(f"{text} is not a latency in seconds")
-    return value
+def predicted(known: Sequence[Experience], rows: Sequence[Rows]) -> npt.NDArray[np.float32]:
+    """What a model that has learned from `known` expects of programs with these features: ln(best / latency)."""
+    scores: npt.NDArray[np.float32] = _train(known).inplace_predict(np.stack(rows))
+    return scores

@@ -13,7 +13,7 @@ from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import JournalError, RunDirError
 from colt_pipeline.records import MeasurementKind
 from colt_pipeline.runs.clock import secs_so_far
-from colt_pipeline.runs.events import Measured, Started, Stepped, event_from_json
+from colt_pipeline.runs.events import Chosen, Measured, Started, Stepped, event_from_json
 from colt_pipeline.runs.jsonl import read_from
 from colt_pipeline.runs.layout import CALLS, JOURNAL, SUMMARY, WHOLE_MODEL, clocks_of, run_directory
 from colt_pipeline.runs.rundir import read_json
@@ -34,6 +34,8 @@ class Standing:
     """Model -> regular calls."""
     alterations: Counter[str] = field(default_factory=Counter)
     """Model -> course alterations."""
+    awaited: int = 0
+    """Steps whose answers are awaited, of concurrent calls."""
     begun: bool = False
     finished: bool = False
     """Whether it has finished or reached a limit of its budget."""
@@ -102,6 +104,7 @@ class FollowedSearch:
         self._best_secs: float | None = None
         self._calls: Counter[str] = Counter()
         self._alterations: Counter[str] = Counter()
+        self._awaited = 0
 
     def read(self) -> list[Standing]:
         """See `Followed`; a search has no parts."""
@@ -121,6 +124,7 @@ class FollowedSearch:
                 measurement=started.measurement if started else "measured",
                 calls=self._calls.copy(),
                 alterations=self._alterations.copy(),
+                awaited=self._awaited,
                 begun=started is not None,
                 limit_secs=self._limit_secs,
                 used_secs=self._used_secs(),
@@ -172,7 +176,11 @@ class FollowedSearch:
             self._samples += len(event.samples)
             latencies = [self._best_secs, *(sample.latency_secs for sample in event.samples)]
             self._best_secs = min((secs for secs in latencies if secs is not None), default=None)
+        elif isinstance(event, Chosen):
+            self._awaited += 1
         elif isinstance(event, Stepped):
+            if event.calls:
+                self._awaited = max(0, self._awaited - 1)
             for call in event.calls:
                 (self._calls if call.role == "regular" else self._alterations)[call.model] += 1
 
@@ -204,6 +212,7 @@ class FollowedModel:
             measurement=whole.get("measurement", "measured"),
             calls=sum((kernel.calls for kernel in kernels), Counter()),
             alterations=sum((kernel.alterations for kernel in kernels), Counter()),
+            awaited=sum(kernel.awaited for kernel in kernels),
             begun=any(kernel.begun for kernel in kernels),
             finished=bool(whole),
         )

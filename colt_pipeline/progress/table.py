@@ -93,9 +93,12 @@ class RunTable:
         return "  ".join(parts)
 
     def _legend(self) -> list[str]:
-        if not any(run.calls or run.alterations for run in self._board.runs):
+        runs = self._board.runs
+        if not any(run.calls or run.alterations or run.awaited for run in runs):
             return []
-        return ["calls: regular + course alterations" + (f", {self._answers}" if self._answers else "")]
+        parts = ["calls: regular + course alterations", self._answers]
+        parts.append(f"{awaited} awaited" if (awaited := sum(run.awaited for run in runs)) else "")
+        return [", ".join(filter(None, parts))]
 
 
 def _by_model(standing: Standing) -> str:

@@ -63,13 +63,22 @@ def read_batch(line: Fields) -> tuple[str, Fields]:
         ValueError: the line is not a batch, or has a trace that no rule or mutator makes.
     """
     batch = typed(_Batch, line)
-    count = len(batch.instructions)
-    for number, (used, _) in enumerate(batch.traces):
+    check_packed(batch)
+    return batch.key, line
+
+
+def check_packed(packed: Packed) -> None:
+    """Check that traces may be applied.
+
+    Raises:
+        ValueError: one uses an instruction that is not there, or is none that a rule or mutator makes.
+    """
+    count = len(packed.instructions)
+    for number, (used, _) in enumerate(packed.traces):
         if (index := next((index for index in used if not 0 <= index < count), None)) is not None:
             raise ValueError(f"program {number} uses instruction {index} of {count}")
-    for number, trace in enumerate(_unpacked(batch)):
+    for number, trace in enumerate(_unpacked(packed)):
         try:
             check_trace(trace)
         except ValueError as error:
             raise ValueError(f"program {number}: {error}") from error
-    return batch.key, line

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from threading import Condition
 from typing import Any
 
 from colt_pipeline.config.schema import BudgetConfig, LimitsConfig, PricesConfig
@@ -104,10 +105,16 @@ class Budget:
         self._records: list[dict[str, Any]] = []
         self._begin = 0.0
         self._attempts = 0
+        self._under_way = 0
+        self._settled = Condition()  # guards all of these: calls may be made in several threads
 
     @property
     def spent(self) -> Spent:
         """The cost of the run's live calls in all sessions; zero before the first call of this session."""
+        with self._settled:
+            return self._spent()
+
+    def _spent(self) -> Spent:
         if self._file is None:
             return Spent()
         now = spent(self._records)
@@ -119,6 +126,7 @@ class Budget:
         """Account for one attempt: written to disk before the body runs, settled afterwards.
 
         An attempt that ends in an error costs nothing unless the server may have answered; then it costs `cost_bound`.
+        Attempts in other threads count at their bounds, so one that could exceed a limit waits until they are settled.
 
         Args:
             model: the model that is called.
@@ -131,23 +139,43 @@ class Budget:
             BudgetError: the attempt could exceed a limit; nothing was written and the body did not run.
             JournalError: the account is in use by another process, or the disk refused it.
         """
-        if self._file is None:
-            self._open()
         bill = Bill(cost_bound)
-        number, self._attempts = self._attempts, self._attempts + 1
-        with self._together() if self._limits.sweep != _NO_LIMITS else nullcontext():
-            self._allow(model, cost_bound)
-            self._write(number, model, cost_bound)
+        with self._settled:
+            number = self._enter(model, cost_bound)
         try:
             yield bill
         except TransientError as error:
-            self._write(number, model, cost_bound if error.maybe_charged else NO_TOKENS)
+            self._settle(number, model, cost_bound if error.maybe_charged else NO_TOKENS)
             raise
         except BaseException as error:
             # An LLMError means nothing was charged; after anything else (Ctrl-C) the server's state is unknown.
-            self._write(number, model, NO_TOKENS if isinstance(error, LLMError) else bill.tokens)
+            self._settle(number, model, NO_TOKENS if isinstance(error, LLMError) else bill.tokens)
             raise
-        self._write(number, model, bill.tokens)
+        self._settle(number, model, bill.tokens)
+
+    def _enter(self, model: str, cost_bound: Tokens) -> int:
+        """Enter an attempt at its bound, once the limits allow it; return its number."""
+        if self._file is None:
+            self._open()
+        while True:
+            try:
+                with self._together() if self._limits.sweep != _NO_LIMITS else nullcontext():
+                    self._allow(model, cost_bound)
+                    self._write(self._attempts, model, cost_bound)
+                break
+            except BudgetError:
+                if not self._under_way:
+                    raise
+                self._settled.wait()
+        self._attempts += 1
+        self._under_way += 1
+        return self._attempts - 1
+
+    def _settle(self, number: int, model: str, tokens: Tokens) -> None:
+        with self._settled:
+            self._under_way -= 1
+            self._settled.notify_all()
+            self._write(number, model, tokens)
 
     def _open(self) -> None:
         self._file = JsonLines(self._path)
@@ -168,7 +196,7 @@ class Budget:
 
     def _allow(self, model: str, cost_bound: Tokens) -> None:
         price = self._prices[model]
-        own = self.spent
+        own = self._spent()
         usd = 0.0 if price is None else cost_bound.usd(price)
         next_call = Spent(1, cost_bound.prompt + cost_bound.completion, usd, 0.0)
         _refuse_beyond(self._limits.run, "run", own, next_call)
@@ -188,8 +216,9 @@ class Budget:
             os.close(directory)
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        with self._settled:
+            if self._file is not None:
+                self._file.close()
 
 
 _NO_LIMITS = LimitsConfig(None, None, None, None)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from colt_pipeline.records import (
     Count,
+    DraftSource,
     EndReason,
     MeasurementError,
     MeasurementKind,
@@ -64,6 +65,15 @@ class Child(Candidate):
 
 
 @dataclass(frozen=True)
+class Draft(Child):
+    """A program of the tree that no call made."""
+
+    parent: Count
+    """The node below which it enters the tree: the root for a sample of the design spaces."""
+    source: DraftSource
+
+
+@dataclass(frozen=True)
 class Sample:
     """A measured program in the journal."""
 
@@ -114,11 +124,38 @@ class Bred(Event):
 
 
 @dataclass(frozen=True)
+class Chosen(Event):
+    """A node whose model is asked while other answers are awaited; its step follows when the answer's turn comes.
+
+    Without concurrent calls a search has no such events.
+    """
+
+    kind: ClassVar[str] = "chosen"
+    node: Count
+    scores: tuple[Number, ...]
+    """What the prompt says of the node's program and its ancestors: scores by the cost model of this moment."""
+
+
+@dataclass(frozen=True)
+class Deferred(Event):
+    """The oldest awaited answer led to a child that alters the course; its step ends after the largest model's answer.
+
+    That answer takes its turn behind all that are awaited already.
+    """
+
+    kind: ClassVar[str] = "deferred"
+    call: Call
+    child: Child
+    """What the small model's proposal led to."""
+
+
+@dataclass(frozen=True)
 class Stepped(Event):
     """One search step: expansion, rollout, course alteration, backup."""
 
     kind: ClassVar[str] = "stepped"
     step: Count
+    """Steps are numbered as they begin; with concurrent calls they may end in another order."""
     parent: Count
     """Node that was selected and expanded."""
     calls: tuple[Call, ...]
@@ -130,6 +167,14 @@ class Stepped(Event):
     """The small model's child that a course alteration removed."""
     retry_model: str | None
     """After a failed step: the model that expands this node next."""
+
+
+@dataclass(frozen=True)
+class Drafted(Event):
+    """The best by prediction of many programs drawn without a call."""
+
+    kind: ClassVar[str] = "drafted"
+    children: tuple[Draft, ...]
 
 
 @dataclass(frozen=True)
@@ -148,7 +193,9 @@ class Finished(Event):
     reason: EndReason
 
 
-_KINDS: dict[str, type[Event]] = {k.kind: k for k in (Started, Planted, Bred, Stepped, Measured, Finished)}
+_KINDS: dict[str, type[Event]] = {
+    k.kind: k for k in (Started, Planted, Bred, Chosen, Deferred, Stepped, Drafted, Measured, Finished)
+}
 
 
 def event_from_json(record: Mapping[str, Any]) -> Event:

@@ -5,6 +5,7 @@ It contains no times, host names or paths: run == rerun == kill + resume == repl
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from colt_pipeline.runs.events import (
     Bred,
     Candidate,
     Child,
+    Chosen,
+    Deferred,
+    Drafted,
     Event,
     Finished,
     Measured,
@@ -58,7 +62,9 @@ def check_models(path: Path, events: Iterable[Event], known: Collection[str]) ->
         JournalError: it names another.
     """
     for number, event in enumerate(events, start=1):
-        named = {child.model for child in _candidates(event) if isinstance(child, Child)}
+        named = {child.model for child in candidates_of(event) if isinstance(child, Child)}
+        if isinstance(event, Deferred):
+            named.add(event.call.model)
         if isinstance(event, Stepped):
             named |= {name for name in (event.made_by, event.retry_model) if name is not None}
             named |= {call.model for call in event.calls}
@@ -75,7 +81,7 @@ def check_traces(path: Path, events: Iterable[Event]) -> None:
         JournalError: a trace is none that a rule or mutator makes.
     """
     for number, event in enumerate(events, start=1):
-        for candidate in _candidates(event):
+        for candidate in candidates_of(event):
             try:
                 check_trace_json(candidate.trace)
             except ValueError as error:
@@ -85,12 +91,15 @@ def check_traces(path: Path, events: Iterable[Event]) -> None:
                 ) from error
 
 
-def _candidates(event: Event) -> tuple[Candidate, ...]:
+def candidates_of(event: Event) -> tuple[Candidate, ...]:
+    """The programs that an event brings."""
     match event:
-        case Planted():
+        case Planted() | Drafted():
             return event.children
         case Bred():
             return event.candidates
+        case Deferred():
+            return (event.child,)
         case Stepped():
             return tuple(child for child in (event.child, event.pruned) if child is not None)
     return ()
@@ -102,6 +111,8 @@ class _Order:
     def __init__(self) -> None:
         self._nodes = 1  # the root
         self._waiting: set[str] = set()
+        self._steps = 0  # begun
+        self._awaited: deque[int] = deque()  # those among them whose answers are awaited
         self._begun = self._ended = False
 
     def check(self, event: Event) -> None:
@@ -119,11 +130,30 @@ class _Order:
             case Planted():
                 self._add(event.children)
                 self._nodes += len(event.children)
+            case Drafted():
+                for child in event.children:
+                    if child.parent >= self._nodes:
+                        raise ValueError(f"parent: there is no node {child.parent} yet")
+                self._add(event.children)
+                self._nodes += len(event.children)
             case Bred():
                 self._add(event.candidates)
+            case Chosen():
+                if not 0 < event.node < self._nodes:
+                    raise ValueError(f"node: there is no node {event.node} that a model could expand")
+                self._awaited.append(self._steps)
+                self._steps += 1
+            case Deferred():
+                if not self._awaited:
+                    raise ValueError("call: no answer is awaited")
+                self._awaited.rotate(-1)
             case Stepped():
                 if event.parent >= self._nodes:
                     raise ValueError(f"parent: there is no node {event.parent} yet")
+                if self._awaited and event.step == self._awaited[0]:
+                    self._awaited.popleft()
+                else:
+                    self._steps += 1
                 if event.pruned is not None and not event.calls:
                     raise ValueError("calls: none, although one made the child that was pruned")
                 if event.child is not None:

@@ -30,6 +30,7 @@ WHOLE_MODEL = "model.json"
 
 ANSWERS = "llm.jsonl"
 CANDIDATES = "candidates.jsonl"
+DRAFTS = "drafts.jsonl"
 MEASUREMENTS = "measurements.jsonl"
 SPENDING = "spend.jsonl"
 CLOCK = "clock.jsonl"
@@ -76,7 +77,7 @@ def noise_in(results: Path | str) -> Path:
 
 def set_aside(recording: Path) -> None:
     """Rename the files of an earlier recording, so that everything is asked and measured again."""
-    for name in (ANSWERS, CANDIDATES, MEASUREMENTS, SPENDING, CLOCK):
+    for name in (ANSWERS, CANDIDATES, DRAFTS, MEASUREMENTS, SPENDING, CLOCK):
         path = recording / name
         if path.exists():
             free = next(n for n in count(1) if not (recording / f"{name}.{n}").exists())

@@ -9,11 +9,12 @@ from typing import Generic
 
 import numpy as np
 
+from colt_pipeline.config.schema import SearchConfig
 from colt_pipeline.records import Answer, Edit, ModelSpec, ProgramView, PromptContext, Proposal, Rejection, Role
 from colt_pipeline.runs.events import Call, Child, Planted, Stepped
 from colt_pipeline.search.course_alteration import COURSE_RULES, NewChild
 from colt_pipeline.search.routing import ROUTERS
-from colt_pipeline.search.state import State
+from colt_pipeline.search.state import Inquiry, State
 from colt_pipeline.search.tree import Node
 from colt_pipeline.search.world import P, Purpose, World
 
@@ -40,27 +41,20 @@ def plant(world: World[P], state: State) -> Planted:
 
 def expand(world: World[P], state: State, node: Node) -> Stepped:
     """Expand `node` with its model; if the course is altered, the largest model answers in its place."""
-    expansion = Expansion(world, state, node, *_context(world, state, node))
-    if world.settings.first_children == "random" and node.depth == 1:
-        return _mutated(expansion)
-    acting, largest = next(m for m in world.models if m.name == node.model), world.largest
-    attempt = expansion.ask(acting)
-    calls, made_by, child, pruned = [attempt.call], acting.name, attempt.child, None
-    rule = COURSE_RULES[world.settings.course_alteration]
-    if child is not None and acting != largest and rule.triggers(_new_child(world, state, node, child)):
-        attempt = expansion.ask(largest, "course_alteration", {child.program})
-        calls.append(attempt.call)
-        if not rule.keeps_better or (attempt.child is not None and attempt.child.score >= child.score):
-            made_by, child, pruned = largest.name, attempt.child, child
-    return Stepped(
-        step=state.steps,
-        parent=node.id,
-        calls=tuple(calls),
-        child=child,
-        made_by=made_by if child else None,
-        pruned=pruned,
-        retry_model=None if child else _another(world, state, acting),
-    )
+    inquiry = state.inquiry(node, lineage_scores(world, state, node, state.begun))
+    expansion = Expansion(world, state, node, inquiry.step, inquiry.scores[0])
+    context = context_of(world, state, inquiry)
+    if draws_at_random(world.settings, node):
+        return _mutated(expansion, context)
+    first = expansion.ask(world.model(inquiry.model), context)
+    if first.child is None or not expansion.alters_course(first.call.model, first.child):
+        return expansion.ended(first)
+    return expansion.ended(first, expansion.ask(world.largest, context, "course_alteration", {first.child.program}))
+
+
+def draws_at_random(settings: SearchConfig, node: Node) -> bool:
+    """Whether this node is expanded without a call."""
+    return settings.first_children == "random" and node.depth == 1
 
 
 @dataclass(frozen=True)
@@ -78,17 +72,68 @@ class Expansion(Generic[P]):
     world: World[P]
     state: State
     node: Node
-    context: PromptContext
-    """What every model is told."""
+    step: int
     parent_score: float
     """Score of the node's program under the current cost model."""
 
-    def ask(self, model: ModelSpec, role: Role = "regular", taken: Set[str] = frozenset()) -> Attempt:
-        """Make one call: answer -> child program -> rollout -> scores; for `taken` see `grow`."""
-        answer = self.world.proposer.ask(model, self.context, self.state.occurrences)
+    def ask(
+        self, model: ModelSpec, context: PromptContext, role: Role = "regular", taken: Set[str] = frozenset()
+    ) -> Attempt:
+        """Make one call and `take` its answer."""
+        return self.take(model, self.world.proposer.ask(model, context, self.state.occurrences), role, taken)
+
+    def take(self, model: ModelSpec, answer: Answer, role: Role = "regular", taken: Set[str] = frozenset()) -> Attempt:
+        """Answer -> child program -> rollout -> scores; for `taken` see `grow`."""
         verdict = answer.verdict
         grown = verdict if isinstance(verdict, Rejection) else self.grow(verdict, role, taken)
         return Attempt(self._call(model, role, answer, grown), grown if isinstance(grown, Child) else None)
+
+    def alters_course(self, acting: str, child: Child) -> bool:
+        """Whether this child of the `acting` model makes the largest one answer in its place."""
+        world, state = self.world, self.state
+        new = NewChild(
+            regressed=child.score < child.parent_score,
+            ancestors=state.tree.path(self.node.id),
+            largest=world.largest.name,
+            streak=state.streak,
+            rate=world.settings.course_rate,
+            rng=world.rng(self.step, Purpose.COURSE),
+        )
+        return acting != world.largest.name and COURSE_RULES[world.settings.course_alteration].triggers(new)
+
+    def ended(self, first: Attempt, second: Attempt | None = None) -> Stepped:
+        """The step as it ends, if need be after the largest model's attempt."""
+        acting, child, pruned = first.call.model, first.child, None
+        made_by, calls = acting, [first.call]
+        if second is not None:
+            calls.append(second.call)
+            if not self._keeps(first.child, second.child):
+                made_by, child, pruned = second.call.model, second.child, first.child
+        return Stepped(
+            step=self.step,
+            parent=self.node.id,
+            calls=tuple(calls),
+            child=child,
+            made_by=made_by if child else None,
+            pruned=pruned,
+            retry_model=None if child else self._another(acting),
+        )
+
+    def _keeps(self, child: Child | None, others: Child | None) -> bool:
+        """Whether the small model's child stays although the course was altered."""
+        if child is None or not COURSE_RULES[self.world.settings.course_alteration].keeps_better:
+            return False
+        if others is None:
+            return True
+        score = child.score
+        if child.parent_score != self.parent_score:  # the cost model has learned since
+            [score] = self.world.cost_model.score([self.world.program(child)], self._rng(Purpose.RESCORE, "regular"))
+        return others.score < score
+
+    def _another(self, acting: str) -> str:
+        """The model to expand a node after a failure: a uniform draw from the others, or the same if it is alone."""
+        others = [m.name for m in self.world.models if m.name != acting] or [acting]
+        return others[int(self.world.rng(self.step, Purpose.RETRY).integers(len(others)))]
 
     def grow(self, proposal: Proposal, role: Role = "regular", taken: Set[str] = frozenset()) -> Child | Rejection:
         """Apply `proposal`, keep the best-scoring draw, roll it out, and assign it a model.
@@ -146,61 +191,53 @@ class Expansion(Generic[P]):
         )
 
     def _rng(self, purpose: Purpose, role: Role) -> np.random.Generator:
-        return self.world.rng(self.state.steps, purpose, int(role == "course_alteration"))
+        return self.world.rng(self.step, purpose, int(role == "course_alteration"))
 
 
-def _new_child(world: World[P], state: State, node: Node, child: Child) -> NewChild:
-    return NewChild(
-        regressed=child.score < child.parent_score,
-        ancestors=state.tree.path(node.id),
-        largest=world.largest.name,
-        streak=state.streak,
-        rate=world.settings.course_rate,
-        rng=world.rng(state.steps, Purpose.COURSE),
-    )
-
-
-def _mutated(expansion: Expansion[P]) -> Stepped:
+def _mutated(expansion: Expansion[P], context: PromptContext) -> Stepped:
     """A step without a call: one random transformation."""
-    world, state, node = expansion.world, expansion.state, expansion.node
-    offered, child = expansion.context.transformations, None
+    world, node, step = expansion.world, expansion.node, expansion.step
+    offered, child = context.transformations, None
     if offered:
-        name, _ = offered[int(world.rng(state.steps, Purpose.CHOOSE).integers(len(offered)))]
+        name, _ = offered[int(world.rng(step, Purpose.CHOOSE).integers(len(offered)))]
         grown = expansion.grow(Proposal((Edit(name),), None))
         child = None if isinstance(grown, Rejection) else grown
-    return Stepped(state.steps, node.id, (), child, None, None, None if child else node.model)
+    return Stepped(step, node.id, (), child, None, None, None if child else node.model)
 
 
-def _another(world: World[P], state: State, acting: ModelSpec) -> str:
-    """The model to expand a node after a failure: a uniform draw from the others, or the same if it is the only one."""
-    others = [m.name for m in world.models if m.name != acting.name] or [acting.name]
-    return others[int(world.rng(state.steps, Purpose.RETRY).integers(len(others)))]
+def lineage_scores(world: World[P], state: State, node: Node, step: int) -> list[float]:
+    """Scores of the node's program and its ancestors that a prompt shows, under the current cost model."""
+    programs = [world.program(n.record) for n in _lineage(state, node) if n.record is not None]
+    return world.cost_model.score(programs, world.rng(step, Purpose.SCORE_LINEAGE))
 
 
-def _context(world: World[P], state: State, node: Node) -> tuple[PromptContext, float]:
-    """What any model is told about `node`, and the node's score under the current cost model."""
-    assert node.record is not None and state.started is not None
-    nodes = list(islice(state.tree.path(node.id), _LINEAGE))
+def context_of(world: World[P], state: State, inquiry: Inquiry) -> PromptContext:
+    """What any model is told for this step."""
+    assert state.started is not None
+    node = state.tree.nodes[inquiry.node]
+    nodes = _lineage(state, node)
     programs = [world.program(n.record) for n in nodes if n.record is not None]
-    scores = world.cost_model.score(programs, world.rng(state.steps, Purpose.SCORE_LINEAGE))
-    expanders = [node.model, *(n.made_by for n in nodes)]
+    expanders = [inquiry.model, *(n.made_by for n in nodes)]
     lineage = [
         ProgramView(p.code, p.history, score, model)
-        for p, score, model in zip(programs, scores, expanders, strict=False)
+        for p, score, model in zip(programs, inquiry.scores, expanders, strict=False)
     ]
     if len(programs) < len(nodes):
         lineage.append(ProgramView(world.space.base_code, (), None, None))
-    known = state.known_stats
-    context = PromptContext(
+    known = state.with_peers(inquiry.stats)
+    return PromptContext(
         target=world.target,
         lineage=tuple(lineage),
         transformations=tuple((t.name, t.description) for t in world.space.applicable(programs[0])),
         sites=world.space.sites(programs[0]) if world.settings.decisions else (),
         hardware=world.hardware,
         depth=node.depth,
-        samples=min(len(state.samples) + len(state.pending), world.samples),
+        samples=min(inquiry.samples, world.samples),
         budget=world.samples,
         models=tuple(known[m.name].view(m.name, m.parameters_b) for m in world.models),
         largest=world.largest.name,
     )
-    return context, scores[0]
+
+
+def _lineage(state: State, node: Node) -> list[Node]:
+    return list(islice(state.tree.path(node.id), _LINEAGE))

@@ -14,7 +14,9 @@ from colt_pipeline.runs.events import Event, Finished, Measured
 from colt_pipeline.runs.journal import Journal
 from colt_pipeline.search import evolutionary
 from colt_pipeline.search.batch import choose_batch
-from colt_pipeline.search.expand import expand, plant
+from colt_pipeline.search.concurrency import next_step
+from colt_pipeline.search.drafts import draft
+from colt_pipeline.search.expand import plant
 from colt_pipeline.search.policy import ma_uct, preferences
 from colt_pipeline.search.state import State
 from colt_pipeline.search.tree import Node
@@ -58,11 +60,12 @@ def next_event(world: World[P], state: State) -> Event:
     if left <= 0:
         return Finished("budget")
     batch = min(world.settings.batch_size, left)
-    node = None
     if len(state.pending) < batch or state.fresh < world.settings.pool:
-        node = state.tree.select(tree_policy(world, state))
-    if node is not None:
-        return expand(world, state, node)
+        step = next_step(world, state, tree_policy(world, state))
+        if step is not None:
+            return step
+    if world.settings.drafts is not None and world.cost_model.warm and not state.drafted:
+        return draft(world, world.settings.drafts, state)
     if not state.pending:
         return Finished("exhausted")
     return world.measure(choose_batch(world, state, batch))
@@ -80,7 +83,8 @@ def tree_policy(world: World[P], state: State) -> Callable[[Node, Node], float]:
     lambda_, c, best_secs = world.settings.lambda_, world.settings.c, state.best_secs
 
     def score(node: Node, parent: Node) -> float:
-        return ma_uct(node.total(best_secs), node.visits, parent.visits, phi[node.model or ""], lambda_, c)
+        visits, above = node.visits + node.awaited_below, parent.visits + parent.awaited_below
+        return ma_uct(node.total(best_secs), visits, above, phi[node.model or ""], lambda_, c)
 
     return score
 

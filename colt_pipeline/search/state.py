@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from colt_pipeline.config.schema import SearchConfig
 from colt_pipeline.records import ModelSpec
 from colt_pipeline.runs.events import (
     Bred,
+    Call,
     Candidate,
     Child,
+    Chosen,
+    Deferred,
+    Drafted,
     Event,
     Finished,
     Measured,
@@ -20,12 +26,33 @@ from colt_pipeline.runs.events import (
     Stepped,
 )
 from colt_pipeline.search.stats import ModelStats
-from colt_pipeline.search.tree import ROOT, Tree
+from colt_pipeline.search.tree import ROOT, Node, Tree
+
+Source = Literal["call", "draft"]
+"""Where a program comes from: a model's proposal, or a draw without a call."""
 
 
 def largest(models: Sequence[ModelSpec]) -> ModelSpec:
     """The model with the most parameters; the first one if several are equal."""
     return max(models, key=lambda m: m.parameters_b)
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """A step that has begun, and all that its question depends on, so that it stays the same whatever happens."""
+
+    step: int
+    node: int
+    model: str
+    """The model that expands the node."""
+    scores: tuple[float, ...]
+    """See `Chosen`."""
+    samples: int
+    """Programs that were measured or waited for that."""
+    stats: Mapping[str, ModelStats]
+    """What was known about each model from this search."""
+    first: tuple[Call, Child] | None = None
+    """See `Deferred`; None until the small model has answered."""
 
 
 class State:
@@ -50,6 +77,11 @@ class State:
         """How often programs were sampled from the design spaces."""
         self.finished: str | None = None
         self.steps = 0
+        """Steps that have ended."""
+        self.begun = 0
+        """Steps that have begun: the number of the next one."""
+        self.awaited: deque[Inquiry] = deque()
+        """Steps whose answers are awaited, in the order in which these are applied."""
         self.streak = 0
         """Consecutive regressions by small models, in call order."""
         self.samples: list[Sample] = []
@@ -57,10 +89,18 @@ class State:
         """Programs waiting for measurement, in order of creation."""
         self.fresh = 0
         """Programs that entered the tree since the last measurement."""
+        self.drafted = False
+        """Whether programs were drafted since the last measurement."""
         self.programs: dict[str, Candidate] = {}
         """Every program by key, except for pruned ones."""
         self.nodes: dict[str, int] = {}
         """Key of every program in the tree -> its node."""
+        self.sources: dict[str, Source] = {}
+        """Where each program in the tree comes from."""
+        self.tried: Counter[Source] = Counter()
+        """Measured programs by source."""
+        self.improved: Counter[Source] = Counter()
+        """Those that were the fastest so far."""
         self.known: set[str] = set()
         """Keys of all programs, including pruned ones: none of them is made again."""
         self.occurrences: Counter[str] = Counter()
@@ -75,9 +115,20 @@ class State:
                 self.plantings += 1
                 for child in event.children:
                     self._grow(ROOT, child, None)
+                    self.sources[child.program] = "draft"
+            case Drafted():
+                self.drafted = True
+                for draft in event.children:
+                    self._grow(draft.parent, draft, None, drafted=True)
+                    self.sources[draft.program] = "draft"
             case Bred():
                 for candidate in event.candidates:
                     self._await(candidate)
+            case Chosen():
+                self._choose(event)
+            case Deferred():
+                self.known.add(event.child.program)
+                self.awaited.append(replace(self.awaited.popleft(), first=(event.call, event.child)))
             case Stepped():
                 self._step(event)
             case Measured():
@@ -85,7 +136,24 @@ class State:
             case Finished():
                 self.finished = event.reason
 
+    def inquiry(self, node: Node, scores: Sequence[float]) -> Inquiry:
+        """The step that would begin now at this node; its question shows these scores."""
+        assert node.model is not None
+        samples = len(self.samples) + len(self.pending)
+        return Inquiry(self.begun, node.id, node.model, tuple(scores), samples, self.stats)
+
+    def _choose(self, event: Chosen) -> None:
+        inquiry = self.inquiry(self.tree.nodes[event.node], event.scores)
+        now = {name: stats + ModelStats() for name, stats in self.stats.items()}
+        self.awaited.append(replace(inquiry, stats=now))
+        self.tree.await_answer(event.node)
+        self.begun += 1
+
     def _step(self, event: Stepped) -> None:
+        if self.awaited and self.awaited[0].step == event.step:
+            self.tree.end_wait(self.awaited.popleft().node)
+        else:
+            self.begun += 1
         self.steps += 1
         for call in event.calls:
             self.stats[call.model].count(call)
@@ -100,11 +168,12 @@ class State:
             self.known.add(event.pruned.program)
         if event.child is not None:
             self._grow(event.parent, event.child, event.made_by)
+            self.sources[event.child.program] = "call"
         else:
             self.tree.fail(event.parent, event.retry_model)
 
-    def _grow(self, parent: int, child: Child, made_by: str | None) -> None:
-        self.nodes[child.program] = self.tree.grow(parent, child, made_by).id
+    def _grow(self, parent: int, child: Child, made_by: str | None, drafted: bool = False) -> None:
+        self.nodes[child.program] = self.tree.grow(parent, child, made_by, drafted).id
         self._await(child)
 
     def _await(self, candidate: Candidate) -> None:
@@ -114,8 +183,13 @@ class State:
         self.fresh += 1
 
     def _measure(self, event: Measured) -> None:
-        self.samples.extend(event.samples)
-        self.fresh = 0
+        for sample in event.samples:
+            source = self.sources.get(sample.program, "draft")
+            self.tried[source] += 1
+            if sample.latency_secs is not None and not 0 < self.best_secs <= sample.latency_secs:
+                self.improved[source] += 1
+            self.samples.append(sample)
+        self.fresh, self.drafted = 0, False
         done = {sample.program for sample in event.samples}
         self.pending = [candidate for candidate in self.pending if candidate.program not in done]
         if self._measured_rewards:
@@ -125,8 +199,20 @@ class State:
     @property
     def known_stats(self) -> dict[str, ModelStats]:
         """What is known about each model: its statistics here and in the peers."""
-        others = [peer for peer in self._peers if peer is not self]
-        return {name: sum((other.stats[name] for other in others), start=stats) for name, stats in self.stats.items()}
+        return self.with_peers(self.stats)
+
+    def with_peers(self, own: Mapping[str, ModelStats]) -> dict[str, ModelStats]:
+        """What is known about each model: its `own` statistics and those in the peers."""
+        return {name: sum((peer.stats[name] for peer in self._others), start=stats) for name, stats in own.items()}
+
+    @property
+    def has_peers(self) -> bool:
+        """Whether other searches share their statistics with this one."""
+        return bool(self._others)
+
+    @property
+    def _others(self) -> list[State]:
+        return [peer for peer in self._peers if peer is not self]
 
     @property
     def best(self) -> Sample | None:

@@ -25,6 +25,8 @@ class Node:
     made_by: str | None
     """The model whose proposal led here; None for the root and the initial programs."""
     children: list[int] = field(default_factory=list)
+    drafts: int = 0
+    """Children that no call made and that leave their places to those of calls."""
     visits: int = 0
     value: float = 0.0
     """Cumulative reward without the part in `rate`."""
@@ -32,6 +34,10 @@ class Node:
     """Cumulative 1 / latency (1/s) of the programs whose reward is measured, relative to the best latency."""
     failures: int = 0
     """Expansions of this node that yielded no child."""
+    awaited: int = 0
+    """Expansions of this node whose answers are awaited."""
+    awaited_below: int = 0
+    """The same for the whole subtree; each counts as a visit without a reward (virtual loss)."""
     open_below: int = 0
     """Expandable nodes in this subtree, including this one; 0 means it is exhausted."""
 
@@ -64,16 +70,18 @@ class Tree:
         return self.nodes[ROOT]
 
     def expandable(self, node: Node) -> bool:
-        """Whether a model may be asked at this node."""
-        return node.id != ROOT and len(node.children) < self._branching and node.failures < self._max_failures
+        """Whether a model may be asked at this node, whatever comes of the answers that are awaited here."""
+        children, failures = len(node.children) - node.drafts + node.awaited, node.failures + node.awaited
+        return node.id != ROOT and children < self._branching and failures < self._max_failures
 
-    def grow(self, parent: int, child: Child, made_by: str | None) -> Node:
-        """Add `child` below `parent` and back up its reward."""
+    def grow(self, parent: int, child: Child, made_by: str | None, drafted: bool = False) -> Node:
+        """Add `child` below `parent` and back up its reward; a drafted one takes none of the parent's places."""
         above = self.nodes[parent]
         node = Node(len(self.nodes), parent, above.depth + 1, child, child.model, made_by)
         self.nodes.append(node)
         was_open = self.expandable(above)
         above.children.append(node.id)
+        above.drafts += drafted
         self._count_open(node, +1)
         if was_open and not self.expandable(above):
             self._count_open(above, -1)
@@ -99,6 +107,14 @@ class Tree:
         if was_open and not self.expandable(node):
             self._count_open(node, -1)
 
+    def await_answer(self, id: int) -> None:
+        """Count an expansion of this node whose answer is awaited."""
+        self._count_awaited(id, +1)
+
+    def end_wait(self, id: int) -> None:
+        """The answer has come; `grow` or `fail` says what came of it."""
+        self._count_awaited(id, -1)
+
     def path(self, id: int) -> Iterator[Node]:
         """The node and its ancestors, up to the root."""
         current: int | None = id
@@ -120,6 +136,14 @@ class Tree:
             node = max(alive, key=lambda child: policy(child, parent))
         return node
 
+    def _count_awaited(self, id: int, change: int) -> None:
+        node = self.nodes[id]
+        was_open = self.expandable(node)
+        node.awaited += change
+        for ancestor in self.path(id):
+            ancestor.awaited_below += change
+        self._count_open(node, self.expandable(node) - was_open)
+
     def _count_open(self, node: Node, change: int) -> None:
-        for ancestor in self.path(node.id):
+        for ancestor in self.path(node.id) if change else ():
             ancestor.open_below += change

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from colt_pipeline.config.schema import SearchConfig
 from colt_pipeline.records import Answer, Edit, ModelSpec, PromptContext, Rejection, Site
+from colt_pipeline.runs.drafted import Pick
 from colt_pipeline.runs.events import Candidate, Measured, Sample, Started
 from colt_pipeline.runs.stopwatch import Stopwatch
+from colt_pipeline.search.in_flight import InFlight
 from colt_pipeline.search.state import largest
 
 
@@ -60,6 +62,9 @@ class SpaceLike(Protocol[P]):
         known: Callable[[str], bool],
         draws: int,
     ) -> list[P] | Rejection: ...
+    def designs(self, count: int, rng: np.random.Generator) -> list[P]: ...
+    def sketches(self, programs: Sequence[P], count: int, rng: np.random.Generator) -> Sequence[Any]: ...
+    def make(self, sketched: Sequence[Any]) -> list[P | None]: ...
     def rollout(self, program: P, length: int, rng: np.random.Generator, attempts: int, mode: str) -> P: ...
 
 
@@ -73,6 +78,19 @@ class CostModelLike(Protocol[P_contra]):
 
     def score(self, programs: Sequence[P_contra], rng: np.random.Generator) -> list[float]: ...
     def update(self, programs: Sequence[P_contra], samples: Sequence[Sample]) -> None: ...
+
+
+@runtime_checkable
+class DraftingCostModelLike(CostModelLike[P_contra], Protocol[P_contra]):
+    """What ``search.drafts`` asks of a cost model besides."""
+
+    def screen(self, sketches: Sequence[Any]) -> list[float]:
+        """Rough scores of programs that were only sketched; any monotone function of them will do."""
+        ...
+
+    def prospects(self, programs: Sequence[P_contra], optimism: float) -> Callable[[Sequence[int]], list[float]]:
+        """What each may score at best, given the indices of those that will be measured anyway."""
+        ...
 
 
 class EvaluatorLike(Protocol[P_contra]):
@@ -95,6 +113,13 @@ class EvolutionLike(Protocol[P]):
         ...
 
 
+class DraftsLike(Protocol):
+    """What was picked from many draws, by what it followed from."""
+
+    def get(self, measured: Sequence[Sample], waiting: Sequence[Candidate]) -> list[Pick] | None: ...
+    def add(self, measured: Sequence[Sample], waiting: Sequence[Candidate], picks: Sequence[Pick]) -> None: ...
+
+
 class Purpose(IntEnum):
     """The purpose of a random generator; part of its seed, so that streams never mix."""
 
@@ -108,6 +133,8 @@ class Purpose(IntEnum):
     COURSE = 7
     CHOOSE = 8
     BATCH = 9
+    RESCORE = 10
+    DRAFT = 11
 
 
 @dataclass(frozen=True)
@@ -130,13 +157,27 @@ class World(Generic[P]):
     evaluator: EvaluatorLike[P]
     proposer: ProposerLike
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    in_flight: InFlight | None = None
+    """Calls that are made at the same time; None = one after another."""
     evolution: EvolutionLike[P] | None = None
     """Source of programs in a search without a tree."""
+    drafts: DraftsLike | None = None
+    """Record of the drafts of a search with ``search.drafts``."""
 
     @property
     def largest(self) -> ModelSpec:
         """The model with the most parameters; the first one if several are equal."""
         return largest(self.models)
+
+    def model(self, name: str) -> ModelSpec:
+        """The model of the set with this name."""
+        return next(model for model in self.models if model.name == name)
+
+    @property
+    def drafting_model(self) -> DraftingCostModelLike[P]:
+        """The cost model of a search with ``search.drafts``."""
+        assert isinstance(self.cost_model, DraftingCostModelLike), "the configuration was checked"
+        return self.cost_model
 
     def rng(self, step: int, purpose: Purpose, attempt: int = 0) -> np.random.Generator:
         """The generator for one purpose in one step (and, after a course alteration, for its second attempt)."""
@@ -148,5 +189,8 @@ class World(Generic[P]):
 
     def measure(self, candidates: Sequence[Candidate]) -> Measured:
         """Measure programs, in order."""
+        if self.in_flight is not None:
+            with self.stopwatch.lap("llm"):
+                self.in_flight.let_measure()
         with self.stopwatch.lap("measure"):
             return Measured(tuple(self.evaluator.measure([self.program(c) for c in candidates])))

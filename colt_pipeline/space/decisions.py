@@ -8,12 +8,14 @@ programs at once finds that out when they are made.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from tvm.s_tir.schedule import Instruction, Trace
 
 from colt_pipeline.records import canonical_json
@@ -55,6 +57,20 @@ class Decisions:
             else:
                 decided[inst] = list(value) if inst.kind.name == "SamplePerfectTile" else value[0]
         return Trace(insts, decided)
+
+    def coordinates(self, values: Values) -> npt.NDArray[np.float64]:
+        """These values as a point, near which programs behave alike: log2 of the factors of tiles and of the grain of
+        parallelism, other numbers as they are."""
+        numbers: list[float] = []
+        for place, value in zip(self.places, values, strict=True):
+            match self.trace.insts[place].kind.name:
+                case "SamplePerfectTile":
+                    numbers += [math.log2(max(factor, 1)) for factor in value]
+                case "Annotate":
+                    numbers.append(math.log2(1 + abs(value[0])))
+                case _:
+                    numbers.append(float(value[0]))
+        return np.array(numbers)
 
     def mutated(self, rng: np.random.Generator, values: Values) -> Values:
         """`values` with one of them, drawn uniformly, drawn anew; the same if there is nothing to draw."""

@@ -6,10 +6,8 @@ What is drawn depends on the random generator alone, not on how many programs ar
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,25 +17,16 @@ from tvm.s_tir.schedule import Trace
 from colt_pipeline.errors import SpaceError
 from colt_pipeline.space.decisions import Values, crossed
 from colt_pipeline.space.generate import Designs
-from colt_pipeline.space.program import Program
+from colt_pipeline.space.program import Program, Sketch
 from colt_pipeline.space.replay import realize, replay, side_by_side, surely_refused
 from colt_pipeline.space.threads import draw_tiles
 
 MAX_SEED = 2**31 - 1
 _SAMPLING_ATTEMPTS = 256
 _PATIENCE = 4  # times as many attempts on a GPU before it is an error: 1 in 500 fits for FLUX attention on sm_90
-_TRIES = 4  # draws per program that is wanted, when many are
+_CROSSED = 0.4  # share of sketches that cross two programs, where they can
+_MUTATIONS = 3  # at most, of a sketch
 _FAILURES = 128  # replays on a GPU until sampling gives up; each takes 30 to 200 ms
-
-
-@dataclass(frozen=True)
-class _Draw:
-    """A trace to replay."""
-
-    trace: Trace
-    seed: int = 1
-    """For decisions that the trace leaves open."""
-    design: str = ""
 
 
 @lru_cache(maxsize=8)
@@ -77,59 +66,40 @@ def _open(designs: Designs, rng: np.random.Generator) -> tuple[Trace, int]:
 
 
 def fresh(designs: Designs, count: int, rng: np.random.Generator) -> list[Program]:
-    """Up to `count` distinct programs, each a sample of a uniformly drawn design space."""
-    drawn = (_Draw(*_open(designs, rng)) for _ in range(_TRIES * count))
-    return _made(designs, drawn, count, ())
+    """Up to `count` programs, each a sample of a uniformly drawn design space."""
+
+    def make(drawn: tuple[Trace, int], module: tvm.IRModule) -> Program | None:
+        return realize(designs, *drawn, module=module)
+
+    made = side_by_side(designs, make, [_open(designs, rng) for _ in range(count)])
+    return [program for program in made if program is not None]
 
 
-def mutants(
-    designs: Designs, programs: Sequence[Program], count: int, rng: np.random.Generator, length: int
-) -> list[Program]:
-    """Up to `count` distinct programs, each one of `programs` with up to `length` decisions drawn anew."""
-    return _made(designs, _mutated(programs, _TRIES * count, rng, length), count, programs)
-
-
-def _mutated(programs: Sequence[Program], tries: int, rng: np.random.Generator, length: int) -> Iterator[_Draw]:
-    seen = {(p.design, p.decisions.values) for p in programs}
-    for _ in range(tries if programs else 0):
-        program = programs[int(rng.integers(len(programs)))]
+def sketches(programs: Sequence[Program], count: int, rng: np.random.Generator) -> list[Sketch]:
+    """Distinct sketches of programs near these: mutations of up to three decisions and, between two of one design,
+    crossovers; up to `count` of them."""
+    seen: set[tuple[str, Values]] = {(p.design, p.decisions.values) for p in programs}
+    found: list[Sketch] = []
+    for _ in range(count if programs else 0):
+        first, second = (int(i) for i in rng.integers(len(programs), size=2))
+        program, other, crosses = programs[first], programs[second], rng.random() < _CROSSED
         values = program.decisions.values
-        for _ in range(int(rng.integers(1, length + 1))):
-            values = program.decisions.mutated(rng, values)
+        parents: tuple[int, ...] = (first,)
+        if crosses and first != second and program.design == other.design:
+            values, parents = crossed(values, other.decisions.values, rng), (first, second)
+        else:
+            for _ in range(int(rng.integers(1, _MUTATIONS + 1))):
+                values = program.decisions.mutated(rng, values)
         if (program.design, values) not in seen:
             seen.add((program.design, values))
-            yield _Draw(program.decisions.made(values), design=program.design)
+            found.append(Sketch(parents, program, values))
+    return found
 
 
-def offspring(designs: Designs, pairs: Iterable[tuple[Program, Program]], rng: np.random.Generator) -> list[Program]:
-    """One program per pair of programs of one design, with each decision from either; less those that are not new."""
-    parents: list[Program] = []
-    drawn: list[_Draw] = []
-    seen: set[tuple[str, Values]] = set()
-    for pair in pairs:
-        left, right = pair
-        values = crossed(left.decisions.values, right.decisions.values, rng)
-        seen |= {(p.design, p.decisions.values) for p in pair}
-        parents += pair
-        if left.design == right.design and (left.design, values) not in seen:
-            seen.add((left.design, values))
-            drawn.append(_Draw(left.decisions.made(values), design=left.design))
-    return _made(designs, iter(drawn), len(drawn), parents)
+def make(designs: Designs, sketched: Sequence[Sketch]) -> list[Program | None]:
+    """The program of each sketch; None for an invalid one."""
 
+    def make_one(sketch: Sketch, module: tvm.IRModule) -> Program | None:
+        return realize(designs, sketch.trace, design=sketch.point.design, module=module)
 
-def _made(designs: Designs, drawn: Iterator[_Draw], count: int, known: Sequence[Program]) -> list[Program]:
-    """The first `count` distinct programs that are none of `known`."""
-    taken = {program.structure for program in known}
-    found: dict[int, Program] = {}
-
-    def make(draw: _Draw, module: tvm.IRModule) -> Program | None:
-        program = realize(designs, draw.trace, draw.seed, draw.design, module)
-        if program is not None:
-            program.structure  # noqa: B018  hashed here, side by side
-        return program
-
-    while len(found) < count and (batch := list(islice(drawn, count - len(found)))):
-        for program in side_by_side(designs, make, batch):
-            if program is not None and program.structure not in taken:
-                found.setdefault(program.structure, program)
-    return list(found.values())
+    return side_by_side(designs, make_one, sketched)

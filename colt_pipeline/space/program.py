@@ -10,13 +10,15 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+import numpy.typing as npt
 import tvm
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import Trace
 from tvm_ffi import structural_hash
 
 from colt_pipeline.space import trace_text
-from colt_pipeline.space.decisions import Decisions, decided, plain, undecided
+from colt_pipeline.space.decisions import Decisions, Values, decided, plain, undecided
 
 _META_OMITTED = "# Metadata omitted."  # TVM's comment in a text that refers to metadata
 
@@ -61,6 +63,11 @@ class Program:
         return self.known_design or undecided(plain(self.trace.as_json()))
 
     @cached_property
+    def point(self) -> Point:
+        """Where it lies among the programs of its design."""
+        return Point(self.design, self.decisions.coordinates(self.decisions.values))
+
+    @cached_property
     def trace_json(self) -> str:
         """The trace as canonical JSON."""
         return decided(self.design, self.decisions)
@@ -75,6 +82,34 @@ class Program:
         """The trace as ``sch.`` lines."""
         lines = trace_text.text(self.trace).splitlines()
         return tuple(line.strip() for line in lines if "sch." in line and not line.lstrip().startswith("def "))
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """A program's decisions as numbers; programs of one design have equally many."""
+
+    design: str
+    coordinates: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Sketch:
+    """A program that was not made: decisions of others, changed. It may turn out to be invalid."""
+
+    parents: tuple[int, ...]
+    """Which programs it was drawn from: one that was mutated, or two of which each decision is from either."""
+    like: Program
+    """The first of them."""
+    values: Values
+
+    @cached_property
+    def trace(self) -> Trace:
+        return self.like.decisions.made(self.values)
+
+    @cached_property
+    def point(self) -> Point:
+        """Where the program would lie."""
+        return Point(self.like.design, self.like.decisions.coordinates(self.values))
 
 
 def program_code(text: str) -> str:

@@ -32,6 +32,7 @@ def find_sites(module: Any, trace: Trace) -> FoundSites:
     """The sites of a valid `trace` of `module`."""
     index = {inst: number for number, inst in enumerate(trace.insts)}
     annotated = {str(i.inputs[1]): str(i.attrs[0]) for i in trace.insts if i.kind.name == "Annotate"}
+    notes = _notes(trace)
     found: FoundSites = {}
     schedule = Schedule(module, debug_mask="none")
 
@@ -42,7 +43,7 @@ def find_sites(module: Any, trace: Trace) -> FoundSites:
             while label in found:
                 twins += 1
                 label = f"{site.label}#{twins}"
-            found[label] = (index[inst], replace(site, label=label))
+            found[label] = (index[inst], replace(site, label=label, note=notes.get(inst, "")))
         return decision
 
     trace.apply_to_schedule(schedule, remove_postproc=True, decision_provider=look)
@@ -110,6 +111,43 @@ def _site(
             jobs = int(inst.inputs[1])
             return Site("Parallel", "parallel", (jobs,), choices=_jobs(jobs))
     return None
+
+
+def _notes(trace: Trace) -> dict[Instruction, str]:
+    """For each sampled tile, what its factors count; nothing for TVM's designs, whose tiles divide single iterations.
+
+    It follows from the trace alone: from what a loop was split off, and what becomes of the parts.
+    """
+    splits: dict[Any, tuple[Instruction, int]] = {}  # loop -> what made it, and its position there
+    uses: dict[Any, Instruction] = {}  # a tile's last factor -> the split by it
+    fate: dict[Any, str] = {}
+    for inst in trace.insts:
+        match inst.kind.name:
+            case "Split":
+                splits |= {loop: (inst, position) for position, loop in enumerate(inst.outputs)}
+                uses[inst.inputs[-1]] = inst
+            case "Vectorize" | "Unroll":
+                fate[inst.inputs[0]] = inst.kind.name
+    if "Vectorize" not in fate.values():
+        return {}
+    tiles = [inst for inst in trace.insts if inst.kind.name == "SamplePerfectTile"]
+    return {tile: _note(tile, splits, uses, fate) for tile in tiles}
+
+
+def _note(
+    tile: Instruction, splits: dict[Any, tuple[Instruction, int]], uses: dict[Any, Instruction], fate: dict[Any, str]
+) -> str:
+    loop = tile.inputs[0]
+    split, position = splits.get(loop, (None, 0))
+    if split is not None and position == 1:  # a core's share of the loop
+        split, position = splits.get(split.inputs[0], (None, 0))
+    what = "single iterations"
+    if split is not None and position == 0 and len(split.outputs) == 2:
+        size, part = int(split.inputs[-1]), fate.get(split.outputs[1])
+        what = f"{'vectors' if part == 'Vectorize' else 'groups'} of {size}{', unrolled' if part == 'Unroll' else ''}"
+    last = uses.get(tile.outputs[-1])
+    unrolled = last is not None and fate.get(last.outputs[-1]) == "Unroll"
+    return f"counts {what}{'; last factor unrolled' if unrolled else ''}"
 
 
 def _jobs(now: int) -> tuple[int, ...]:

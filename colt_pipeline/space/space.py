@@ -23,7 +23,7 @@ from colt_pipeline.space.decisions import ordered, plain, undecided
 from colt_pipeline.space.drawn import Drawn
 from colt_pipeline.space.generate import TVM_ERRORS, Designs, generate
 from colt_pipeline.space.parallel import ParallelPlans
-from colt_pipeline.space.program import Program, program_code
+from colt_pipeline.space.program import Program, Sketch, program_code
 from colt_pipeline.space.replay import is_unsound, realize, replay
 from colt_pipeline.space.sites import FoundSites, decide, find_sites, moves_blocks, sites_like
 from colt_pipeline.space.transformations import TRANSFORMATIONS, Transformation
@@ -105,15 +105,15 @@ class Space:
         """Many programs for a cost model to choose from: fresh samples of the design spaces, see `draws.fresh`."""
         return self._remembered(draws.fresh(self._designs, count, rng))
 
-    def mutants(
-        self, programs: Sequence[Program], count: int, rng: np.random.Generator, length: int = 1
-    ) -> list[Program]:
-        """Many programs near these, see `draws.mutants`."""
-        return self._remembered(draws.mutants(self._designs, programs, count, rng, length))
+    def sketches(self, programs: Sequence[Program], count: int, rng: np.random.Generator) -> list[Sketch]:
+        """Many programs near these that are not made yet, see `draws.sketches`."""
+        return draws.sketches(programs, count, rng)
 
-    def crossed(self, pairs: Sequence[tuple[Program, Program]], rng: np.random.Generator) -> list[Program]:
-        """Programs between two others, see `draws.offspring`."""
-        return self._remembered(draws.offspring(self._designs, pairs, rng))
+    def make(self, sketched: Sequence[Sketch]) -> list[Program | None]:
+        """The program of each sketch; None for an invalid one."""
+        made = draws.make(self._designs, sketched)
+        self._drawn.remember([program for program in made if program is not None])
+        return made
 
     def _remembered(self, programs: list[Program]) -> list[Program]:
         self._drawn.remember(programs)
@@ -270,7 +270,9 @@ class Space:
     def _finds_something(self, transformation: Transformation, program: Program) -> bool:
         if transformation.edits:
             return any(inst.kind.name == transformation.edits for inst in program.trace.insts)
-        return any(self._mutate(program, program.trace, transformation.name, seed) for seed in (1, 2))
+        # Half of MutateTileSize's draws find nothing in a trace with few small tiles, as those of the additions are.
+        seeds = range(1, 17) if self._designs.switches else (1, 2)
+        return any(self._mutate(program, program.trace, transformation.name, seed) for seed in seeds)
 
     def _mutate(self, program: Program, trace: Trace, name: str, seed: int) -> Trace | None:
         """What a mutator makes of `trace`, which is `program`'s or was drawn from it."""

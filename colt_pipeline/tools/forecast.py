@@ -10,8 +10,10 @@ recorded of a run itself is not counted again. Every number is an estimate:
   also given for answers of llm.max_tokens tokens each.
 - Retries of failed calls and discounts for cached prompts are not included.
 - With a limit in minutes, as many samples are counted as fit into it by the next rule.
-- A call takes as long as recorded calls to the model, or ASSUMED_CALL_SECS. A sample takes its recorded runs on the
-  device plus BUILD_SECS, or no time if latencies are estimated. The search's own time is not included.
+- A call takes as long as recorded calls to the model, or ASSUMED_CALL_SECS; of llm.concurrency calls at the same time,
+  each after the first saves as much as PARALLEL of a call. A sample takes its recorded runs on the device plus
+  BUILD_SECS, or no time if latencies are estimated; concurrent calls go on meanwhile, and the longer of the two counts.
+  The search's own time is not included.
 """
 
 from __future__ import annotations
@@ -45,6 +47,8 @@ ASSUMED_CALL_SECS = 5.0
 """Assumed seconds per call, because no call to a paid model has been recorded."""
 BUILD_SECS = 0.46
 """Seconds to build and check a program: `stages.benchmarks.measurement`, Llama-3-8B attention, two builders."""
+PARALLEL = 0.8
+"""Share of its time that a further concurrent call saves: `stages.benchmarks.concurrency`, with eight, rounded down."""
 NOTHING = "nothing to pay: stand-ins answer (stand_ins=true), or everything is replayed"
 _COLUMNS = ("workload", "search", "models", "runs", "calls", "prompt", "answers", "USD", "USD, longest", "hours")
 _NO_PRICE = PricesConfig(0.0, 0.0, "", "")
@@ -104,14 +108,23 @@ def forecast(config: Config) -> Forecast:
         pool = [call for calls in tokens.values() for call in calls]
         tokens, samples = dict.fromkeys(names, pool), samples * len(names)
         basis += ", calls divided evenly between the models"
-    per_sample = known.device_secs / known.samples + (BUILD_SECS if known.device_secs else 0.0)
+    on_device = known.device_secs / known.samples + (BUILD_SECS if known.device_secs else 0.0)
+    waiting = 0.0
     for name, calls in tokens.items():
         took = known.call_secs.get(name)
-        per_sample += len(calls) / samples * (fmean(took) if took else ASSUMED_CALL_SECS)
+        waiting += len(calls) / samples * (fmean(took) if took else ASSUMED_CALL_SECS)
+    per_sample = _together(on_device, waiting, config.llm.concurrency)
     if config.minutes is not None and per_sample:
         left = min(left, math.ceil(config.minutes * 60 / per_sample))
     likely, longest = scaled(tokens, samples, left, prices, config.llm.max_tokens)
     return Forecast(config, likely, longest, left * per_sample / 3600, basis)
+
+
+def _together(on_device: float, waiting: float, concurrency: int) -> float:
+    """Seconds of what takes `on_device` on the device and `waiting` seconds of calls."""
+    if concurrency == 1:
+        return on_device + waiting
+    return max(on_device, waiting / (1 + PARALLEL * (concurrency - 1)))
 
 
 def _nearest(config: Config, root: Path) -> tuple[Recorded, str, bool]:
@@ -170,6 +183,7 @@ def table(forecasts: Sequence[Forecast]) -> str:
     cells += [(*names, *_sums(group)) for names, group in groups.items()]
     cells.append(("all", "", "", *_sums(forecasts)))
     bases = dict.fromkeys(f.basis for f in forecasts if f.basis)
+    at_once = sorted({f.config.llm.concurrency for f in forecasts})
     unpriced = {n for f in forecasts for n, price in configured_prices(f.config).items() if price is None}
     return "\n".join(
         [
@@ -177,6 +191,7 @@ def table(forecasts: Sequence[Forecast]) -> str:
             *aligned(cells),
             f"longest: if every answer had llm.max_tokens={max(f.config.llm.max_tokens for f in forecasts)}",
             f"hours: {ASSUMED_CALL_SECS:g} s per call (an assumption) if no call to the model is recorded",
+            *(f"hours: with {most} calls at the same time (llm.concurrency)" for most in at_once if most > 1),
             *(f"no price, counted as free: {name}" for name in sorted(unpriced)),
             *(f"from: {basis}" for basis in list(bases)[:5]),
             *([f"and {len(bases) - 5} more like these"] if len(bases) > 5 else []),

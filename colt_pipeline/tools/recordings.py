@@ -31,11 +31,13 @@ from colt_pipeline.records import EMBEDDED
 from colt_pipeline.runs.batches import read_batch
 from colt_pipeline.runs.clock import read_tick
 from colt_pipeline.runs.costs import read_account
+from colt_pipeline.runs.drafted import read_picks
 from colt_pipeline.runs.jsonl import PACKED, locked
 from colt_pipeline.runs.layout import (
     ANSWERS,
     CANDIDATES,
     CLOCK,
+    DRAFTS,
     MEASUREMENTS,
     SHARED,
     SPENDING,
@@ -91,6 +93,7 @@ _READERS: dict[str, Callable[[Path], object]] = {
     MEASUREMENTS: _ledger,
     WHOLE_MODEL_MEASUREMENTS: _ledger,
     CANDIDATES: lambda path: Recorded(path, "replay", read_batch).close(),
+    DRAFTS: lambda path: Recorded(path, "replay", read_picks).close(),
     SPENDING: read_account,
     CLOCK: lambda path: Recorded(path, "replay", read_tick).close(),
 }

@@ -5,6 +5,7 @@ steps        what a step of the search takes in each design space, from searches
 measurement  the same candidates measured by this project and by TVM
 faults       kernels and machines that misbehave, what is recorded, and whether the search continues
 queue        two concurrent searches, whose uses of the device must not overlap
+concurrency  what calls at the same time gain, and what they cost in quality
 growth       whether a long search slows down, and how much memory it takes
 limits       how close the best recorded schedules come to this machine's peak and bandwidth
 strategy     this project's search and TVM's own within TVM's tuning, at equal trials, on kernels not seen before
@@ -12,6 +13,7 @@ torch        the best schedules beside PyTorch, eager and compiled, and ONNX Run
 additions    what each addition to TVM's design space brings
 answers      a live model asked the prompts of a recorded run: validity and order of answers, with and without a schema
 gpu          everything that needs a CUDA GPU, in one command; a directory of tables
+experience   whether what the cost model learned on one machine helps on another; from committed files, offline
 redaction    whether redacting hostile answers takes time linear in their length
 cost         tokens and USD that 1000 samples would cost with live models, estimated from recorded runs
 

@@ -18,7 +18,9 @@ from stages.benchmarks import (
     Row,
     additions,
     answers,
+    concurrency,
     cost,
+    experience,
     faults,
     growth,
     limits,
@@ -41,6 +43,10 @@ DEFAULTS: dict[ModuleType, dict[str, object]] = {
     measurement: {"runs": RUNS, "experiment": "cpu", "workloads": (ATTENTION,), "candidates": 64},
     faults: {"samples": 24},
     queue: {"workload": ATTENTION, "model_set": "8", "samples": 24},
+    concurrency: {
+        **{"workloads": (ATTENTION, "deepseek_r1_moe", "flux_conv"), "model_set": "8", "samples": 40, "seeds": 3},
+        **{"concurrency": ("1", "8"), "secs": 5.0, "overrides": []},
+    },
     growth: {"workloads": (ATTENTION,), "model_set": "8", "samples": 1000, "overrides": []},
     limits: {"runs": RUNS, "workloads": (), "rounds": 7},
     torch: {
@@ -54,6 +60,7 @@ DEFAULTS: dict[ModuleType, dict[str, object]] = {
     strategy: {"kernels": tuple(strategy.KERNELS), "trials": 32, "rounds": 11, "seed": 1},
     redaction: {"kib": 128, "rounds": 7},
     answers: {"results": RESULTS, "experiment": "local", "workload": ATTENTION, "prompts": 12, "overrides": []},
+    experience: {"directories": experience.DIRECTORIES, "orders": 5},
     cost: {"results": RESULTS, "experiment": "cpu", "workloads": PAPER, "samples": 1000, "overrides": []},
 }
 """What each benchmark measures by default."""

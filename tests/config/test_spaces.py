@@ -54,6 +54,19 @@ def test_every_experiment_searches_tvms_space(experiment: str) -> None:
     assert not any("extended" in config.run for config in configs)
 
 
+@pytest.mark.parametrize("experiment", RECORDED)
+def test_no_recorded_experiment_races(experiment: str) -> None:
+    one_kernel = [] if experiment == "end_to_end" else ["workload=deepseek_r1_moe", "seed=0"]
+    identities = [config.identity() for config in runs([f"experiment={experiment}", *one_kernel])]
+    assert identities and not any("racing" in identity["measure"] for identity in identities)
+
+
+def test_programs_race_by_default_on_cpus_alone(composed: Compose) -> None:
+    assert composed().identity()["measure"]["racing"] == 3
+    assert "racing" not in composed("target=gpu").identity()["measure"]
+    assert "racing" not in composed("measure=default").identity()["measure"]
+
+
 def test_a_run_is_named_after_its_space_before_samples_and_seed(composed: Compose) -> None:
     assert composed("search=colt", "samples=8").run.endswith("/cpu-colt-8-gpt-5.2-extended-n8-s0")
     assert composed("search=evolutionary", "space=extended").run.endswith("/cpu-evolutionary-extended-n48-s0")

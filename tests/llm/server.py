@@ -8,7 +8,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -32,6 +32,10 @@ class Server:
     sent: int = 0
     """Bytes of floods."""
     port: int = 0
+    meeting: threading.Barrier = field(default_factory=lambda: threading.Barrier(1))
+    """Requests that are answered ``together`` wait until so many are there."""
+    gate: threading.Event = field(default_factory=threading.Event)
+    """Requests that are ``held`` wait until it is set."""
 
     @property
     def base_url(self) -> str:
@@ -57,6 +61,8 @@ Behaviour = Callable[["Handler"], None]
 
 BEHAVIOURS: dict[str, Behaviour] = {
     "good": lambda h: h.reply(200, completion(h.state.text)),
+    "together": lambda h: h.meet(),
+    "held": lambda h: h.hold(),
     "429": lambda h: h.reply(429, error("slow down"), {"Retry-After": "7"}),
     "429 date": lambda h: h.reply(429, error("slow down"), {"Retry-After": h.date_time_string(time.time() + 30)}),
     "429 tomorrow": lambda h: h.reply(429, error("slow down"), {"Retry-After": "86400"}),
@@ -195,6 +201,15 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def meet(self) -> None:
+        self.state.meeting.wait(20)
+        self.reply(200, completion(self.state.text))
+
+    def hold(self) -> None:
+        self.state.gate.wait()
+        with suppress(OSError):  # the client may be gone
+            self.reply(200, completion(self.state.text))
 
     def cut(self) -> None:
         """Send half a body, then drop the connection."""

@@ -4,6 +4,7 @@ from colt_pipeline.measurement.devices import cpu_target, host_cpu
 from tests.support import configured
 
 SETTINGS = configured(
+    "measure=default",
     "measure.max_repeats=4",
     "measure.max_spread=0.5",
     "measure.min_repeat_secs=0",

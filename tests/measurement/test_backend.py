@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tvm
@@ -14,7 +16,8 @@ from colt_pipeline.measurement import devices
 from colt_pipeline.measurement.backend import choose
 from colt_pipeline.measurement.cuda import cuda_target
 from colt_pipeline.measurement.devices import Device, cpu_target, describe, host_cpu
-from tests.support import Compose
+from colt_pipeline.workloads.catalogue import build
+from tests.support import SMALL, Compose
 
 pytestmark = pytest.mark.tvm
 
@@ -35,6 +38,22 @@ def test_a_cpu_is_detected_and_measured_here(composed: Compose) -> None:
     facts = host_cpu().facts
     assert backend.target == {"kind": "llvm", "num-cores": facts["threads"], "mcpu": facts["mcpu"]}
     assert {"cpu", "cores", "threads", "governor", "mcpu", "tvm"} <= facts.keys()
+
+
+def test_a_ledger_says_that_its_programs_raced(composed: Compose) -> None:
+    workload = build("deepseek_r1_moe", SMALL["deepseek_r1_moe"])
+
+    def evaluator(*overrides: str, races: bool = True) -> dict[str, Any]:
+        config = composed(*overrides)
+        backend = replace(choose(config, ())[1], races=races)
+        found: dict[str, Any] = backend.header(workload, config.measure)["evaluator"]
+        return found
+
+    assert choose(composed(), ())[1].races
+    assert evaluator()["racing"] == 3 and "racing" not in evaluator("measure=default")
+    assert "racing" not in evaluator(races=False), "what is measured over RPC does not race"
+    with_racing, without = evaluator(), evaluator("measure=default")
+    assert {name for name in with_racing if with_racing[name] != without.get(name)} == {"racing", "max_repeats"}
 
 
 @pytest.mark.usefixtures("no_gpu")
@@ -107,7 +126,7 @@ def test_a_tracker_beyond_loopback_is_warned_about(
 ) -> None:
     device = Device({"kind": "rpc", "key": "k", "arch": host_cpu().facts["mcpu"], "threads": 1, "tvm": "0"})
     monkeypatch.setattr("colt_pipeline.measurement.remote.request", lambda settings, secs: None)
-    monkeypatch.setattr("colt_pipeline.measurement.remote.servers", lambda settings: 1)
+    monkeypatch.setattr("colt_pipeline.measurement.remote.server_facts", lambda kind, session: {})
     monkeypatch.setattr(backends, "rpc_device", lambda *_: device)
     with caplog.at_level(logging.WARNING):
         choose(composed("device=rpc", "rpc.key=k", "rpc.host=192.0.2.1"), ())

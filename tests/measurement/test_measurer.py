@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ import tvm
 from colt_pipeline.errors import ConfigError, StackError
 from colt_pipeline.measurement.measurer import LocalMeasurer
 from colt_pipeline.measurement.process import Lost, WorkerProcess
+from colt_pipeline.measurement.racing import Races
 from colt_pipeline.records import Measurement
 from colt_pipeline.space import Space
 from stages.benchmarks.kernels import endless, hungry, out_of_bounds, scaled, unlinked, workload
@@ -42,6 +44,15 @@ def measurer(shared: LocalMeasurer) -> LocalMeasurer:
     """Workers that persist from test to test, as they do from batch to batch."""
     shared._settings, shared._overlap = SETTINGS, False
     return shared
+
+
+@pytest.fixture
+def racing(measurer: LocalMeasurer) -> Iterator[LocalMeasurer]:
+    """The same workers, in their first race."""
+    measurer._settings, measurer._races = RACE, Races(RACE)
+    yield measurer
+    if measurer._races._pacemaker is not None:
+        measurer._races._pacemaker.leave()
 
 
 def measure(measurer: LocalMeasurer, *modules: tvm.IRModule, best_secs: float | None = None) -> list[Measurement]:
@@ -92,6 +103,54 @@ def test_a_clear_loser_is_run_once(measurer: LocalMeasurer) -> None:
     loser, winner = measure(measurer, scaled(1.0), best_secs=1e-9)[0], measure(measurer, scaled(1.0), best_secs=10.0)[0]
     assert loser.stop == "slower" and len(loser.run_secs) == 1 and loser.error is None
     assert len(winner.run_secs) >= 3
+
+
+RACE = replace(SETTINGS, racing=3.0, slower=4.0)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_in_a_race_costs_one_sample(racing: LocalMeasurer, fault: str) -> None:
+    make, kind, detail = FAULTS[fault]
+    racing._settings = replace(RACE, run_timeout_secs=1.0 if fault == "endless" else 20.0)
+    before, faulty, after = measure(racing, scaled(1.0), make(), scaled(1.0), best_secs=math.inf)
+    assert before.latency_secs is not None and after.latency_secs is not None
+    assert faulty.error == kind and detail in faulty.detail and faulty.latency_secs is None
+    assert before.max_relative_error is not None and before.stop is not None
+
+
+def test_only_the_process_of_the_best_kernel_outlives_a_race(racing: LocalMeasurer) -> None:
+    for _ in range(2):
+        results = measure(racing, scaled(1.0), scaled(1.01), scaled(1.0), scaled(1.0), best_secs=math.inf)
+        assert [m.error for m in results] == [None, "wrong_result", None, None]
+        forks = [p for w in racing._workers if w._process for p in psutil.Process(w._process.pid).children()]
+        assert [fork.status() for fork in forks] == [psutil.STATUS_STOPPED]
+
+
+def test_a_race_against_an_unreachable_best_runs_each_kernel_once(racing: LocalMeasurer) -> None:
+    results = measure(racing, scaled(1.0), scaled(1.0), best_secs=1e-9)
+    assert [(m.stop, len(m.run_secs)) for m in results] == [("slower", 1)] * 2
+
+
+def test_without_a_best_latency_there_is_no_race(racing: LocalMeasurer) -> None:
+    assert [len(m.run_secs) >= 3 for m in measure(racing, scaled(1.0), scaled(1.0))] == [True, True]
+    assert racing._races._pacemaker is None
+
+
+def test_kernels_whose_workers_are_killed_in_a_race_enter_again(
+    racing: LocalMeasurer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, killed = WorkerProcess.request, []
+
+    def deadly(self: WorkerProcess, message: dict[str, Any], *rest: Any) -> dict[str, Any] | Lost:
+        if message["op"] == "again" and not killed and self._process is not None:
+            killed.append(self)
+            self._process.kill()
+            self._process.wait()
+        return answer(self, message, *rest)
+
+    monkeypatch.setattr(WorkerProcess, "request", deadly)
+    results = measure(racing, scaled(1.0), scaled(1.0), best_secs=math.inf)
+    assert killed and [m.error for m in results] == [None, None]
 
 
 def test_a_flushed_cache_times_the_kernel_all_the_same(measurer: LocalMeasurer) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -106,6 +107,14 @@ def kill(server: subprocess.Popen[bytes]) -> None:
     server.wait()
 
 
+def busy(port: int) -> int:
+    """Servers that run something."""
+    tracker = tvm_rpc.connect_tracker("127.0.0.1", port)
+    summary = tracker.summary()
+    tracker.close()
+    return len(summary["server_info"]) - int(summary["queue_info"].get(KEY, {}).get("free", 0))
+
+
 @pytest.fixture
 def measurer(port: int) -> Iterator[LocalMeasurer]:
     rpc = RpcConfig("127.0.0.1", port, KEY, 60.0)
@@ -151,6 +160,63 @@ def test_a_program_that_loses_every_server_is_a_crash(measurer: LocalMeasurer, s
     assert next(measurer.measure([out_of_bounds()], None)).error == "crash"
     start()
     assert next(measurer.measure([scaled(1.0)], None)).error is None
+
+
+def test_as_many_kernels_run_as_there_are_servers_also_if_one_joins(port: int, start: Start) -> None:
+    start()
+    start()
+    settings = replace(SETTINGS, run_timeout_secs=120.0, builders=1)
+    local = LocalMeasurer(workload(), target(), settings, RpcConfig("127.0.0.1", port, KEY, 60.0))
+    run = Thread(target=lambda: list(local.measure([endless()] * 3, None)))
+    run.start()
+    try:
+        wait_until(lambda: busy(port) == 2)
+        start()
+        wait_until(lambda: busy(port) == 3)
+    finally:
+        local.close()
+        run.join()
+
+
+def test_results_come_in_order_from_several_servers(measurer: LocalMeasurer, start: Start) -> None:
+    start()
+    start()
+    kernels = [scaled(1.0), scaled(1.01), scaled(1.0), scaled(1.01), scaled(1.0)]
+    expected = [None, "wrong_result", None, "wrong_result", None]
+    assert [m.error for m in measurer.measure(kernels, None)] == expected
+
+
+def test_a_search_that_loses_all_servers_ends_with_one_message_and_resumes(
+    composed: Compose, port: int, start: Start
+) -> None:
+    doomed = [start(), start()]
+    shape = [f"workload.shape.{key}={value}" for key, value in SHAPE.items()]
+    config = composed(
+        *("workload=deepseek_r1_moe", *shape, "samples=6", "search.batch_size=2", "measure.builders=2", "run=lost"),
+        *("device=rpc", f"rpc.key={KEY}", f"rpc.port={port}", "rpc.timeout_secs=4"),
+    )
+    with assemble(config) as job:
+        steps = search(job.world, job.journal, job.state)
+        while len(job.state.samples) < 2:
+            next(steps)
+        for server in doomed:
+            kill(server)
+        with pytest.raises(DeviceError, match=f"assigned no server with rpc.key={KEY} within rpc.timeout_secs=4"):
+            list(steps)
+        before = list(job.state.samples)
+    start()
+    with assemble(config) as job:
+        list(search(job.world, job.journal, job.state))
+    assert job.state.samples[: len(before)] == before and len(job.state.samples) == 6
+
+
+def test_a_server_that_is_another_device_is_refused(port: int, start: Start) -> None:
+    start()
+    facts = {"arch": host_cpu().facts["mcpu"], "threads": 96}
+    rpc = RpcConfig("127.0.0.1", port, KEY, 60.0)
+    with closing(LocalMeasurer(workload(), target(), SETTINGS, rpc, facts)) as local:
+        with pytest.raises(DeviceError, match=r"threads \d+, but the run began on .*threads 96; .* another key"):
+            next(local.measure([scaled(1.0)], None))
 
 
 def test_an_endless_kernel_is_a_timeout(measurer: LocalMeasurer, start: Start) -> None:

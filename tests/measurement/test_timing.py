@@ -12,6 +12,7 @@ from colt_pipeline.measurement.timing import spread, time_kernel
 from tests.support import configured
 
 SETTINGS = configured(
+    "measure=default",
     "measure.min_repeats=3",
     "measure.max_repeats=12",
     "measure.max_spread=0.05",

@@ -16,7 +16,8 @@ import psutil
 import pytest
 import tvm
 
-from colt_pipeline.measurement.worker import Ended, Phase, Worker, _in_fork
+from colt_pipeline.measurement.fork import Ended, Phase, in_fork
+from colt_pipeline.measurement.worker import Worker
 from colt_pipeline.records import Measurement
 from colt_pipeline.workloads.catalogue import build, recipe
 from stages.benchmarks.kernels import SHAPE, workload
@@ -34,7 +35,7 @@ def test_waiting_for_the_device_is_not_running() -> None:
         ended()
         return Measurement((1.0,), max_relative_error=0.0)
 
-    assert _in_fork(late, [WAITING, RUNNING])["run_secs"] == [1.0]
+    assert in_fork(late, [WAITING, RUNNING])["run_secs"] == [1.0]
 
 
 def test_a_kernel_that_has_its_device_is_held_to_its_limit() -> None:
@@ -43,7 +44,7 @@ def test_a_kernel_that_has_its_device_is_held_to_its_limit() -> None:
         time.sleep(60)
         return Measurement()
 
-    assert _in_fork(endless, [WAITING, RUNNING]) == {"error": "timeout"}
+    assert in_fork(endless, [WAITING, RUNNING]) == {"error": "timeout"}
 
 
 def test_a_kernel_that_never_stops_talking_is_held_to_its_limit() -> None:
@@ -51,7 +52,7 @@ def test_a_kernel_that_never_stops_talking_is_held_to_its_limit() -> None:
         while True:
             ended()
 
-    assert _in_fork(talks, [RUNNING]) == {"error": "timeout"}
+    assert in_fork(talks, [RUNNING]) == {"error": "timeout"}
 
 
 def test_a_compiler_ends_with_the_build_that_called_it(tmp_path: Path) -> None:
@@ -63,7 +64,7 @@ def test_a_compiler_ends_with_the_build_that_called_it(tmp_path: Path) -> None:
         compiler.wait()
         return Measurement()
 
-    assert _in_fork(builds, [replace(RUNNING, limit_secs=3.0)]) == {"error": "timeout"}
+    assert in_fork(builds, [replace(RUNNING, limit_secs=3.0)]) == {"error": "timeout"}
     with suppress(psutil.NoSuchProcess):
         psutil.Process(int(called.read_text())).wait(timeout=10)
     assert not psutil.pid_exists(int(called.read_text()))
@@ -75,11 +76,11 @@ def test_a_device_that_is_never_free_is_no_fault_of_the_kernel() -> None:
         return Measurement()
 
     never = replace(WAITING, limit_secs=LIMIT_SECS)
-    assert _in_fork(waits, [never, RUNNING]) == {"fatal": "the device was not free"}
+    assert in_fork(waits, [never, RUNNING]) == {"fatal": "the device was not free"}
 
 
 def test_an_answer_before_its_last_phase_counts() -> None:
-    found = _in_fork(lambda ended: Measurement(error="build_error"), [WAITING, WAITING, RUNNING])
+    found = in_fork(lambda ended: Measurement(error="build_error"), [WAITING, WAITING, RUNNING])
     assert found["error"] == "build_error"
 
 
@@ -89,7 +90,7 @@ def test_a_death_in_any_phase_is_a_crash() -> None:
         os.kill(os.getpid(), signal.SIGSEGV)
         return Measurement()
 
-    assert "SIGSEGV" in _in_fork(dies, [WAITING, RUNNING])["detail"]
+    assert "SIGSEGV" in in_fork(dies, [WAITING, RUNNING])["detail"]
 
 
 def test_a_long_answer_arrives_whole() -> None:
@@ -97,7 +98,7 @@ def test_a_long_answer_arrives_whole() -> None:
         ended()
         return Measurement(error="run_error", detail="x" * (1 << 20))
 
-    assert len(_in_fork(long, [WAITING, RUNNING])["detail"]) == 1 << 20
+    assert len(in_fork(long, [WAITING, RUNNING])["detail"]) == 1 << 20
 
 
 def test_pytorch_is_not_imported_with_tvm(tmp_path: Path) -> None:

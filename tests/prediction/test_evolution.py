@@ -24,6 +24,7 @@ from colt_pipeline.analysis.tidy import aggregate
 from colt_pipeline.config.schema import Config, EvolutionConfig
 from colt_pipeline.errors import RecordingError, ReplayMissError, SpaceError
 from colt_pipeline.prediction.evolution import SCHEMA, Evolution, TvmEvolution
+from colt_pipeline.prediction.pretrained import PretrainedModel
 from colt_pipeline.records import digest
 from colt_pipeline.runs.events import Sample
 from colt_pipeline.runs.stopwatch import Stopwatch
@@ -84,6 +85,28 @@ def test_the_settings_are_the_defaults_of_tvm(composed: Compose) -> None:
     assert ours == {name: getattr(strategy, name) for name in ours}
     assert set(ours) == set(inspect.signature(ms.search_strategy.EvolutionarySearch.__init__).parameters) - {"self"}
     assert search.warmup_samples == ms.cost_model.XGBModel().num_warmup_samples
+
+
+def test_another_cost_model_ranks_and_learns_in_place_of_tvms() -> None:
+    here = space("deepseek_r1_moe")
+    model = PretrainedModel(here, 8, [], Stopwatch())
+    rated: list[int] = []
+    learned: list[tuple[str, float | None]] = []
+
+    def rate(context: Any, candidates: Sequence[Any]) -> list[float]:
+        rated.append(len(candidates))
+        return [float(n) for n in range(len(candidates))]
+
+    def update(programs: Sequence[Program], samples: Sequence[Sample]) -> None:
+        learned.extend((program.key, sample.latency_secs) for program, sample in zip(programs, samples, strict=True))
+
+    model.rate, model.update = rate, update  # type: ignore[method-assign]
+    strategy = TvmEvolution(here, quick(), 8, 16, model)
+    first = timed(strategy.next_batch([]))
+    second = timed(strategy.next_batch(first))
+    assert first and second and not {p.key for p, _ in first} & {p.key for p, _ in second}
+    assert max(rated) >= 24, "whole populations"
+    assert learned == [(sample.program, sample.latency_secs) for _, sample in first]
 
 
 def test_batches_are_new_and_end_with_the_samples() -> None:

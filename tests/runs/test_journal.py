@@ -16,6 +16,16 @@ BEGUN: dict[str, Any] = {"kind": "started", "schema": 1, "workload": "w", "workl
 BEGUN |= {"device": "d", "measurement": "measured", "baseline_secs": 1.0}
 BRED: dict[str, Any] = {"kind": "bred", "candidates": [{"program": "aa", "trace": "[]"}]}
 CHILD: dict[str, Any] = {"program": "aa", "trace": "[]", "model": "m", "score": 1, "parent_score": 1, "reward": 1}
+CALL: dict[str, Any] = {
+    "model": "m",
+    "role": "regular",
+    "key": "k",
+    "occurrence": 0,
+    "outcome": "accepted",
+    "detail": "",
+}
+CALL |= {"transformations": [], "next_model": None, "flaw": None}
+CALL |= {"prompt_tokens": 1, "completion_tokens": 1, "hit": False}
 SAMPLE: dict[str, Any] = {"program": "aa", "latency_secs": 0.5, "error": None}
 
 
@@ -63,6 +73,12 @@ def test_an_unknown_event_is_an_error_that_names_the_file(tmp_path: Path) -> Non
             [BEGUN, BRED, {"kind": "measured", "samples": [{"program": "aa", "latency_secs": 1, "error": "crash"}]}],
             "line 3: samples: program aa needs either a latency or an error",
         ),
+        ([BEGUN, {"kind": "chosen", "node": 0, "scores": []}], "line 2: node: there is no node 0 that a model could"),
+        (
+            [BEGUN, {"kind": "chosen", "node": 1, "scores": [0.5]}],
+            "line 2: node: there is no node 1 that a model could",
+        ),
+        ([BEGUN, {"kind": "deferred", "call": CALL, "child": CHILD}], "line 2: call: no answer is awaited"),
         ([BEGUN, step(pruned=CHILD, calls=[])], "line 2: calls: none, although one made the child"),
         ([BEGUN, {"kind": ["finished"]}], r"line 2: kind \['finished'\] is none of started, "),
     ],

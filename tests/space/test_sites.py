@@ -10,7 +10,10 @@ import pytest
 
 from colt_pipeline.records import Edit, Rejection, Site
 from colt_pipeline.space import Program, Space
-from tests.space.small import gpu_space, space
+from colt_pipeline.space.generate import generate
+from colt_pipeline.space.sites import find_sites
+from colt_pipeline.workloads.catalogue import build
+from tests.space.small import CPU, gpu_space, space
 
 pytestmark = pytest.mark.tvm
 
@@ -174,3 +177,39 @@ def test_on_cuda_cooperative_fetch_is_no_site() -> None:
     grown = set_at(here, program, sites["unroll"], 16 if sites["unroll"].now != (16,) else 0)
     assert not isinstance(grown, Rejection)
     assert by_label(here, grown[0])["unroll"].now in ((16,), (0,))
+
+
+def notes(name: str, **shape: int) -> list[dict[str, str]]:
+    """What the tiles of each extended design count, by label."""
+    module = build(name, shape).module
+    designs = generate(module, CPU, ("row_fusion", "register_tiles", "packing", "padding")).traces
+    found = [[site for _, site in find_sites(module, trace).values()] for trace in designs]
+    return [{site.label: site.note for site in sites if site.extent} for sites in found]
+
+
+def test_tiles_of_vectors_and_groups_say_so() -> None:
+    row, vector = "counts groups of 4, unrolled; last factor unrolled", "counts vectors of 16; last factor unrolled"
+    assert {"matmul.i_0": row, "matmul.j_0_1": vector, "matmul.k_0": "counts groups of 4, unrolled"} in notes(
+        "llama3_8b_attention", batch=1, tokens=16, inner=64, outer=128
+    )
+    assert notes("flux_attention", heads=2, kv_heads=2, head_dim=32, tokens=64, context=64)[0] == {
+        "context.i_0": "counts groups of 16",
+        "context.e_0": vector,
+        "scores.ax2_0": row,
+    }
+    convolution = notes("flux_conv", batch=1, channels=8, filters=16, height=16, width=32)
+    assert all(design["conv2d.i_1"] == "counts single iterations" for design in convolution)
+
+
+def test_tiles_of_tvm_have_nothing_to_explain() -> None:
+    for name in ("flux_conv", "flux_attention"):
+        here, (program,) = some(name)
+        assert not any(site.note for site in here.sites(program))
+
+
+def test_what_may_be_decided_is_on_offer() -> None:
+    module = build("flux_attention", {"heads": 2, "kv_heads": 2, "head_dim": 32, "tokens": 64, "context": 64}).module
+    here = Space(module, CPU, ("row_fusion",))
+    for program in here.initial(20, np.random.default_rng(0)):
+        offered = {transformation.name for transformation in here.applicable(program)}
+        assert {site.transformation for site in here.sites(program)} <= offered

@@ -14,6 +14,7 @@ from colt_pipeline.errors import ConfigError
 from colt_pipeline.tools.forecast import (
     ASSUMED_CALL_SECS,
     BUILD_SECS,
+    PARALLEL,
     announce,
     forecast,
     is_live,
@@ -59,7 +60,7 @@ def priced(config: Config) -> Config:
         model = models[name]
         assert model.prices is not None
         models[name] = replace(model, prices=replace(model.prices, input=per_input, output=per_output))
-    return replace(config, models=models, llm=LLMConfig(1.0, 1000, None, None))
+    return replace(config, models=models, llm=LLMConfig(1.0, 1000, None, None, 1))
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +87,20 @@ def test_seconds_of_calls_are_those_of_recorded_live_ones(composed: Compose) -> 
     run = "cpu/flux_conv/cpu-paper-2-gpt-5.2-n10-s0"
     record(Path(config.results), run, [("gpt-5.2", 1, 1)] * 5, 10, "estimated", "openai")
     assert forecast(config).hours * 3600 == pytest.approx(10 * 2.0), "nothing is built where latencies are estimated"
+
+
+def test_concurrent_calls_shorten_the_wait_and_the_device_works_meanwhile(composed: Compose) -> None:
+    run = "cpu/flux_conv/cpu-paper-2-gpt-5.2-n10-s0"
+    config = composed(*LIVE, "samples=20", "llm.concurrency=8")
+    record(Path(config.results), run, [("gpt-5.2", 1, 1)] * 50, 10, "measured", "openai")
+    calls, on_device = 100 * 2.0, 20 * (11 * 0.5 / 10 + BUILD_SECS)
+    assert on_device < calls / (1 + PARALLEL * 7)
+    assert forecast(config).hours * 3600 == pytest.approx(calls / (1 + PARALLEL * 7))
+    assert "with 8 calls at the same time" in table([forecast(config)])
+    all_at_once = replace(config, llm=replace(config.llm, concurrency=64))
+    assert forecast(all_at_once).hours * 3600 == pytest.approx(on_device), "the device is the bottleneck now"
+    alone = replace(config, llm=replace(config.llm, concurrency=1))
+    assert forecast(alone).hours * 3600 == pytest.approx(calls + on_device)
 
 
 def test_what_is_recorded_is_not_paid_again(composed: Compose) -> None:

@@ -11,8 +11,8 @@ from colt_pipeline.analysis.tree.decisions import Change, changes
 from colt_pipeline.config.schema import SearchConfig, SpaceConfig, model_specs
 from colt_pipeline.config.spaces import recorded_space
 from colt_pipeline.errors import RunDirError
-from colt_pipeline.records import LIMIT, Count, ModelSpec, as_recorded, typed
-from colt_pipeline.runs.events import Call, Event, Measured, Planted, Sample, Started, Stepped
+from colt_pipeline.records import LIMIT, Count, DraftSource, ModelSpec, as_recorded, typed
+from colt_pipeline.runs.events import Call, Draft, Drafted, Event, Measured, Planted, Sample, Started, Stepped
 from colt_pipeline.runs.journal import check_models, check_traces, read_events
 from colt_pipeline.runs.layout import CONFIG, JOURNAL, SUMMARY
 from colt_pipeline.runs.rundir import read_config
@@ -97,6 +97,8 @@ class TreeNode:
     latency_secs: float | None = None
     error: str | None = None
     """Kind of error of the measurement."""
+    source: DraftSource | None = None
+    """How it was drawn without a call; None for programs of calls, initial ones and the root."""
 
     @property
     def made_by(self) -> str | None:
@@ -179,7 +181,7 @@ def tree_nodes(run: Run) -> list[TreeNode]:
     add(next(grown))
     for event in run.events:
         match event:
-            case Planted():
+            case Planted() | Drafted():
                 for _ in event.children:
                     add(next(grown))
             case Stepped():
@@ -257,6 +259,7 @@ def _tree_node(
         untrained=untrained,
         latency_secs=sample.latency_secs if sample else None,
         error=sample.error if sample else None,
+        source=record.source if isinstance(record, Draft) else None,
     )
 
 

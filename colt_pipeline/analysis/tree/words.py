@@ -10,9 +10,16 @@ from colt_pipeline.analysis.tree.run import Run, TreeNode, best_path
 from colt_pipeline.app import mark
 from colt_pipeline.config.schema import AS_MANY_AS_FIT
 from colt_pipeline.config.spaces import space_name, space_title
+from colt_pipeline.records import DraftSource
 
 Fact = tuple[str, str]
 
+_DRAWS: dict[DraftSource | None, str] = {
+    None: "a draw from the design spaces",
+    "sample": "a draw from the design spaces",
+    "mutation": "a random mutation of its parent",
+    "crossover": "a random crossover of its parent and another program",
+}
 NO_PATH = "There is no way to the best program: no sample is valid yet, or this search grows no tree."
 
 
@@ -96,15 +103,16 @@ def title(node: TreeNode) -> str:
 def edge_facts(run: Run, node: TreeNode, parent: TreeNode) -> list[Fact]:
     """Which model made `node` from `parent`, what changed, and the effect."""
     if node.call is None:
-        made = [("made by", "a draw from TVM's design spaces (no model)")]
+        made = [("made by", f"{_DRAWS[node.source]} (no model)")]
     else:
         how = "regular call" if node.replaces is None else f"course alteration in place of node {node.replaces}"
         made = [("made by", f"{label(run, node.made_by)}, {how}"), ("proposed", ", ".join(node.transformations))]
     before = "" if node.parent_score is None else f"{node.parent_score:.4f} → "
+    said = "changed" if node.call or node.source not in (None, "sample") else "decides"
     noise = " (noise: the cost model had not learned yet)" if node.untrained else ""
     return [
         *made,
-        *(("changed" if node.call else "decides", _change(change)) for change in node.changes),
+        *((said, _change(change)) for change in node.changes),
         ("predicted", f"{before}{node.score:.4f}{noise}"),
         ("measured", _measured(run, node, parent)),
     ]

@@ -1,0 +1,118 @@
+"""Programs without a call: many cheap draws, of which the cost model picks a few for the tree.
+
+A call costs far more than a draw, and its answer is one program near one node. So before each batch programs are also
+drawn from the design spaces and around the best of the tree, by mutation and crossover, in a few generations. Most of
+them are only sketched: their decisions alone tell the cost model which are worth making.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic
+
+import numpy as np
+
+from colt_pipeline.config.schema import DraftsConfig
+from colt_pipeline.records import DraftSource
+from colt_pipeline.runs.drafted import Pick
+from colt_pipeline.runs.events import Draft, Drafted
+from colt_pipeline.search.state import State
+from colt_pipeline.search.tree import ROOT
+from colt_pipeline.search.world import P, Purpose, World
+
+_SOURCES: tuple[DraftSource, ...] = ("sample", "mutation", "crossover")
+"""By the number of parents."""
+
+
+@dataclass(frozen=True)
+class _Drawn(Generic[P]):
+    """A program to draw from, or one that was drawn."""
+
+    program: P
+    score: float
+    node: int
+    """Its node in the tree, or that of the program that it was drawn from."""
+    source: DraftSource = "sample"
+
+
+def draft(world: World[P], settings: DraftsConfig, state: State) -> Drafted:
+    """The picks for the next batch, from the record or drawn and recorded, with their scores."""
+    assert world.drafts is not None
+    rng = world.rng(len(state.samples), Purpose.DRAFT)
+    picks = world.drafts.get(state.samples, state.pending)
+    if picks is None:
+        with world.stopwatch.lap("draft"):
+            picks = _picked(world, settings, state, rng)
+        world.drafts.add(state.samples, state.pending, picks)
+    parents = {pick.parent: state.tree.nodes[pick.parent].record for pick in picks}
+    known = {node: record for node, record in parents.items() if record is not None}
+    programs = [world.program(each) for each in (*picks, *known.values())]
+    scores = world.cost_model.score(programs, rng) if programs else []
+    of_parents = dict(zip(known, scores[len(picks) :], strict=True))
+    models = world.rng(len(state.samples), Purpose.ROUTE).integers(len(world.models), size=len(picks))
+    return Drafted(
+        tuple(
+            Draft(
+                program=pick.program,
+                trace=pick.trace,
+                model=world.models[int(model)].name,
+                score=score,
+                parent_score=of_parents.get(pick.parent, score),
+                reward=score,
+                parent=pick.parent,
+                source=pick.source,
+            )
+            for pick, model, score in zip(picks, models, scores, strict=False)
+        )
+    )
+
+
+def _picked(world: World[P], settings: DraftsConfig, state: State, rng: np.random.Generator) -> list[Pick]:
+    """A batch of the best of all draws, by predicted score."""
+    known = _elites(world, settings, state, rng)
+    drawn: dict[str, _Drawn[P]] = {}
+    for _ in range(settings.generations):
+        best = _best([*known, *drawn.values()], settings.elites)
+        for each in _generation(world, settings, state, best, rng):
+            drawn.setdefault(each.program.key, each)
+    chosen = _best(drawn.values(), world.settings.batch_size)
+    return [Pick(each.program.key, each.program.trace_json, each.node, each.source) for each in chosen]
+
+
+def _elites(world: World[P], settings: DraftsConfig, state: State, rng: np.random.Generator) -> list[_Drawn[P]]:
+    """The programs of the tree to draw from: measured ones by latency, waiting ones by predicted score."""
+    best_secs = state.best_secs
+    measured = {s.program: best_secs / s.latency_secs for s in state.samples if s.latency_secs is not None}
+    fastest = sorted(measured, key=lambda key: -measured[key])[: settings.elites]
+    waiting = [candidate.program for candidate in state.pending]
+    programs = [world.program(state.programs[key]) for key in (*fastest, *waiting)]
+    predicted = world.cost_model.score(programs[len(fastest) :], rng) if waiting else []
+    scores = [*(measured[key] for key in fastest), *predicted]
+    return [
+        _Drawn(program, score, state.nodes[key])
+        for program, score, key in zip(programs, scores, (*fastest, *waiting), strict=True)
+    ]
+
+
+def _generation(
+    world: World[P], settings: DraftsConfig, state: State, best: Sequence[_Drawn[P]], rng: np.random.Generator
+) -> list[_Drawn[P]]:
+    """New programs with their scores: samples of the design spaces, and sketches of programs near the best."""
+    new: dict[str, tuple[P, tuple[int, ...]]] = {p.key: (p, ()) for p in world.space.designs(settings.samples, rng)}
+    sketched = world.space.sketches([each.program for each in best], settings.sketches, rng)
+    promise = world.drafting_model.screen(sketched)
+    promising = [sketched[i] for i in np.argsort(-np.array(promise), kind="stable")[: settings.draws]]
+    for sketch, program in zip(promising, world.space.make(promising), strict=True):
+        if program is not None:
+            new.setdefault(program.key, (program, sketch.parents))
+    new = {key: value for key, value in new.items() if key not in state.known}
+    scores = world.cost_model.score([program for program, _ in new.values()], rng) if new else []
+    return [
+        _Drawn(program, score, best[parents[0]].node if parents else ROOT, _SOURCES[len(parents)])
+        for (program, parents), score in zip(new.values(), scores, strict=True)
+    ]
+
+
+def _best(drawn: Iterable[_Drawn[P]], count: int) -> list[_Drawn[P]]:
+    return sorted(drawn, key=lambda each: -each.score)[:count]

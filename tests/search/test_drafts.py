@@ -1,0 +1,142 @@
+"""Programs that enter the tree without a call."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from colt_pipeline.config.schema import DraftsConfig
+from colt_pipeline.runs.events import Child, Draft, Drafted, Measured, Planted, Sample, Stepped
+from colt_pipeline.search.batch import choose_batch
+from colt_pipeline.search.drafts import draft
+from colt_pipeline.search.state import State
+from colt_pipeline.search.tree import ROOT
+from colt_pipeline.search.world import World
+from tests.toy import ToyCostModel, ToyDrafts, ToyEvaluator, ToyProgram, child, events_of, play, world
+
+SETTINGS = DraftsConfig(generations=2, samples=4, sketches=40, draws=10, elites=3, optimism=0.5)
+
+
+def by_last_number(program: ToyProgram, rng: np.random.Generator) -> float:
+    return program.steps[-1] / 1_000_000
+
+
+def drafting(**changes: object) -> World[ToyProgram]:
+    given = {"samples": 24, "score": by_last_number, "candidates": 4, "branching": 4, "drafts": SETTINGS, **changes}
+    return world(**given)  # type: ignore[arg-type]
+
+
+def as_draft(record: Child, parent: int) -> Draft:
+    return Draft(**vars(record), parent=parent, source="mutation")
+
+
+def planted(toy: World[ToyProgram]) -> State:
+    state = State(toy.models, toy.settings)
+    state.apply(Planted((child(50, score=0.5), child(30, score=0.3))))
+    return state
+
+
+def test_the_best_of_many_draws_enter_below_what_they_were_drawn_from() -> None:
+    toy = drafting()
+    state = planted(toy)
+    event = draft(toy, SETTINGS, state)
+    assert len(event.children) == toy.settings.batch_size
+    scores = [each.score for each in event.children]
+    assert scores == sorted(scores, reverse=True)
+    assert min(scores) > 0.9, "of 80 sketches and 8 samples, the best four"
+    for each in event.children:
+        steps = ToyProgram(tuple(int(n) for n in each.trace.strip("[]").split(","))).steps
+        if each.source == "sample":
+            assert each.parent == ROOT and steps[0] == 9
+        else:
+            above = state.tree.nodes[each.parent].record
+            shared = (9,) if above is None else tuple(int(n) for n in above.trace.strip("[]").split(","))
+            assert steps[: len(shared)] == shared
+    assert {each.source for each in event.children} - {"sample"}
+
+
+def test_invalid_and_known_programs_are_no_drafts() -> None:
+    toy = drafting()
+    state = planted(toy)
+    for _ in range(5):
+        event = draft(toy, SETTINGS, state)
+        assert all(int(each.trace.strip("[]").split(",")[-1]) % 7 or each.source == "sample" for each in event.children)
+        assert not {each.program for each in event.children} & state.known
+        state.apply(event)
+    assert len(state.known) == 2 + 5 * toy.settings.batch_size
+
+
+def test_drafts_take_no_places_of_a_node_and_are_backed_up() -> None:
+    toy = drafting(branching=2)
+    state = planted(toy)
+    for number in range(3):
+        state.apply(Drafted((as_draft(child(50, number, reward=0.25), 1),)))
+    node = state.tree.nodes[1]
+    assert state.tree.expandable(node) and len(node.children) == 3
+    assert node.visits == 4 and node.value == pytest.approx(0.5 + 3 * 0.25)
+    for number in (7, 8):
+        state.apply(Stepped(state.steps, 1, (), child(50, number), None, None, None))
+    assert not state.tree.expandable(node)
+
+
+def test_a_batch_is_shared_by_who_found_improvements() -> None:
+    """Calls found all of them: (4 + 1) / (4 + 2) against (0 + 1) / (4 + 2) for drafts, so of eight seven."""
+    toy = drafting(candidates=1, batch_size=8)
+    state = planted(toy)
+    asked = [child(50, n) for n in range(12)]
+    drafted = [child(30, n) for n in range(12)]
+    for record in asked:
+        state.apply(Stepped(state.steps, 1, (), record, None, None, None))
+    state.apply(Drafted(tuple(as_draft(record, 2) for record in drafted)))
+    first = [Sample(record.program, 1.0 - 0.1 * n, None) for n, record in enumerate(asked[:4])]
+    second = [Sample(record.program, 2.0, None) for record in drafted[:4]]
+    state.apply(Measured((*first, *second)))
+    assert state.improved == Counter(call=4) and state.tried == Counter(call=4, draft=4)
+    of_calls = {record.program for record in asked}
+    chosen = choose_batch(toy, state, 8)
+    assert sum(each.program in of_calls for each in chosen) == 7
+    assert [each.trace for each in chosen if each.program in of_calls][:3] == ["[50, 11]", "[50, 10]", "[50, 9]"]
+
+
+def test_an_unscored_model_drafts_nothing(tmp_path: Path) -> None:
+    toy = drafting()
+    assert isinstance(toy.cost_model, ToyCostModel)
+    toy.cost_model.warm = False
+    play(toy, tmp_path / "events.jsonl")
+    assert not [event for event in events_of(tmp_path / "events.jsonl") if isinstance(event, Drafted)]
+
+
+def test_each_batch_is_drafted_for_once_and_every_program_is_measured_once(tmp_path: Path) -> None:
+    toy = drafting()
+    state = play(toy, tmp_path / "events.jsonl")
+    assert state.finished == "budget"
+    events = events_of(tmp_path / "events.jsonl")
+    kinds = [event.kind for event in events if isinstance(event, (Drafted, Measured))]
+    assert kinds == ["drafted", "measured"] * 6
+    assert isinstance(toy.evaluator, ToyEvaluator)
+    assert len(set(toy.evaluator.measured)) == len(toy.evaluator.measured) == 24
+
+
+def test_killed_anywhere_a_search_with_drafts_resumes_identically(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.jsonl"
+    record = ToyDrafts()
+    play(replace(drafting(samples=12), drafts=record), whole)
+    for stop in range(1, len(whole.read_bytes().splitlines())):
+        path = tmp_path / f"{stop}.jsonl"
+        play(replace(drafting(samples=12), drafts=record), path, stop_after=stop)
+        play(replace(drafting(samples=12), drafts=record), path)
+        assert path.read_bytes() == whole.read_bytes()
+
+
+def test_a_replay_takes_its_drafts_from_the_record(tmp_path: Path) -> None:
+    toy = drafting(samples=12)
+    play(toy, tmp_path / "live.jsonl")
+
+    class Barren(type(toy.space)):  # type: ignore[misc]
+        def make(self, sketched: object) -> list[ToyProgram | None]:
+            raise AssertionError("a replay draws nothing")
+
+    play(replace(drafting(samples=12), drafts=toy.drafts, space=Barren()), tmp_path / "replay.jsonl")
+    assert (tmp_path / "replay.jsonl").read_bytes() == (tmp_path / "live.jsonl").read_bytes()
