@@ -147,7 +147,9 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
         clock = None if config.minutes is None else opened(_clock(recording, config.minutes))
         cassette = opened(_cassette(config, recording, budget, stopwatch))
         evaluator = opened(_evaluator(config, workload, recording, ledger, make_measurer))
-        space = Space(workload.module, target, config.space.additions)
+        # As recorded; only what was recorded in TVM's space before there were drafts depends on it.
+        first_traces = not config.space.additions and config.search.drafts is None
+        space = Space(workload.module, target, config.space.additions, first_traces)
         cost_model = _cost_model(config, space, others, stopwatch)
         evolution = None
         if not config.search.grows_tree:

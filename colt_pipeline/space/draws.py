@@ -69,7 +69,7 @@ def fresh(designs: Designs, count: int, rng: np.random.Generator) -> list[Progra
     """Up to `count` programs, each a sample of a uniformly drawn design space."""
 
     def make(drawn: tuple[Trace, int], module: tvm.IRModule) -> Program | None:
-        return realize(designs, *drawn, module=module)
+        return _printed(realize(designs, *drawn, module=module))
 
     made = side_by_side(designs, make, [_open(designs, rng) for _ in range(count)])
     return [program for program in made if program is not None]
@@ -100,6 +100,13 @@ def make(designs: Designs, sketched: Sequence[Sketch]) -> list[Program | None]:
     """The program of each sketch; None for an invalid one."""
 
     def make_one(sketch: Sketch, module: tvm.IRModule) -> Program | None:
-        return realize(designs, sketch.trace, design=sketch.point.design, module=module)
+        return _printed(realize(designs, sketch.trace, design=sketch.like.design, module=module))
 
     return side_by_side(designs, make_one, sketched)
+
+
+def _printed(program: Program | None) -> Program | None:
+    """The program with its key, which is going to be asked for, printed in the same thread."""
+    if program is not None:
+        program.key  # noqa: B018
+    return program

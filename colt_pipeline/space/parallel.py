@@ -42,7 +42,7 @@ class ParallelPlans:
         """
         self._module = module
         self._most = most
-        self._prefixes: dict[tuple[str, Values], Prefixes] = {}
+        self._prefixes: dict[tuple[str, int, Values], Prefixes] = {}
 
     def mutate(self, program: Program, trace: Trace, seed: int) -> Trace | None:
         """`trace`, of the same design as `program`, with another limit; None if no limit makes a difference."""
@@ -54,7 +54,7 @@ class ParallelPlans:
         seed = _next(seed)  # the seed of TVM's replay
         place = annotations[chosen]
         old = insts[place]
-        prefixes = self._of(program, trace, old)
+        prefixes = self._of(program, trace, place)
         plans = {
             _fused(prefixes, limit): limit
             for limit in dict.fromkeys(limit for one in prefixes for limit in one)
@@ -69,16 +69,26 @@ class ParallelPlans:
         insts[place] = Instruction(old.kind, inputs, old.attrs, old.outputs)
         return Trace(insts, trace.decisions)
 
-    def _of(self, program: Program, trace: Trace, annotation: Instruction) -> Prefixes:
-        shaping = [place for place in program.decisions.places if trace.insts[place].kind.name in _SHAPING]
-        name = program.design, values_at(trace, shaping)
+    def _of(self, program: Program, trace: Trace, place: int) -> Prefixes:
+        insts = trace.insts
+        shaping = [p for p in program.decisions.places if insts[p].kind.name in _SHAPING]
+        name = program.design, place, values_at(trace, shaping)
         if name not in self._prefixes:
-            schedule = Schedule(self._module, debug_mask="none")
-            trace.apply_to_schedule(schedule, remove_postproc=True)
-            found = next(i for i in trace.insts if i.outputs and i.outputs[0].same_as(annotation.inputs[0]))
-            block = schedule.get(schedule.get_sblock(*map(str, found.attrs)))
-            self._prefixes[name] = tuple(_prefixes(block, self._most))
+            annotated = insts[place].inputs[0]
+            found = next(i for i in insts if i.kind.name == "GetSBlock" and i.outputs[0].same_as(annotated))
+            root = self._block(program, trace, *map(str, found.attrs))
+            self._prefixes[name] = tuple(_prefixes(root, self._most))
         return self._prefixes[name]
+
+    def _block(self, program: Program, trace: Trace, block: str, function: str) -> Any:
+        """A block as the schedule of this trace leaves it to the postprocessors."""
+        if program.before is not None and trace.same_as(program.trace):
+            root = program.before[function].body.block
+            if root.name_hint == block:
+                return root
+        schedule = Schedule(self._module, debug_mask="none")
+        trace.apply_to_schedule(schedule, remove_postproc=True)
+        return schedule.get(schedule.get_sblock(block, function))
 
 
 def _prefixes(root: Any, most: int) -> Iterator[tuple[int, ...]]:

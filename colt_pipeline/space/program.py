@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import tvm
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import Trace
 from tvm_ffi import structural_hash
@@ -31,6 +32,8 @@ class Program:
     """What mutators edit: the trace without the postprocessors' instructions."""
     known_design: str = ""
     """`design`, if whoever made the program knows it: programs that are drawn from another share its design."""
+    before: tvm.IRModule | None = None
+    """The scheduled module before the postprocessors."""
 
     @cached_property
     def text(self) -> str:

@@ -46,6 +46,7 @@ def replay(
     try:
         trace.apply_to_schedule(schedule, remove_postproc=True)
         replayed = schedule.trace.simplified(True)
+        before = schedule.mod
         schedule.enter_postproc()
         if not all(p.apply(schedule) for p in designs.postprocs):
             return None
@@ -53,7 +54,7 @@ def replay(
         return None
     if is_unsound(designs, schedule):
         return None
-    return Program(schedule, replayed, design)
+    return Program(schedule, replayed, design, before)
 
 
 def realize(

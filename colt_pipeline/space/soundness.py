@@ -73,9 +73,12 @@ def leaves_unwritten(module: tvm.IRModule) -> bool:
         blocks = list(_blocks(function.body, ()))
         analyzer = sym.Analyzer()
         whole = []
+        bound: set[int] = set()
         for block in blocks:
             for loop in block.loops:
-                analyzer.bind(loop.loop_var, tvm.ir.Range.from_min_extent(loop.min, loop.extent), True)
+                if id(loop) not in bound:
+                    bound.add(id(loop))
+                    analyzer.bind(loop.loop_var, tvm.ir.Range.from_min_extent(loop.min, loop.extent), True)
             whole.append(_covers_its_axes(block, analyzer))
         if all(whole):
             continue

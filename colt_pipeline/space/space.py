@@ -34,13 +34,18 @@ from colt_pipeline.traces import check_trace, check_trace_json
 class Space:
     """All schedules of one workload on one target."""
 
-    def __init__(self, module: tvm.IRModule, target: dict[str, Any], additions: Sequence[str] = ()) -> None:
+    def __init__(
+        self, module: tvm.IRModule, target: dict[str, Any], additions: Sequence[str] = (), first_traces: bool = False
+    ) -> None:
         """Generate the design spaces, TVM's or with additions to them.
 
         Args:
             module: one PrimFunc ``main``.
             target: TVM's target dict, for example {"kind": "llvm", "num-cores": 2, "mcpu": "znver4"}.
             additions: switches of ``conf/space`` that are on; none = TVM's own design spaces.
+            first_traces: of a program that several traces give, show the one that this process drew first, taken or
+                not, as when searches in TVM's space were recorded; a resumed run may then word a prompt otherwise.
+                False = the one in the journal.
         """
         self.module = module
         self._designs = generate(module, target, tuple(additions))
@@ -51,8 +56,8 @@ class Space:
         self._own = {t.name: t.mutator for t in TRANSFORMATIONS if not isinstance(t.mutator, str)}
         self._edited = {t.name: t.edits for t in TRANSFORMATIONS}
         self._programs: dict[str, Program] = {}
-        """Those of the search's journal, by trace. Two traces may give one program; what is shown of it is the trace
-        in the journal, whatever else this process has drawn."""
+        """Those of the search's journal by trace, or by key with `first_traces`."""
+        self._first_traces = first_traces
         self._drawn = Drawn(self._designs)
         self._applicable: dict[str, tuple[Transformation, ...]] = {}
         self._sites: dict[str, FoundSites] = {}
@@ -125,9 +130,10 @@ class Space:
         Raises:
             SpaceError: the trace yields another program: it was recorded for another workload, target or TVM.
         """
-        if trace_json not in self._programs:
-            self._programs[trace_json] = self._drawn.find(trace_json) or self.rebuild(trace_json)
-        program = self._programs[trace_json]
+        name = key if self._first_traces else trace_json
+        if name not in self._programs:
+            self._programs[name] = self._drawn.find(trace_json) or self.rebuild(trace_json)
+        program = self._programs[name]
         if program.key != key:
             raise SpaceError(f"the recorded trace of program {key[:12]} yields another program with this TVM")
         return program
@@ -210,7 +216,8 @@ class Space:
                 elif known(result.key) or result.key in found:
                     failure = Rejection("duplicate", f"program {result.key[:12]} is already in the tree")
                 else:
-                    found[result.key] = self._drawn.program(result)
+                    drawn = self._drawn.program(result)
+                    found[result.key] = self._keep(drawn) if self._first_traces else drawn
         return list(found.values()) or failure
 
     def rollout(self, program: Program, length: int, rng: np.random.Generator, attempts: int, mode: str) -> Program:
@@ -304,7 +311,7 @@ class Space:
         return changed
 
     def _keep(self, program: Program) -> Program:
-        return self._programs.setdefault(program.trace_json, program)
+        return self._programs.setdefault(program.key if self._first_traces else program.trace_json, program)
 
 
 def _most_jobs(mutator: Any, target: tvm.target.Target) -> int:

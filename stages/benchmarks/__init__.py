@@ -1,6 +1,7 @@
 """Benchmarks of the pipeline itself: ``python -m stages.benchmarks.NAME --out results/benchmark`` writes NAME.csv.
 
 overhead     the search's own time per step and sample, from replays of recorded runs
+steps        what a step of the search takes in each design space, from searches with made-up latencies
 measurement  the same candidates measured by this project and by TVM
 faults       kernels and machines that misbehave, what is recorded, and whether the search continues
 queue        two concurrent searches, whose uses of the device must not overlap

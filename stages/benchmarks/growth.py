@@ -1,4 +1,4 @@
-"""Whether a long search slows down: its CPU time per sample and its memory, tenth by tenth.
+"""Whether a long search slows down: its CPU time per sample and per step, and its memory, tenth by tenth.
 
 Nothing is measured: latencies are derived from a hash of the program, which takes no time and is unrelated to speed.
 Everything else is the real search: tree, prompts, stand-in LLMs, transformations, rollouts, features, cost model,
@@ -19,6 +19,7 @@ from colt_pipeline.assemble import assemble
 from colt_pipeline.config.compose import composed
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ConfigError
+from colt_pipeline.runs.events import Stepped
 from colt_pipeline.search.loop import search
 from stages.benchmarks import Row, command_line, names, positive, write_rows
 from stages.benchmarks.hashes import HashMeasurer
@@ -38,6 +39,8 @@ class Lap:
     """CPU time of training."""
     memory_bytes: int
     """Resident memory after it."""
+    is_step: bool = True
+    """Whether it is a step of the search."""
 
 
 def rows(workloads: Sequence[str], model_set: str, samples: int, overrides: Sequence[str]) -> list[Row]:
@@ -62,17 +65,18 @@ def _laps(config: Config) -> Iterator[Lap]:
     process, measurer = psutil.Process(), HashMeasurer()
     with assemble(config, lambda _: measurer) as job:
         job.world.stopwatch.clock = time.process_time
-        yield Lap(0, 0.0, 0.0, process.memory_info().rss)
+        yield Lap(0, 0.0, 0.0, process.memory_info().rss, is_step=False)
         samples, measuring, training, begin = 0, 0.0, 0.0, time.process_time()
-        for _ in search(job.world, job.journal, job.state):
+        for event in search(job.world, job.journal, job.state):
             trained = job.world.stopwatch.seconds["train"]
             own = time.process_time() - begin - (measurer.secs - measuring) - (trained - training)
-            yield Lap(samples, own, trained - training, process.memory_info().rss)
+            is_step = isinstance(event, Stepped)
+            yield Lap(samples, own, trained - training, process.memory_info().rss, is_step)
             samples, measuring, training, begin = len(job.state.samples), measurer.secs, trained, time.process_time()
 
 
 def table(laps: Sequence[Lap], samples: int) -> list[Row]:
-    """Milliseconds per sample without and with training, and resident MiB in total and since the start."""
+    """Milliseconds per sample without and with training, and per step; resident MiB in total and since the start."""
     found: list[Row] = []
     costs = []
     for part in range(_PARTS):
@@ -80,20 +84,25 @@ def table(laps: Sequence[Lap], samples: int) -> list[Row]:
         within = [lap for lap in laps if first <= lap.samples < last]
         search_ms = 1e3 * sum(lap.search_secs for lap in within) / (last - first)
         both_ms = search_ms + 1e3 * sum(lap.training_secs for lap in within) / (last - first)
-        costs.append((search_ms, both_ms))
+        steps = sum(lap.is_step for lap in within)
+        step_ms = both_ms * (last - first) / max(steps, 1)  # the evolutionary search has none
+        costs.append((search_ms, both_ms, step_ms))
         memory, since = within[-1].memory_bytes, within[-1].memory_bytes - laps[0].memory_bytes
         found.append(
             {
                 "samples": f"{first + 1} to {last}",
                 "search_ms": round(search_ms, 2),
                 "with_training_ms": round(both_ms, 2),
+                "steps": steps,
+                "step_ms": round(step_ms, 2),
                 "memory_mib": round(memory / 2**20, 1),
                 "since_start_mib": round(since / 2**20, 1),
                 "latencies": "computed from a hash (stand-in)",
             }
         )
     ratios = [round(late / early, 3) for early, late in zip(costs[0], costs[-1], strict=True)]
-    return [*found, {"samples": "last / first", "search_ms": ratios[0], "with_training_ms": ratios[1]}]
+    compared = ("search_ms", "with_training_ms", "step_ms")
+    return [*found, {"samples": "last / first", **dict(zip(compared, ratios, strict=True))}]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -28,6 +28,7 @@ from stages.benchmarks import (
     overhead,
     queue,
     redaction,
+    steps,
     strategy,
     torch,
     write_rows,
@@ -38,6 +39,7 @@ pytestmark = pytest.mark.tvm
 RESULTS, RUNS, ATTENTION = Path("results"), Path("results/runs"), "llama3_8b_attention"
 DEFAULTS: dict[ModuleType, dict[str, object]] = {
     overhead: {"results": RESULTS, "experiment": "cpu", "workloads": PAPER, "model_set": "8"},
+    steps: {"workloads": PAPER, "spaces": ("tvm", "extended"), "samples": 48, "overrides": []},
     measurement: {"runs": RUNS, "experiment": "cpu", "workloads": (ATTENTION,), "candidates": 64},
     faults: {"samples": 24},
     queue: {"workload": ATTENTION, "model_set": "8", "samples": 24},

@@ -12,7 +12,7 @@ import pytest
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.measurement.backend import local
 from colt_pipeline.workloads.catalogue import build
-from stages.benchmarks import growth, limits, micro, redaction
+from stages.benchmarks import growth, limits, micro, redaction, steps
 from stages.benchmarks import recorded as recorded_schedules
 from stages.benchmarks.growth import Lap
 from stages.benchmarks.limits import Limits
@@ -141,13 +141,24 @@ def test_limits_measured_in_one_sitting_are_medians() -> None:
 def test_growth_compares_the_last_tenth_with_the_first() -> None:
     mib = 2**20
     laps = [Lap(0, 0.0, 0.0, 100 * mib)]
-    laps += [Lap(n, 0.01 if n < 10 else 0.02, 0.01, (101 + n) * mib) for n in range(100)]
+    laps += [Lap(n, 0.01 if n < 10 else 0.02, 0.01, (101 + n) * mib, n < 90 or n % 2 == 0) for n in range(100)]
     laps += [Lap(100, 5.0, 5.0, 900 * mib)]  # the end of the search is not a sample
     *tenths, ratio = growth.table(laps, 100)
     assert [row["samples"] for row in tenths][:2] == ["1 to 10", "11 to 20"]
     assert (tenths[0]["search_ms"], tenths[0]["with_training_ms"], tenths[0]["since_start_mib"]) == (10.0, 20.0, 10.0)
     assert (tenths[-1]["search_ms"], tenths[-1]["memory_mib"]) == (20.0, 200.0)
-    assert (ratio["search_ms"], ratio["with_training_ms"]) == (2.0, 1.5)
+    assert (ratio["search_ms"], ratio["with_training_ms"], ratio["step_ms"]) == (2.0, 1.5, 3.0)
+
+
+def test_a_step_is_the_median_and_its_share_of_training() -> None:
+    row = steps.table([0.01, 0.02, 0.5, 0.02], training_secs=0.1)
+    assert (row["steps"], row["step_ms"], row["training_ms"], row["together_ms"]) == (4, 20.0, 25.0, 45.0)
+
+
+def test_steps_of_short_searches() -> None:
+    rows = steps.rows(["llama3_8b_attention"], ["tvm", "extended"], 9, ())
+    assert [row["space"] for row in rows] == ["tvm", "extended"]
+    assert all(float(str(row["step_ms"])) > 0 and int(str(row["steps"])) >= 5 for row in rows)
 
 
 def test_growth_of_a_short_search(monkeypatch: pytest.MonkeyPatch) -> None:
