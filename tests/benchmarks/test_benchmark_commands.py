@@ -36,7 +36,7 @@ pytestmark = pytest.mark.tvm
 RESULTS, RUNS, ATTENTION = Path("results"), Path("results/runs"), "llama3_8b_attention"
 DEFAULTS: dict[ModuleType, dict[str, object]] = {
     overhead: {"results": RESULTS, "experiment": "cpu", "workloads": PAPER, "model_set": "8"},
-    measurement: {"runs": RUNS, "experiment": "cpu", "workloads": (ATTENTION,), "candidates": 64},
+    measurement: {"runs": RUNS, "experiment": "cpu", "workloads": (ATTENTION,), "candidates": 64, "passes": 3},
     faults: {"samples": 24},
     queue: {"workload": ATTENTION, "model_set": "8", "samples": 24},
     growth: {"workloads": (ATTENTION,), "model_set": "8", "samples": 1000, "overrides": []},
