@@ -40,7 +40,7 @@ RESULTS, RUNS, ATTENTION = Path("results"), Path("results/runs"), "llama3_8b_att
 DEFAULTS: dict[ModuleType, dict[str, object]] = {
     overhead: {"results": RESULTS, "experiment": "cpu", "workloads": PAPER, "model_set": "8"},
     steps: {"workloads": PAPER, "spaces": ("tvm", "extended"), "samples": 48, "overrides": []},
-    measurement: {"runs": RUNS, "experiment": "cpu", "workloads": (ATTENTION,), "candidates": 64},
+    measurement: {"runs": RUNS, "experiment": "cpu", "workloads": (ATTENTION,), "candidates": 64, "passes": 3},
     faults: {"samples": 24},
     queue: {"workload": ATTENTION, "model_set": "8", "samples": 24},
     concurrency: {
