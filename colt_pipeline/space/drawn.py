@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 import tvm
 from tvm.s_tir.schedule import Trace
 
-from colt_pipeline.space.decisions import Values, values_at
+from colt_pipeline.space.decisions import Values, places, values_of
 from colt_pipeline.space.generate import Designs
 from colt_pipeline.space.program import Program
 from colt_pipeline.space.replay import realize, side_by_side
@@ -43,7 +43,7 @@ class Drawn:
 
     def draws(self, program: Program, traces: Sequence[Trace]) -> list[Draw]:
         """Traces that were drawn from `program`, with their keys."""
-        names = [(program.design, values_at(trace, program.decisions.places)) for trace in traces]
+        names = [(program.design, values_of(trace, places(program.design))) for trace in traces]
         new = {name: trace for name, trace in zip(names, traces, strict=True) if name not in self._keys}
         made = side_by_side(self._designs, self._keyed, [(name, trace) for name, trace in new.items()])
         for name, drawn in zip(new, made, strict=True):

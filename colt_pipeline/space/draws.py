@@ -15,7 +15,7 @@ import tvm
 from tvm.s_tir.schedule import Trace
 
 from colt_pipeline.errors import SpaceError
-from colt_pipeline.space.decisions import Values, crossed
+from colt_pipeline.space.decisions import Values, crossed, plain, undecided
 from colt_pipeline.space.generate import Designs
 from colt_pipeline.space.program import Program, Sketch
 from colt_pipeline.space.replay import realize, replay, side_by_side, surely_refused
@@ -41,10 +41,10 @@ def sampled(designs: Designs, count: int, rng_state: str) -> tuple[tuple[Program
         if designs.on_gpu and not found and failed == _FAILURES:
             break
         samples += 1
-        trace, seed = _open(designs, rng)
+        trace, seed, design = _open(designs, rng)
         if surely_refused(designs, trace):
             continue
-        program = replay(designs, trace, seed)
+        program = replay(designs, trace, seed, design)
         if program is None:
             failed += 1
         else:
@@ -57,18 +57,25 @@ def sampled(designs: Designs, count: int, rng_state: str) -> tuple[tuple[Program
     return tuple(found.values()), rng.bit_generator.state
 
 
-def _open(designs: Designs, rng: np.random.Generator) -> tuple[Trace, int]:
-    """A uniformly drawn design space, and the seed for the decisions that it leaves open."""
-    trace = designs.traces[int(rng.integers(len(designs.traces)))]
+def _open(designs: Designs, rng: np.random.Generator) -> tuple[Trace, int, str]:
+    """A uniformly drawn design space, the seed for the decisions that it leaves open, and its instructions."""
+    number = int(rng.integers(len(designs.traces)))
+    trace = designs.traces[number]
     # On a GPU the sampled decisions are needed, because they determine the extents of the tiles.
     trace = draw_tiles(trace, rng) if designs.on_gpu else Trace(trace.insts, {})
-    return trace, int(rng.integers(1, MAX_SEED))
+    return trace, int(rng.integers(1, MAX_SEED)), undecided_designs(designs)[number]
+
+
+@lru_cache(maxsize=8)
+def undecided_designs(designs: Designs) -> tuple[str, ...]:
+    """See `Program.design`."""
+    return tuple(undecided(plain(trace.simplified(True).as_json())) for trace in designs.traces)
 
 
 def fresh(designs: Designs, count: int, rng: np.random.Generator) -> list[Program]:
     """Up to `count` programs, each a sample of a uniformly drawn design space."""
 
-    def make(drawn: tuple[Trace, int], module: tvm.IRModule) -> Program | None:
+    def make(drawn: tuple[Trace, int, str], module: tvm.IRModule) -> Program | None:
         return _printed(realize(designs, *drawn, module=module))
 
     made = side_by_side(designs, make, [_open(designs, rng) for _ in range(count)])

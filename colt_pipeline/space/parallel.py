@@ -17,7 +17,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import Instruction, Trace
 from tvm_ffi import structural_walk
 
-from colt_pipeline.space.decisions import Values, values_at
+from colt_pipeline.space.decisions import Values, places, values_of
 from colt_pipeline.space.program import Program
 
 _SHAPING = ("SamplePerfectTile", "SampleComputeLocation")
@@ -46,14 +46,13 @@ class ParallelPlans:
 
     def mutate(self, program: Program, trace: Trace, seed: int) -> Trace | None:
         """`trace`, of the same design as `program`, with another limit; None if no limit makes a difference."""
-        insts = list(trace.insts)
-        annotations = [place for place in program.decisions.places if insts[place].kind.name == "Annotate"]
+        annotations = [place.index for place in places(program.design) if place.kind == "Annotate"]
         if not annotations:
             return None
         chosen, seed = _drawn(len(annotations), seed)
         seed = _next(seed)  # the seed of TVM's replay
         place = annotations[chosen]
-        old = insts[place]
+        old = trace.insts[place]
         prefixes = self._of(program, trace, place)
         plans = {
             _fused(prefixes, limit): limit
@@ -66,14 +65,15 @@ class ParallelPlans:
         limits = [limit for _, limit in sorted(plans.items())]
         chosen, _ = _drawn(len(limits), seed)
         inputs = [old.inputs[0], tirx.IntImm("int32", limits[chosen])]
+        insts = list(trace.insts)
         insts[place] = Instruction(old.kind, inputs, old.attrs, old.outputs)
         return Trace(insts, trace.decisions)
 
     def _of(self, program: Program, trace: Trace, place: int) -> Prefixes:
-        insts = trace.insts
-        shaping = [p for p in program.decisions.places if insts[p].kind.name in _SHAPING]
-        name = program.design, place, values_at(trace, shaping)
+        shaping = [p for p in places(program.design) if p.kind in _SHAPING]
+        name = program.design, place, values_of(trace, shaping)
         if name not in self._prefixes:
+            insts = trace.insts
             annotated = insts[place].inputs[0]
             found = next(i for i in insts if i.kind.name == "GetSBlock" and i.outputs[0].same_as(annotated))
             root = self._block(program, trace, *map(str, found.attrs))

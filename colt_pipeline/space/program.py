@@ -18,7 +18,7 @@ from tvm.s_tir.schedule import Trace
 from tvm_ffi import structural_hash
 
 from colt_pipeline.space import trace_text
-from colt_pipeline.space.decisions import Decisions, Values, decided, plain, undecided
+from colt_pipeline.space.decisions import Decisions, Values, plain, undecided
 
 _META_OMITTED = "# Metadata omitted."  # TVM's comment in a text that refers to metadata
 
@@ -55,7 +55,7 @@ class Program:
 
     @cached_property
     def decisions(self) -> Decisions:
-        return Decisions.of(self.trace)
+        return Decisions.of(self.trace, self.design)
 
     @cached_property
     def design(self) -> str:
@@ -70,7 +70,7 @@ class Program:
     @cached_property
     def trace_json(self) -> str:
         """The trace as canonical JSON."""
-        return decided(self.design, self.decisions)
+        return self.decisions.as_json()
 
     @property
     def code(self) -> str:

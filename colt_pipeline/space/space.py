@@ -270,8 +270,8 @@ class Space:
                 if not moves_blocks(program.trace):
                     self._sites_of_design[program.design] = self._sites[name]
             else:
-                made = program.decisions
-                self._sites[name] = sites_like(alike, dict(zip(made.places, made.values, strict=True)))
+                made = zip(program.decisions.places, program.decisions.values, strict=True)
+                self._sites[name] = sites_like(alike, {place.index: value for place, value in made})
         return self._sites[name]
 
     def _finds_something(self, transformation: Transformation, program: Program) -> bool:
@@ -287,11 +287,11 @@ class Space:
         if edited and all(inst.kind.name != edited for inst in trace.insts):
             return None
         if name in self._own:
-            return self._changed_by(name, ordered(trace), seed)
+            return self._changed_by(name, ordered(trace, program.design), seed)
         if name == "Parallel":
             return self._plans.mutate(program, trace, seed)
         if name == "TileSize":
-            trace = ordered(trace)
+            trace = ordered(trace, program.design)
         return ms._ffi_api.MutatorApply(self._mutators[name], trace, seed)
 
     def _changed_by(self, name: str, trace: Trace, seed: int) -> Trace | None:

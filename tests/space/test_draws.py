@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from colt_pipeline.records import canonical_json
-from colt_pipeline.space import Program, Space
+from colt_pipeline.space import Program, Space, trace_text
 from colt_pipeline.space import replay as replay_module
-from colt_pipeline.space.decisions import Decisions, decided, plain
+from colt_pipeline.space.decisions import plain
 from colt_pipeline.workloads.catalogue import build
 from tests.space.small import CPU, GPU, SHAPES, gpu_space, space
 from tests.support import printed_elsewhere
@@ -106,8 +106,8 @@ def test_another_process_draws_the_same() -> None:
 def test_a_trace_in_json_is_tvms(here: Space) -> None:
     for program in (p for programs in drawn(here, 1) for p in programs):
         assert program.trace_json == canonical_json(plain(program.trace.as_json()))
-        assert decided(program.design, Decisions.of(program.trace)) == program.trace_json
-        assert str(program.decisions.made(program.decisions.values)) == str(program.trace)
+        made = program.decisions.made(program.decisions.values)
+        assert trace_text.text(made) == trace_text.text(program.trace)
 
 
 @here_and_there

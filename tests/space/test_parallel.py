@@ -21,7 +21,7 @@ def test_every_seed_gives_tvms_draw(name: str) -> None:
         for seed in rng.integers(1, 2**31 - 1, size=8).tolist():
             trace = here._mutate(program, program.trace, "TileSize", seed) or program.trace
             for moved in (program.trace, trace):
-                expected = ms._ffi_api.MutatorApply(tvms, ordered(moved), seed)
+                expected = ms._ffi_api.MutatorApply(tvms, ordered(moved, program.design), seed)
                 drawn = here._mutate(program, moved, "Parallel", seed)
                 assert (drawn and trace_text.text(drawn)) == (expected and trace_text.text(expected))
                 found += drawn is not None

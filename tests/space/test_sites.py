@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tvm.s_tir.schedule import Trace
 
 from colt_pipeline.records import Edit, Rejection, Site
 from colt_pipeline.space import Program, Space
@@ -131,13 +132,13 @@ def test_edits_at_several_sites_all_hold_and_open_ones_are_drawn_beside_them() -
 def test_an_edit_without_an_open_decision_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
     here, [program] = some("deepseek_r1_moe")
     site = by_label(here, program)["unroll"]
-    tried, once = [], Space._apply_once
+    tried, once = [], Space._changed
 
-    def counting(self: Space, *arguments: Any) -> Program | Rejection:
+    def counting(self: Space, *arguments: Any) -> Trace | Rejection:
         tried.append(arguments)
         return once(self, *arguments)
 
-    monkeypatch.setattr(Space, "_apply_once", counting)
+    monkeypatch.setattr(Space, "_changed", counting)
     duplicate = here.apply(
         program, [Edit("Unroll", site, (64,))], np.random.default_rng(0), 4, lambda key: True, draws=4
     )
