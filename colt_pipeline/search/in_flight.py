@@ -7,7 +7,7 @@ that take no time, such as recorded ones, need no thread.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from threading import Thread
 from types import TracebackType
 from typing import Protocol, Self
@@ -16,6 +16,7 @@ from colt_pipeline.records import Answer, ModelSpec, PromptContext, Role
 
 Turn = tuple[int, Role]
 """The step that a question belongs to, and what it is for."""
+_TURN_SECS = 0.1
 
 
 class PosedLike(Protocol):
@@ -83,6 +84,7 @@ class InFlight:
             ColtError: as for a call that is made alone.
         """
         if turn in self._calls:
+            _until_done(self._calls[turn])
             self._calls[turn].result()
 
     def take(self, turn: Turn) -> Answer:
@@ -103,7 +105,7 @@ class InFlight:
 
     def _wait(self) -> None:
         for call in self._calls.values():
-            call.exception()
+            _until_done(call)
 
     def __enter__(self) -> Self:
         return self
@@ -114,6 +116,12 @@ class InFlight:
         """Let calls end, whose answers are paid for; after an interrupt, do not make the user wait."""
         if kind is None or issubclass(kind, Exception):
             self._wait()
+
+
+def _until_done(call: Future[None]) -> None:
+    """Wait in short turns: a signal may reach another thread, and only the main one handles it, once it runs again."""
+    while not call.done():
+        wait([call], _TURN_SECS)
 
 
 def _make(posed: PosedLike, call: Future[None]) -> None:
