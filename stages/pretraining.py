@@ -1,6 +1,6 @@
 """Collect features and latencies of the programs measured by runs, one file per workload.
 
-``python -m stages.pretraining --runs results/runs/cpu --out results/pretraining``
+``python -m stages.pretraining --runs results/runs/cpu --out results/pretraining/tvm``
 """
 
 from __future__ import annotations

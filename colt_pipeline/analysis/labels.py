@@ -55,6 +55,10 @@ _VARIANTS = {"router_": "COLT+, router ", "lambda_": "COLT+, λ = ", "course_": 
 """Beginning of the names of searches that differ from COLT+ in one setting -> its replacement."""
 EVOLUTIONARY = "evolutionary"
 """TVM's own search."""
+FAIR_EVOLUTIONARY = "evolutionary_8"
+"""The same, learning from as few samples, as often, as ours."""
+PEERS = (FAIR_EVOLUTIONARY, "evolutionary_pretrained", "official_code_16")
+"""Searches of others at settings that do not hold them back."""
 
 _BACKENDS = {EMBEDDED: "stand-in LLMs", RANDOM: "random answers", "none": "no LLM"}
 MARKS = {EMBEDDED: "stand-in", RANDOM: "random"}

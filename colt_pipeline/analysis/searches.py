@@ -29,9 +29,10 @@ from colt_pipeline.analysis.noise import comparison_floor, mean_floor
 from colt_pipeline.analysis.tidy import IDS, SPACE, Tidy
 from colt_pipeline.errors import ConfigError
 
-CHECKPOINTS = (16, 32, 64, 128)
+CHECKPOINTS = (8, 16, 32, 64, 128, 256)
 MEAN = "Geometric mean"
 HELD_OUT = "Geometric mean, held out"
+OURS = {"colt", "colt_plus"}
 TUNED_ON = ("llama3_8b_attention", "flux_conv")
 """The settings of COLT+ were chosen by its results on these workloads."""
 
@@ -85,7 +86,7 @@ class Searches:
     def groups(self) -> dict[str, list[str]]:
         """The means over workloads: MEAN over all of them and, if COLT+ is among the searches, HELD_OUT."""
         held_out = [name for name in self.workloads if name not in TUNED_ON]
-        tuned = "colt" in set(self.runs["search"]) and 0 < len(held_out) < len(self.workloads)
+        tuned = not OURS.isdisjoint(self.runs["search"]) and 0 < len(held_out) < len(self.workloads)
         return {MEAN: self.workloads} | ({HELD_OUT: held_out} if tuned else {})
 
     def strata(self, name: str, workloads: Sequence[str] | None = None) -> list[Array]:

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from colt_pipeline.config.places import PROJECT, base
 from colt_pipeline.config.plugins import import_plugins
 from colt_pipeline.config.ranges import check_range, check_ranges
-from colt_pipeline.config.schema import LOOPBACK, SAMPLING, Config, ProviderConfig
+from colt_pipeline.config.schema import EXTENDED_SPACE, LOOPBACK, SAMPLING, TVM_SPACE, Config, ProviderConfig
 from colt_pipeline.config.sources import OWN, own_name
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import EMBEDDED
@@ -23,8 +23,7 @@ NO_LLM = "none"
 TARGET_KINDS = ("llvm", "cuda")
 PACKAGE = Path(__file__).parent.parent
 PACKAGED = Path("results/pretraining")
-"""What the package contains as well, for use outside the project; so are names that it begins, such as
-``results/pretraining-extended``."""
+"""What the package contains as well, for use outside the project: a directory per design space."""
 PROMPT_CODES = ("full", "compact")
 PROMPT_ORDERS = ("listed", "seeded")
 RECORD_MODES = ("replay", "missing", "all")
@@ -99,12 +98,15 @@ def load(raw: DictConfig, called_from: Path, moves: bool = False) -> Config:
 
 
 def _packaged(pretraining: str, start: Path) -> str:
-    """The package's copy of ``results/pretraining*``, outside the project; else the path itself."""
-    name = Path(pretraining).name
-    usual = name.startswith(PACKAGED.name) and pretraining == str(start / PACKAGED.with_name(name))
-    if usual and not (start / PROJECT).is_file() and (PACKAGE / name).is_dir():
-        return str(PACKAGE / name)
-    return pretraining
+    """Outside the project, the package's copy of a directory in PACKAGED; else the path itself.
+
+    A design space of the user's own, which has no such directory, starts from the experience in the extended one.
+    """
+    path = Path(pretraining)
+    if path.parent != start / PACKAGED or path.is_dir():
+        return pretraining
+    known = path.name if path.name in (TVM_SPACE.name, EXTENDED_SPACE.name) else EXTENDED_SPACE.name
+    return str((path.parent if (start / PROJECT).is_file() else PACKAGE / PACKAGED.name) / known)
 
 
 def _own_kernel(workload: DictConfig, called_from: Path) -> None:

@@ -16,7 +16,7 @@ from colt_pipeline import stack
 from colt_pipeline.app import aligned, with_message
 from colt_pipeline.config.checks import PACKAGE, PACKAGED
 from colt_pipeline.config.places import base
-from colt_pipeline.config.spaces import space_name
+from colt_pipeline.config.spaces import TVM, space_name
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.runs.layout import CONFIG
 from colt_pipeline.runs.rundir import read_space, write_bytes
@@ -34,7 +34,7 @@ def add(arguments: argparse.Namespace) -> int:
     from colt_pipeline.prediction.experience import add_experience  # imports TVM, which --help does not need
 
     directory: Path = arguments.to or base(Path.cwd()) / _OWN
-    if directory.resolve() in [path.resolve() for path in PACKAGE.glob(f"{PACKAGED.name}*")]:
+    if directory.resolve() in [path.resolve() for path in (PACKAGE / PACKAGED.name).iterdir()]:
         raise ConfigError(
             f"recorded searches started from {directory}, and would no longer replay if it grew; add to a directory of "
             f"your own, such as --to {_OWN}"
@@ -60,9 +60,9 @@ def add(arguments: argparse.Namespace) -> int:
 
 def _packaged(runs: Sequence[Path]) -> Path:
     """The packaged experience in the space of these runs, or in TVM's."""
-    spaces = {read_space(journal.with_name(CONFIG)).run_name for path in runs for journal in journals(path)}
-    own = PACKAGE / f"{PACKAGED.name}{spaces.pop() if len(spaces) == 1 else ''}"
-    return own if own.is_dir() else PACKAGE / PACKAGED.name
+    spaces = {read_space(journal.with_name(CONFIG)).name for path in runs for journal in journals(path)}
+    own = PACKAGE / PACKAGED.name / (spaces.pop() if len(spaces) == 1 else TVM)
+    return own if own.is_dir() else own.with_name(TVM)
 
 
 def show(arguments: argparse.Namespace) -> int:

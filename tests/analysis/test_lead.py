@@ -10,6 +10,7 @@ import pytest
 
 from colt_pipeline.analysis.report.lead import (
     MOST,
+    against_peers,
     against_random,
     against_tvm,
     alterations,
@@ -171,6 +172,21 @@ def test_against_tvm_says_until_when_that_is_random_sampling(
     assert said.endswith(
         ". TVM's evolutionary search is random sampling here: no measurement guides its first 64 samples."
     )
+
+
+def test_the_best_peer_counts_at_each_number_of_samples(write_run: WriteRun, tidy: Callable[[], Tidy]) -> None:
+    early, late = [0.4] * 8 + [0.4] * 8, [0.8] * 8 + [0.1] * 8
+    for seed in range(3):
+        write_run(f"ours-{seed}", TWO, tuple([0.2] * 16), search="colt_plus", seed=seed)
+        for search, latencies in (("evolutionary_8", early), ("evolutionary_pretrained", late)):
+            write_run(f"{search}-{seed}", TWO, tuple(latencies), search=search, seed=seed)
+        write_run(f"random-{seed}", TWO, tuple([0.01] * 16), search="random_proposer", seed=seed)
+    said = against_peers(tidy())
+    assert "best of TVM's evolutionary search, batches of 8" in said and "random proposer" not in said
+    assert said.startswith("Compared with the best of TVM's evolutionary search, ")
+    assert "after as many samples, the programs of COLT+ with drafts (stand-in) run 2.00 times (" in said
+    assert re.findall(r"([\d.]+) times \([^)]*\)(?: as fast)? after (\d+)", said) == [("2.00", "8"), ("0.50", "16")]
+    assert [lead.about for lead in leads({"anytime": tidy()}, [])] == ["Against fair peers"]
 
 
 def test_the_ratio_without_the_workloads_it_was_tuned_on_follows(write_run: WriteRun, tidy: Callable[[], Tidy]) -> None:

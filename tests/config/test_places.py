@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from colt_pipeline.config.checks import PACKAGE
 from colt_pipeline.config.compose import composed, runs
 from colt_pipeline.config.places import base
 
@@ -37,7 +38,21 @@ def test_all_commands_find_the_same_files(project: Path, below: str, monkeypatch
     monkeypatch.chdir(project / below)
     for config in (composed(["results=out"]), *runs(["experiment=search", "results=out"])):
         assert Path(config.results).resolve() == project / "out"
-        assert Path(config.pretraining).resolve() == project / "results/pretraining"
+        assert Path(config.pretraining).resolve() == project / "results/pretraining" / config.space.name
+
+
+@pytest.mark.parametrize(("space", "known"), [("tvm", "tvm"), ("extended", "extended"), ("mine", "extended")])
+def test_experience_is_of_the_space_or_of_the_extended_one(
+    project: Path, space: str, known: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    arguments = [f"space.name={space}", "space=tvm" if space == "tvm" else "space=extended"]
+    assert composed(arguments).pretraining == f"results/pretraining/{known}"
+    for place in (project, project.parent):
+        (place / "dvc.yaml").unlink()
+    assert Path(composed(arguments).pretraining) == PACKAGE / "pretraining" / known
+    (project / "results/pretraining" / space).mkdir(parents=True)
+    assert composed(arguments).pretraining == f"results/pretraining/{space}"
 
 
 def test_paths_are_as_given_in_the_projects_own_directory(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

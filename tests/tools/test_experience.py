@@ -83,7 +83,7 @@ def test_what_a_run_measured_is_added_once(job: Job, own: Path, capsys: pytest.C
 
 def test_a_new_directory_begins_with_the_packaged_experience(job: Job, own: Path) -> None:
     assert main(["add", str(job.rundir.path), "--to", str(own)]) == 0
-    assert programs(own) == programs(PACKAGE / "pretraining") + 6
+    assert programs(own) == programs(PACKAGE / "pretraining/tvm") + 6
 
 
 def test_programs_in_files_without_keys_count_once_too(job: Job, own: Path, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_run_that_is_not_what_it_says_adds_nothing(
 
 
 def test_what_recorded_searches_started_from_stays_as_it_is(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["add", str(job.rundir.path), "--to", str(PACKAGE / "pretraining")]) == 1
+    assert main(["add", str(job.rundir.path), "--to", str(PACKAGE / "pretraining/tvm")]) == 1
     assert "add to a directory of your own" in capsys.readouterr().err
 
 

@@ -17,6 +17,7 @@ from colt_pipeline.analysis.compared import count, one_seed, seed_counts
 from colt_pipeline.analysis.course_alterations import persistence
 from colt_pipeline.analysis.labels import (
     EVOLUTIONARY,
+    PEERS,
     WORKLOAD_TITLES,
     configurations,
     display_order,
@@ -150,6 +151,22 @@ def whole_models(models: Models) -> str:
     )
 
 
+def against_peers(tidy: Tidy) -> str:
+    """COLT+ at each number of samples beside whichever search of others at fair settings is best by then."""
+    table = ratios(tidy)
+    named = {name for search in PEERS for name in _names(tidy, search)}
+    rows = table[(table["workloads"] == MEAN) & table["configuration"].isin(named)].dropna(subset="ratio")
+    if rows.empty:
+        return ""
+    best = rows.loc[rows.groupby("samples")["ratio"].idxmin()].to_dict("records")
+    parts = [
+        f"{_ratio(row, interval='95 % interval ' * first)}{' as fast' * first} after {row['samples']}"
+        for row, first in zip(best, [True, *[False] * len(best)], strict=False)
+    ]
+    peers, ours = _listed(rows["configuration"].unique()), best[0]["reference"]
+    return f"Compared with the best of {peers} after as many samples, the programs of {ours} run {_listed(parts)}."
+
+
 def against_tvm(tidy: Tidy) -> str:
     """COLT+ beside TVM's own search after the last sample, and until when that search is random sampling."""
     compared = _against(tidy, EVOLUTIONARY)
@@ -200,6 +217,7 @@ _PAPER: tuple[tuple[str, str, Callable[[Tidy], str]], ...] = (
     ("cpu", "Course alterations", alterations),
 )
 _STUDIES: tuple[tuple[str, str, Callable[[Tidy], str]], ...] = (
+    ("anytime", "Against fair peers", against_peers),
     ("search", "Against TVM's own search", against_tvm),
     ("search", "What answers add", against_random),
     ("unseen", "Unseen workloads", on_unseen),

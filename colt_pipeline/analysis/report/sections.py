@@ -17,6 +17,7 @@ from colt_pipeline.records import typed
 from colt_pipeline.runs.jsonl import read_lines
 
 TITLES = {
+    "anytime": "Searches at fair settings, at any number of samples",
     "search": "Searches at equal samples",
     "unseen": "Workloads that played no part in the development",
     "long": "Twice as many samples",
