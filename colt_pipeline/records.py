@@ -71,11 +71,12 @@ def typed(kind: type[T], value: Any) -> T:
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """The values within nested objects and lists, each by its path, such as ``children[0].score``."""
+    """The values within nested objects and lists, by their paths, such as ``children[0].score``; a tuple is a list."""
     inner: dict[str, Any] = {}
     if isinstance(value, Mapping):
         inner = {f"{prefix}.{key}" if prefix else str(key): each for key, each in value.items()}
     elif isinstance(value, list | tuple):
+        value = list(value)
         inner = {f"{prefix}[{number}]": each for number, each in enumerate(value)}
     return {k: v for path, each in inner.items() for k, v in flat(each, path).items()} if inner else {prefix: value}
 

@@ -43,7 +43,9 @@ def test_no_prompt_shows_the_fastest_known_program_before_the_search_has_made_it
     source = RECORDINGS / "search" / RUN
     shutil.copytree(source, tmp_path / "results/recordings" / RECORDINGS.name / "search" / RUN)
     known = f"pretraining={ROOT / 'results/pretraining/tvm'}"
-    config = composed("experiment=search", f"workload={WORKLOAD}", "seed=1", f"run={RUN}", "record=replay", known)
+    config = composed(
+        "experiment=search", "search=colt", f"workload={WORKLOAD}", "seed=1", f"run={RUN}", "record=replay", known
+    )
     with assemble(config) as job:
         digits, state = fastest_known(), job.state
         before: list[PromptContext] = []

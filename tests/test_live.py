@@ -33,6 +33,7 @@ pytestmark = [pytest.mark.tvm, pytest.mark.slow]
 ANSWER = '{"transformations": ["TileSize", "Parallel"], "next_model": "qwen3-8b"}'
 SIZE = ("workload=deepseek_r1_moe", "workload.shape.inner=128", "workload.shape.outer=64")
 RUN = (
+    "search=colt",
     "search.cost_model=xgb",
     "search.warmup_samples=6",
     "search.candidates=4",

@@ -149,7 +149,7 @@ class ToyCostModel:
     def score(self, programs: Sequence[ToyProgram], rng: np.random.Generator) -> list[float]:
         return [self.script(p, rng) for p in programs]
 
-    def screen(self, sketches: Sequence[ToySketch]) -> list[float]:
+    def screen(self, sketches: Sequence[ToySketch], programs: Sequence[ToyProgram]) -> list[float]:
         return [float(sketch.program.steps[-1]) for sketch in sketches]
 
     def prospects(self, programs: Sequence[ToyProgram], optimism: float) -> Callable[[Sequence[int]], list[float]]:

@@ -77,7 +77,11 @@ def load(raw: DictConfig, called_from: Path, moves: bool = False) -> Config:
     if not config.search.grows_tree and config.search.evolution is None:
         raise ConfigError("search.strategy=evolutionary needs search.evolution; start from search=evolutionary")
     if config.search.drafts is not None and config.search.cost_model != "adapted":
-        _choice("search.cost_model of a search with search.drafts", config.search.cost_model, ["adapted"])
+        raise ConfigError(
+            f"search.cost_model={config.search.cost_model} cannot tell which drafts of search={config.search.name} are "
+            "worth making; leave it at adapted, choose a search without drafts, such as search=colt, or turn them off "
+            "with search.drafts=null"
+        )
     if not config.search.asks_models:  # so that all model sets give the same run
         config.model_set, config.largest, config.model_sets = NO_LLM, NO_LLM, {NO_LLM: []}
     _space(config, raw)

@@ -32,7 +32,7 @@ variance. Where other workloads teach nothing about this one, the factor falls t
 _DIGITS = 4
 _SLOWEST = -4.0
 """Lowest label that is learned from, so that a failure says no more than a slow program."""
-_REMEMBERED = 512
+_MOST = 512
 """Programs whose predictions serve to predict those of sketches."""
 
 Numbers = npt.NDArray[np.float64]
@@ -51,8 +51,6 @@ class AdaptedModel(PretrainedModel):
         super().__init__(space, warmup_samples, others, stopwatch)
         self._process: _Process | None = None
         """None if something was measured since it was learned."""
-        self._seen: dict[str, tuple[Point, float]] = {}
-        """Key -> where a program lies, and what the trees of other workloads predict for it."""
 
     def score(self, programs: Sequence[Program], rng: np.random.Generator) -> list[float]:
         """Predicted scores, in order; uniform noise from `rng` until the model is warm."""
@@ -70,11 +68,14 @@ class AdaptedModel(PretrainedModel):
         predicted, spread = self._learned().mean(points, trends), self._learned().spread(points, trends)
         return lambda chosen: [float(x) for x in np.round(predicted + optimism * spread(chosen), _DIGITS)]
 
-    def screen(self, sketches: Sequence[_HasPoint]) -> list[float]:
-        """Rough scores of programs that were not made, from their decisions alone."""
+    def screen(self, sketches: Sequence[_HasPoint], programs: Sequence[Program]) -> list[float]:
+        """Rough scores of programs that were not made, from their decisions alone.
+
+        The trees cannot see them, so what these would predict is learned from `programs` and those that were measured.
+        """
         points = [sketch.point for sketch in sketches]
-        known = list(self._seen.values())[-_REMEMBERED:]
-        trees = _Process([point for point, _ in known], np.array([value for _, value in known]), noise=0.05)
+        known = list({program.key: program for program in (*self._measured, *programs)}.values())[-_MOST:]
+        trees = _Process([program.point for program in known], self._of_others(known), noise=0.05)
         return [float(x) for x in self._learned().mean(points, trees.mean(points))]
 
     def update(self, programs: Sequence[Program], samples: Sequence[Sample]) -> None:
@@ -99,9 +100,7 @@ class AdaptedModel(PretrainedModel):
         """What the trees of other workloads predict."""
         if not self._others or not programs:
             return np.zeros(len(programs))
-        predicted = np.asarray(trained_on(self._others).inplace_predict(np.stack(self._of(programs))), np.float64)
-        self._seen |= {p.key: (p.point, float(x)) for p, x in zip(programs, predicted, strict=True)}
-        return predicted
+        return np.asarray(trained_on(self._others).inplace_predict(np.stack(self._of(programs))), np.float64)
 
 
 class _Process:

@@ -73,8 +73,8 @@ def _picked(world: World[P], settings: DraftsConfig, state: State, rng: np.rando
     known = _elites(world, settings, state, rng)
     drawn: dict[str, _Drawn[P]] = {}
     for _ in range(settings.generations):
-        best = _best([*known, *drawn.values()], settings.elites)
-        for each in _generation(world, settings, state, best, rng):
+        seen = [*known, *drawn.values()]
+        for each in _generation(world, settings, state, seen, rng):
             drawn.setdefault(each.program.key, each)
     chosen = _best(drawn.values(), world.settings.batch_size)
     return [Pick(each.program.key, each.program.trace_json, each.node, each.source) for each in chosen]
@@ -96,12 +96,14 @@ def _elites(world: World[P], settings: DraftsConfig, state: State, rng: np.rando
 
 
 def _generation(
-    world: World[P], settings: DraftsConfig, state: State, best: Sequence[_Drawn[P]], rng: np.random.Generator
+    world: World[P], settings: DraftsConfig, state: State, seen: Sequence[_Drawn[P]], rng: np.random.Generator
 ) -> list[_Drawn[P]]:
-    """New programs with their scores: samples of the design spaces, and sketches of programs near the best."""
+    """New programs with their scores: samples of the design spaces, and sketches of programs near the best seen."""
     new: dict[str, tuple[P, tuple[int, ...]]] = {p.key: (p, ()) for p in world.space.designs(settings.samples, rng)}
+    best = _best(seen, settings.elites)
     sketched = world.space.sketches([each.program for each in best], settings.sketches, rng)
-    promise = world.drafting_model.screen(sketched)
+    scored = [*(each.program for each in seen), *(program for program, _ in new.values())]
+    promise = world.drafting_model.screen(sketched, scored)
     promising = [sketched[i] for i in np.argsort(-np.array(promise), kind="stable")[: settings.draws]]
     for sketch, program in zip(promising, world.space.make(promising), strict=True):
         if program is not None:

@@ -84,8 +84,8 @@ class CostModelLike(Protocol[P_contra]):
 class DraftingCostModelLike(CostModelLike[P_contra], Protocol[P_contra]):
     """What ``search.drafts`` asks of a cost model besides."""
 
-    def screen(self, sketches: Sequence[Any]) -> list[float]:
-        """Rough scores of programs that were only sketched; any monotone function of them will do."""
+    def screen(self, sketches: Sequence[Any], programs: Sequence[P_contra]) -> list[float]:
+        """Rough scores of what was only sketched, with the help of `programs`; any monotone function will do."""
         ...
 
     def prospects(self, programs: Sequence[P_contra], optimism: float) -> Callable[[Sequence[int]], list[float]]:

@@ -140,7 +140,7 @@ def test_limits_measured_in_one_sitting_are_medians() -> None:
 
 def test_growth_compares_the_last_tenth_with_the_first() -> None:
     mib = 2**20
-    laps = [Lap(0, 0.0, 0.0, 100 * mib)]
+    laps = [Lap(0, 0.0, 0.0, 100 * mib, is_step=False)]
     laps += [Lap(n, 0.01 if n < 10 else 0.02, 0.01, (101 + n) * mib, n < 90 or n % 2 == 0) for n in range(100)]
     laps += [Lap(100, 5.0, 5.0, 900 * mib)]  # the end of the search is not a sample
     *tenths, ratio = growth.table(laps, 100)

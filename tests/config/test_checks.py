@@ -189,7 +189,7 @@ def test_a_search_without_llm_is_one_run_whatever_the_model_set(composed: Compos
 
 
 def test_a_run_of_the_tree_search_is_named_after_its_models(composed: Compose) -> None:
-    assert composed("model_set=2").run == "llama3_8b_attention/cpu-colt-2-gpt-5.2-extended-n48-s0"
+    assert composed("model_set=2").run == "llama3_8b_attention/cpu-colt_plus-2-gpt-5.2-extended-n48-s0"
 
 
 def test_no_configuration_file_holds_a_path_or_an_address() -> None:

@@ -30,7 +30,7 @@ def test_the_name_is_stem_and_digest(kernel: Path) -> None:
     config = of(kernel)
     stem, _, digest = config.workload.name.rpartition("-")
     assert stem == "my_kernel_v2" and len(digest) == 8
-    assert config.run == f"{config.workload.name}/cpu-colt-8-gpt-5.2-extended-n48-s0"
+    assert config.run == f"{config.workload.name}/cpu-colt_plus-8-gpt-5.2-extended-n48-s0"
 
 
 def test_whatever_defines_the_program_is_in_the_digest(kernel: Path) -> None:

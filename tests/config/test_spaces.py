@@ -46,7 +46,7 @@ def test_tvms_space_is_the_one_of_recordings_and_not_in_a_runs_identity(composed
     assert extended["space"]["row_fusion"] and extended["measure"]["vector_math"]
 
 
-@pytest.mark.parametrize("experiment", RECORDED)
+@pytest.mark.parametrize("experiment", sorted({*RECORDED} - {"experience"}))
 def test_every_experiment_searches_tvms_space(experiment: str) -> None:
     one_kernel = [] if experiment == "end_to_end" else ["workload=deepseek_r1_moe", "seed=0"]
     configs = runs([f"experiment={experiment}", *one_kernel])
@@ -54,8 +54,13 @@ def test_every_experiment_searches_tvms_space(experiment: str) -> None:
     assert not any("extended" in config.run for config in configs)
 
 
-@pytest.mark.parametrize("experiment", RECORDED)
-def test_no_recorded_experiment_races(experiment: str) -> None:
+def test_the_experience_of_the_extended_space_comes_from_there() -> None:
+    (config,) = runs(["experiment=experience", "workload=deepseek_r1_moe"])
+    assert config.space == EXTENDED_SPACE and config.pretraining.endswith("results/pretraining/tvm")
+
+
+@pytest.mark.parametrize("experiment", sorted({*RECORDED} - {"anytime", "experience"}))
+def test_experiments_from_before_races_do_without(experiment: str) -> None:
     one_kernel = [] if experiment == "end_to_end" else ["workload=deepseek_r1_moe", "seed=0"]
     identities = [config.identity() for config in runs([f"experiment={experiment}", *one_kernel])]
     assert identities and not any("racing" in identity["measure"] for identity in identities)
@@ -77,7 +82,7 @@ def test_a_space_of_ones_own_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "space").mkdir()
     (tmp_path / "space/mine.yaml").write_text("defaults: [extended, _self_]\nname: mine\npadding: false\n")
     config = compose(["space=mine"], tmp_path)
-    assert "/cpu-colt-8-gpt-5.2-mine-n48-s0" in config.run
+    assert "/cpu-colt_plus-8-gpt-5.2-mine-n48-s0" in config.run
     assert space_name(config.space.additions) == "extended without padding"
 
 

@@ -120,9 +120,11 @@ def test_failures_count_as_slow_and_failures_alone_teach_nothing() -> None:
 def test_sketches_are_screened_by_their_decisions_alone() -> None:
     adapted, tested = model(elsewhere()), fakes(60, 1)
     learn(adapted, fakes(24, 2))
-    scores(adapted, fakes(40, 4))  # programs whose features are known tell what the trees would say of sketches
     sketches = [Fake(p.key, p.point, None) for p in tested]
-    assert right_pairs(adapted.screen(sketches), tested) > 0.75
+    found = adapted.screen(sketches, fakes(40, 4))
+    assert right_pairs(found, tested) > 0.75
+    scores(adapted, fakes(40, 5))
+    assert adapted.screen(sketches, fakes(40, 4)) == found, "what was asked before has no part in it, as after a kill"
 
 
 def test_what_will_be_measured_makes_its_neighbours_less_uncertain() -> None:

@@ -21,6 +21,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "paper": {"samples": 20, "score": falling(0.5), "rollout_length": 1},
     "colt": {
         "name": "colt",
+        "seed": 1,
         "draws_per_proposal": 2,
         "samples": 14,
         "candidates": 7,

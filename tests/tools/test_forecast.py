@@ -114,7 +114,7 @@ def test_what_is_recorded_is_not_paid_again(composed: Compose) -> None:
 
 
 def test_calls_of_other_models_are_divided_evenly(composed: Compose) -> None:
-    config = priced(composed("workload=flux_conv", "model_set=2", "stand_ins=false", "samples=10"))
+    config = priced(composed("workload=flux_conv", "search=colt", "model_set=2", "stand_ins=false", "samples=10"))
     run = "search/flux_conv/cpu-colt-8-gpt-5.2-n5-s0"
     record(Path(config.results), run, [("qwen3-8b", 1000, 0), ("gpt-5.2", 3000, 0)], 5)
     found = forecast(config)
