@@ -5,6 +5,7 @@ steps        what a step of the search takes in each design space, from searches
 measurement  the same candidates measured by this project and by TVM
 faults       kernels and machines that misbehave, what is recorded, and whether the search continues
 queue        two concurrent searches, whose uses of the device must not overlap
+pace         seconds per sample of the searches of a comparison, from its live runs
 concurrency  what calls at the same time gain, and what they cost in quality
 growth       whether a long search slows down, and how much memory it takes
 limits       how close the best recorded schedules come to this machine's peak and bandwidth

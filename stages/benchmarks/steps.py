@@ -1,7 +1,7 @@
 """What a step of a search takes in each design space: all but waiting for LLMs and measuring kernels.
 
 Searches of their own, because none is recorded in the extended space. Latencies are derived from a hash of the program,
-and stand-ins answer. The time of training, which happens once per batch, is spread over all steps.
+and stand-ins answer. The time of drafts and of training, which happen once per batch, is spread over all steps.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from colt_pipeline.assemble import assemble
 from colt_pipeline.config.compose import composed
 from colt_pipeline.config.schema import Config
 from colt_pipeline.config.spaces import EXTENDED, TVM
-from colt_pipeline.runs.events import Stepped
+from colt_pipeline.runs.events import Drafted, Stepped
 from colt_pipeline.search.loop import search
 from colt_pipeline.workloads import PAPER
 from stages.benchmarks import Row, command_line, names, positive, write_rows
@@ -35,23 +35,26 @@ def rows(workloads: Sequence[str], spaces: Sequence[str], samples: int, override
     return found
 
 
-def table(steps: Sequence[float], training_secs: float) -> Row:
-    """The row of a search from the seconds of its steps without training, and those of all trainings."""
-    step_ms, training_ms = 1e3 * statistics.median(steps), 1e3 * training_secs / len(steps)
+def table(steps: Sequence[float], drafting_secs: float, training_secs: float) -> Row:
+    """The row of a search from the seconds of its steps without training, and those of all drafts and trainings."""
+    step_ms = 1e3 * statistics.median(steps)
+    drafting_ms, training_ms = 1e3 * drafting_secs / len(steps), 1e3 * training_secs / len(steps)
     slowest = statistics.quantiles(steps, n=10)[-1] if len(steps) > 1 else steps[0]
     return {
         "steps": len(steps),
         "step_ms": round(step_ms, 1),
+        "drafting_ms": round(drafting_ms, 1),
         "training_ms": round(training_ms, 1),
-        "together_ms": round(step_ms + training_ms, 1),
+        "together_ms": round(step_ms + drafting_ms + training_ms, 1),
         "slowest_tenth_ms": round(1e3 * slowest, 1),
         "latencies": "computed from a hash (stand-in)",
     }
 
 
-def _seconds(config: Config) -> tuple[list[float], float]:
-    """Of each step without training, and of all trainings, in a fresh search."""
+def _seconds(config: Config) -> tuple[list[float], float, float]:
+    """Of each step without training, of all drafts without it, and of all trainings, in a fresh search."""
     steps: list[float] = []
+    drafting = 0.0
     with assemble(config, HashMeasurer) as job:
         laps = job.world.stopwatch.seconds
         events = search(job.world, job.journal, job.state)
@@ -61,9 +64,12 @@ def _seconds(config: Config) -> tuple[list[float], float]:
             if event is None:
                 break
             spent = time.perf_counter() - start
+            own = spent - sum(laps[name] - before.get(name, 0.0) for name in ("llm", "train"))
             if isinstance(event, Stepped):
-                steps.append(spent - sum(laps[name] - before.get(name, 0.0) for name in ("llm", "train")))
-        return steps, laps["train"]
+                steps.append(own)
+            elif isinstance(event, Drafted):
+                drafting += own
+        return steps, drafting, laps["train"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -96,9 +96,9 @@ def test_a_geometric_mean_over_workloads_and_seeds_by_hand(add: AddRun, tidy: Ca
 
 def test_checkpoints_are_powers_and_the_last_sample(add: AddRun, tidy: Callable[[], Tidy]) -> None:
     add("colt", "flux_conv", 0, *[0.5] * 40)
-    assert searches(tidy()).checkpoints == [16, 32, 40]
+    assert searches(tidy()).checkpoints == [8, 16, 32, 40]
     add("paper", "flux_conv", 0, *[0.5] * 128)
-    assert searches(tidy()).checkpoints == [16, 32, 64, 128]
+    assert searches(tidy()).checkpoints == [8, 16, 32, 64, 128]
 
 
 def test_a_run_that_is_over_has_no_later_speedup_unless_its_search_was_exhausted(
@@ -133,6 +133,7 @@ def test_equal_runs_have_a_ratio_of_exactly_one_without_an_interval(
             add("paper", workload, seed, *latencies)
     table = ratios(aggregate(tmp_path / "runs", tmp_path / "noise")).query("configuration == @PAPERS")
     assert rows(table, "samples", "ratio", "better", "pairs", "seeds", "verdict") == [
+        (8, 1.0, 0.5, 8, 4, "within noise"),
         (16, 1.0, 0.5, 8, 4, "within noise"),
         (20, 1.0, 0.5, 8, 4, "within noise"),
     ]
@@ -233,12 +234,12 @@ def test_the_share_of_better_pairs_by_hand(add: AddRun, tidy: Callable[[], Tidy]
 
 
 def test_each_checkpoint_has_the_ratio_and_the_winner_of_its_sample(add: AddRun, tidy: Callable[[], Tidy]) -> None:
-    add("colt", "flux_conv", 0, *[0.5] * 16, 0.125)
-    add("paper", "flux_conv", 0, *[0.25] * 17)
+    add("colt", "flux_conv", 0, *[0.5] * 8, 0.125)
+    add("paper", "flux_conv", 0, *[0.25] * 9)
     table = ratios(tidy()).query("configuration == @PAPERS")
     assert rows(table, "samples", "speedup", "ratio", "better") == [
-        (16, pytest.approx(4.0), pytest.approx(0.5), 0.0),
-        (17, pytest.approx(4.0), pytest.approx(2.0), 1.0),
+        (8, pytest.approx(4.0), pytest.approx(0.5), 0.0),
+        (9, pytest.approx(4.0), pytest.approx(2.0), 1.0),
     ]
 
 

@@ -26,6 +26,7 @@ from stages.benchmarks import (
     limits,
     measurement,
     overhead,
+    pace,
     queue,
     redaction,
     steps,
@@ -43,6 +44,7 @@ DEFAULTS: dict[ModuleType, dict[str, object]] = {
     measurement: {"runs": RUNS, "experiment": "cpu", "workloads": (ATTENTION,), "candidates": 64, "passes": 3},
     faults: {"samples": 24},
     queue: {"workload": ATTENTION, "model_set": "8", "samples": 24},
+    pace: {"runs": RUNS / "anytime"},
     concurrency: {
         **{"workloads": (ATTENTION, "deepseek_r1_moe", "flux_conv"), "model_set": "8", "samples": 40, "seeds": 3},
         **{"concurrency": ("1", "8"), "secs": 5.0, "overrides": []},

@@ -12,7 +12,7 @@ import pytest
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.measurement.backend import local
 from colt_pipeline.workloads.catalogue import build
-from stages.benchmarks import growth, limits, micro, redaction, steps
+from stages.benchmarks import growth, limits, micro, pace, redaction, steps
 from stages.benchmarks import recorded as recorded_schedules
 from stages.benchmarks.growth import Lap
 from stages.benchmarks.limits import Limits
@@ -150,9 +150,10 @@ def test_growth_compares_the_last_tenth_with_the_first() -> None:
     assert (ratio["search_ms"], ratio["with_training_ms"], ratio["step_ms"]) == (2.0, 1.5, 3.0)
 
 
-def test_a_step_is_the_median_and_its_share_of_training() -> None:
-    row = steps.table([0.01, 0.02, 0.5, 0.02], training_secs=0.1)
-    assert (row["steps"], row["step_ms"], row["training_ms"], row["together_ms"]) == (4, 20.0, 25.0, 45.0)
+def test_a_step_is_the_median_and_its_share_of_drafts_and_training() -> None:
+    row = steps.table([0.01, 0.02, 0.5, 0.02], drafting_secs=0.4, training_secs=0.1)
+    assert (row["steps"], row["step_ms"], row["drafting_ms"], row["training_ms"]) == (4, 20.0, 100.0, 25.0)
+    assert row["together_ms"] == 145.0
 
 
 def test_steps_of_short_searches() -> None:
@@ -169,3 +170,30 @@ def test_growth_of_a_short_search(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [row["samples"] for row in rows] == ["1 to 10", "11 to 20", "last / first"]
     assert all(np.isfinite(float(str(row["search_ms"]))) for row in rows)
     assert {row["latencies"] for row in rows[:-1]} == {"computed from a hash (stand-in)"}
+
+
+def test_the_pace_of_searches_is_a_median_over_seeds_without_the_confirmation(tmp_path: Path) -> None:
+    for workload, search, seed, total in (
+        *(("flux_conv", "colt_plus", seed, 10.0 * (1 + seed)) for seed in range(3)),
+        *((workload, "evolutionary_8", 0, 80.0) for workload in ("flux_conv", "depthwise_conv")),
+        ("depthwise_conv", "colt_plus", 0, 5.0),
+    ):
+        run = tmp_path / workload / f"{search}-{seed}"
+        run.mkdir(parents=True)
+        (run / "summary.json").write_text(json.dumps({"workload": workload, "search": search, "samples": 20}))
+        (run / "timing.json").write_text(json.dumps({"total": total, "measure": 4.0, "confirm": 100.0}))
+    (tmp_path / "flux_conv" / "replayed").mkdir()
+    table = pace.rows(tmp_path)
+    assert [(r["workload"], r["search"], r["secs_per_sample"], r.get("measuring")) for r in table] == [
+        ("flux_conv", "colt_plus", 1.0, 0.2),
+        ("flux_conv", "evolutionary_8", 4.0, 0.2),
+        ("depthwise_conv", "colt_plus", 0.25, 0.2),
+        ("depthwise_conv", "evolutionary_8", 4.0, 0.2),
+        (pace.ALL, "colt_plus", 0.5, None),
+        (pace.ALL, "evolutionary_8", 4.0, None),
+    ]
+
+
+def test_replays_have_no_pace(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"has a timing\.json; replays leave none"):
+        pace.rows(tmp_path)

@@ -123,6 +123,11 @@ def test_what_takes_time_is_a_question_to_a_server_that_is_not_recorded(tmp_path
 def test_every_line_of_a_recording_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "llm.jsonl"
     with closing(Cassette(path, lambda provider: ToyClient("x" * 5000), Stopwatch())) as cassette:
-        together(lambda number: [cassette.fetch(numbered(number), n) for n in range(5)], 20)
+
+        def ask(number: int) -> None:
+            for occurrence in range(5):
+                cassette.fetch(numbered(number), occurrence)
+
+        together(ask, 20)
     found = {(line["key"], line.get("occurrence", 0)) for line in read_lines(path)}
     assert len(found) == 100 == cassette.asked

@@ -121,10 +121,11 @@ def test_sketches_are_screened_by_their_decisions_alone() -> None:
     adapted, tested = model(elsewhere()), fakes(60, 1)
     learn(adapted, fakes(24, 2))
     sketches = [Fake(p.key, p.point, None) for p in tested]
-    found = adapted.screen(sketches, fakes(40, 4))
+    known: Any = fakes(40, 4)
+    found = adapted.screen(sketches, known)
     assert right_pairs(found, tested) > 0.75
     scores(adapted, fakes(40, 5))
-    assert adapted.screen(sketches, fakes(40, 4)) == found, "what was asked before has no part in it, as after a kill"
+    assert adapted.screen(sketches, known) == found, "what was asked before has no part in it, as after a kill"
 
 
 def test_what_will_be_measured_makes_its_neighbours_less_uncertain() -> None:

@@ -242,7 +242,7 @@ def test_an_error_ends_the_run_where_its_answer_was_due_and_answers_that_are_und
 
 
 def test_an_interrupt_does_not_wait_for_answers(tmp_path: Path) -> None:
-    release = []
+    release: list[bool] = []
 
     def arrive(posed: ToyPosed) -> None:
         while not release:

@@ -158,7 +158,7 @@ def against_peers(tidy: Tidy) -> str:
     rows = table[(table["workloads"] == MEAN) & table["configuration"].isin(named)].dropna(subset="ratio")
     if rows.empty:
         return ""
-    best = rows.loc[rows.groupby("samples")["ratio"].idxmin()].to_dict("records")
+    best = _records(rows.loc[rows.groupby("samples")["ratio"].idxmin()])
     parts = [
         f"{_ratio(row, interval='95 % interval ' * first)}{' as fast' * first} after {row['samples']}"
         for row, first in zip(best, [True, *[False] * len(best)], strict=False)
@@ -292,7 +292,11 @@ def _last(tidy: Tidy, group: str) -> list[dict[str, Any]]:
     """The rows of `ratios` about a group of workloads after the last sample."""
     table = ratios(tidy)
     last = table[(table["workloads"] == group) & (table["samples"] == table["samples"].max())]
-    return [{str(name): value for name, value in row.items()} for row in last.to_dict("records")]
+    return _records(last)
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
 def _names(tidy: Tidy, search: str) -> set[str]:
