@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar, get_args
 
 from colt_pipeline.config.schema import DraftsConfig
+from colt_pipeline.records import DraftSource
 from colt_pipeline.runs.events import Candidate
-from colt_pipeline.search.state import State
+from colt_pipeline.search.state import CALL, Source, State
 from colt_pipeline.search.world import P, Purpose, World
+
+T = TypeVar("T")
 
 _SIBLING_DISCOUNT = 0.8
 """Factor on a program's score for each program in the batch with the same parent."""
@@ -18,13 +22,14 @@ def choose_batch(world: World[P], state: State, size: int) -> Sequence[Candidate
     """Up to `size` of the waiting programs, in the order in which they are chosen.
 
     With ``search.candidates``, the best by current score, discounted for siblings already chosen: siblings differ
-    little, so measuring one reveals much about the others. With ``search.drafts``, see `_by_source`.
+    little, so measuring one reveals much about the others. With ``search.drafts``, see `in_proportion`.
     """
     if not world.settings.pool or len(state.pending) <= size:
         return state.pending[:size]
-    if world.settings.drafts is not None and world.cost_model.warm:
-        return _by_source(world, world.settings.drafts, state, size)
     programs = [world.program(candidate) for candidate in state.pending]
+    if world.settings.drafts is not None and world.cost_model.warm:
+        sources = [state.sources[candidate.program] for candidate in state.pending]
+        return [state.pending[i] for i in in_proportion(world, world.settings.drafts, state, programs, sources, size)]
     scores = world.cost_model.score(programs, world.rng(len(state.samples), Purpose.BATCH))
     waiting = dict(zip((candidate.program for candidate in state.pending), scores, strict=True))
     parents = {key: state.tree.nodes[state.nodes[key]].parent for key in waiting}
@@ -38,24 +43,47 @@ def choose_batch(world: World[P], state: State, size: int) -> Sequence[Candidate
     return [state.programs[key] for key in chosen]
 
 
-def _by_source(world: World[P], settings: DraftsConfig, state: State, size: int) -> Sequence[Candidate]:
-    """Of each source the programs with the best prospects, in proportion to how often its programs became the best.
+def in_proportion(
+    world: World[P],
+    settings: DraftsConfig,
+    state: State,
+    programs: Sequence[P],
+    sources: Sequence[Source],
+    size: int,
+) -> list[int]:
+    """Up to `size` of these programs: of each source those with the best prospects, given what was chosen before.
 
-    The proportion is Laplace's estimate, (improvements + 1) / (measured + 2): at first all sources are equal, and where
-    nothing improves any more, those that were measured less get more.
+    Calls and drafts share the places, and the kinds of drafts theirs, in proportion to how often their programs became
+    the best. That is Laplace's estimate, (improvements + 1) / (measured + 2): at first all are equal, and where nothing
+    improves any more, those that were measured less get more.
+
+    Returns:
+        Indices, in the order in which they were chosen.
     """
-    waiting = [world.program(candidate) for candidate in state.pending]
-    prospects = world.drafting_model.prospects(waiting, settings.optimism)
-    sources = [state.sources[candidate.program] for candidate in state.pending]
-    rates = {source: (state.improved[source] + 1) / (state.tried[source] + 2) for source in dict.fromkeys(sources)}
+
+    def rate(*kinds: Source) -> float:
+        return (sum(state.improved[kind] for kind in kinds) + 1) / (sum(state.tried[kind] for kind in kinds) + 2)
+
+    prospects = world.drafting_model.prospects(programs, settings.optimism)
     chosen: list[int] = []
-    for _ in range(size):
-        left = [i for i in range(len(waiting)) if i not in chosen]
-        taken = Counter(sources[i] for i in chosen)
-        source = max({sources[i]: None for i in left}, key=lambda name: rates[name] / (taken[name] + 1))
+    for _ in range(min(size, len(programs))):
+        left = [i for i in range(len(programs)) if i not in chosen]
+        taken = [sources[i] for i in chosen]
+        asked = _due([sources[i] == CALL for i in left], [kind == CALL for kind in taken], lambda a: rate(*_kinds(a)))
+        left = [i for i in left if (sources[i] == CALL) == asked]
+        kind = _due([sources[i] for i in left], taken, rate)
         values = prospects(chosen)
-        chosen.append(max((i for i in left if sources[i] == source), key=lambda i: values[i]))
-    return [state.pending[i] for i in chosen]
+        chosen.append(max((i for i in left if sources[i] == kind), key=lambda i: values[i]))
+    return chosen
+
+
+def _kinds(asked: bool) -> tuple[Source, ...]:
+    return (CALL,) if asked else get_args(DraftSource)
+
+
+def _due(left: Sequence[T], taken: Sequence[T], rate: Callable[[T], float]) -> T:
+    """Whose turn it is, by the method of highest averages."""
+    return max(dict.fromkeys(left), key=lambda each: rate(each) / (taken.count(each) + 1))
 
 
 def _discounted(score: float, siblings: int) -> float:

@@ -17,6 +17,7 @@ from colt_pipeline.config.schema import DraftsConfig
 from colt_pipeline.records import DraftSource
 from colt_pipeline.runs.drafted import Pick
 from colt_pipeline.runs.events import Draft, Drafted
+from colt_pipeline.search.batch import in_proportion
 from colt_pipeline.search.state import State
 from colt_pipeline.search.tree import ROOT
 from colt_pipeline.search.world import P, Purpose, World
@@ -69,15 +70,17 @@ def draft(world: World[P], settings: DraftsConfig, state: State) -> Drafted:
 
 
 def _picked(world: World[P], settings: DraftsConfig, state: State, rng: np.random.Generator) -> list[Pick]:
-    """A batch of the best of all draws, by predicted score."""
+    """A batch of all draws, see `in_proportion`."""
     known = _elites(world, settings, state, rng)
     drawn: dict[str, _Drawn[P]] = {}
     for _ in range(settings.generations):
         seen = [*known, *drawn.values()]
         for each in _generation(world, settings, state, seen, rng):
             drawn.setdefault(each.program.key, each)
-    chosen = _best(drawn.values(), world.settings.batch_size)
-    return [Pick(each.program.key, each.program.trace_json, each.node, each.source) for each in chosen]
+    made = list(drawn.values())
+    programs, sources = [each.program for each in made], [each.source for each in made]
+    chosen = in_proportion(world, settings, state, programs, sources, world.settings.batch_size)
+    return [Pick(made[i].program.key, made[i].program.trace_json, made[i].node, made[i].source) for i in chosen]
 
 
 def _elites(world: World[P], settings: DraftsConfig, state: State, rng: np.random.Generator) -> list[_Drawn[P]]:

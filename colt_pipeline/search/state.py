@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from colt_pipeline.config.schema import SearchConfig
-from colt_pipeline.records import ModelSpec
+from colt_pipeline.records import DraftSource, ModelSpec
 from colt_pipeline.runs.events import (
     Bred,
     Call,
@@ -28,8 +28,9 @@ from colt_pipeline.runs.events import (
 from colt_pipeline.search.stats import ModelStats
 from colt_pipeline.search.tree import ROOT, Node, Tree
 
-Source = Literal["call", "draft"]
-"""Where a program comes from: a model's proposal, or a draw without a call."""
+Source = Literal["call"] | DraftSource
+"""Where a program comes from: a model's proposal, or how it was drawn without a call."""
+CALL: Source = "call"
 
 
 def largest(models: Sequence[ModelSpec]) -> ModelSpec:
@@ -115,12 +116,12 @@ class State:
                 self.plantings += 1
                 for child in event.children:
                     self._grow(ROOT, child, None)
-                    self.sources[child.program] = "draft"
+                    self.sources[child.program] = "sample"
             case Drafted():
                 self.drafted = True
                 for draft in event.children:
                     self._grow(draft.parent, draft, None, drafted=True)
-                    self.sources[draft.program] = "draft"
+                    self.sources[draft.program] = draft.source
             case Bred():
                 for candidate in event.candidates:
                     self._await(candidate)
@@ -168,7 +169,7 @@ class State:
             self.known.add(event.pruned.program)
         if event.child is not None:
             self._grow(event.parent, event.child, event.made_by)
-            self.sources[event.child.program] = "call"
+            self.sources[event.child.program] = CALL
         else:
             self.tree.fail(event.parent, event.retry_model)
 
@@ -184,7 +185,7 @@ class State:
 
     def _measure(self, event: Measured) -> None:
         for sample in event.samples:
-            source = self.sources.get(sample.program, "draft")
+            source = self.sources.get(sample.program, "sample")
             self.tried[source] += 1
             if sample.latency_secs is not None and not 0 < self.best_secs <= sample.latency_secs:
                 self.improved[source] += 1

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from colt_pipeline.config.schema import DraftsConfig
+from colt_pipeline.records import DraftSource
 from colt_pipeline.runs.events import Child, Draft, Drafted, Measured, Planted, Sample, Stepped
 from colt_pipeline.search.batch import choose_batch
 from colt_pipeline.search.drafts import draft
@@ -28,8 +29,8 @@ def drafting(**changes: object) -> World[ToyProgram]:
     return world(**given)  # type: ignore[arg-type]
 
 
-def as_draft(record: Child, parent: int) -> Draft:
-    return Draft(**vars(record), parent=parent, source="mutation")
+def as_draft(record: Child, parent: int, source: DraftSource = "mutation") -> Draft:
+    return Draft(**vars(record), parent=parent, source=source)
 
 
 def planted(toy: World[ToyProgram]) -> State:
@@ -43,9 +44,10 @@ def test_the_best_of_many_draws_enter_below_what_they_were_drawn_from() -> None:
     state = planted(toy)
     event = draft(toy, SETTINGS, state)
     assert len(event.children) == toy.settings.batch_size
-    scores = [each.score for each in event.children]
-    assert scores == sorted(scores, reverse=True)
-    assert min(scores) > 0.9, "of 80 sketches and 8 samples, the best four"
+    for source in ("sample", "mutation", "crossover"):
+        scores = [each.score for each in event.children if each.source == source]
+        assert scores == sorted(scores, reverse=True)
+        assert source == "sample" or min(scores) > 0.9, "of 80 sketches the best"
     for each in event.children:
         steps = ToyProgram(tuple(int(n) for n in each.trace.strip("[]").split(","))).steps
         if each.source == "sample":
@@ -93,11 +95,27 @@ def test_a_batch_is_shared_by_who_found_improvements() -> None:
     first = [Sample(record.program, 1.0 - 0.1 * n, None) for n, record in enumerate(asked[:4])]
     second = [Sample(record.program, 2.0, None) for record in drafted[:4]]
     state.apply(Measured((*first, *second)))
-    assert state.improved == Counter(call=4) and state.tried == Counter(call=4, draft=4)
+    assert state.improved == Counter(call=4) and state.tried == Counter(call=4, mutation=4)
     of_calls = {record.program for record in asked}
     chosen = choose_batch(toy, state, 8)
     assert sum(each.program in of_calls for each in chosen) == 7
     assert [each.trace for each in chosen if each.program in of_calls][:3] == ["[50, 11]", "[50, 10]", "[50, 9]"]
+
+
+def test_kinds_of_drafts_share_their_places_by_who_found_improvements() -> None:
+    """Crossovers found improvements three times of three, (3 + 1) / (3 + 2); the others were not tried, 1 / 2 each."""
+    toy = drafting(candidates=1, batch_size=8)
+    state = planted(toy)
+    kinds: tuple[DraftSource, ...] = ("sample", "mutation", "crossover")
+    drafted = [as_draft(child(30, n), 2, kinds[n % 3]) for n in range(30)]
+    state.apply(Drafted(tuple(drafted)))
+    crossed = [each for each in drafted if each.source == "crossover"][:3]
+    state.apply(
+        Measured(tuple(Sample(each.program, secs, None) for each, secs in zip(crossed, (3, 2, 1), strict=True)))
+    )
+    assert state.improved["crossover"] == 3
+    found = Counter(state.sources[each.program] for each in choose_batch(toy, state, 8))
+    assert found == {"crossover": 4, "sample": 2, "mutation": 2}
 
 
 def test_an_unscored_model_drafts_nothing(tmp_path: Path) -> None:
