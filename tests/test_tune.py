@@ -202,7 +202,7 @@ def test_neither_the_working_directory_nor_chdir_changes_a_run(
     composed: Compose, recorded: Recorded, others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, project = recorded(*PROJECTION, *COLT).config, tmp_path / "project"
-    shutil.copytree(others, project / "results/pretraining/tvm")
+    shutil.copytree(others, project / "results/pretraining/extended")
     (project / "below").mkdir()
     (project / "dvc.yaml").touch()
     move_recordings(before, composed(f"results={project / 'results'}"))
