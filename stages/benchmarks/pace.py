@@ -33,7 +33,7 @@ def rows(runs: Path) -> list[Row]:
         samples = summary["samples"]
         found[summary["workload"], summary["search"]].append((laps["total"] / samples, laps["measure"] / samples))
     if not found:
-        raise ConfigError(f"no run below {runs} has a {TIMING}; replays leave none, so record the comparison anew")
+        raise ConfigError(f"no run below {runs} has a {TIMING}: replays measure no time, so there must be live runs")
     workloads = display_order([workload for workload, _ in found], WORKLOAD_TITLES)
     searches = display_order([search for _, search in found], SEARCH_TITLES)
     table = [_row(w, s, found[w, s]) for w in workloads for s in searches if (w, s) in found]

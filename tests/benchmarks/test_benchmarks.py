@@ -195,5 +195,5 @@ def test_the_pace_of_searches_is_a_median_over_seeds_without_the_confirmation(tm
 
 
 def test_replays_have_no_pace(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"has a timing\.json; replays leave none"):
+    with pytest.raises(ConfigError, match=r"has a timing\.json: replays measure no time"):
         pace.rows(tmp_path)
