@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -129,8 +129,12 @@ class ToySpace:
             found.append(ToySketch(parents, ToyProgram(steps)))
         return found
 
-    def make(self, sketched: Sequence[ToySketch]) -> list[ToyProgram | None]:
-        return [sketch.program if sketch.program.steps[-1] % 7 else None for sketch in sketched]
+    def make(self, sketched: Sequence[ToySketch], count: int, known: Set[str]) -> list[tuple[ToySketch, ToyProgram]]:
+        found: dict[str, tuple[ToySketch, ToyProgram]] = {}
+        for sketch in sketched:
+            if sketch.program.steps[-1] % 7 and sketch.program.key not in known:
+                found.setdefault(sketch.program.key, (sketch, sketch.program))
+        return list(found.values())[:count]
 
     def rollout(
         self, program: ToyProgram, length: int, rng: np.random.Generator, attempts: int, mode: str

@@ -24,6 +24,8 @@ from colt_pipeline.search.world import P, Purpose, World
 
 _SOURCES: tuple[DraftSource, ...] = ("sample", "mutation", "crossover")
 """By the number of parents."""
+_ATTEMPTS = 8
+"""How often to draw if nothing else waits for measurement, because finding nothing new then ends the search."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,9 @@ def draft(world: World[P], settings: DraftsConfig, state: State) -> Drafted:
     rng = world.rng(len(state.samples), Purpose.DRAFT)
     picks = world.drafts.get(state.samples, state.pending)
     if picks is None:
+        attempts = (_picked(world, settings, state, rng) for _ in range(1 if state.pending else _ATTEMPTS))
         with world.stopwatch.lap("draft"):
-            picks = _picked(world, settings, state, rng)
+            picks = next((found for found in attempts if found), [])
         world.drafts.add(state.samples, state.pending, picks)
     parents = {pick.parent: state.tree.nodes[pick.parent].record for pick in picks}
     known = {node: record for node, record in parents.items() if record is not None}
@@ -102,20 +105,18 @@ def _generation(
     world: World[P], settings: DraftsConfig, state: State, seen: Sequence[_Drawn[P]], rng: np.random.Generator
 ) -> list[_Drawn[P]]:
     """New programs with their scores: samples of the design spaces, and sketches of programs near the best seen."""
-    new: dict[str, tuple[P, tuple[int, ...]]] = {p.key: (p, ()) for p in world.space.designs(settings.samples, rng)}
+    known = {*state.known, *(each.program.key for each in seen)}
+    samples = {p.key: p for p in world.space.designs(settings.samples, rng) if p.key not in known}
     best = _best(seen, settings.elites)
     sketched = world.space.sketches([each.program for each in best], settings.sketches, rng)
-    scored = [*(each.program for each in seen), *(program for program, _ in new.values())]
-    promise = world.drafting_model.screen(sketched, scored)
-    promising = [sketched[i] for i in np.argsort(-np.array(promise), kind="stable")[: settings.draws]]
-    for sketch, program in zip(promising, world.space.make(promising), strict=True):
-        if program is not None:
-            new.setdefault(program.key, (program, sketch.parents))
-    new = {key: value for key, value in new.items() if key not in state.known}
-    scores = world.cost_model.score([program for program, _ in new.values()], rng) if new else []
+    promise = world.drafting_model.screen(sketched, [*(each.program for each in seen), *samples.values()])
+    promising = [sketched[i] for i in np.argsort(-np.array(promise), kind="stable")]
+    made = world.space.make(promising, settings.draws, {*known, *samples})
+    new = [*((program, ()) for program in samples.values()), *((program, sketch.parents) for sketch, program in made)]
+    scores = world.cost_model.score([program for program, _ in new], rng) if new else []
     return [
         _Drawn(program, score, best[parents[0]].node if parents else ROOT, _SOURCES[len(parents)])
-        for (program, parents), score in zip(new.values(), scores, strict=True)
+        for (program, parents), score in zip(new, scores, strict=True)
     ]
 
 

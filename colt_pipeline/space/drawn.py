@@ -12,7 +12,7 @@ from tvm.s_tir.schedule import Trace
 
 from colt_pipeline.space.decisions import Values, places, values_of
 from colt_pipeline.space.generate import Designs
-from colt_pipeline.space.program import Program
+from colt_pipeline.space.program import Program, Sketch
 from colt_pipeline.space.replay import realize, side_by_side
 
 _LATEST = 1024
@@ -41,9 +41,15 @@ class Drawn:
         self._latest: deque[Program] = deque(maxlen=_LATEST)
         self._programs: WeakValueDictionary[Name, Program] = WeakValueDictionary()
 
-    def draws(self, program: Program, traces: Sequence[Trace]) -> list[Draw]:
-        """Traces that were drawn from `program`, with their keys."""
-        names = [(program.design, values_of(trace, places(program.design))) for trace in traces]
+    def of(self, design: str, traces: Sequence[Trace]) -> list[Draw]:
+        """Traces that were drawn from a program of this design, with their keys."""
+        return self._draws([(design, values_of(trace, places(design))) for trace in traces], traces)
+
+    def of_sketches(self, sketched: Sequence[Sketch]) -> list[Draw]:
+        """Sketches, with their keys."""
+        return self._draws([(each.like.design, each.values) for each in sketched], [each.trace for each in sketched])
+
+    def _draws(self, names: Sequence[Name], traces: Sequence[Trace]) -> list[Draw]:
         new = {name: trace for name, trace in zip(names, traces, strict=True) if name not in self._keys}
         made = side_by_side(self._designs, self._keyed, [(name, trace) for name, trace in new.items()])
         for name, drawn in zip(new, made, strict=True):

@@ -76,7 +76,10 @@ def fresh(designs: Designs, count: int, rng: np.random.Generator) -> list[Progra
     """Up to `count` programs, each a sample of a uniformly drawn design space."""
 
     def make(drawn: tuple[Trace, int, str], module: tvm.IRModule) -> Program | None:
-        return _printed(realize(designs, *drawn, module=module))
+        program = realize(designs, *drawn, module=module)
+        if program is not None:
+            program.key  # noqa: B018  printed here, side by side
+        return program
 
     made = side_by_side(designs, make, [_open(designs, rng) for _ in range(count)])
     return [program for program in made if program is not None]
@@ -101,19 +104,3 @@ def sketches(programs: Sequence[Program], count: int, rng: np.random.Generator) 
             seen.add((program.design, values))
             found.append(Sketch(parents, program, values))
     return found
-
-
-def make(designs: Designs, sketched: Sequence[Sketch]) -> list[Program | None]:
-    """The program of each sketch; None for an invalid one."""
-
-    def make_one(sketch: Sketch, module: tvm.IRModule) -> Program | None:
-        return _printed(realize(designs, sketch.trace, design=sketch.like.design, module=module))
-
-    return side_by_side(designs, make_one, sketched)
-
-
-def _printed(program: Program | None) -> Program | None:
-    """The program with its key, which is going to be asked for, printed in the same thread."""
-    if program is not None:
-        program.key  # noqa: B018
-    return program

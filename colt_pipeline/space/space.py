@@ -6,8 +6,9 @@ Everything here is deterministic: TVM's mutators get explicit seeds (``Mutator.a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from functools import cached_property, lru_cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -108,21 +109,23 @@ class Space:
 
     def designs(self, count: int, rng: np.random.Generator) -> list[Program]:
         """Many programs for a cost model to choose from: fresh samples of the design spaces, see `draws.fresh`."""
-        return self._remembered(draws.fresh(self._designs, count, rng))
+        programs = draws.fresh(self._designs, count, rng)
+        self._drawn.remember(programs)
+        return programs
 
     def sketches(self, programs: Sequence[Program], count: int, rng: np.random.Generator) -> list[Sketch]:
         """Many programs near these that are not made yet, see `draws.sketches`."""
         return draws.sketches(programs, count, rng)
 
-    def make(self, sketched: Sequence[Sketch]) -> list[Program | None]:
-        """The program of each sketch; None for an invalid one."""
-        made = draws.make(self._designs, sketched)
-        self._drawn.remember([program for program in made if program is not None])
-        return made
-
-    def _remembered(self, programs: list[Program]) -> list[Program]:
-        self._drawn.remember(programs)
-        return programs
+    def make(self, sketched: Sequence[Sketch], count: int, known: Set[str]) -> list[tuple[Sketch, Program]]:
+        """The first `count` of these sketches that give valid, distinct programs whose keys are not `known`."""
+        found: dict[str, tuple[Sketch, Program]] = {}
+        left = iter(sketched)
+        while batch := list(islice(left, count - len(found))):
+            for sketch, draw in zip(batch, self._drawn.of_sketches(batch), strict=True):
+                if draw.key is not None and draw.key not in known and draw.key not in found:
+                    found[draw.key] = (sketch, self._drawn.program(draw))
+        return list(found.values())
 
     def load(self, key: str, trace_json: str) -> Program:
         """The program with this key and trace, rebuilt unless this process has just drawn it.
@@ -207,7 +210,9 @@ class Space:
             batch = min(left, draws - len(found))  # as many are needed in any case, so they are made side by side
             left -= batch
             changed = [self._changed(program, edits, rng) for _ in range(batch)]
-            made = iter(self._drawn.draws(program, [trace for trace in changed if not isinstance(trace, Rejection)]))
+            made = iter(
+                self._drawn.of(program.design, [trace for trace in changed if not isinstance(trace, Rejection)])
+            )
             for result in (trace if isinstance(trace, Rejection) else next(made) for trace in changed):
                 if isinstance(result, Rejection):
                     failure = result

@@ -47,15 +47,22 @@ def rows(workloads: Sequence[str], model_set: str, samples: int, overrides: Sequ
     """One row per tenth of each search's samples, and a final one comparing the last tenth with the first.
 
     Raises:
-        ConfigError: too few samples to divide into tenths.
+        ConfigError: too few samples to divide into tenths, or the search found no more.
     """
     if samples < 10 * _PARTS:
         raise ConfigError(f"growth compares parts of a search: it needs --samples of at least {10 * _PARTS}")
-    chosen = [f"model_set={model_set}", f"samples={samples}", "device=local", "search.warmup_samples=16"]
+    # TVM's space, because this project's has fewer programs of some workloads.
+    chosen = [f"model_set={model_set}", f"samples={samples}", "space=tvm", "device=local", "search.warmup_samples=16"]
     found: list[Row] = []
     for workload in workloads:
         with tempfile.TemporaryDirectory() as scratch:
             laps = list(_laps(composed([f"workload={workload}", f"results={scratch}", *chosen, *overrides])))
+        taken = laps[-1].samples
+        if taken < samples:
+            raise ConfigError(
+                f"{workload}: the search ended after {taken} of {samples} samples, because its space holds no more; "
+                f"give another of --workloads, or --samples {taken}"
+            )
         found += [{"workload": workload, **row} for row in table(laps, samples)]
     return found
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from colt_pipeline.config.schema import DraftsConfig
-from colt_pipeline.records import DraftSource
+from colt_pipeline.records import DraftSource, ModelSpec, PromptContext, Rejection
 from colt_pipeline.runs.events import Child, Draft, Drafted, Measured, Planted, Sample, Stepped
 from colt_pipeline.search.batch import choose_batch
 from colt_pipeline.search.drafts import draft
 from colt_pipeline.search.state import State
 from colt_pipeline.search.tree import ROOT
 from colt_pipeline.search.world import World
-from tests.toy import ToyCostModel, ToyDrafts, ToyEvaluator, ToyProgram, child, events_of, play, world
+from tests.toy import ToyCostModel, ToyDrafts, ToyEvaluator, ToyProgram, ToySpace, child, events_of, play, world
 
 SETTINGS = DraftsConfig(generations=2, samples=4, sketches=40, draws=10, elites=3, optimism=0.5)
 
@@ -68,6 +68,38 @@ def test_invalid_and_known_programs_are_no_drafts() -> None:
         assert not {each.program for each in event.children} & state.known
         state.apply(event)
     assert len(state.known) == 2 + 5 * toy.settings.batch_size
+
+
+def test_draws_do_not_end_at_known_programs() -> None:
+    """The most promising sketches are known: the next ones take their places, as long as there are any."""
+    toy = drafting(samples=100, space=ToySpace(alphabet=40))
+    state = planted(toy)
+    made = set()
+    for number in range(12):
+        event = draft(toy, replace(SETTINGS, samples=0), state)
+        assert len(event.children) == toy.settings.batch_size, number
+        made |= {each.program for each in event.children}
+        state.apply(event)
+    assert len(made) == 12 * toy.settings.batch_size
+
+
+def test_a_search_ends_only_after_several_drafts_found_nothing(tmp_path: Path) -> None:
+    drawn: list[int] = []
+
+    class Counting(ToySpace):
+        def designs(self, count: int, rng: np.random.Generator) -> list[ToyProgram]:
+            drawn.append(count)
+            return super().designs(count, rng)
+
+    def silent(model: ModelSpec, context: PromptContext, occurrence: int) -> Rejection:
+        return Rejection("not_json", "prose")
+
+    settings = replace(SETTINGS, sketches=0, samples=1, generations=1)
+    toy = drafting(samples=1000, drafts=settings, space=Counting(alphabet=3), script=silent)
+    state = play(toy, tmp_path / "events.jsonl")
+    assert state.finished == "exhausted" and isinstance(toy.evaluator, ToyEvaluator)
+    found = [program for program in toy.evaluator.measured if program in {ToyProgram((9, n)).key for n in range(3)}]
+    assert len(found) >= 1 and len(drawn) >= 8 + len(found)
 
 
 def test_drafts_take_no_places_of_a_node_and_are_backed_up() -> None:

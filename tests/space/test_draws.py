@@ -33,7 +33,7 @@ def drawn(here: Space, seed: int = 0) -> tuple[list[Program], list[Program]]:
     """Fresh ones, and some near them."""
     rng = np.random.default_rng(seed)
     fresh = here.designs(6, rng)
-    return fresh, [program for program in here.make(here.sketches(fresh, 16, rng)) if program is not None]
+    return fresh, [program for _, program in here.make(here.sketches(fresh, 16, rng), 16, frozenset())]
 
 
 def structures(programs: list[Program]) -> list[str]:
@@ -60,12 +60,24 @@ def test_a_draw_has_no_trace_in_text_until_somebody_asks(here: Space) -> None:
 def test_a_sketch_is_the_program_that_is_made_of_it(here: Space) -> None:
     rng = np.random.default_rng(2)
     sketched = here.sketches(here.designs(6, rng), 16, rng)
-    made = here.make(sketched)
-    assert len(made) == len(sketched) and any(made)
-    for sketch, program in zip(sketched, made, strict=True):
-        if program is not None and program.decisions.values == sketch.values:  # TVM moves impossible locations
+    made = here.make(sketched, len(sketched), frozenset())
+    assert made and {sketch for sketch, _ in made} <= set(sketched)
+    for sketch, program in made:
+        if program.decisions.values == sketch.values:  # TVM moves impossible locations
             assert program.design == sketch.point.design
             assert np.array_equal(program.point.coordinates, sketch.point.coordinates)
+
+
+@here_and_there
+def test_what_is_known_or_invalid_is_replaced_by_the_next_sketch(here: Space) -> None:
+    rng = np.random.default_rng(2)
+    sketched = here.sketches(here.designs(6, rng), 16, rng)
+    keys = [program.key for _, program in here.make(sketched, len(sketched), frozenset())]
+    assert len(set(keys)) == len(keys)
+    count = len(keys) // 2
+    assert [program.key for _, program in here.make(sketched, count, frozenset())] == keys[:count]
+    assert [program.key for _, program in here.make(sketched, count, set(keys[:2]))] == keys[2 : 2 + count]
+    assert here.make(sketched, len(sketched), set(keys)) == []
 
 
 @here_and_there
@@ -113,4 +125,4 @@ def test_a_trace_in_json_is_tvms(here: Space) -> None:
 @here_and_there
 def test_nothing_comes_from_nothing(here: Space) -> None:
     rng = np.random.default_rng(0)
-    assert here.sketches([], 4, rng) == here.make([]) == here.designs(0, rng) == []
+    assert here.sketches([], 4, rng) == here.make([], 4, frozenset()) == here.designs(0, rng) == []
