@@ -166,8 +166,8 @@ def test_growth_of_a_short_search(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(growth, "_PARTS", 2)
     with pytest.raises(ConfigError, match="at least 20"):
         growth.rows(["llama3_8b_attention"], "8", 19, ())
-    monkeypatch.setattr(growth, "_laps", lambda config: [Lap(0, 0.1, 0.1, 1), Lap(15, 0.1, 0.1, 1)])
-    with pytest.raises(ConfigError, match="llama3_8b_attention: the search ended after 15 of 20 samples"):
+    with monkeypatch.context() as patch, pytest.raises(ConfigError, match="search ended after 15 of 20 samples"):
+        patch.setattr(growth, "_laps", lambda config: [Lap(0, 0.1, 0.1, 1), Lap(15, 0.1, 0.1, 1)])
         growth.rows(["llama3_8b_attention"], "8", 20, ())
     rows = growth.rows(["llama3_8b_attention"], "8", 20, ())
     assert [row["samples"] for row in rows] == ["1 to 10", "11 to 20", "last / first"]
