@@ -173,11 +173,11 @@ MeasurementError = Literal["build_error", "run_error", "timeout", "crash", "wron
 EndReason = Literal["budget", "exhausted", "untuned"]
 """Why a search has finished; ``budget``: all samples have been measured."""
 
-DraftSource = Literal["sample", "mutation", "crossover"]
+DraftSource = Literal["design", "mutation", "crossover"]
 """How a program was drawn without a call: from the design spaces, or from one or two programs of the tree."""
 
 StopReason = Literal["slower", "steady", "repeats", "budget"]
-"""Why timing stopped: slower than the best so far, after one run; a steady median; or a limit was reached."""
+"""Why timing stopped: clearly slower than the best, after one run or, in a race, a few; a steady median; a limit."""
 
 
 def canonical_json(value: object) -> str:

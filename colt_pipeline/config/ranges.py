@@ -51,7 +51,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "search.max_failures": (1, _MANY),
     "search.warmup_samples": (1, _MANY),
     "search.draws_per_proposal": (1, _MANY),
-    "search.drafts.samples": (0, _MANY),
+    "search.drafts.designs": (0, _MANY),
     "search.drafts.sketches": (0, _MANY),
     "search.drafts.draws": (0, _MANY),
     "search.drafts.optimism": (0, 1e6),

@@ -168,10 +168,10 @@ class EvolutionConfig:
 
 @dataclass
 class DraftsConfig:
-    """conf/search/colt.yaml: programs drawn without a call before each batch."""
+    """conf/search/colt_plus.yaml: programs drawn without a call before each batch."""
 
     generations: int
-    samples: int
+    designs: int
     sketches: int
     draws: int
     elites: int

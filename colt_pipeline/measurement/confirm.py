@@ -53,7 +53,7 @@ class Remeasures(Protocol[P_contra]):
 def candidates(samples: Sequence[Sample], ledger: Ledger, count: int) -> list[str]:
     """Keys of up to `count` distinct programs of a search, the fastest first.
 
-    A program whose timing was cut short, because it was much slower than the best, is none of them.
+    A program whose timing was cut short, because it was clearly slower than the best, is none of them.
     """
     valid = {s.program: s.latency_secs for s in samples if s.latency_secs is not None}
     known = {key: ledger.get(key) for key in valid}

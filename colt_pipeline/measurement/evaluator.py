@@ -24,6 +24,9 @@ from colt_pipeline.workloads.workload import Workload
 Modules = dict[str, tvm.IRModule]
 """Program key -> scheduled module."""
 
+_CERTAINLY = 1.5
+"""How many times the best a latency that was cut short is certainly slower: a first warm run takes up to that long."""
+
 Reuse = Literal["any_run", "this_run"]
 """Which measurements on this device may be reused: those of all runs, or only this run's own."""
 
@@ -203,7 +206,8 @@ class Evaluator:
         if self._reuse == "this_run":
             return False
         best, latency = self.ledger.best_secs, measurement.latency_secs
-        return measurement.stop != "slower" or (best is not None and latency is not None and latency > best)
+        whole = measurement.stop != "slower"
+        return whole or (best is not None and latency is not None and latency > _CERTAINLY * best)
 
     def close(self) -> None:
         """Stop the measurer's processes."""

@@ -82,15 +82,17 @@ class _Lane:
         Args:
             settling: see `settling_seen`.
         """
-        if self.later_secs:
+        if len(self.later_secs) > 1:
             return statistics.median(self.later_secs), len(self.later_secs)
         # What disturbs one run rarely disturbs the other.
-        return min(self.cold_secs, self.run_secs[0]) * math.exp(-settling), 1
+        first_secs = min(self.cold_secs, self.run_secs[0])
+        return min(first_secs, *self.later_secs) if self.later_secs else first_secs * math.exp(-settling), 1
 
     def enter(self) -> None:
         self.entered = self.racer.enter()
-        if self._took(self.entered):
-            self.cold_secs, *self.run_secs = self.entered.run_secs
+        cold_secs, warm_secs = self.entered.run_secs[:1], self.entered.run_secs[1:]
+        if self._took(replace(self.entered, run_secs=warm_secs)):
+            [self.cold_secs], self.run_secs = cold_secs, list(warm_secs)
 
     def again(self, repeats: int) -> None:
         further = self.racer.again(repeats)

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial.distance import cdist
 
 from colt_pipeline.prediction.pretrained import Experience, PretrainedModel, trained_on
 from colt_pipeline.runs.events import Sample
@@ -153,6 +154,6 @@ def _alike(these: Sequence[Point], those: Sequence[Point]) -> Numbers:
         columns = [n for n, p in enumerate(those) if p.design == design]
         a = np.stack([these[n].coordinates for n in rows])
         b = np.stack([those[n].coordinates for n in columns])
-        distance = np.sqrt(3 * ((a[:, None] - b[None]) ** 2).mean(-1)) / _LENGTH
+        distance = np.sqrt(3 / max(a.shape[1], 1)) * cdist(a, b) / _LENGTH
         result[np.ix_(rows, columns)] = (1 + distance) * np.exp(-distance)
     return result

@@ -22,7 +22,7 @@ from colt_pipeline.search.state import State
 from colt_pipeline.search.tree import ROOT
 from colt_pipeline.search.world import P, Purpose, World
 
-_SOURCES: tuple[DraftSource, ...] = ("sample", "mutation", "crossover")
+_SOURCES: tuple[DraftSource, ...] = ("design", "mutation", "crossover")
 """By the number of parents."""
 _ATTEMPTS = 8
 """How often to draw if nothing else waits for measurement, because finding nothing new then ends the search."""
@@ -36,7 +36,7 @@ class _Drawn(Generic[P]):
     score: float
     node: int
     """Its node in the tree, or that of the program that it was drawn from."""
-    source: DraftSource = "sample"
+    source: DraftSource = "design"
 
 
 def draft(world: World[P], settings: DraftsConfig, state: State) -> Drafted:
@@ -54,7 +54,7 @@ def draft(world: World[P], settings: DraftsConfig, state: State) -> Drafted:
     programs = [world.program(each) for each in (*picks, *known.values())]
     scores = world.cost_model.score(programs, rng) if programs else []
     of_parents = dict(zip(known, scores[len(picks) :], strict=True))
-    models = world.rng(len(state.samples), Purpose.ROUTE).integers(len(world.models), size=len(picks))
+    models = world.rng(len(state.samples), Purpose.ROUTE_DRAFTS).integers(len(world.models), size=len(picks))
     return Drafted(
         tuple(
             Draft(
@@ -73,7 +73,7 @@ def draft(world: World[P], settings: DraftsConfig, state: State) -> Drafted:
 
 
 def _picked(world: World[P], settings: DraftsConfig, state: State, rng: np.random.Generator) -> list[Pick]:
-    """A batch of all draws, see `in_proportion`."""
+    """A batch chosen from all draws, see `in_proportion`."""
     known = _elites(world, settings, state, rng)
     drawn: dict[str, _Drawn[P]] = {}
     for _ in range(settings.generations):
@@ -104,15 +104,15 @@ def _elites(world: World[P], settings: DraftsConfig, state: State, rng: np.rando
 def _generation(
     world: World[P], settings: DraftsConfig, state: State, seen: Sequence[_Drawn[P]], rng: np.random.Generator
 ) -> list[_Drawn[P]]:
-    """New programs with their scores: samples of the design spaces, and sketches of programs near the best seen."""
+    """New programs with their scores: draws from the design spaces, and sketches of programs near the best seen."""
     known = {*state.known, *(each.program.key for each in seen)}
-    samples = {p.key: p for p in world.space.designs(settings.samples, rng) if p.key not in known}
+    designs = {p.key: p for p in world.space.designs(settings.designs, rng) if p.key not in known}
     best = _best(seen, settings.elites)
     sketched = world.space.sketches([each.program for each in best], settings.sketches, rng)
-    promise = world.drafting_model.screen(sketched, [*(each.program for each in seen), *samples.values()])
+    promise = world.drafting_model.screen(sketched, [*(each.program for each in seen), *designs.values()])
     promising = [sketched[i] for i in np.argsort(-np.array(promise), kind="stable")]
-    made = world.space.make(promising, settings.draws, {*known, *samples})
-    new = [*((program, ()) for program in samples.values()), *((program, sketch.parents) for sketch, program in made)]
+    made = world.space.make(promising, settings.draws, {*known, *designs})
+    new = [*((program, ()) for program in designs.values()), *((program, sketch.parents) for sketch, program in made)]
     scores = world.cost_model.score([program for program, _ in new], rng) if new else []
     return [
         _Drawn(program, score, best[parents[0]].node if parents else ROOT, _SOURCES[len(parents)])

@@ -101,7 +101,7 @@ class State:
         self.tried: Counter[Source] = Counter()
         """Measured programs by source."""
         self.improved: Counter[Source] = Counter()
-        """Those that were the fastest so far."""
+        """Those that were faster than all before their batch, whose order says nothing."""
         self.known: set[str] = set()
         """Keys of all programs, including pruned ones: none of them is made again."""
         self.occurrences: Counter[str] = Counter()
@@ -116,7 +116,7 @@ class State:
                 self.plantings += 1
                 for child in event.children:
                     self._grow(ROOT, child, None)
-                    self.sources[child.program] = "sample"
+                    self.sources[child.program] = "design"
             case Drafted():
                 self.drafted = True
                 for draft in event.children:
@@ -124,7 +124,7 @@ class State:
                     self.sources[draft.program] = draft.source
             case Bred():
                 for candidate in event.candidates:
-                    self._await(candidate)
+                    self._enqueue(candidate)
             case Chosen():
                 self._choose(event)
             case Deferred():
@@ -175,21 +175,21 @@ class State:
 
     def _grow(self, parent: int, child: Child, made_by: str | None, drafted: bool = False) -> None:
         self.nodes[child.program] = self.tree.grow(parent, child, made_by, drafted).id
-        self._await(child)
+        self._enqueue(child)
 
-    def _await(self, candidate: Candidate) -> None:
+    def _enqueue(self, candidate: Candidate) -> None:
         self.programs[candidate.program] = candidate
         self.known.add(candidate.program)
         self.pending.append(candidate)
         self.fresh += 1
 
     def _measure(self, event: Measured) -> None:
+        before = self.best_secs
         for sample in event.samples:
-            source = self.sources.get(sample.program, "sample")
+            source = self.sources.get(sample.program, "design")
             self.tried[source] += 1
-            if sample.latency_secs is not None and not 0 < self.best_secs <= sample.latency_secs:
-                self.improved[source] += 1
-            self.samples.append(sample)
+            self.improved[source] += sample.latency_secs is not None and sample.latency_secs < before
+        self.samples += event.samples
         self.fresh, self.drafted = 0, False
         done = {sample.program for sample in event.samples}
         self.pending = [candidate for candidate in self.pending if candidate.program not in done]

@@ -135,6 +135,7 @@ class Purpose(IntEnum):
     BATCH = 9
     RESCORE = 10
     DRAFT = 11
+    ROUTE_DRAFTS = 12
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,21 @@ def test_a_disturbed_warm_run_is_no_reason_to_stop() -> None:
     assert results[1].latency_secs == 0.1
 
 
+def test_one_disturbed_run_in_a_later_turn_is_no_reason_to_stop_either() -> None:
+    results = race(Script(0.11, 0.1), Script(0.11, 0.1, 0.3, 0.1))
+    assert [m.stop for m in results] == ["repeats", "repeats"]
+    assert results[1].latency_secs == 0.1
+
+
+def test_a_wrong_result_is_recorded_without_the_cold_run() -> None:
+    class Wrong(Script):
+        def enter(self) -> Measurement:
+            return Measurement((0.2, 0.1), error="wrong_result", detail="relative error 1")
+
+    [wrong] = race(Wrong(0.1))
+    assert (wrong.run_secs, wrong.error) == ((0.1,), "wrong_result")
+
+
 def test_kernels_that_are_close_take_turns_until_the_limit() -> None:
     log: list[str] = []
     results = race(*(Script(0.1 + n / 10_000, log=log, name=str(n)) for n in range(3)))

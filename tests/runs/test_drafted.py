@@ -14,7 +14,7 @@ from tests.toy_run import tiled_trace
 
 MEASURED = [Sample("aa", 0.5, None), Sample("bb", None, "timeout")]
 WAITING = [Candidate("cc", tiled_trace((4, 4)))]
-PICKS = [Pick("dd", tiled_trace((2, 8)), 1, "mutation"), Pick("ee", tiled_trace((8, 2)), 0, "sample")]
+PICKS = [Pick("dd", tiled_trace((2, 8)), 1, "mutation"), Pick("ee", tiled_trace((8, 2)), 0, "design")]
 
 
 def record(path: Path, access: str = "append", **settings: object) -> DraftRecord:

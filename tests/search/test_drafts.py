@@ -17,7 +17,7 @@ from colt_pipeline.search.tree import ROOT
 from colt_pipeline.search.world import World
 from tests.toy import ToyCostModel, ToyDrafts, ToyEvaluator, ToyProgram, ToySpace, child, events_of, play, world
 
-SETTINGS = DraftsConfig(generations=2, samples=4, sketches=40, draws=10, elites=3, optimism=0.5)
+SETTINGS = DraftsConfig(generations=2, designs=4, sketches=40, draws=10, elites=3, optimism=0.5)
 
 
 def by_last_number(program: ToyProgram, rng: np.random.Generator) -> float:
@@ -44,19 +44,19 @@ def test_the_best_of_many_draws_enter_below_what_they_were_drawn_from() -> None:
     state = planted(toy)
     event = draft(toy, SETTINGS, state)
     assert len(event.children) == toy.settings.batch_size
-    for source in ("sample", "mutation", "crossover"):
+    for source in ("design", "mutation", "crossover"):
         scores = [each.score for each in event.children if each.source == source]
         assert scores == sorted(scores, reverse=True)
-        assert source == "sample" or min(scores) > 0.9, "of 80 sketches the best"
+        assert source == "design" or min(scores) > 0.9, "of 80 sketches the best"
     for each in event.children:
         steps = ToyProgram(tuple(int(n) for n in each.trace.strip("[]").split(","))).steps
-        if each.source == "sample":
+        if each.source == "design":
             assert each.parent == ROOT and steps[0] == 9
         else:
             above = state.tree.nodes[each.parent].record
             shared = (9,) if above is None else tuple(int(n) for n in above.trace.strip("[]").split(","))
             assert steps[: len(shared)] == shared
-    assert {each.source for each in event.children} - {"sample"}
+    assert {each.source for each in event.children} - {"design"}
 
 
 def test_invalid_and_known_programs_are_no_drafts() -> None:
@@ -64,7 +64,7 @@ def test_invalid_and_known_programs_are_no_drafts() -> None:
     state = planted(toy)
     for _ in range(5):
         event = draft(toy, SETTINGS, state)
-        assert all(int(each.trace.strip("[]").split(",")[-1]) % 7 or each.source == "sample" for each in event.children)
+        assert all(int(each.trace.strip("[]").split(",")[-1]) % 7 or each.source == "design" for each in event.children)
         assert not {each.program for each in event.children} & state.known
         state.apply(event)
     assert len(state.known) == 2 + 5 * toy.settings.batch_size
@@ -76,7 +76,7 @@ def test_draws_do_not_end_at_known_programs() -> None:
     state = planted(toy)
     made = set()
     for number in range(12):
-        event = draft(toy, replace(SETTINGS, samples=0), state)
+        event = draft(toy, replace(SETTINGS, designs=0), state)
         assert len(event.children) == toy.settings.batch_size, number
         made |= {each.program for each in event.children}
         state.apply(event)
@@ -94,7 +94,7 @@ def test_a_search_ends_only_after_several_drafts_found_nothing(tmp_path: Path) -
     def silent(model: ModelSpec, context: PromptContext, occurrence: int) -> Rejection:
         return Rejection("not_json", "prose")
 
-    settings = replace(SETTINGS, sketches=0, samples=1, generations=1)
+    settings = replace(SETTINGS, sketches=0, designs=1, generations=1)
     toy = drafting(samples=1000, drafts=settings, space=Counting(alphabet=3), script=silent)
     state = play(toy, tmp_path / "events.jsonl")
     assert state.finished == "exhausted" and isinstance(toy.evaluator, ToyEvaluator)
@@ -119,15 +119,16 @@ def test_a_batch_is_shared_by_who_found_improvements() -> None:
     """Calls found all of them: (4 + 1) / (4 + 2) against (0 + 1) / (4 + 2) for drafts, so of eight seven."""
     toy = drafting(candidates=1, batch_size=8)
     state = planted(toy)
+    state.apply(Measured((Sample(child(50).program, 10.0, None),)))
     asked = [child(50, n) for n in range(12)]
     drafted = [child(30, n) for n in range(12)]
     for record in asked:
         state.apply(Stepped(state.steps, 1, (), record, None, None, None))
     state.apply(Drafted(tuple(as_draft(record, 2) for record in drafted)))
     first = [Sample(record.program, 1.0 - 0.1 * n, None) for n, record in enumerate(asked[:4])]
-    second = [Sample(record.program, 2.0, None) for record in drafted[:4]]
+    second = [Sample(record.program, 20.0, None) for record in drafted[:4]]
     state.apply(Measured((*first, *second)))
-    assert state.improved == Counter(call=4) and state.tried == Counter(call=4, mutation=4)
+    assert state.improved == Counter(call=4) and state.tried == Counter(design=1, call=4, mutation=4)
     of_calls = {record.program for record in asked}
     chosen = choose_batch(toy, state, 8)
     assert sum(each.program in of_calls for each in chosen) == 7
@@ -138,7 +139,8 @@ def test_kinds_of_drafts_share_their_places_by_who_found_improvements() -> None:
     """Crossovers found improvements three times of three, (3 + 1) / (3 + 2); the others were not tried, 1 / 2 each."""
     toy = drafting(candidates=1, batch_size=8)
     state = planted(toy)
-    kinds: tuple[DraftSource, ...] = ("sample", "mutation", "crossover")
+    state.apply(Measured((Sample(child(50).program, 10.0, None),)))
+    kinds: tuple[DraftSource, ...] = ("design", "mutation", "crossover")
     drafted = [as_draft(child(30, n), 2, kinds[n % 3]) for n in range(30)]
     state.apply(Drafted(tuple(drafted)))
     crossed = [each for each in drafted if each.source == "crossover"][:3]
@@ -147,7 +149,17 @@ def test_kinds_of_drafts_share_their_places_by_who_found_improvements() -> None:
     )
     assert state.improved["crossover"] == 3
     found = Counter(state.sources[each.program] for each in choose_batch(toy, state, 8))
-    assert found == {"crossover": 4, "sample": 2, "mutation": 2}
+    assert found == {"crossover": 4, "design": 2, "mutation": 2}
+
+
+def test_whoever_beats_all_before_its_batch_has_improved_whatever_the_order() -> None:
+    for order in (1, -1):
+        state = planted(drafting())
+        state.apply(Drafted((as_draft(child(30, 0), 2, "mutation"), as_draft(child(30, 1), 2, "crossover"))))
+        state.apply(Measured((Sample(child(50).program, 1.0, None),)))
+        assert not state.improved.total(), "the first batch has nothing to improve on"
+        state.apply(Measured(tuple(Sample(child(30, n).program, 0.9 - 0.1 * n, None) for n in (0, 1))[::order]))
+        assert state.improved == Counter(mutation=1, crossover=1)
 
 
 def test_an_unscored_model_drafts_nothing(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ Fact = tuple[str, str]
 
 _DRAWS: dict[DraftSource | None, str] = {
     None: "a draw from the design spaces",
-    "sample": "a draw from the design spaces",
+    "design": "a draw from the design spaces",
     "mutation": "a random mutation of its parent",
     "crossover": "a random crossover of its parent and another program",
 }
@@ -108,7 +108,7 @@ def edge_facts(run: Run, node: TreeNode, parent: TreeNode) -> list[Fact]:
         how = "regular call" if node.replaces is None else f"course alteration in place of node {node.replaces}"
         made = [("made by", f"{label(run, node.made_by)}, {how}"), ("proposed", ", ".join(node.transformations))]
     before = "" if node.parent_score is None else f"{node.parent_score:.4f} → "
-    said = "changed" if node.call or node.source not in (None, "sample") else "decides"
+    said = "changed" if node.call or node.source not in (None, "design") else "decides"
     noise = " (noise: the cost model had not learned yet)" if node.untrained else ""
     return [
         *made,
