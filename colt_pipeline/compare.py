@@ -51,11 +51,13 @@ def compare(configs: Sequence[Config], make_measurer: MakeMeasurer | None = None
         The names of the runs that failed, for reasons already printed; all others have finished.
 
     Raises:
-        ConfigError: two of the runs are the same, or searches differ in their design spaces.
+        ConfigError: two of the runs are the same, searches differ in their design spaces, or a run with a limit in
+            minutes makes calls at the same time.
         UnfinishedError: a replaying process died.
     """
     check_one_space(configs)
     _all_different(configs)
+    _all_timed(configs)
     if all(config.record.mode == "replay" for config in configs):
         # Nothing is measured, so nothing is disturbed.
         try:
@@ -199,6 +201,16 @@ def _all_different(configs: Sequence[Config]) -> None:
             f"{number} of the runs have the name {name}; give each search its own search.name, and each space its own "
             "space.run_name"
         )
+
+
+def _all_timed(configs: Sequence[Config]) -> None:
+    """Refuse limits in minutes with concurrent calls, which would go on, uncounted, in the other runs' turns."""
+    for config in configs:
+        if config.minutes is not None and config.llm.concurrency > 1:
+            raise ConfigError(
+                f"minutes={config.minutes:g} with llm.concurrency={config.llm.concurrency}: calls would go on in the "
+                "other runs' turns, so their minutes would not be alike; leave out one of the two"
+            )
 
 
 def _done(config: Config) -> bool:

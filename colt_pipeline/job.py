@@ -80,11 +80,17 @@ class Job:
         """What was measured again after the search, best first; empty without a confirmation."""
         return confirmed(self.evaluator.ledger, list(dict.fromkeys(sample.program for sample in self.state.samples)))
 
+    def wait_for_calls(self) -> None:
+        """Wait for calls whose answers the search has not taken: they are paid for, and disturb measurements."""
+        if self.world.in_flight is not None:
+            self.world.in_flight.wait_for_all()
+
     def confirm(self) -> None:
         """Measure the best programs again, or what is missing of that; a replay and estimates leave it as it is."""
         assert self.state.started is not None
         if not self.evaluator.live or self.state.started.measurement != "measured":
             return
+        self.wait_for_calls()
         best = candidates(self.state.samples, self.evaluator.ledger, self.config.measure.confirm)
         programs = [self.world.program(self.state.programs[key]) for key in best]
         with self.world.stopwatch.lap("confirm"):
@@ -184,6 +190,7 @@ def write_outputs(job: Job, stopped: str | None = None) -> dict[str, Any]:
     Raises:
         RunDirError: the directory is unwritable or the disk is full.
     """
+    job.wait_for_calls()
     config, state, world, rundir = job.config, job.state, job.world, job.rundir
     facts = {
         "experiment": config.experiment,

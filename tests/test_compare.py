@@ -250,6 +250,13 @@ def test_two_rows_of_one_name_are_refused(tmp_path: Path) -> None:
         compare(two(tmp_path, "search.name=same"), HashMeasurer)
 
 
+def test_minutes_do_not_go_with_calls_in_the_others_turns(near_and_far: list[Config]) -> None:
+    near, far = near_and_far
+    concurrent = replace(near, minutes=1.0, llm=replace(near.llm, concurrency=8))
+    with pytest.raises(ConfigError, match=r"minutes=1 with llm.concurrency=8: calls would go on"):
+        compare([concurrent, far], HashMeasurer)
+
+
 def test_the_command_replays_offline_side_by_side_and_lists_what_it_did(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

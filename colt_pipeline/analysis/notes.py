@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from colt_pipeline.analysis.compared import MODEL_SETS, compared, noise_range, one_seed
 from colt_pipeline.analysis.labels import SEARCH_TITLES, WORKLOAD_TITLES, display_order, search_title, workload_title
-from colt_pipeline.analysis.searches import HELD_OUT, TUNED_ON, comparable, searches
+from colt_pipeline.analysis.searches import HELD_OUT, comparable, searches, tuned_on
 from colt_pipeline.analysis.tidy import Tidy
 from colt_pipeline.records import EMBEDDED
 
@@ -94,10 +94,13 @@ def no_effect_of_sets(tidy: Tidy) -> str:
 def held_out(tidy: Tidy) -> str:
     """Which of the workloads COLT+ was tuned on; "" if none, or if it is not among the searches."""
     ours = search_title("colt")
-    own = [name for name in display_order(tidy.runs["workload"], WORKLOAD_TITLES) if name in TUNED_ON]
+    # What differs in a setting from a search was not tuned anew.
+    tuned = tuned_on({"colt_plus", "colt"} & {*tidy.runs["search"]} or {"colt"})
+    own = [name for name in display_order(tidy.runs["workload"], WORKLOAD_TITLES) if name in tuned]
     if not own or not any(search_title(name).startswith(ours) for name in tidy.runs["search"]):
         return ""
-    titles = " and ".join(map(workload_title, own))
+    *most, last = map(workload_title, own)
+    titles = f"{', '.join(most)} and {last}" if most else last
     if any(len(searches(part).groups) > 1 for part, _ in comparable(tidy)):
         return f"{ours} was tuned on {titles}; {HELD_OUT.lower()}: without them."
     return f"{ours} was tuned on {'these very workloads' if len(own) == tidy.runs['workload'].nunique() else titles}."

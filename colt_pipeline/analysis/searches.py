@@ -8,7 +8,7 @@ all numbers, because they could not be compared; a seed that only one of two sea
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -32,13 +32,18 @@ from colt_pipeline.errors import ConfigError
 CHECKPOINTS = (8, 16, 32, 64, 128, 256)
 MEAN = "Geometric mean"
 HELD_OUT = "Geometric mean, held out"
-OURS = {"colt", "colt_plus"}
-TUNED_ON = ("llama3_8b_attention", "flux_conv")
-"""The settings of COLT+ were chosen by its results on these workloads."""
+_FIRST_TUNED_ON = ("llama3_8b_attention", "flux_conv")
+TUNED_ON = {"colt": _FIRST_TUNED_ON, "colt_plus": (*_FIRST_TUNED_ON, "batched_matmul_nt", "depthwise_conv")}
+"""Search of this project -> the workloads by whose results its settings were chosen."""
 
 _CONDITIONS = ["target", "device", "measurement"]
 """Runs that differ in any of these are not compared."""
 _KEY = ["name", "workload", "seed"]
+
+
+def tuned_on(names: Iterable[str]) -> set[str]:
+    """The workloads that the searches of these names were tuned on."""
+    return {workload for name in {*names} & {*TUNED_ON} for workload in TUNED_ON[name]}
 
 
 @dataclass(frozen=True)
@@ -84,10 +89,10 @@ class Searches:
 
     @property
     def groups(self) -> dict[str, list[str]]:
-        """The means over workloads: MEAN over all of them and, if COLT+ is among the searches, HELD_OUT."""
-        held_out = [name for name in self.workloads if name not in TUNED_ON]
-        tuned = not OURS.isdisjoint(self.runs["search"]) and 0 < len(held_out) < len(self.workloads)
-        return {MEAN: self.workloads} | ({HELD_OUT: held_out} if tuned else {})
+        """The means over workloads: MEAN over all of them and, if a search was tuned on some of them, HELD_OUT."""
+        tuned = tuned_on(self.runs["search"])
+        held_out = [name for name in self.workloads if name not in tuned]
+        return {MEAN: self.workloads} | ({HELD_OUT: held_out} if 0 < len(held_out) < len(self.workloads) else {})
 
     def strata(self, name: str, workloads: Sequence[str] | None = None) -> list[Array]:
         """Per workload (None = all), the logarithms of speedups: (seeds, samples)."""

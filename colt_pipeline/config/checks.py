@@ -76,6 +76,11 @@ def load(raw: DictConfig, called_from: Path, moves: bool = False) -> Config:
     _llm(config)
     if not config.search.grows_tree and config.search.evolution is None:
         raise ConfigError("search.strategy=evolutionary needs search.evolution; start from search=evolutionary")
+    if not config.search.grows_tree and config.search.cost_model == "adapted":
+        raise ConfigError(
+            "search.cost_model=adapted learns from the decisions of programs in a tree, and TVM's evolutionary search "
+            "has no tree; choose pretrained or xgb"
+        )
     if config.search.drafts is not None and config.search.cost_model != "adapted":
         raise ConfigError(
             f"search.cost_model={config.search.cost_model} cannot tell which drafts of search={config.search.name} are "
@@ -97,19 +102,19 @@ def load(raw: DictConfig, called_from: Path, moves: bool = False) -> Config:
         measure.racing = 0.0  # it needs processes that live from run to run
     start = base(called_from, moves)
     config.results, config.pretraining = str(start / config.results), str(start / config.pretraining)
-    config.pretraining = _packaged(config.pretraining, start)
+    config.pretraining = _packaged(config.pretraining, config.space.name, start)
     return config
 
 
-def _packaged(pretraining: str, start: Path) -> str:
+def _packaged(pretraining: str, space: str, start: Path) -> str:
     """Outside the project, the package's copy of a directory in PACKAGED; else the path itself.
 
-    A design space of the user's own, which has no such directory, starts from the experience in the extended one.
+    A design `space` of the user's own, which has no such directory, starts from the experience in the extended one.
     """
-    path = Path(pretraining)
-    if path.parent != start / PACKAGED or path.is_dir():
+    path, packaged = Path(pretraining), (TVM_SPACE.name, EXTENDED_SPACE.name)
+    if path.parent != start / PACKAGED or path.is_dir() or path.name not in (*packaged, space):
         return pretraining
-    known = path.name if path.name in (TVM_SPACE.name, EXTENDED_SPACE.name) else EXTENDED_SPACE.name
+    known = path.name if path.name in packaged else EXTENDED_SPACE.name
     return str((path.parent if (start / PROJECT).is_file() else PACKAGE / PACKAGED.name) / known)
 
 

@@ -116,12 +116,12 @@ def add_experience(runs: Sequence[Path], directory: Path) -> Added:
         elif run.started.measurement != "measured":
             skipped[journal.parent] = f"its latencies are {run.started.measurement}, not measured"
         elif run.started.target["kind"] != "llvm":
-            skipped[journal.parent] = "it is of a GPU, where search.cost_model=pretrained starts from nothing"
+            skipped[journal.parent] = "it is of a GPU, where cost models start from nothing"
         else:
             usable.append(run)
     if not usable:
         path, reason = next(iter(skipped.items()))
-        raise ConfigError(f"no run below {', '.join(map(str, runs))} is experience, such as {path}: {reason}")
+        raise ConfigError(f"nothing below {', '.join(map(str, runs))} can be added; {path}, for example: {reason}")
     return Added(_add(usable, directory), skipped)
 
 

@@ -139,10 +139,10 @@ def read_experience(directory: Path, workload_hash: str) -> list[Experience]:
     if not files:
         state = "contains no measured programs (*.csv)" if directory.is_dir() else "is not a directory"
         raise ConfigError(
-            f"pretraining={directory} {state}, but search.cost_model=pretrained starts from the measured programs of "
-            "other workloads. Name their directory with pretraining=DIR (the project's repository has one per design "
-            "space in results/pretraining), add your own runs with colt experience add, or start from nothing with "
-            "search.cost_model=xgb"
+            f"pretraining={directory} {state}, but this search's cost model starts from the measured programs of other "
+            "workloads. Name their directory with pretraining=DIR (the project's repository has one per design "
+            "space in results/pretraining), add your own runs with colt experience add, or start from nothing with a "
+            "search and cost model that can: search=colt search.cost_model=xgb"
         )
     scales: dict[tuple[str, str], list[ExperienceFile]] = {}
     for file in files:

@@ -100,7 +100,9 @@ class PretrainedModel:
         return [float(np.exp(x)) for x in predicted]
 
     def rate(self, context: ms.TuneContext, candidates: Sequence[ms.MeasureCandidate]) -> list[float]:
-        """Predicted scores of candidates of TVM's, whose features are not kept."""
+        """Predicted scores of candidates of TVM's, whose features are not kept; 0 until the model is warm."""
+        if not self.warm:
+            return [0.0] * len(candidates)
         if self._booster is None:
             with self._stopwatch.lap("train"):
                 self._booster = self._trained()

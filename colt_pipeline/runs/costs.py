@@ -12,7 +12,7 @@ from msgspec import Meta
 from colt_pipeline.config.schema import Config, PricesConfig
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import NO_MODEL, Count, Elapsed, typed
-from colt_pipeline.runs.events import Call, Event, Stepped
+from colt_pipeline.runs.events import Call, Event, with_calls
 from colt_pipeline.runs.layout import SPENDING
 from colt_pipeline.runs.recorded import Fields, read_typed
 
@@ -129,8 +129,8 @@ def costs(events: Iterable[Event], llm_secs: Callable[[str, int], float], prices
         prices: model -> price, None if unknown.
     """
     calls: dict[str, list[Call]] = {name: [] for name in prices}
-    for event in events:
-        for call in event.calls if isinstance(event, Stepped) else ():
+    for _, applied in with_calls(events):
+        for call in applied:
             calls.setdefault(call.model, []).append(call)
     return {name: _cost(own, llm_secs, prices.get(name)) for name, own in calls.items()}
 

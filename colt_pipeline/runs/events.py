@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -196,6 +196,20 @@ class Finished(Event):
 _KINDS: dict[str, type[Event]] = {
     k.kind: k for k in (Started, Planted, Bred, Chosen, Deferred, Stepped, Drafted, Measured, Finished)
 }
+
+
+def with_calls(events: Iterable[Event]) -> Iterator[tuple[Event, tuple[Call, ...]]]:
+    """Each event with the calls that were applied at it; a deferred step's first one when it was deferred."""
+    deferred: set[tuple[str, int]] = set()
+    for event in events:
+        match event:
+            case Deferred(call):
+                deferred.add((call.key, call.occurrence))
+                yield event, (call,)
+            case Stepped():
+                yield event, tuple(call for call in event.calls if (call.key, call.occurrence) not in deferred)
+            case _:
+                yield event, ()
 
 
 def event_from_json(record: Mapping[str, Any]) -> Event:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Sums seconds of named laps (``llm``, ``measure``, ``train``)."""
+    """Sums seconds of named laps, such as ``llm``, ``measure`` or ``train``; ``draft`` and ``total`` contain others."""
 
     def __init__(self) -> None:
         self.clock = time.perf_counter

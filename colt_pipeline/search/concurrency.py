@@ -66,7 +66,7 @@ def _end(world: World[P], state: State, in_flight: InFlight) -> Deferred | Stepp
 
 def _send(world: World[P], state: State, in_flight: InFlight) -> None:
     """Ask all that has not been asked; equal questions are counted in the order in which their answers are applied."""
-    occurrences = state.occurrences + Counter(i.first[0].key for i in state.awaited if i.first is not None)
+    occurrences = Counter(state.occurrences)
     for inquiry in state.awaited:
         turn = _turn(inquiry)
         if not in_flight.sent(turn):

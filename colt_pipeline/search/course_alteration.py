@@ -37,7 +37,7 @@ class CourseRule:
 def regresses_persistently(child: NewChild) -> bool:
     """Whether the child is the second consecutive regression by small models on its path (paper section 3.4).
 
-    Edges made by the largest model or by no model (the initial programs) are skipped, so consecutive regressions need
+    Edges made by the largest model or by no model (initial programs, drafts) are skipped, so consecutive regressions need
     not be adjacent in the tree.
     """
     if not child.regressed:

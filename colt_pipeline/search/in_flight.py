@@ -65,9 +65,10 @@ class InFlight:
         """Ask without waiting for the answer."""
         posed = self._posed[turn] = self._proposer.pose(model, context, occurrences)
         if posed.takes_time:
-            call = self._calls[turn] = Future()
+            call: Future[None] = Future()
             # A daemon, because an interrupted run ends without waiting for it.
             Thread(target=_make, args=(posed, call), daemon=True).start()
+            self._calls[turn] = call
 
     def sent(self, turn: Turn) -> bool:
         """Whether this question has been sent."""
@@ -101,9 +102,10 @@ class InFlight:
     def let_measure(self) -> None:
         """Wait for calls that would disturb measurements."""
         if self._disturbs:
-            self._wait()
+            self.wait_for_all()
 
-    def _wait(self) -> None:
+    def wait_for_all(self) -> None:
+        """Wait until every call has ended and is accounted for, whatever came of it."""
         for call in self._calls.values():
             _until_done(call)
 
@@ -115,7 +117,7 @@ class InFlight:
     ) -> None:
         """Let calls end, whose answers are paid for; after an interrupt, do not make the user wait."""
         if kind is None or issubclass(kind, Exception):
-            self._wait()
+            self.wait_for_all()
 
 
 def _until_done(call: Future[None]) -> None:

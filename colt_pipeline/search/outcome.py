@@ -9,7 +9,7 @@ from typing import Any
 
 from colt_pipeline.records import NO_MODEL, REJECTIONS, ModelSpec
 from colt_pipeline.runs.costs import Cost, Prices, Tokens
-from colt_pipeline.runs.events import Event, Measured, Stepped
+from colt_pipeline.runs.events import Event, Measured, with_calls
 from colt_pipeline.search.state import State
 
 CURVE_COLUMNS = ("sample", "latency_secs", "best_secs", "speedup", "measurement")
@@ -106,12 +106,11 @@ def turns(events: Iterable[Event]) -> list[dict[str, int]]:
         called in the run, and ALTERATIONS.
     """
     samples, counts = 0, dict[int, Counter[str]]()
-    for event in events:
+    for event, calls in with_calls(events):
         if isinstance(event, Measured):
             samples += len(event.samples)
-        elif isinstance(event, Stepped):
-            for call in event.calls:
-                counts.setdefault(samples, Counter())[call.model if call.role == "regular" else ALTERATIONS] += 1
+        for call in calls:
+            counts.setdefault(samples, Counter())[call.model if call.role == "regular" else ALTERATIONS] += 1
     called = sorted({name for own in counts.values() for name in own} - {ALTERATIONS})
     return [
         {"sample": sample, **{name: own[name] for name in (*called, ALTERATIONS)}} for sample, own in counts.items()

@@ -31,6 +31,7 @@ from colt_pipeline.search.tree import ROOT, Node, Tree
 Source = Literal["call"] | DraftSource
 """Where a program comes from: a model's proposal, or how it was drawn without a call."""
 CALL: Source = "call"
+"""Also a random draw in place of a call, as the searches without models make."""
 
 
 def largest(models: Sequence[ModelSpec]) -> ModelSpec:
@@ -129,6 +130,7 @@ class State:
                 self._choose(event)
             case Deferred():
                 self.known.add(event.child.program)
+                self._count(event.call, event.child)
                 self.awaited.append(replace(self.awaited.popleft(), first=(event.call, event.child)))
             case Stepped():
                 self._step(event)
@@ -151,20 +153,17 @@ class State:
         self.begun += 1
 
     def _step(self, event: Stepped) -> None:
+        counted = 0
         if self.awaited and self.awaited[0].step == event.step:
-            self.tree.end_wait(self.awaited.popleft().node)
+            inquiry = self.awaited.popleft()
+            self.tree.end_wait(inquiry.node)
+            counted = inquiry.first is not None
         else:
             self.begun += 1
         self.steps += 1
-        for call in event.calls:
-            self.stats[call.model].count(call)
-            self.occurrences[call.key] += 1
-        first = event.pruned or event.child
-        if first is not None and event.calls:  # if nothing was pruned, any child is the regular call's
-            maker = event.calls[0].model
-            self.stats[maker].made(first)
-            if maker != self._largest:
-                self.streak = self.streak + 1 if first.score < first.parent_score else 0
+        for call in event.calls[counted:]:
+            # If nothing was pruned, any child is the regular call's.
+            self._count(call, event.pruned or event.child)
         if event.pruned is not None:
             self.known.add(event.pruned.program)
         if event.child is not None:
@@ -172,6 +171,15 @@ class State:
             self.sources[event.child.program] = CALL
         else:
             self.tree.fail(event.parent, event.retry_model)
+
+    def _count(self, call: Call, child: Child | None) -> None:
+        """Count a call and, if it was a regular one, what it led to."""
+        self.stats[call.model].count(call)
+        self.occurrences[call.key] += 1
+        if call.role == "regular" and child is not None:
+            self.stats[call.model].made(child)
+            if call.model != self._largest:
+                self.streak = self.streak + 1 if child.score < child.parent_score else 0
 
     def _grow(self, parent: int, child: Child, made_by: str | None, drafted: bool = False) -> None:
         self.nodes[child.program] = self.tree.grow(parent, child, made_by, drafted).id

@@ -23,7 +23,7 @@ class Node:
     model: str | None
     """The model that expands this node next."""
     made_by: str | None
-    """The model whose proposal led here; None for the root and the initial programs."""
+    """The model whose proposal led here; None for the root, initial programs, drafts and random draws."""
     children: list[int] = field(default_factory=list)
     drafts: int = 0
     """Children that no call made and that leave their places to those of calls."""

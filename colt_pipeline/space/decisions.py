@@ -1,8 +1,7 @@
 """The decisions of a trace: what of it a search may change, changed at random without a replay.
 
 TVM's mutators replay a trace to see its loops before they edit it, which takes milliseconds. The edits here look at the
-instructions alone, and some of their results are not schedules or the program that was there before; who draws many
-programs at once finds that out when they are made.
+instructions alone. Some results are invalid, or equal the program they came from; that shows when they are made.
 """
 
 from __future__ import annotations

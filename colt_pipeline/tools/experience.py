@@ -10,13 +10,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from colt_pipeline import stack
 from colt_pipeline.app import aligned, with_message
 from colt_pipeline.config.checks import PACKAGE, PACKAGED
 from colt_pipeline.config.places import base
-from colt_pipeline.config.spaces import TVM, space_name
+from colt_pipeline.config.spaces import EXTENDED, TVM, space_name
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.runs.layout import CONFIG
 from colt_pipeline.runs.rundir import read_space, write_bytes
@@ -39,12 +40,22 @@ def add(arguments: argparse.Namespace) -> int:
             f"recorded searches started from {directory}, and would no longer replay if it grew; add to a directory of "
             f"your own, such as --to {_OWN}"
         )
-    if not arguments.alone and not any(directory.glob("*.csv")):
-        source = arguments.start_from or _packaged(arguments.runs)
-        for file in _files(source):
-            write_bytes(directory / file.path.name, file.path.read_bytes())
-        print(f"{directory} begins as a copy of {source}", file=sys.stderr)
-    result = add_experience(arguments.runs, directory)
+    if any(directory.glob("*.csv")):
+        if arguments.alone or arguments.start_from:
+            option = "--alone" if arguments.alone else f"--start-from {arguments.start_from}"
+            raise ConfigError(f"{directory} has begun already; leave out {option}, or name a new directory with --to")
+        result = add_experience(arguments.runs, directory)
+    else:
+        given = [arguments.start_from] if arguments.start_from else _packaged(arguments.runs)
+        sources = [] if arguments.alone else given
+        with TemporaryDirectory() as scratch:  # so that nothing begins if a run cannot be added
+            for file in [file for source in sources for file in _files(source)]:
+                write_bytes(Path(scratch, file.path.name), file.path.read_bytes())
+            result = add_experience(arguments.runs, Path(scratch))
+            for path in sorted(Path(scratch).iterdir()):
+                write_bytes(directory / path.name, path.read_bytes())
+        if sources:
+            print(f"{directory} begins as a copy of {' and '.join(map(str, sources))}", file=sys.stderr)
     cells = [("workload", "device", "design space", "added", "known")]
     for each in result.additions:
         origin = each.origin
@@ -58,11 +69,10 @@ def add(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _packaged(runs: Sequence[Path]) -> Path:
-    """The packaged experience in the space of these runs, or in TVM's."""
+def _packaged(runs: Sequence[Path]) -> list[Path]:
+    """The packaged experience in the spaces of these runs; a space of the user's own starts from the extended one's."""
     spaces = {read_space(journal.with_name(CONFIG)).name for path in runs for journal in journals(path)}
-    own = PACKAGE / PACKAGED.name / (spaces.pop() if len(spaces) == 1 else TVM)
-    return own if own.is_dir() else own.with_name(TVM)
+    return sorted({PACKAGE / PACKAGED.name / (TVM if space == TVM else EXTENDED) for space in spaces})
 
 
 def show(arguments: argparse.Namespace) -> int:
@@ -77,7 +87,8 @@ def show(arguments: argparse.Namespace) -> int:
         cells.append((*_words(file), str(total), str(total - len(latencies)), best))
     print("\n".join(aligned(cells)))
     programs = sum(len(file.experience.latencies) for file in files)
-    print(f"{programs} programs of {len({file.workload_hash for file in files})} workloads")
+    workloads = len({file.workload_hash for file in files})
+    print(f"{programs} programs of {workloads} workload{'s' * (workloads > 1)}")
     _say_devices({_words(file)[1] for file in files})
     return 0
 

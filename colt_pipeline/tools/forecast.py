@@ -10,8 +10,8 @@ recorded of a run itself is not counted again. Every number is an estimate:
   also given for answers of llm.max_tokens tokens each.
 - Retries of failed calls and discounts for cached prompts are not included.
 - With a limit in minutes, as many samples are counted as fit into it by the next rule.
-- A call takes as long as recorded calls to the model, or ASSUMED_CALL_SECS; of llm.concurrency calls at the same time,
-  each after the first saves as much as PARALLEL of a call. A sample takes its recorded runs on the device plus
+- A call takes as long as recorded calls to the model, or ASSUMED_CALL_SECS; n calls at the same time
+  (llm.concurrency) are 1 + PARALLEL * (n - 1) times as fast. A sample takes its recorded runs on the device plus
   BUILD_SECS, or no time if latencies are estimated; concurrent calls go on meanwhile, and the longer of the two counts.
   The search's own time is not included.
 """
@@ -130,10 +130,11 @@ def _together(on_device: float, waiting: float, concurrency: int) -> float:
 def _nearest(config: Config, root: Path) -> tuple[Recorded, str, bool]:
     """The most similar recorded runs, their description, and whether they differ only in samples and seed."""
     own = escape(config.run.removesuffix(f"-n{config.samples}-s{config.seed}"))
-    kin = "colt" if config.search.candidates else "paper"  # two calls per sample, or one
+    kin = "colt" if config.search.candidates else "paper"  # their prompts are alike
     for pattern, basis in (
         (f"{escape(config.experiment)}/{own}-n*-s*", _SAME),
         (f"*/{escape(config.workload.name)}/*-{escape(config.search.name)}-*", "the same search of this workload"),
+        (f"*/*/*-{escape(config.search.name)}-*", "the same search of other workloads"),
         (f"*/{escape(config.workload.name)}/*-{kin}-*", f"search={kin} of this workload"),
         (f"*/*/*-{kin}-*", f"search={kin} of other workloads"),
     ):

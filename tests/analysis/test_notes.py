@@ -92,6 +92,14 @@ def test_runs_in_which_models_decide_may_show_an_effect_of_sets(write_run: Write
             ("flux_conv", "flux_attention"),
             "COLT+ was tuned on FLUX convolution; geometric mean, held out: without them.",
         ),
+        ("colt_plus", ("batched_matmul_nt",), "COLT+ was tuned on these very workloads."),
+        ("colt", ("batched_matmul_nt",), ""),
+        (
+            "colt_plus",
+            ("flux_conv", "depthwise_conv", "llama3_8b_attention", "flux_attention"),
+            "COLT+ was tuned on Llama-3-8B attention, FLUX convolution and Depthwise convolution; "
+            "geometric mean, held out: without them.",
+        ),
         ("lambda_0.2", ("flux_conv",), "COLT+ was tuned on these very workloads."),
         ("colt", ("flux_attention",), ""),
         ("paper", ("flux_conv", "flux_attention"), ""),

@@ -45,6 +45,13 @@ def test_unknown_choices_and_keys_are_refused_by_name(composed: Compose, overrid
         composed(override)
 
 
+def test_a_cost_model_needs_what_its_search_has(composed: Compose) -> None:
+    with pytest.raises(ConfigError, match="learns from the decisions of programs in a tree.*choose pretrained or xgb"):
+        composed("search=evolutionary_8", "search.cost_model=adapted")
+    with pytest.raises(ConfigError, match="search.cost_model=xgb cannot tell which drafts"):
+        composed("search=colt_plus", "search.cost_model=xgb")
+
+
 def test_model_sets_are_those_of_the_paper(composed: Compose) -> None:
     names = {s: [m.name for m in composed(f"model_set={s}").model_specs] for s in ("small", "large", "2", "4", "8")}
     assert names["small"] == ["gpt-5-mini"]

@@ -55,6 +55,11 @@ def test_experience_is_of_the_space_or_of_the_extended_one(
     assert composed(arguments).pretraining == f"results/pretraining/{space}"
 
 
+def test_a_misspelt_directory_of_experience_is_not_replaced(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    assert composed(["pretraining=results/pretraining/extendet"]).pretraining == "results/pretraining/extendet"
+
+
 def test_paths_are_as_given_in_the_projects_own_directory(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
     config = composed([f"pretraining={project / 'known'}"])

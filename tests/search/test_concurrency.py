@@ -13,7 +13,16 @@ import pytest
 
 from colt_pipeline.errors import ProviderError
 from colt_pipeline.records import ModelSpec, PromptContext, Rejection
-from colt_pipeline.runs.events import Chosen, Deferred, Event, Finished, Measured, Sample, Stepped
+from colt_pipeline.runs.events import (
+    Chosen,
+    Deferred,
+    Event,
+    Finished,
+    Measured,
+    Sample,
+    Stepped,
+    with_calls,
+)
 from colt_pipeline.runs.journal import Journal
 from colt_pipeline.search.in_flight import InFlight
 from colt_pipeline.search.loop import search
@@ -203,6 +212,30 @@ def test_a_course_alteration_takes_its_turn_and_ends_the_step_that_it_belongs_to
         assert all(isinstance(e, Chosen | Stepped | Measured | Deferred) for e in between)
     waited = [events.index(s) - events.index(e) for e, s in zip(of_kind(events, Deferred), altered, strict=True)]
     assert max(waited) > 2, "others are applied meanwhile"
+
+
+def test_streaks_and_counts_follow_the_order_of_calls(tmp_path: Path) -> None:
+    """As without concurrency: every second of consecutive regressions, in the order in which answers are applied."""
+    toy = concurrent(**SEARCHES["official_code"], samples=60)
+    state = State(toy.models, toy.settings)
+    journal = Journal(tmp_path / "events.jsonl")
+    streak, alterations, events = 0, 0, []
+    for event in search(toy, journal, state):
+        events.append(event)
+        for call in [calls for _, calls in with_calls(events)][-1]:
+            child = event.child if isinstance(event, Deferred) else (event.pruned or event.child)  # type: ignore[union-attr]
+            if call.role != "regular" or call.model == "large" or child is None:
+                continue
+            regressed = child.score < child.parent_score
+            assert isinstance(event, Deferred) == (regressed and streak % 2 == 1)
+            streak = streak + 1 if regressed else 0
+            alterations += isinstance(event, Deferred)
+        assert state.streak == streak
+        counted = sum(len(calls) for _, calls in with_calls(events))
+        assert counted == sum(each.regular_calls + each.course_alterations for each in state.stats.values())
+        assert counted == state.occurrences.total()
+    journal.close()
+    assert alterations > 1
 
 
 def test_a_node_never_gets_more_children_or_failures_than_it_may(tmp_path: Path) -> None:

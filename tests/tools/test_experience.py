@@ -17,7 +17,7 @@ from colt_pipeline.measurement.ledger import EXPERIENCE, read_header
 from colt_pipeline.prediction.experience_files import experience_digest, read_experience, read_files
 from colt_pipeline.runs.events import Started
 from colt_pipeline.runs.journal import read_events
-from colt_pipeline.runs.layout import JOURNAL, MEASUREMENTS
+from colt_pipeline.runs.layout import CONFIG, JOURNAL, MEASUREMENTS
 from colt_pipeline.tools.experience import main
 from tests.small_runs import play
 from tests.support import Recorded, configured, write_others
@@ -86,6 +86,28 @@ def test_a_new_directory_begins_with_the_packaged_experience(job: Job, own: Path
     assert programs(own) == programs(PACKAGE / "pretraining/tvm") + 6
 
 
+def test_a_directory_begins_only_if_something_is_added_and_only_once(
+    job: Job, own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    computed = started(job, lambda event: event.update(measurement="estimated"), tmp_path / "runs/computed")
+    assert main(["add", str(computed), "--to", str(own)]) == 1 and not own.exists()
+    assert main(["add", str(job.rundir.path), "--to", str(own), "--alone"]) == 0
+    for option in (["--alone"], ["--start-from", str(PACKAGE / "pretraining/tvm")]):
+        assert main(["add", str(job.rundir.path), "--to", str(own), *option]) == 1
+        assert f"{own} has begun already; leave out {' '.join(option)}" in capsys.readouterr().err
+    assert programs(own) == 6
+
+
+def test_runs_in_two_spaces_begin_with_the_experience_in_both(job: Job, own: Path, tmp_path: Path) -> None:
+    extended = tmp_path / "runs/extended"
+    shutil.copytree(job.rundir.path, extended)
+    config = (extended / CONFIG).read_text()
+    (extended / CONFIG).write_text(config.replace("name: tvm\n", "name: extended\n"))
+    assert main(["add", str(job.rundir.path), str(extended), "--to", str(own)]) == 0
+    packaged = sum(programs(PACKAGE / f"pretraining/{space}") for space in ("tvm", "extended"))
+    assert programs(own) == packaged + 6
+
+
 def test_programs_in_files_without_keys_count_once_too(job: Job, own: Path, tmp_path: Path) -> None:
     assert main(["add", str(job.rundir.path), "--to", str(tmp_path / "keyed"), "--alone"]) == 0
     (keyed,) = read_files(tmp_path / "keyed")
@@ -102,7 +124,7 @@ def test_devices_are_kept_apart(job: Job, own: Path, tmp_path: Path, capsys: pyt
     assert programs(own) == 12 and len(read_experience(own, "another")) == 2
     assert main(["list", str(own)]) == 0
     shown = capsys.readouterr().out
-    assert "12 programs of 1 workloads" in shown and "another-2c" in shown and "deepseek_r1_moe" in shown
+    assert "12 programs of 1 workload\n" in shown and "another-2c" in shown and "deepseek_r1_moe" in shown
 
 
 def test_estimates_are_refused(job: Job, own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,7 +34,7 @@ from colt_pipeline.analysis.tidy import Tidy
 from colt_pipeline.analysis.verdicts import FASTER, SLOWER, UNCERTAIN, WITHIN_NOISE, persistence_verdict
 from colt_pipeline.records import EMBEDDED
 
-MOST = 5
+MOST = 6
 """Sentences that lead a report, at most."""
 
 _ONE_SEED = "one seed gives no ranking"
@@ -155,16 +155,24 @@ def against_peers(tidy: Tidy) -> str:
     """COLT+ at each number of samples beside whichever search of others at fair settings is best by then."""
     table = ratios(tidy)
     named = {name for search in PEERS for name in _names(tidy, search)}
-    rows = table[(table["workloads"] == MEAN) & table["configuration"].isin(named)].dropna(subset="ratio")
-    if rows.empty:
+    table = table[table["configuration"].isin(named)].dropna(subset="ratio")
+    worst = {group: rows.loc[rows.groupby("samples")["ratio"].idxmin()] for group, rows in table.groupby("workloads")}
+    if MEAN not in worst:
         return ""
-    best = _records(rows.loc[rows.groupby("samples")["ratio"].idxmin()])
+    best = _records(worst[MEAN])
     parts = [
         f"{_ratio(row, interval='95 % interval ' * first)}{' as fast' * first} after {row['samples']}"
         for row, first in zip(best, [True, *[False] * len(best)], strict=False)
     ]
-    peers, ours = _listed(rows["configuration"].unique()), best[0]["reference"]
-    return f"Compared with the best of {peers} after as many samples, the programs of {ours} run {_listed(parts)}."
+    peers, ours = _listed(table["configuration"].unique()), best[0]["reference"]
+    held_out = "".join(
+        f"; without the workloads it was tuned on {_ratio(row, interval='')} after {row['samples']}"
+        for row in _records(worst[HELD_OUT].tail(1) if HELD_OUT in worst else table[:0])
+    )
+    return (
+        f"Compared with whichever is best after as many samples of {peers}, the programs of {ours} run "
+        f"{_listed(parts)}{held_out}."
+    )
 
 
 def against_tvm(tidy: Tidy) -> str:

@@ -12,7 +12,6 @@ import pandas as pd
 from colt_pipeline.analysis.compared import MODEL_SETS, SEARCHES, Compared, compared, key
 from colt_pipeline.analysis.course_alterations import alterations_and_chance, persistence_table
 from colt_pipeline.analysis.index import Entry
-from colt_pipeline.analysis.labels import EVOLUTIONARY, search_title
 from colt_pipeline.analysis.notes import (
     Note,
     held_out,
@@ -31,7 +30,7 @@ from colt_pipeline.analysis.tables.files import write_files
 from colt_pipeline.analysis.tables.invocation import best_latencies, call_counts, invocation_rates, speedups
 from colt_pipeline.analysis.tables.paper import COMPARED, SOURCE, paper_layout, paper_speedups
 from colt_pipeline.analysis.tables.ratios import ratios, search_speedups
-from colt_pipeline.analysis.tables.samples_needed import REACHED, samples_to_reach
+from colt_pipeline.analysis.tables.samples_needed import REACHED, needed_by, samples_to_reach
 from colt_pipeline.analysis.tables.statistics import statistics
 from colt_pipeline.analysis.tidy import Tidy
 
@@ -94,9 +93,9 @@ TABLES = {
         samples_to_reach,
         "Samples needed",
         f"Measured samples, median over seeds, until {REACHED:.0%} of the best speed that any run reached (> N: not "
-        f"within N samples); ratio: the samples that {search_title(EVOLUTIONARY)} needs / these.",
+        "within N samples).",
         (SEARCHES,),
-        (random_sampling, held_out),
+        (needed_by, random_sampling, held_out),
     ),
     "best_latencies": Table(
         best_latencies, "Latencies", f"Milliseconds, geometric mean over seeds. {_NOISE}", (MODEL_SETS,)

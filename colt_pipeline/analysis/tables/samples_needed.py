@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from colt_pipeline.analysis.labels import EVOLUTIONARY, FAIR_EVOLUTIONARY, workload_title
+from colt_pipeline.analysis.labels import EVOLUTIONARY, FAIR_EVOLUTIONARY, search_title, workload_title
 from colt_pipeline.analysis.searches import MEAN, Searches, searches
 from colt_pipeline.analysis.tidy import IDS, Tidy
 
@@ -88,13 +88,22 @@ def samples_to_reach(tidy: Tidy) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def needed_by(tidy: Tidy) -> str:
+    """What the ratio is relative to."""
+    return f"Ratio: the samples that {search_title(_own_of_tvm(tidy.runs))} needs / these."
+
+
+def _own_of_tvm(runs: pd.DataFrame) -> str:
+    return EVOLUTIONARY if EVOLUTIONARY in set(runs["search"]) else FAIR_EVOLUTIONARY
+
+
 def _bases(data: Searches) -> dict[str, str]:
     """The name of each search -> that of TVM's own in the same design space, "" if there is none.
 
     That is TVM's with its defaults, or with fair settings where those are the only ones.
     """
     spaces = data.runs["space"].groupby("name").first()
-    own = EVOLUTIONARY if EVOLUTIONARY in set(data.runs["search"]) else FAIR_EVOLUTIONARY
+    own = _own_of_tvm(data.runs)
     tvm = data.runs.loc[data.runs["search"] == own, "space"].groupby("name").first()
     names = {space: str(name) for name, space in tvm.items()}
     return {str(name): names.get(space, "") for name, space in spaces.items()}
