@@ -37,8 +37,8 @@ class CourseRule:
 def regresses_persistently(child: NewChild) -> bool:
     """Whether the child is the second consecutive regression by small models on its path (paper section 3.4).
 
-    Edges made by the largest model or by no model (initial programs, drafts) are skipped, so consecutive regressions need
-    not be adjacent in the tree.
+    Edges made by the largest model or by no model (initial programs, drafts) are skipped, so consecutive regressions
+    need not be adjacent in the tree.
     """
     if not child.regressed:
         return False
