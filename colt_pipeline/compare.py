@@ -57,7 +57,6 @@ def compare(configs: Sequence[Config], make_measurer: MakeMeasurer | None = None
     """
     check_one_space(configs)
     _all_different(configs)
-    _all_timed(configs)
     if all(config.record.mode == "replay" for config in configs):
         # Nothing is measured, so nothing is disturbed.
         try:
@@ -67,6 +66,7 @@ def compare(configs: Sequence[Config], make_measurer: MakeMeasurer | None = None
                 "a replaying process was killed, perhaps for lack of memory; the same command continues"
             ) from None
         return [name for failed in names for name in failed]
+    _all_timed(configs)
     undone = [config for config in configs if not _done(config)]
     limits = [config.minutes for config in undone if config.minutes is not None]
     most_secs = 60 * sum(limits) if len(limits) == len(undone) else None

@@ -33,7 +33,8 @@ CHECKPOINTS = (8, 16, 32, 64, 128, 256)
 MEAN = "Geometric mean"
 HELD_OUT = "Geometric mean, held out"
 _FIRST_TUNED_ON = ("llama3_8b_attention", "flux_conv")
-TUNED_ON = {"colt": _FIRST_TUNED_ON, "colt_plus": (*_FIRST_TUNED_ON, "batched_matmul_nt", "depthwise_conv")}
+_WITH_DRAFTS_TUNED_ON = (*_FIRST_TUNED_ON, "batched_matmul_nt", "depthwise_conv")
+TUNED_ON = {"colt": _FIRST_TUNED_ON, "colt_plus": _WITH_DRAFTS_TUNED_ON, "drafts_alone": _WITH_DRAFTS_TUNED_ON}
 """Search of this project -> the workloads by whose results its settings were chosen."""
 
 _CONDITIONS = ["target", "device", "measurement"]

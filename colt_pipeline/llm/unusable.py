@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 
 from colt_pipeline.records import Reply
-from colt_pipeline.runs.events import Call, Event, Stepped
+from colt_pipeline.runs.events import Call, Event, with_calls
 
 _USABLE = ("accepted", "inapplicable", "duplicate")
 """Outcomes of answers that follow the format; whether they help is the search's concern."""
@@ -40,10 +40,9 @@ def unusable_models(events: Iterable[Event], reply: Callable[[str, int], Reply |
         reply: key and occurrence of a question -> its recorded answer, if there is one.
     """
     calls: defaultdict[str, list[Call]] = defaultdict(list)
-    for event in events:
-        if isinstance(event, Stepped):
-            for call in event.calls:
-                calls[call.model].append(call)
+    for _, applied in with_calls(events):
+        for call in applied:
+            calls[call.model].append(call)
     return [
         f"all {len(own)} answers of {model} were unusable: {_reason(own, reply)}"
         for model, own in calls.items()

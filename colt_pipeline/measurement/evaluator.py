@@ -25,7 +25,7 @@ Modules = dict[str, tvm.IRModule]
 """Program key -> scheduled module."""
 
 _CERTAINLY = 1.5
-"""How many times the best a latency that was cut short is certainly slower: a first warm run takes up to that long."""
+"""A latency that was cut short is certainly not the best if it is this many times as long: first warm runs are long."""
 
 Reuse = Literal["any_run", "this_run"]
 """Which measurements on this device may be reused: those of all runs, or only this run's own."""

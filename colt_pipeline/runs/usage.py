@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from colt_pipeline.errors import RunDirError
-from colt_pipeline.runs.events import Finished, Started, Stepped
+from colt_pipeline.runs.events import Finished, Started, with_calls
 from colt_pipeline.runs.journal import read_events
 from colt_pipeline.runs.layout import CONFIG, JOURNAL
 from colt_pipeline.runs.rundir import read_config
@@ -64,8 +64,8 @@ def read_usage(journal: Path) -> Usage | None:
         raise RunDirError(f"{path} is not the configuration of a run ({error}); restore it") from error
     calls = {
         (call.key, call.occurrence): line
-        for line, event in enumerate(events, start=1)
-        if answered and isinstance(event, Stepped)
-        for call in event.calls
+        for line, (_, applied) in enumerate(with_calls(events), start=1)
+        if answered
+        for call in applied
     }
     return Usage(journal, recording, calls, any(isinstance(event, Finished) for event in events))

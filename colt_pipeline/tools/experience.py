@@ -41,9 +41,11 @@ def add(arguments: argparse.Namespace) -> int:
             f"your own, such as --to {_OWN}"
         )
     if any(directory.glob("*.csv")):
-        if arguments.alone or arguments.start_from:
-            option = "--alone" if arguments.alone else f"--start-from {arguments.start_from}"
-            raise ConfigError(f"{directory} has begun already; leave out {option}, or name a new directory with --to")
+        if arguments.start_from:
+            raise ConfigError(
+                f"{directory} has begun already; leave out --start-from {arguments.start_from}, or name a new directory "
+                "with --to"
+            )
         result = add_experience(arguments.runs, directory)
     else:
         given = [arguments.start_from] if arguments.start_from else _packaged(arguments.runs)

@@ -182,11 +182,9 @@ def test_the_best_peer_counts_at_each_number_of_samples(write_run: WriteRun, tid
             write_run(f"{search}-{seed}", TWO, tuple(latencies), search=search, seed=seed)
         write_run(f"random-{seed}", TWO, tuple([0.01] * 16), search="random_proposer", seed=seed)
     said = against_peers(tidy())
-    assert (
-        "of TVM's evolutionary search (batches of 8) and TVM's evolutionary search (pretrained), the" in said
-        and "random proposer" not in said
-    )
-    assert said.startswith("Compared with whichever is best after as many samples of TVM's evolutionary search (")
+    both = [f"TVM's evolutionary search ({how}) (stand-in)" for how in ("batches of 8", "pretrained")]
+    assert said.startswith(f"Compared with the best of {both[0]} and {both[1]} at each number of samples, the programs")
+    assert "random" not in said
     assert "the programs of COLT+ with drafts (stand-in) run 2.00 times (" in said
     assert re.findall(r"([\d.]+) times \([^)]*\)(?: as fast)? after (\d+)", said) == [("2.00", "8"), ("0.50", "16")]
     assert [lead.about for lead in leads({"anytime": tidy()}, [])] == ["Against fair peers"]

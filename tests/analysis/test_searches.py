@@ -18,7 +18,7 @@ from colt_pipeline.analysis.figures.curves import search_curves_data, search_cur
 from colt_pipeline.analysis.searches import searches
 from colt_pipeline.analysis.tables.files import read_tables
 from colt_pipeline.analysis.tables.ratios import ratios, search_speedups
-from colt_pipeline.analysis.tables.samples_needed import Bound, geometric_mean, median, samples_to_reach
+from colt_pipeline.analysis.tables.samples_needed import Bound, geometric_mean, median, needed_by, samples_to_reach
 from colt_pipeline.analysis.tidy import Tidy, aggregate
 from colt_pipeline.errors import ConfigError
 from stages import aggregate as aggregate_stage
@@ -251,6 +251,15 @@ def test_the_workload_with_the_fewest_seeds_decides_whether_there_is_a_verdict(
         add("paper", workload, seed, 0.5)
     row = against(ratios(tidy()), PAPERS)
     assert (row["verdict"], row["pairs"], row["seeds"]) == ("one seed: no verdict", 4, 1)
+
+
+def test_the_caption_of_samples_needed_names_a_search_that_is_there(add: AddRun, tidy: Callable[[], Tidy]) -> None:
+    add("colt", "flux_conv", 0, 0.5)
+    assert needed_by(tidy()) == ""
+    add("evolutionary_8", "flux_conv", 0, 0.5)
+    assert needed_by(tidy()) == "Ratio: the samples that TVM's evolutionary search (batches of 8) needs / these."
+    add("evolutionary", "flux_conv", 0, 0.5)
+    assert needed_by(tidy()) == "Ratio: the samples that TVM's evolutionary search needs / these."
 
 
 def test_samples_needed_by_hand(add: AddRun, add_without_llm: AddRun, tidy: Callable[[], Tidy]) -> None:

@@ -117,7 +117,7 @@ def test_drafts_take_no_places_of_a_node_and_are_backed_up() -> None:
 
 
 def test_a_batch_is_shared_by_who_found_improvements() -> None:
-    """Calls found all of them: (4 + 1) / (4 + 2) against (0 + 1) / (4 + 2) for drafts, so of eight seven."""
+    """Calls found all of them: (4 + 1) / (4 + 2) against (0 + 1) / (5 + 2) for drafts, so of eight seven."""
     toy = drafting(candidates=1, batch_size=8)
     state = planted(toy)
     state.apply(Measured((Sample(child(50).program, 10.0, None),)))

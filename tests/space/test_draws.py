@@ -100,7 +100,8 @@ def test_the_number_of_cores_changes_nothing(monkeypatch: pytest.MonkeyPatch) ->
     for cores in (1, 3):
         monkeypatch.setattr(replay_module, "usable_cores", lambda cores=cores: cores)
         replay_module._copies.cache_clear()
-        found.append([structures(programs) for programs in drawn(extended("flux_conv"))])
+        here = Space(build("flux_conv", SHAPES["flux_conv"]).module, CPU, EXTENDED)  # others remember what they drew
+        found.append([structures(programs) for programs in drawn(here)])
     replay_module._copies.cache_clear()
     assert found[0] == found[1]
 

@@ -127,7 +127,7 @@ def test_the_nearest_recordings_are_taken(composed: Compose) -> None:
     config = composed(*LIVE, "search=paper", "samples=10")
     results = Path(config.results)
     for run, prompt, basis in (
-        ("x/flux_attention/cpu-paper-2-gpt-5.2-n5-s0", 100, "search=paper of other workloads"),
+        ("x/flux_attention/cpu-paper-2-gpt-5.2-n5-s0", 100, "the same search of other workloads"),
         ("x/flux_conv/cpu-paper-8-gpt-5.2-n5-s0", 200, "the same search of this workload"),
         ("cpu/flux_conv/cpu-paper-2-gpt-5.2-n5-s7", 400, "the same run with other samples or seeds"),
     ):
@@ -136,6 +136,18 @@ def test_the_nearest_recordings_are_taken(composed: Compose) -> None:
         found = forecast(config)
         assert found.basis.startswith(basis)
         assert (found.likely.prompt_tokens, found.likely.calls) == (4 * prompt, 4)
+
+
+def test_a_search_that_was_never_recorded_is_taken_for_one_with_like_prompts(composed: Compose) -> None:
+    config = composed(*LIVE, "search=colt_plus", "samples=10")
+    for run, prompt, basis in (
+        ("x/flux_attention/cpu-colt-2-gpt-5.2-n5-s0", 100, "search=colt of other workloads"),
+        ("x/flux_conv/cpu-colt-2-gpt-5.2-n5-s0", 200, "search=colt of this workload"),
+        ("x/flux_attention/cpu-colt_plus-2-gpt-5.2-n5-s0", 300, "the same search of other workloads"),
+    ):
+        record(Path(config.results), run, [("gpt-5.2", prompt, 0), ("gpt-5-mini", prompt, 0)], 5)
+        recorded.cache_clear()
+        assert forecast(config).basis.startswith(basis)
 
 
 def test_nothing_recorded_is_a_message(composed: Compose) -> None:

@@ -170,8 +170,8 @@ def against_peers(tidy: Tidy) -> str:
         for row in _records(worst[HELD_OUT].tail(1) if HELD_OUT in worst else table[:0])
     )
     return (
-        f"Compared with whichever is best after as many samples of {peers}, the programs of {ours} run "
-        f"{_listed(parts)}{held_out}."
+        f"Compared with the best of {peers} at each number of samples, the programs of {ours} run {_listed(parts)}"
+        f"{held_out}."
     )
 
 

@@ -89,8 +89,9 @@ def samples_to_reach(tidy: Tidy) -> pd.DataFrame:
 
 
 def needed_by(tidy: Tidy) -> str:
-    """What the ratio is relative to."""
-    return f"Ratio: the samples that {search_title(_own_of_tvm(tidy.runs))} needs / these."
+    """What the ratio is relative to; "" without TVM's own search."""
+    own = _own_of_tvm(tidy.runs)
+    return f"Ratio: the samples that {search_title(own)} needs / these." if own in set(tidy.runs["search"]) else ""
 
 
 def _own_of_tvm(runs: pd.DataFrame) -> str:
