@@ -43,8 +43,8 @@ def add(arguments: argparse.Namespace) -> int:
     if any(directory.glob("*.csv")):
         if arguments.start_from:
             raise ConfigError(
-                f"{directory} has begun already; leave out --start-from {arguments.start_from}, or name a new directory "
-                "with --to"
+                f"{directory} has begun already; leave out --start-from {arguments.start_from}, or name a new "
+                "directory with --to"
             )
         result = add_experience(arguments.runs, directory)
     else:
