@@ -24,7 +24,7 @@ from colt_pipeline.progress.standing import FollowedModel, FollowedSearch, Stand
 from colt_pipeline.progress.table import RunTable, answered_by, duration, dvc_stage, end_lines, shortened
 from colt_pipeline.progress.watch import watched
 from colt_pipeline.records import canonical_json
-from colt_pipeline.runs.events import Event, Finished, Measured, Sample, Stepped
+from colt_pipeline.runs.events import Chosen, Deferred, Event, Finished, Measured, Sample, Stepped
 from tests.support import ROOT, Compose
 from tests.toy_run import STARTED, call, child, events_by_hand, write_run
 
@@ -89,6 +89,18 @@ def test_a_run_is_followed_while_its_journal_grows(tmp_path: Path) -> None:
     end(directory)
     (directory / "calls.csv").unlink()
     assert FollowedSearch(directory, "toy/run", 4).read() == [standing], "the run writes it again"
+
+
+def test_a_deferred_call_is_counted_once_and_at_once(tmp_path: Path) -> None:
+    small, large = call("small"), call("large", role="course_alteration")
+    pruned, kept = (child(key, "small", (2, 8), 0.3, 0.5) for key in ("cc", "dd"))
+    directory = write_run(tmp_path / "run", [*events_by_hand()[:2], Chosen(1, (0.5,)), Deferred(small, pruned)])
+    run = FollowedSearch(directory, "toy/run", 4)
+    (standing,) = run.read()
+    assert (standing.calls, standing.alterations, standing.awaited) == (Counter(small=1), Counter(), 1)
+    append(directory, Stepped(0, 1, (small, large), kept, "large", pruned, None))
+    (standing,) = run.read()
+    assert (standing.calls, standing.alterations, standing.awaited) == (Counter(small=1), Counter(large=1), 0)
 
 
 @pytest.mark.parametrize("line", ["[1]", "{", '{"kind": "unheard of"}', '{"kind": "measured", "shots": 3}'])

@@ -13,7 +13,7 @@ from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import JournalError, RunDirError
 from colt_pipeline.records import MeasurementKind
 from colt_pipeline.runs.clock import secs_so_far
-from colt_pipeline.runs.events import Chosen, Measured, Started, Stepped, event_from_json
+from colt_pipeline.runs.events import Chosen, Deferred, Measured, Started, Stepped, event_from_json
 from colt_pipeline.runs.jsonl import read_from
 from colt_pipeline.runs.layout import CALLS, JOURNAL, SUMMARY, WHOLE_MODEL, clocks_of, run_directory
 from colt_pipeline.runs.rundir import read_json
@@ -105,6 +105,8 @@ class FollowedSearch:
         self._calls: Counter[str] = Counter()
         self._alterations: Counter[str] = Counter()
         self._awaited = 0
+        self._deferred = 0
+        """Steps that are deferred now."""
 
     def read(self) -> list[Standing]:
         """See `Followed`; a search has no parts."""
@@ -178,10 +180,15 @@ class FollowedSearch:
             self._best_secs = min((secs for secs in latencies if secs is not None), default=None)
         elif isinstance(event, Chosen):
             self._awaited += 1
+        elif isinstance(event, Deferred):
+            self._deferred += 1
+            self._calls[event.call.model] += 1
         elif isinstance(event, Stepped):
             if event.calls:
                 self._awaited = max(0, self._awaited - 1)
-            for call in event.calls:
+            deferred = len(event.calls) == 2 and self._deferred > 0  # its first call was counted when it was deferred
+            self._deferred -= deferred
+            for call in event.calls[deferred:]:
                 (self._calls if call.role == "regular" else self._alterations)[call.model] += 1
 
 

@@ -219,11 +219,13 @@ def test_streaks_and_counts_follow_the_order_of_calls(tmp_path: Path) -> None:
     toy = concurrent(**SEARCHES["official_code"], samples=60)
     state = State(toy.models, toy.settings)
     journal = Journal(tmp_path / "events.jsonl")
-    streak, alterations, events = 0, 0, []
+    streak, alterations = 0, 0
+    events: list[Event] = []
     for event in search(toy, journal, state):
         events.append(event)
         for call in [calls for _, calls in with_calls(events)][-1]:
-            child = event.child if isinstance(event, Deferred) else (event.pruned or event.child)  # type: ignore[union-attr]
+            assert isinstance(event, Deferred | Stepped)
+            child = event.child if isinstance(event, Deferred) else event.pruned or event.child
             if call.role != "regular" or call.model == "large" or child is None:
                 continue
             regressed = child.score < child.parent_score
