@@ -195,6 +195,7 @@ def test_with_calls_at_the_same_time_a_limit_holds_and_the_run_replays_and_goes_
         assert len(server.requests) == 11 == sum("text" in line for line in read_lines(recording(live) / "llm.jsonl"))
         run(composed(*chosen, f"results={moved(live, replayed)}", "record=replay"))
         assert journal(replayed) == journal(live) and summary(replayed)["stopped"] == "limit"
+        assert summary(replayed) == summary(live), "what calls cost that were under way is known by then"
         run(composed(*chosen, f"results={live}"))
         sent = len(server.requests)
         run(composed(*chosen, f"results={whole}"))
