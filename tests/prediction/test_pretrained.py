@@ -112,7 +112,7 @@ def test_without_experience_scores_are_noise_until_warm(synthetic: None) -> None
     noise = scores(fresh, programs, seed=5)
     assert noise == scores(fresh, programs, seed=5) != scores(fresh, programs, seed=6)
     assert noise == [float(x) for x in np.random.default_rng(5).uniform(size=20)]
-    assert fresh.rate(None, programs) == [0.0] * 20, "TVM's search predicts before it has measured"  # type: ignore[arg-type]
+    assert fresh.rate(None, programs) == [0.0] * 20, "TVM's search predicts before it has measured"
     learn(fresh, programs[7:8])
     assert scores(fresh, programs, seed=5) == scores(fresh, programs, seed=6) != noise
 
