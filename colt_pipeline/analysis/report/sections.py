@@ -18,6 +18,7 @@ from colt_pipeline.runs.jsonl import read_lines
 
 TITLES = {
     "anytime": "Searches at fair settings, at any number of samples",
+    "anytime_long": "Four times as many samples",
     "search": "Searches at equal samples",
     "unseen": "Workloads that played no part in the development",
     "long": "Twice as many samples",
