@@ -326,7 +326,7 @@ class Measurement:
     error: MeasurementError | None = None
     detail: str = ""
     max_relative_error: Annotated[float, Meta(ge=0, le=1e300)] | None = None
-    """max|out - reference| / max|reference| of the last run."""
+    """max|out - reference| / max|reference|, in a race of the first runs, otherwise of the last one."""
     stop: StopReason | None = None
 
     @property

@@ -187,6 +187,7 @@ class ToyDrafts:
     """A record in memory."""
 
     picks: dict[tuple[int, str], list[Pick]] = field(default_factory=dict)
+    path: Path = Path("drafts.jsonl")
 
     def get(self, measured: Sequence[Sample], waiting: Sequence[Candidate]) -> list[Pick] | None:
         return self.picks.get(self._key(measured, waiting))

@@ -87,6 +87,11 @@ def load(raw: DictConfig, called_from: Path, moves: bool = False) -> Config:
             "worth making; leave it at adapted, choose a search without drafts, such as search=colt, or turn them off "
             "with search.drafts=null"
         )
+    if config.search.drafts is not None and config.search.candidates == 0:
+        raise ConfigError(
+            "search.candidates=0 measures programs in order of creation, so that drafts would wait before every call "
+            "and no model would be asked again; give at least 1, or turn drafts off with search.drafts=null"
+        )
     if not config.search.asks_models:  # so that all model sets give the same run
         config.model_set, config.largest, config.model_sets = NO_LLM, NO_LLM, {NO_LLM: []}
     _space(config, raw)

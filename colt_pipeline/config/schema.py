@@ -219,11 +219,6 @@ class SearchConfig:
         """Whether LLMs, or random answers in their place, propose transformations."""
         return self.grows_tree and self.proposer != "none"
 
-    @property
-    def pool(self) -> int:
-        """``candidates``: programs that wait in the tree before a batch is chosen; 0 = all are measured, in order."""
-        return self.candidates
-
 
 @dataclass
 class LLMConfig:

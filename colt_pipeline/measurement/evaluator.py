@@ -105,7 +105,7 @@ class Evaluator:
 
         Raises:
             ReplayMissError: a replay needs a program that was not recorded.
-            DeviceError: the device was lost; the measurements so far are kept.
+            DeviceError: the device was lost; the measurements so far are kept, in a race those of earlier batches.
         """
         for key, measurement in self._lacking({p.key: p.schedule.mod for p in programs}):
             self.ledger.put(key, measurement)

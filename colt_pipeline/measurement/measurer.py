@@ -23,7 +23,7 @@ from colt_pipeline.measurement import remote
 from colt_pipeline.measurement.process import Lost, WorkerProcess
 from colt_pipeline.measurement.racing import Races
 from colt_pipeline.measurement.remote import remote_limit_secs
-from colt_pipeline.measurement.slots import Count, Slots
+from colt_pipeline.measurement.slots import Recounted, Slots
 from colt_pipeline.measurement.worker import GPU_QUEUE_SECS
 from colt_pipeline.records import Measurement
 from colt_pipeline.stack import usable_cores
@@ -52,7 +52,8 @@ class Measurer(Protocol):
                 none is cut short.
 
         Yields:
-            One Measurement per module, in order, as soon as it is available; failures are values.
+            One Measurement per module, in order, as soon as it is available, in a race when it is over; failures are
+            values.
         """
         ...
 
@@ -126,7 +127,7 @@ class LocalMeasurer:
         builders = settings.builders or (max(usable_cores() - 1, 2) if self._overlap else usable_cores())
         # Kernels on a GPU take turns by themselves. RPC servers come and go; a worker waits for the one that runs its
         # kernel, so builds go on in as many others.
-        servers: Callable[[], int] = Count(partial(remote.servers, rpc)) if rpc else lambda: builders
+        servers: Callable[[], int] = Recounted(partial(remote.servers, rpc)) if rpc else lambda: builders
         self._device = Slots(servers)
         self._under_way = Slots((lambda: servers() + builders) if rpc else servers)
         self._building = BoundedSemaphore(builders)

@@ -134,7 +134,7 @@ class Races:
         Returns:
             A measurement of each, in order. ``slower``: it was clearly slower than the best.
         """
-        lanes, pace = [_Lane(racer) for racer in racers], self._pace()
+        lanes, pace = [_Lane(racer) for racer in racers], self._pace(best_secs)
         for number, lane in enumerate(lanes, start=1):
             lane.enter()
             self._stop_slower([*pace, *lanes[:number]], best_secs)
@@ -159,12 +159,14 @@ class Races:
         self._pacemaker = best.racer if best is not None else None
         return [lane.result() for lane in lanes]
 
-    def _pace(self) -> list[_Lane]:
+    def _pace(self, best_secs: float) -> list[_Lane]:
         """The best kernel so far, if it still runs."""
         if self._pacemaker is None:
             return []
         lane = _Lane(self._pacemaker)
-        lane.again(_PACE_RUNS)
+        # One run more heats the caches, and a turn has the time limit of a first one, which is of two runs.
+        fits = (1 + _PACE_RUNS) * best_secs < self._settings.run_timeout_secs
+        lane.again(_PACE_RUNS if fits else 1)
         return [lane] if lane.alive else []
 
     def _stop_slower(self, lanes: Sequence[_Lane], best_secs: float) -> None:

@@ -56,7 +56,7 @@ class Slots:
             self._changed.notify_all()
 
 
-class Count:
+class Recounted:
     """A number that is expensive to get, at most a second old; asked for by one thread at a time."""
 
     def __init__(self, count: Callable[[], int]) -> None:

@@ -55,7 +55,7 @@ matrix product is built in two thirds of the time."""
 
 
 class Worker:
-    """Holds one workload's bench and the kernels that were built but not yet run."""
+    """Holds one workload's bench and the kernels that were built but not yet run, or that wait in a race."""
 
     def load(
         self,
@@ -174,7 +174,13 @@ def _late(what: str, limit_secs: float) -> Answer:
     return asdict(Measurement(error="timeout", detail=f"the {what} took longer than {limit_secs:g} s"))
 
 
-_GPU_IS_BUSY = Phase(GPU_QUEUE_SECS, {"fatal": f"this machine's GPU was not free for {GPU_QUEUE_SECS:g} s"})
+_GPU_IS_BUSY = Phase(
+    GPU_QUEUE_SECS,
+    {
+        "fatal": f"this machine's GPU was not free for {GPU_QUEUE_SECS:g} s, because another search measures on it; "
+        "once that has ended, the same command resumes the run"
+    },
+)
 
 
 def _limit_memory(mib: int) -> None:

@@ -9,6 +9,7 @@ Predictions are rounded, because the last digits of linear algebra depend on the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -57,7 +58,8 @@ class AdaptedModel(PretrainedModel):
         """Predicted scores, in order; uniform noise from `rng` until the model is warm."""
         if not self.warm:
             return [float(x) for x in rng.uniform(size=len(programs))]
-        return [float(np.exp(x)) for x in self._predicted(programs)]
+        # NumPy's exp differs in the last digit where there is AVX-512, and journals must not.
+        return [math.exp(x) for x in self._predicted(programs)]
 
     def prospects(self, programs: Sequence[Program], optimism: float) -> Callable[[Sequence[int]], list[float]]:
         """What each program may score: its prediction, plus `optimism` standard deviations of what that may be off.

@@ -42,7 +42,7 @@ _log.setLevel(logging.WARNING)  # TVM reports every generation
 
 SCHEMA = 1
 
-Experience = Sequence[tuple[Program, Sample]]
+Measurements = Sequence[tuple[Program, Sample]]
 """Programs and their measurements, in the order of the search."""
 
 
@@ -118,7 +118,7 @@ class TvmEvolution:
         self._samples = samples
         self._learned = 0
 
-    def next_batch(self, measured: Experience) -> list[Program]:
+    def next_batch(self, measured: Measurements) -> list[Program]:
         """The next batch of distinct programs that are not in `measured`; empty if TVM has no more.
 
         Args:
@@ -142,7 +142,7 @@ class TvmEvolution:
             )
         return []
 
-    def _learn(self, measured: Experience) -> None:
+    def _learn(self, measured: Measurements) -> None:
         candidates = measure_candidates([program for program, _ in measured])
         results = runner_results([sample for _, sample in measured])
         for (program, _), result in zip(measured, results, strict=True):
@@ -188,7 +188,7 @@ class Evolution:
         self.asked = 0
         """Number of batches that this object did not find in the recording."""
 
-    def next_batch(self, measured: Experience) -> list[Program]:
+    def next_batch(self, measured: Measurements) -> list[Program]:
         """New programs given all measurements, in a live batch no more than are left to measure; empty at the end.
 
         Raises:
@@ -207,7 +207,7 @@ class Evolution:
     def _rebuild(self, traces: Iterable[str]) -> list[Program]:
         return [self._space.rebuild(trace) for trace in traces]
 
-    def _ask(self, measured: Experience) -> list[str]:
+    def _ask(self, measured: Measurements) -> list[str]:
         """The traces of a live batch."""
         if self._make_strategy is None:
             raise ReplayMissError(self._explain(len(measured)))

@@ -152,7 +152,7 @@ def _add(runs: Sequence[_Run], directory: Path) -> tuple[Addition, ...]:
 
 
 class _Known:
-    """What a directory holds of one workload on one device."""
+    """What a directory holds of one workload on one device, compiled for one target."""
 
     def __init__(self, directory: Path, origin: Origin) -> None:
         self.keys: set[str] = set()
@@ -166,7 +166,7 @@ class _Known:
                 continue
             if file.origin is None:
                 self.without_key.update(file.lines)
-            elif file.origin.device == origin.device:
+            elif file.origin.scale == origin.scale:
                 self.keys.update(file.keys)
                 if file.path.name == origin.file_name:
                     self.same_origin = dict(zip(file.keys, file.lines, strict=True))

@@ -56,9 +56,16 @@ class Origin:
     """What their design space adds to TVM's."""
 
     @property
+    def scale(self) -> tuple[str, ...]:
+        """Equal where latencies are comparable: of one workload on one device, compiled for one target."""
+        return self.workload_hash, self.device, canonical_json(self.target)
+
+    @property
     def file_name(self) -> str:
-        """The file with programs of this origin."""
-        words = (self.device, space_name(self.additions))
+        """The file with programs of this origin; a target that is not all of the device is named."""
+        compiled_for = f"{self.target.get('mcpu')}-{self.target.get('num-cores')}"
+        whole = self.device.endswith(f"{compiled_for}c")
+        words = (self.device, *(() if whole else (f"{compiled_for}t",)), space_name(self.additions))
         return "--".join([self.workload_hash, *(re.sub(r"[^a-z0-9]+", "-", word.lower()) for word in words)]) + ".csv"
 
 
@@ -85,9 +92,9 @@ class ExperienceFile:
         return [program_line(secs if np.isfinite(secs) else None, row) for secs, row in rows]
 
     @property
-    def scale(self) -> tuple[str, str]:
-        """Equal for files whose latencies are comparable: of one workload on one device."""
-        return self.workload_hash, self.path.name if self.origin is None else self.origin.device
+    def scale(self) -> tuple[str, ...]:
+        """Equal for files whose latencies are comparable: of one workload on one device, compiled for one target."""
+        return (self.path.name,) if self.origin is None else self.origin.scale
 
 
 def write_experience(path: Path, rows: Iterable[tuple[float | None, Rows]]) -> None:

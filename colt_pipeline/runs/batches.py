@@ -1,4 +1,4 @@
-"""Batches of programs in ``candidates.jsonl``: each instruction is written once, a trace is a list of indices.
+"""Batches of programs in ``candidates.jsonl`` and ``drafts.jsonl``: instructions are written once, traces are indices.
 
 TVM's JSON of a trace repeats the instructions of its design space, which most programs of a batch share.
 """

@@ -24,7 +24,7 @@ def choose_batch(world: World[P], state: State, size: int) -> Sequence[Candidate
     With ``search.candidates``, the best by current score, discounted for siblings already chosen: siblings differ
     little, so measuring one reveals much about the others. With ``search.drafts``, see `in_proportion`.
     """
-    if not world.settings.pool or len(state.pending) <= size:
+    if not world.settings.candidates or len(state.pending) <= size:
         return state.pending[:size]
     programs = [world.program(candidate) for candidate in state.pending]
     if world.settings.drafts is not None and world.cost_model.warm:

@@ -38,10 +38,10 @@ def _wanted(world: World[P], state: State) -> int:
     Where kernels share what is known of the models, only to the end of the batch: the other kernels' turns follow, and
     would change the questions.
     """
-    size, pool, left = world.settings.batch_size, world.settings.pool, world.samples - len(state.samples)
+    size, left = world.settings.batch_size, world.samples - len(state.samples)
     if state.has_peers:
         left = min(left, size)
-    return max(left - len(state.pending), math.ceil(left / size) * pool - state.fresh)
+    return max(left - len(state.pending), math.ceil(left / size) * world.settings.candidates - state.fresh)
 
 
 def _end(world: World[P], state: State, in_flight: InFlight) -> Deferred | Stepped:

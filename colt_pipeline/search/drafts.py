@@ -14,6 +14,7 @@ from typing import Generic
 import numpy as np
 
 from colt_pipeline.config.schema import DraftsConfig
+from colt_pipeline.errors import RecordingError
 from colt_pipeline.records import DraftSource
 from colt_pipeline.runs.drafted import Pick
 from colt_pipeline.runs.events import Draft, Drafted
@@ -40,7 +41,12 @@ class _Drawn(Generic[P]):
 
 
 def draft(world: World[P], settings: DraftsConfig, state: State) -> Drafted:
-    """The picks for the next batch, from the record or drawn and recorded, with their scores."""
+    """The picks for the next batch, from the record or drawn and recorded, with their scores.
+
+    Raises:
+        RecordingError: the record contradicts the tree.
+        ReplayMissError: strict replay, and it is not recorded.
+    """
     assert world.drafts is not None
     rng = world.rng(len(state.samples), Purpose.DRAFT)
     picks = world.drafts.get(state.samples, state.pending)
@@ -49,6 +55,11 @@ def draft(world: World[P], settings: DraftsConfig, state: State) -> Drafted:
         with world.stopwatch.lap("draft"):
             picks = next((found for found in attempts if found), [])
         world.drafts.add(state.samples, state.pending, picks)
+    elif not all(pick.parent < len(state.tree.nodes) and pick.program not in state.known for pick in picks):
+        raise RecordingError(
+            f"{world.drafts.path}: what was drafted after {len(state.samples)} measured programs has a program that is "
+            "in the tree already, or a parent that is not; restore the file"
+        )
     parents = {pick.parent: state.tree.nodes[pick.parent].record for pick in picks}
     known = {node: record for node, record in parents.items() if record is not None}
     programs = [world.program(each) for each in (*picks, *known.values())]

@@ -60,7 +60,7 @@ def next_event(world: World[P], state: State) -> Event:
     if left <= 0:
         return Finished("budget")
     batch = min(world.settings.batch_size, left)
-    if len(state.pending) < batch or state.fresh < world.settings.pool:
+    if len(state.pending) < batch or state.fresh < world.settings.candidates:
         step = next_step(world, state, tree_policy(world, state))
         if step is not None:
             return step

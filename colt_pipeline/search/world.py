@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import IntEnum
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -116,6 +117,8 @@ class EvolutionLike(Protocol[P]):
 class DraftsLike(Protocol):
     """What was picked from many draws, by what it followed from."""
 
+    @property
+    def path(self) -> Path: ...
     def get(self, measured: Sequence[Sample], waiting: Sequence[Candidate]) -> list[Pick] | None: ...
     def add(self, measured: Sequence[Sample], waiting: Sequence[Candidate], picks: Sequence[Pick]) -> None: ...
 

@@ -19,9 +19,9 @@ from tvm.s_tir.schedule import Trace
 
 from colt_pipeline.errors import SpaceError
 from colt_pipeline.records import Edit, Rejection, Site
-from colt_pipeline.space import draws
 from colt_pipeline.space.decisions import ordered, plain, undecided
 from colt_pipeline.space.drawn import Drawn
+from colt_pipeline.space.draws import MAX_SEED, fresh, sampled, sketches
 from colt_pipeline.space.generate import TVM_ERRORS, Designs, generate
 from colt_pipeline.space.parallel import ParallelPlans
 from colt_pipeline.space.program import Program, Sketch, program_code
@@ -102,20 +102,20 @@ class Space:
             SpaceError: no valid program in 256 attempts per program, on a GPU in 1024 or in 128 replays; or a rule
                 makes traces that could not be loaded again.
         """
-        programs, rng.bit_generator.state = draws.sampled(self._designs, count, json.dumps(rng.bit_generator.state))
+        programs, rng.bit_generator.state = sampled(self._designs, count, json.dumps(rng.bit_generator.state))
         for program in programs:
             _checked(program.trace_json)
         return [self._keep(p) for p in programs]
 
     def designs(self, count: int, rng: np.random.Generator) -> list[Program]:
         """Many programs for a cost model to choose from: fresh samples of the design spaces, see `draws.fresh`."""
-        programs = draws.fresh(self._designs, count, rng)
+        programs = fresh(self._designs, count, rng)
         self._drawn.remember(programs)
         return programs
 
     def sketches(self, programs: Sequence[Program], count: int, rng: np.random.Generator) -> list[Sketch]:
         """Many programs near these that are not made yet, see `draws.sketches`."""
-        return draws.sketches(programs, count, rng)
+        return sketches(programs, count, rng)
 
     def make(self, sketched: Sequence[Sketch], count: int, known: Set[str]) -> list[tuple[Sketch, Program]]:
         """The first `count` of these sketches that give valid, distinct programs whose keys are not `known`."""
@@ -255,7 +255,7 @@ class Space:
         trace = program.trace
         for edit in edits:
             if edit.site is None:
-                changed = self._mutate(program, trace, edit.name, int(rng.integers(1, draws.MAX_SEED)))
+                changed = self._mutate(program, trace, edit.name, int(rng.integers(1, MAX_SEED)))
             else:
                 index, site = self._find_sites(program)[edit.site.label]
                 changed = decide(trace, index, site, edit.decision)

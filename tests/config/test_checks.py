@@ -52,6 +52,11 @@ def test_a_cost_model_needs_what_its_search_has(composed: Compose) -> None:
         composed("search=colt_plus", "search.cost_model=xgb")
 
 
+def test_drafts_need_a_choice_among_what_waits(composed: Compose) -> None:
+    with pytest.raises(ConfigError, match="search.candidates=0 .*no model would be asked again; give at least 1"):
+        composed("search=colt_plus", "search.candidates=0")
+
+
 def test_model_sets_are_those_of_the_paper(composed: Compose) -> None:
     names = {s: [m.name for m in composed(f"model_set={s}").model_specs] for s in ("small", "large", "2", "4", "8")}
     assert names["small"] == ["gpt-5-mini"]

@@ -136,6 +136,22 @@ def test_a_pacemaker_that_is_gone_is_not_missed() -> None:
     assert only.stop == "steady" and lost.stop == "slower"
 
 
+@pytest.mark.parametrize(("secs", "runs"), [(1.0, 2), (400.0, 1)])
+def test_a_pacemakers_turn_fits_into_its_time_limit(secs: float, runs: int) -> None:
+    asked: list[int] = []
+
+    class Asked(Script):
+        def again(self, repeats: int) -> Measurement:
+            asked.append(repeats)
+            return super().again(repeats)
+
+    races = Races(SETTINGS)
+    races.run([Asked(secs)], math.inf)
+    asked.clear()
+    races.run([Script(secs)], secs)
+    assert asked[0] == runs
+
+
 def test_what_takes_far_longer_than_any_before_stops_although_nothing_in_the_batch_is_better() -> None:
     assert [m.stop for m in race(Script(0.41), Script(0.42), best_secs=0.1)] == ["slower", "slower"]
     assert race(Script(0.39), best_secs=0.1)[0].stop == "steady"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from colt_pipeline.config.schema import DraftsConfig
+from colt_pipeline.errors import RecordingError
 from colt_pipeline.records import DraftSource, ModelSpec, PromptContext, Rejection
 from colt_pipeline.runs.events import Child, Draft, Drafted, Measured, Planted, Sample, Stepped
 from colt_pipeline.search.batch import choose_batch
@@ -205,3 +206,18 @@ def test_a_replay_takes_its_drafts_from_the_record(tmp_path: Path) -> None:
 
     play(replace(drafting(samples=12), drafts=toy.drafts, space=Barren()), tmp_path / "replay.jsonl")
     assert (tmp_path / "replay.jsonl").read_bytes() == (tmp_path / "live.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("change", [{"parent": 9999}, {"program": None}])
+def test_a_record_that_contradicts_the_tree_is_refused(change: dict[str, Any]) -> None:
+    toy = drafting()
+    state = planted(toy)
+    if "program" in change:
+        change = {"program": next(iter(state.known))}
+    first = draft(toy, SETTINGS, state)
+    ((at, picks),) = toy.drafts.picks.items()  # type: ignore[union-attr]
+    toy.drafts.picks[at] = [replace(picks[0], **change), *picks[1:]]  # type: ignore[union-attr]
+    with pytest.raises(RecordingError, match=r"drafts\.jsonl: what was drafted after 0 measured programs.*restore"):
+        draft(toy, SETTINGS, state)
+    toy.drafts.picks[at] = picks  # type: ignore[union-attr]
+    assert draft(toy, SETTINGS, state) == first

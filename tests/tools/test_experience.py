@@ -129,6 +129,14 @@ def test_devices_are_kept_apart(job: Job, own: Path, tmp_path: Path, capsys: pyt
     assert "12 programs of 1 workload\n" in shown and "another-2c" in shown and "deepseek_r1_moe" in shown
 
 
+def test_targets_are_kept_apart(job: Job, own: Path, tmp_path: Path) -> None:
+    one_core = {"kind": "llvm", "mcpu": "x86-64", "num-cores": 1}
+    other = started(job, lambda event: event.update(target=one_core), tmp_path / "runs/other")
+    assert main(["add", str(job.rundir.path), str(other), "--to", str(own), "--alone"]) == 0
+    assert len(read_files(own)) == 2
+    assert programs(own) == 12 and len(read_experience(own, "another")) == 2
+
+
 def test_estimates_are_refused(job: Job, own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     computed = started(job, lambda event: event.update(measurement="estimated"), tmp_path / "runs/computed")
     assert main(["add", str(computed), "--to", str(own), "--alone"]) == 1
