@@ -151,7 +151,7 @@ def read_experience(directory: Path, workload_hash: str) -> list[Experience]:
             "space in results/pretraining), add your own runs with colt experience add, or start from nothing with a "
             "search and cost model that can: search=colt search.cost_model=xgb"
         )
-    scales: dict[tuple[str, str], list[ExperienceFile]] = {}
+    scales: dict[tuple[str, ...], list[ExperienceFile]] = {}
     for file in files:
         if file.workload_hash != workload_hash:
             scales.setdefault(file.scale, []).append(file)

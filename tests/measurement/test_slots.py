@@ -7,7 +7,7 @@ from threading import Barrier, Event, Thread
 import pytest
 
 from colt_pipeline.errors import DeviceError
-from colt_pipeline.measurement.slots import Count, Slots
+from colt_pipeline.measurement.slots import Recounted, Slots
 
 
 def started(target: object) -> Thread:
@@ -81,5 +81,5 @@ def test_what_fails_while_counting_reaches_who_waits_and_leaves_no_ticket() -> N
 
 def test_an_expensive_number_is_not_asked_for_each_time() -> None:
     asked = []
-    number = Count(lambda: asked.append(1) or 7)  # type: ignore[func-returns-value]
+    number = Recounted(lambda: asked.append(1) or 7)  # type: ignore[func-returns-value]
     assert [number() for _ in range(50)] == [7] * 50 and len(asked) <= 2
