@@ -1,8 +1,8 @@
 """The READMEs' generated blocks: ``python -m tests.readme_blocks`` fills them from the committed files they name.
 
-``<!-- generated: PATH.md#NAME -->`` holds the section NAME of a Markdown file, a caption and a table; ``PATH.csv``
-gives a table. Two filters, both optional, choose columns and rows of either: ``<!-- generated: PATH | COLUMN, COLUMN |
-COLUMN=VALUE -->``. ``<!-- end -->`` ends a block.
+``<!-- generated: PATH.md#NAME -->`` holds the table of section NAME of a Markdown file, ``PATH.csv`` that of the file.
+Filters, all optional, choose columns and rows of either: ``<!-- generated: PATH | COLUMN, COLUMN | COLUMN=VALUE -->``;
+several values of one column are alternatives. ``<!-- end -->`` ends a block.
 """
 
 from __future__ import annotations
@@ -42,16 +42,17 @@ def without_blocks(text: str) -> str:
 
 def _content(source: str) -> str:
     path, *filters = (part.strip() for part in source.split("|"))
-    caption, rows = _section(*path.split("#")) if "#" in path else ("", _read_csv(path))
+    rows = _section(*path.split("#")) if "#" in path else _read_csv(path)
     columns = list(rows[0])
+    wanted: dict[str, set[str]] = {}
     for chosen in filters:
         column, equals, value = chosen.partition("=")
         if equals:
-            rows = [row for row in rows if row[column] == value]
+            wanted.setdefault(column, set()).add(value)
         else:
             columns = [name.strip() for name in chosen.split(",")]
-    lines = (columns, ["---"] * len(columns), *([row[name] for name in columns] for row in rows))
-    return caption + "".join(map(_line, lines))
+    rows = [row for row in rows if all(row[column] in values for column, values in wanted.items())]
+    return "".join(map(_line, (columns, ["---"] * len(columns), *([row[name] for name in columns] for row in rows))))
 
 
 def _read_csv(path: str) -> list[dict[str, str]]:
@@ -59,11 +60,10 @@ def _read_csv(path: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _section(path: str, name: str) -> tuple[str, list[dict[str, str]]]:
-    """Caption and rows of a section of ``tables.md``."""
-    _, _, after = (ROOT / path).read_text(encoding="utf-8").partition(f"\n## {name}\n\n")
+def _section(path: str, name: str) -> list[dict[str, str]]:
+    """Rows of a section of ``tables.md``."""
     cells = read_tables((ROOT / path).parent, "dvc repro")[name]
-    return f"{after.splitlines()[0]}\n\n", [dict(zip(cells.header, row, strict=True)) for row in cells.rows]
+    return [dict(zip(cells.header, row, strict=True)) for row in cells.rows]
 
 
 def _line(cells: list[str]) -> str:
