@@ -18,9 +18,10 @@ experience   whether what the cost model learned on one machine helps on another
 redaction    whether redacting hostile answers takes time linear in their length
 cost         tokens and USD that 1000 samples would cost with live models, estimated from recorded runs
 
-Helpers: replays and recorded rerun what was recorded; tuned makes runs of its own; rounds times subjects in turn; micro
-and kernels contain kernels that reach a limit of the CPU and kernels that misbehave, programs those that no rule of the
-design space was developed on; frameworks has the kernels in PyTorch and ONNX.
+Helpers: replays and recorded rerun what was recorded; laps times each event of a search; tuned makes runs of its own;
+rounds times subjects in turn; micro and kernels contain kernels that reach a limit of the CPU and kernels that
+misbehave, programs those that no rule of the design space was developed on; frameworks has the kernels in PyTorch and
+ONNX.
 """
 
 from __future__ import annotations

@@ -16,9 +16,9 @@ from colt_pipeline.assemble import assemble
 from colt_pipeline.config.compose import composed
 from colt_pipeline.config.schema import Config
 from colt_pipeline.runs.events import Stepped
-from colt_pipeline.search.loop import search
 from colt_pipeline.workloads import PAPER
 from stages.benchmarks import Row, command_line, names, write_rows
+from stages.benchmarks.laps import timed
 from stages.benchmarks.replays import in_scratch
 
 
@@ -58,19 +58,11 @@ def _replay(config: Config) -> dict[str, list[float]]:
     steps: list[float] = []
     trainings: list[float] = []
     with assemble(config) as job:
-        laps = job.world.stopwatch.seconds
-        events = search(job.world, job.journal, job.state)
-        while True:
-            before, start = dict(laps), time.perf_counter()
-            event = next(events, None)
-            if event is None:
-                break
-            spent = time.perf_counter() - start
-            llm, measuring, training = (laps[name] - before.get(name, 0.0) for name in ("llm", "measure", "train"))
+        for event, secs, laps in timed(job, ("llm", "measure", "train")):
             if isinstance(event, Stepped):
-                steps.append(spent - llm - measuring - training)
-            if training:
-                trainings.append(training)
+                steps.append(secs)
+            if laps["train"]:
+                trainings.append(laps["train"])
     return {"search step": steps, "cost model training": trainings}
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 
 from colt_pipeline.assemble import assemble
@@ -17,10 +16,10 @@ from colt_pipeline.config.compose import composed
 from colt_pipeline.config.schema import Config
 from colt_pipeline.config.spaces import EXTENDED, TVM
 from colt_pipeline.runs.events import Drafted, Stepped
-from colt_pipeline.search.loop import search
 from colt_pipeline.workloads import PAPER
 from stages.benchmarks import Row, command_line, names, positive, write_rows
 from stages.benchmarks.hashes import HashMeasurer
+from stages.benchmarks.laps import timed
 
 
 def rows(workloads: Sequence[str], spaces: Sequence[str], samples: int, overrides: Sequence[str]) -> list[Row]:
@@ -56,20 +55,12 @@ def _seconds(config: Config) -> tuple[list[float], float, float]:
     steps: list[float] = []
     drafting = 0.0
     with assemble(config, HashMeasurer) as job:
-        laps = job.world.stopwatch.seconds
-        events = search(job.world, job.journal, job.state)
-        while True:
-            before, start = dict(laps), time.perf_counter()
-            event = next(events, None)
-            if event is None:
-                break
-            spent = time.perf_counter() - start
-            own = spent - sum(laps[name] - before.get(name, 0.0) for name in ("llm", "train"))
+        for event, secs, _ in timed(job, ("llm", "train")):
             if isinstance(event, Stepped):
-                steps.append(own)
+                steps.append(secs)
             elif isinstance(event, Drafted):
-                drafting += own
-        return steps, drafting, laps["train"]
+                drafting += secs
+        return steps, drafting, job.world.stopwatch.seconds["train"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
