@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from colt_pipeline.analysis.compared import MODEL_SETS, compared, noise_range, one_seed
 from colt_pipeline.analysis.labels import SEARCH_TITLES, WORKLOAD_TITLES, display_order, search_title, workload_title
 from colt_pipeline.analysis.searches import HELD_OUT, comparable, searches, tuned_on
-from colt_pipeline.analysis.tidy import Tidy
+from colt_pipeline.analysis.tidy import Tidy, all_confirmed
 from colt_pipeline.records import EMBEDDED
 
 Note = Callable[[Tidy], str]
@@ -44,10 +44,13 @@ def pairs_of_runs(tidy: Tidy) -> str:
     """What the rows about pairs are; "" with one seed, which has none."""
     if one_seed(tidy):
         return ""
+    confirmed = "Confirmed: of the programs that were measured again in turn at each run's end. " * all_confirmed(
+        tidy.runs
+    )
     return (
         "Of pairs of runs of one workload and seed, against the configuration in column over: ratio of final speedups, "
-        "geometric mean, and share of pairs in which this one ends faster, equal counts half. Intervals of the first "
-        "two quantities may exceed 1: other seeds may do better."
+        f"geometric mean, and share of pairs in which this one ends faster, equal counts half. {confirmed}Intervals of "
+        "the first two quantities may exceed 1: other seeds may do better."
     )
 
 

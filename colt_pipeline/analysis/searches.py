@@ -26,7 +26,7 @@ from colt_pipeline.analysis.labels import (
     space_ending,
 )
 from colt_pipeline.analysis.noise import comparison_floor, mean_floor
-from colt_pipeline.analysis.tidy import IDS, SPACE, Tidy
+from colt_pipeline.analysis.tidy import CONFIRMED, IDS, SPACE, Tidy, all_confirmed
 from colt_pipeline.errors import ConfigError
 
 CHECKPOINTS = (8, 16, 32, 64, 128, 256)
@@ -107,6 +107,13 @@ class Searches:
             seeds = one.index.intersection(two.index)
             found.append((one.loc[seeds].to_numpy(), two.loc[seeds].to_numpy()))
         return found
+
+    def confirmed(self) -> Searches | None:
+        """These runs with a single number each, the speedup of the program that was confirmed; None if one has none."""
+        if not all_confirmed(self.runs):
+            return None
+        speedups = self.runs["baseline_secs"] / self.runs[CONFIRMED]
+        return replace(self, log_speedups=speedups.map(math.log).to_frame())
 
     def _of(self, name: str, workload: str) -> pd.DataFrame:
         rows = self.log_speedups.index

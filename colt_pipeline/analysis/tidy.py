@@ -30,6 +30,8 @@ IDS = ("workload", "target", "space", "search", "model_set", "largest", "seed")
 """The columns that identify a run, at the start of every row of curves.csv, calls.csv and turns.csv."""
 SPACE = "space"
 """The column with the design space, see `space_name`; of a summary, the additions to TVM's, if there are any."""
+CONFIRMED = "confirmed_secs"
+"""The column with the latency that was measured again at a run's end, see `measurement.confirm`; it may lack."""
 
 # Listed, because inferred types would turn the model set "2" into a number.
 _TEXT = (
@@ -50,6 +52,7 @@ _FLOAT = (
     "baseline_secs",
     "best_secs",
     "speedup",
+    CONFIRMED,
     "latency_secs",
     "parameters_b",
     "hit_rate",
@@ -68,7 +71,7 @@ _FLOAT = (
     "floor",
     *COUNTS,  # unknown without a journal
 )
-_POSITIVE = ("baseline_secs", "best_secs", "speedup")
+_POSITIVE = ("baseline_secs", "best_secs", "speedup", CONFIRMED)
 _COUNTS = ("regular_calls", "course_alterations", "small_model_calls")
 _TIMED = "timed_secs"
 _DTYPES = {**dict.fromkeys(_TEXT, "str"), **dict.fromkeys(_FLOAT, "float64"), "is_largest": "bool"}
@@ -152,6 +155,11 @@ def aggregate(runs_dir: Path, noise_dir: Path | None = None) -> Tidy:
     calls_of_all, turns_of_all = _complete_calls(pd.concat(calls)), _complete_turns(pd.concat(turns))
     noise = _noise_of(frame, noise_dir)
     return Tidy(*map(_settle, (frame, pd.concat(curves), calls_of_all, turns_of_all, noise)))
+
+
+def all_confirmed(runs: pd.DataFrame) -> bool:
+    """Whether the best program of every run was measured again at its end."""
+    return CONFIRMED in runs and bool(runs[CONFIRMED].notna().all())
 
 
 def write_tidy(tidy: Tidy, data_dir: Path) -> None:

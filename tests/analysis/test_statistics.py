@@ -16,6 +16,7 @@ from colt_pipeline.analysis.intervals import stratified_share
 from colt_pipeline.analysis.searches import wins
 from colt_pipeline.analysis.tables.statistics import (
     AREA,
+    CONFIRMED_RATIO,
     EFFICIENCY,
     EQUAL,
     FEW,
@@ -95,6 +96,19 @@ def test_every_quantity_of_two_searches_by_hand(add: AddRun, table: Callable[[],
     better = row(found, IMPROVEMENT, OURS)
     assert (better["over"], better["value"], better["runs"]) == (PAPERS, pytest.approx(0.875), 4)
     assert better["interval"] == KNOWN and 0 < better["low"] < 0.875 < better["high"] < 1
+
+
+def test_confirmed_latencies_are_compared_where_every_run_has_one(
+    add: AddRun, table: Callable[[], pd.DataFrame]
+) -> None:
+    for seed in (0, 1):
+        add("colt", "flux_conv", seed, 0.125, confirmed_secs=(0.25, 0.5)[seed])  # its own best was lucky
+        add("paper", "flux_conv", seed, 0.25, confirmed_secs=0.25)
+    ratio = row(table(), CONFIRMED_RATIO, OURS)
+    assert (ratio["over"], ratio["value"], ratio["runs"]) == (PAPERS, pytest.approx(0.5**0.5), 2)
+    assert row(table(), RATIO, OURS)["value"] == pytest.approx(2.0)
+    add("paper", "flux_conv", 2, 0.25)
+    assert CONFIRMED_RATIO not in set(table()["quantity"])
 
 
 def test_ties_and_certain_wins_leave_doubt(add: AddRun, table: Callable[[], pd.DataFrame]) -> None:

@@ -10,6 +10,8 @@ Quantities, all of whole runs, all better when higher:
 - sample efficiency: final speedup / samples, as in the paper; its geometric mean.
 - paired speedup ratio: the configuration's final speedup / the other's, for runs of the same workload and seed; its
   geometric mean.
+- paired ratio, confirmed: the same of the speedups of those programs that were measured again in turn at a run's end,
+  if all runs did so. A search's own best is the luckiest of its measurements, too.
 - probability of improvement: the fraction of pairs of runs of the same workload and seed in which the configuration
   ends faster than the other; ties count half, workloads have equal weight.
 
@@ -34,6 +36,7 @@ SHARE = "share of the best speedup"
 AREA = "area under the curve"
 EFFICIENCY = "sample efficiency"
 RATIO = "paired speedup ratio"
+CONFIRMED_RATIO = "paired ratio, confirmed"
 IMPROVEMENT = "probability of improvement"
 
 KNOWN, FEW, EQUAL = "95 %", "unknown: too few seeds", "unknown: no seed differs from another"
@@ -54,7 +57,7 @@ def statistics(tidy: Tidy) -> pd.DataFrame:
     """
     rows = [row for part, ending in comparable(tidy) for row in _rows(searches(part), ending)]
     table = pd.DataFrame(rows, columns=list(_COLUMNS))
-    order = {name: rank for rank, name in enumerate((SHARE, AREA, EFFICIENCY, RATIO, IMPROVEMENT))}
+    order = {name: rank for rank, name in enumerate((SHARE, AREA, EFFICIENCY, RATIO, CONFIRMED_RATIO, IMPROVEMENT))}
     return table.sort_values("quantity", key=lambda column: column.map(order), kind="stable", ignore_index=True)
 
 
@@ -85,11 +88,15 @@ def _rows(data: Searches, ending: str) -> Iterator[dict[str, Any]]:
         yield _row(facts | {"quantity": EFFICIENCY}, stratified_mean(efficiencies).exp(), efficiencies)
     if data.runs.index.get_level_values("seed").nunique() == 1:
         return  # pairs of one seed would be taken for a ranking
+    confirmed = data.confirmed()
     for name, other in combinations(data.names, 2):
         finals = [(one[:, -1:], two[:, -1:]) for one, two in data.pairs(name, other)]
         facts = {"configuration": name + ending, "over": other + ending}
         ratios = [one - two for one, two in finals]
         yield _row(facts | {"quantity": RATIO}, stratified_mean(ratios).exp(), ratios)
+        if confirmed is not None:
+            ratios = [one - two for one, two in confirmed.pairs(name, other)]
+            yield _row(facts | {"quantity": CONFIRMED_RATIO}, stratified_mean(ratios).exp(), ratios)
         won = [wins(one, two) for one, two in finals]
         yield _row(facts | {"quantity": IMPROVEMENT}, stratified_share(won), won)
 
