@@ -172,11 +172,6 @@ def test_long_tables_are_folded_only_by_the_script(text: str) -> None:
     assert len(folded) > 5 and all("open" in attributes for attributes in folded)
 
 
-def test_committed_reports_are_small_enough_to_be_mailed() -> None:
-    pages = [path for path in (COMMITTED / "report.html", COMMITTED / "studies" / "report.html") if path.exists()]
-    assert [path for path in pages if path.stat().st_size > 2_000_000] == []
-
-
 def test_the_environment_is_in_the_order_of_models_and_names_searches(text: str) -> None:
     environment = text[text.index('<h2 id="environment">') :]
     assert "<td>small, large, 2, 4, 8</td>" in environment and "<td>COLT (search=paper)</td>" in environment
