@@ -47,23 +47,18 @@ def test_tvms_space_is_the_one_of_recordings_and_not_in_a_runs_identity(composed
 
 
 @pytest.mark.parametrize("experiment", sorted({*RECORDED} - {"experience"}))
-def test_every_experiment_searches_tvms_space(experiment: str) -> None:
+def test_every_experiment_searches_tvms_space_and_from_before_races_does_without(experiment: str) -> None:
     one_kernel = [] if experiment == "end_to_end" else ["workload=deepseek_r1_moe", "seed=0"]
     configs = runs([f"experiment={experiment}", *one_kernel])
     assert {config.space.additions for config in configs} == {()}
     assert not any("extended" in config.run for config in configs)
+    races = {"racing" in config.identity()["measure"] for config in configs}
+    assert races == {experiment in ("anytime", "anytime_long")}
 
 
 def test_the_experience_of_the_extended_space_comes_from_there() -> None:
     (config,) = runs(["experiment=experience", "workload=deepseek_r1_moe"])
     assert config.space == EXTENDED_SPACE and config.pretraining.endswith("results/pretraining/tvm")
-
-
-@pytest.mark.parametrize("experiment", sorted({*RECORDED} - {"anytime", "anytime_long", "experience"}))
-def test_experiments_from_before_races_do_without(experiment: str) -> None:
-    one_kernel = [] if experiment == "end_to_end" else ["workload=deepseek_r1_moe", "seed=0"]
-    identities = [config.identity() for config in runs([f"experiment={experiment}", *one_kernel])]
-    assert identities and not any("racing" in identity["measure"] for identity in identities)
 
 
 def test_programs_race_by_default_on_cpus_alone(composed: Compose) -> None:
