@@ -11,7 +11,6 @@ be the best. Results depend on what is recorded alone, not on ``measure.confirm`
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -54,14 +53,12 @@ class Remeasures(Protocol[P_contra]):
 def candidates(samples: Sequence[Sample], ledger: Ledger, count: int) -> list[str]:
     """Keys of up to `count` distinct programs of a search, the fastest first.
 
-    A program whose timing was cut short, because it was clearly slower than the best, is none of them, unless the best
-    was then faster than ever before or after: then its few runs say that it may be the best.
+    A program whose timing was cut short, because it was clearly slower than the best, is none of them.
     """
     valid = {s.program: s.latency_secs for s in samples if s.latency_secs is not None}
     known = {key: ledger.get(key) for key in valid}
-    whole = {key for key, measurement in known.items() if measurement is None or measurement.stop != "slower"}
-    best_secs = min((valid[key] for key in whole), default=math.inf)
-    return sorted((key for key in valid if key in whole or valid[key] < best_secs), key=lambda key: valid[key])[:count]
+    whole = [key for key, measurement in known.items() if measurement is None or measurement.stop != "slower"]
+    return sorted(whole, key=lambda key: valid[key])[:count]
 
 
 def confirmed(ledger: Ledger, programs: Sequence[str]) -> list[Confirmed]:

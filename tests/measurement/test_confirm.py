@@ -77,13 +77,6 @@ def test_candidates_are_distinct_valid_and_were_timed_to_the_end(ledger: Ledger)
     assert candidates(samples, ledger, 1) == [C] and candidates(samples, ledger, 0) == []
 
 
-def test_what_was_cut_short_and_still_has_the_best_latency_is_a_candidate(ledger: Ledger) -> None:
-    """The machine became faster between A and B, so B was slower than what A took then."""
-    ledger.put(A, measured(1.0))
-    ledger.put(B, Measurement((0.8,), stop="slower"))
-    assert candidates([Sample(A, 1.0, None), Sample(B, 0.8, None)], ledger, 5) == [B, A]
-
-
 @dataclass(frozen=True)
 class Stub:
     key: str
