@@ -106,13 +106,16 @@ COST_MODELS: dict[str, Callable[[Config, Space, Sequence[Experience], Stopwatch]
 
 
 @contextmanager
-def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: Sequence[State] = ()) -> Iterator[Job]:
+def assemble(
+    config: Config, make_measurer: MakeMeasurer | None = None, peers: Sequence[State] = (), any_space: bool = False
+) -> Iterator[Job]:
     """The objects of one run, released at the end.
 
     Args:
         config: the run.
         make_measurer: replaces the backend's, for tests.
         peers: see `State`.
+        any_space: whether a user's own kernel is accepted if its design space leaves nothing to choose.
 
     Raises:
         ColtError: configuration, recordings or run directory do not allow the run.
@@ -122,7 +125,7 @@ def assemble(config: Config, make_measurer: MakeMeasurer | None = None, peers: S
     others = _experience(config, workload)
     recording = find_recording(config, workload, experience_digest(others) if others else None)
     target, device = recording.header["target"], Device(recording.header["device"])
-    if workload.is_own:
+    if workload.is_own and not any_space:
         _check_choice(workload, target, config.space.additions)
     rundir = RunDir(run_directory(config.results, config.experiment, config.run), config.identity())
     stopwatch = Stopwatch()

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, Literal, TypeVar, cast, get_args
@@ -30,6 +30,13 @@ Count = Annotated[int, Meta(ge=0, le=10**12)]
 """How many."""
 
 _BRIEF = 120
+PACKED = "-packed-"
+"""In the names of kernels with constant inputs, before the positions of these."""
+
+
+def packed_name(name: str, constant: Sequence[int]) -> str:
+    """What a kernel with these constant inputs is called: a schedule packs them ahead, so it is another kernel."""
+    return name + PACKED + "_".join(map(str, constant)) if constant else name
 
 
 def strict_json(text: bytes | str) -> Any:
@@ -328,6 +335,14 @@ class Measurement:
     max_relative_error: Annotated[float, Meta(ge=0, le=1e300)] | None = None
     """max|out - reference| / max|reference|, in a race of the first runs, otherwise of the last one."""
     stop: StopReason | None = None
+    cold_secs: tuple[Seconds, ...] = ()
+    """Run times with cold caches, of a kernel with constant inputs that is not in a race."""
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Measurement:
+        """What a worker says."""
+        lists = {name: tuple(fields[name]) for name in ("run_secs", "cold_secs") if name in fields}
+        return cls(**{**fields, **lists})
 
     @property
     def latency_secs(self) -> float | None:

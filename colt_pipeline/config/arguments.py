@@ -14,7 +14,7 @@ from colt_pipeline.errors import ConfigError
 _PARSER = get_args_parser()
 """Hydra's own parser, which it does not export; a copy would eventually disagree with it."""
 _PRIMARY = "config"
-_OPEN = "workload.bind."
+_OPEN = ("workload.bind.", "workload.constant=", "workload.weights=")
 """Keys that no file of the configuration lists."""
 _OF_SWEEPS = {"overrides", "config_dir", "multirun"}
 _COMMANDS = ("run", "multirun", "cfg", "info", "shell_completion")

@@ -14,9 +14,9 @@ from colt_pipeline.config.places import PROJECT, base
 from colt_pipeline.config.plugins import import_plugins
 from colt_pipeline.config.ranges import check_range, check_ranges
 from colt_pipeline.config.schema import EXTENDED_SPACE, LOOPBACK, SAMPLING, TVM_SPACE, Config, ProviderConfig
-from colt_pipeline.config.sources import OWN, own_name
+from colt_pipeline.config.sources import OWN, OWN_MODEL, own_name
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.records import EMBEDDED
+from colt_pipeline.records import EMBEDDED, packed_name
 
 NO_LLM = "none"
 """Name of the model set and of the largest model in a search without LLMs."""
@@ -27,6 +27,7 @@ PACKAGED = Path("results/pretraining")
 PROMPT_CODES = ("full", "compact")
 PROMPT_ORDERS = ("listed", "seeded")
 RECORD_MODES = ("replay", "missing", "all")
+KERNEL_RULES = ("roofline", "flop")
 _PLUGGABLE = ("proposer", "router", "cost_model")
 SEARCH_CHOICES: dict[str, tuple[str, ...]] = {
     "strategy": ("mcts", "evolutionary"),
@@ -65,6 +66,7 @@ def load(raw: DictConfig, called_from: Path, moves: bool = False) -> Config:
     check_ranges(config)
     import_plugins(config.plugins, called_from)
     _choice("model_set", config.model_set, list(config.model_sets))
+    _choice("kernels", config.kernels, list(KERNEL_RULES))
     _choice("record.mode", config.record.mode, list(RECORD_MODES))
     _choice("target.kind", config.target.kind, list(TARGET_KINDS))
     _choice("prompt.code", config.prompt.code, list(PROMPT_CODES))
@@ -126,17 +128,31 @@ def _packaged(pretraining: str, space: str, start: Path) -> str:
 def _own_kernel(workload: DictConfig, called_from: Path) -> None:
     """Name a user's own kernel after its file, before the run's name follows from it."""
     if workload.source is None:
-        if workload.name == OWN:
-            raise ConfigError("workload=own needs the file of a kernel: workload.source=FILE")
-        if unused := [key for key in ("function", "bind", "inputs") if workload[key]]:
-            raise ConfigError(f"workload.{unused[0]} is for a kernel of your own: workload=own workload.source=FILE")
-        return
-    if workload.shape:
-        raise ConfigError(f"workload.source={workload.source} needs workload=own, because its sizes are in the file")
-    for key in ("source", "inputs"):
-        if workload[key] is not None:
-            workload[key] = str(called_from / workload[key])
-    workload.name = own_name(workload.source, workload.function, workload.bind, workload.inputs)
+        if workload.name in (OWN, OWN_MODEL):
+            what = "kernel" if workload.name == OWN else "model"
+            raise ConfigError(f"workload={workload.name} needs the file of a {what}: workload.source=FILE")
+        if unused := [key for key in ("function", "bind", "inputs", "weights") if workload[key]]:
+            raise ConfigError(
+                f"workload.{unused[0]} is for a kernel or model of your own: workload=own or workload=own_model, with "
+                "workload.source=FILE"
+            )
+    elif workload.shape:
+        raise ConfigError(
+            f"workload.source={workload.source} needs workload=own or workload=own_model, because its sizes are in the "
+            "file"
+        )
+    else:
+        if workload.weights is not None and not workload.model:
+            raise ConfigError(f"workload.weights={workload.weights} is for a whole model: workload=own_model")
+        if workload.constant and workload.model:
+            raise ConfigError(
+                f"workload.constant={workload.constant} is for one kernel; for a whole model, prepack=true packs weights"
+            )
+        for key in ("source", "inputs", "weights"):
+            if workload[key] is not None:
+                workload[key] = str(called_from / workload[key])
+        workload.name = own_name(workload.source, workload.function, workload.bind, workload.inputs)
+    workload.name = packed_name(workload.name, workload.constant)
 
 
 def _model_set(config: Config) -> None:

@@ -32,6 +32,12 @@ class WorkloadConfig:
     """Symbolic size -> its value."""
     inputs: str | None = added(None, optional=True)
     """File of its inputs (``.npz``); None = random ones."""
+    constant: list[int] = added([], optional=True)
+    """Positions of inputs that never change, whose layout a schedule chooses."""
+    model: bool = added(False, optional=True)
+    """Whether the file holds a whole model, for colt_pipeline.tune_model."""
+    weights: str | None = added(None, optional=True)
+    """File of the model's weights, if they are not in its own."""
 
 
 @dataclass
@@ -343,6 +349,10 @@ class Config:
     """The design space."""
     plugins: list[str] = added([])
     """A user's own modules, see `plugins`; their names are part of the run."""
+    prepack: bool = added(False)
+    """Whether the kernels of a whole model may have their weights packed ahead."""
+    kernels: str = added("flop")
+    """How the kernels of a whole model that are worth tuning are told from the others."""
 
     @property
     def model_specs(self) -> tuple[ModelSpec, ...]:
@@ -365,7 +375,7 @@ class Config:
 
 _ELSEWHERE = ("results", "pretraining", "record", "device", "rpc", "budget", "minutes", "providers", "stand_ins")
 """Keys about where results are stored, how they are obtained, and what that may cost."""
-_FILES = ("source", "inputs")
+_FILES = ("source", "inputs", "weights")
 AS_MANY_AS_FIT = 10_000
 """``samples`` of a run that is only limited by ``minutes``."""
 ANSWERS_IN_PLACE = {"uniform": RANDOM, "tvm": RANDOM}

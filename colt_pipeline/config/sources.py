@@ -10,7 +10,7 @@ from pathlib import Path
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.records import canonical_json
 
-OWN = "own"
+OWN, OWN_MODEL = "own", "own_model"
 _DIGITS = 8
 
 

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,13 +17,19 @@ from colt_pipeline.config.schema import MeasureConfig
 from colt_pipeline.measurement.timing import Timer, first_runs, time_kernel, times
 from colt_pipeline.records import Measurement, StopReason
 from colt_pipeline.workloads.data import unwritten
-from colt_pipeline.workloads.workload import Workload
+from colt_pipeline.workloads.workload import Parameter, Workload
 
 TVM_ERRORS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError, OSError, MemoryError)
 """What TVM and the compilers it calls raise for a program that they cannot build or run."""
 
 _CHUNK = 1 << 14
 """Elements compared at once."""
+_COLD_RUNS = 3
+_COLD_MIB = 64
+"""What is overwritten before each, at least: more than a core's share of a cache."""
+
+Packed = Sequence[tuple[int, Parameter]]
+"""See `packing.Split`."""
 
 
 class Bench:
@@ -43,8 +50,9 @@ class Bench:
         settings: MeasureConfig,
         best_secs: float | None,
         turn: AbstractContextManager[None] | None = None,
+        packed: Packed = (),
     ) -> Measurement:
-        """Time and check ``main`` of a loaded module.
+        """Time and check ``main`` of a loaded module; packing its constant inputs is not timed.
 
         Args:
             kernel: the module.
@@ -52,22 +60,31 @@ class Bench:
             settings: how to time.
             best_secs: the best latency so far, if any.
             turn: entered while the kernel runs, after everything that may overlap with other kernels.
+            packed: the inputs that its function ``pack`` packs.
 
         Raises:
             TVM_ERRORS: the device rejects the kernel or the data.
         """
-        outputs, timer = self._prepared(kernel, device, settings)
+        outputs, timer = self._prepared(kernel, device, settings, packed)
         with turn or nullcontext():
             run_secs, stop = time_kernel(timer, settings, best_secs)
-        return self._checked(outputs, run_secs, stop)
+        measured = self._checked(outputs, run_secs, stop)
+        if self._workload.constants and measured.error is None and stop != "slower" and _is_host(device):
+            flushed = replace(settings, cache_flush_mib=max(settings.cache_flush_mib, _COLD_MIB))
+            _, cold_timer = self._prepared(kernel, device, flushed, packed)
+            measured = replace(measured, cold_secs=tuple(times(cold_timer(1, _COLD_RUNS))))
+        return measured
 
-    def turns(self, kernel: Any, device: Any, settings: MeasureConfig) -> Generator[Measurement, int]:
+    def turns(
+        self, kernel: Any, device: Any, settings: MeasureConfig, packed: Packed = ()
+    ) -> Generator[Measurement, int]:
         """Run ``main`` of a loaded module turn by turn.
 
         Args:
             kernel: the module.
             device: TVM's device.
             settings: how to time.
+            packed: see `measure`.
 
         Yields:
             First a cold run and then warm ones, checked; after that as many warm runs as it is sent.
@@ -75,7 +92,7 @@ class Bench:
         Raises:
             TVM_ERRORS: the device rejects the kernel or the data.
         """
-        outputs, timer = self._prepared(kernel, device, settings)
+        outputs, timer = self._prepared(kernel, device, settings, packed)
         cold, first, number = first_runs(timer, settings)
         runs = (first,) if number == 1 else tuple(times(timer(number, 1)))
         repeats = yield self._checked(outputs, (cold, *runs), None)
@@ -83,9 +100,11 @@ class Bench:
             timer(1, 1)  # others have used the caches since
             repeats = yield Measurement(tuple(times(timer(number, repeats))))
 
-    def _prepared(self, kernel: Any, device: Any, settings: MeasureConfig) -> tuple[list[Any], Timer]:
+    def _prepared(
+        self, kernel: Any, device: Any, settings: MeasureConfig, packed: Packed
+    ) -> tuple[list[Any], Timer]:
         """Where a kernel leaves its outputs, and what runs it."""
-        on_host = device.dlpack_device_type() == tvm.cpu().dlpack_device_type()
+        on_host = _is_host(device)
         inputs = self._inputs
         if not on_host:
             inputs = {i: tvm.runtime.tensor(x.numpy(), device) for i, x in inputs.items()}
@@ -94,6 +113,10 @@ class Bench:
             i: tvm.runtime.tensor(unwritten(parameters[i].shape, parameters[i].dtype), device)
             for i in self._workload.outputs
         }
+        if packed:
+            forms = [tvm.runtime.empty(form.shape, form.dtype, device) for _, form in packed]
+            kernel.get_function("pack")(*(inputs[i] for i, _ in packed), *forms)
+            inputs = {**inputs, **{i: form for (i, _), form in zip(packed, forms, strict=True)}}
         arguments = [tensor for _, tensor in sorted({**inputs, **outputs}.items())]
         run = _on_host if on_host else _on_device
         return list(outputs.values()), partial(run, kernel, device, arguments, settings.cache_flush_mib)
@@ -109,6 +132,10 @@ class Bench:
                 finite = error if math.isfinite(error) else None
                 return Measurement(run_secs, "wrong_result", detail, finite, stop)
         return Measurement(run_secs, max_relative_error=max(errors), stop=stop)
+
+
+def _is_host(device: Any) -> bool:
+    return bool(device.dlpack_device_type() == tvm.cpu().dlpack_device_type())
 
 
 def relative_error(found: Any, expected: Any) -> float:

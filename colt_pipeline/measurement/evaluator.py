@@ -209,7 +209,12 @@ class Evaluator:
         whole = measurement.stop != "slower"
         return whole or (best is not None and latency is not None and latency > _CERTAINLY * best)
 
-    def close(self) -> None:
-        """Stop the measurer's processes."""
+    def rest(self) -> None:
+        """Stop the measurer's processes until something has to be measured again."""
         if self._measurer is not None:
             self._measurer.close()
+            self._measurer = None
+
+    def close(self) -> None:
+        """Stop the measurer's processes."""
+        self.rest()

@@ -270,4 +270,4 @@ class _Racer:
 def _measurement(answer: dict[str, Any]) -> Measurement:
     if "fatal" in answer:
         raise DeviceError(answer["fatal"])
-    return Measurement(**{**answer, "run_secs": tuple(answer["run_secs"])})
+    return Measurement.of(answer)

@@ -18,7 +18,7 @@ from tvm.support import cc
 
 from colt_pipeline.config.schema import MeasureConfig, RpcConfig
 from colt_pipeline.errors import DeviceError
-from colt_pipeline.measurement.bench import TVM_ERRORS, Bench, last_line
+from colt_pipeline.measurement.bench import TVM_ERRORS, Bench, Packed, last_line
 from colt_pipeline.records import Measurement
 
 _TRIES = 2
@@ -32,6 +32,7 @@ def run_remote(
     kind: str,
     server: Mapping[str, Any] | None,
     library: Any,
+    packed: Packed,
     bench: Bench,
     timing: MeasureConfig,
     best_secs: float | None,
@@ -43,6 +44,7 @@ def run_remote(
         kind: TVM's target kind.
         server: what the server has to be, see `server_facts`; None = anything.
         library: the compiled module.
+        packed: the inputs that it packs.
         bench: inputs and expected output.
         timing: how to time.
         best_secs: the best latency so far, if any.
@@ -65,7 +67,7 @@ def run_remote(
                     _check_same(settings, server, server_facts(kind, session))
                 session.upload(str(path))
                 device = session.cuda(0) if kind == "cuda" else session.cpu(0)
-                result = bench.measure(session.load_module(_LIBRARY), device, timing, best_secs)
+                result = bench.measure(session.load_module(_LIBRARY), device, timing, best_secs, packed=packed)
             except TVM_ERRORS as error:
                 result = Measurement(error="run_error", detail=last_line(error))
             if "RPCSessionTimeoutError" in result.detail:

@@ -23,7 +23,7 @@ import signal
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ import tvm  # noqa: E402
 
 from colt_pipeline.config.schema import MeasureConfig, RpcConfig  # noqa: E402
 from colt_pipeline.errors import ConfigError  # noqa: E402
-from colt_pipeline.measurement.bench import TVM_ERRORS, Bench, last_line  # noqa: E402
+from colt_pipeline.measurement.bench import TVM_ERRORS, Bench, Packed, last_line  # noqa: E402
 from colt_pipeline.measurement.devices import CUDA_LOCK  # noqa: E402
 from colt_pipeline.measurement.fork import Answer, Ended, Phase, Turns, die_with_parent, in_fork  # noqa: E402
 from colt_pipeline.measurement.gpu import load_runtime  # noqa: E402
@@ -45,6 +45,7 @@ from colt_pipeline.measurement.remote import remote_limit_secs, run_remote  # no
 from colt_pipeline.measurement.vector_math import pipeline  # noqa: E402
 from colt_pipeline.records import Measurement  # noqa: E402
 from colt_pipeline.workloads.catalogue import rebuild  # noqa: E402
+from colt_pipeline.workloads.packing import split  # noqa: E402
 
 GPU_QUEUE_SECS = 600.0
 """How long a kernel may wait for its GPU, which runs one kernel at a time."""
@@ -52,6 +53,14 @@ _KERNELS_KEPT = 8
 _TRUSTED = {"tirx.disable_assert": True}
 """Without the checks of a kernel's arguments, which the bench makes: the kernel itself is the same machine code, and a
 matrix product is built in two thirds of the time."""
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    """A kernel that was built."""
+
+    library: Any
+    packed: Packed
 
 
 class Worker:
@@ -74,7 +83,7 @@ class Worker:
             return {"fatal": f"{name} cannot be run unscheduled: {said}; make it smaller, or write it otherwise"}
         self._target = target
         self._rpc, self._server = RpcConfig(**rpc) if rpc else None, server
-        self._built: dict[str, Callable[[], Any]] = {}
+        self._built: dict[str, Callable[[], _Kernel]] = {}
         self._racers: dict[str, Turns] = {}
         # A confirmation builds the same few programs in every round.
         self._compile = lru_cache(maxsize=_KERNELS_KEPT)(self._compiled)
@@ -89,20 +98,21 @@ class Worker:
             self._built[name] = make
             return {"ok": True}
         try:
-            library = make()
+            kernel = make()
         except TVM_ERRORS as error:
             return asdict(Measurement(error="build_error", detail=last_line(error)))
-        self._built[name] = lambda: library
+        self._built[name] = lambda: kernel
         return {"ok": True}
 
-    def _compiled(self, module: str, memory_mib: int, vector_math: bool) -> Any:
+    def _compiled(self, module: str, memory_mib: int, vector_math: bool) -> _Kernel:
         target = tvm.target.Target(self._target)
         here = target.kind.name == "llvm" and self._rpc is None
         with _memory_limit(memory_mib), target, tvm.transform.PassContext(config=_TRUSTED if here else None):
-            library = tvm.compile(tvm.ir.load_json(module), target=target, tir_pipeline=pipeline(vector_math))
+            parts = split(tvm.ir.load_json(module))
+            library = tvm.compile(parts.module, target=target, tir_pipeline=pipeline(vector_math))
             if here:
                 library.mod.get_function("main")  # link now, while builds run in parallel
-        return library
+        return _Kernel(library, parts.packed)
 
     def run(self, name: str, settings: dict[str, Any], best_secs: float | None) -> Answer:
         """Time and check a kernel in a fork."""
@@ -111,13 +121,14 @@ class Worker:
 
         def on_cpu(ended: Ended) -> Measurement:
             _limit_memory(timing.memory_mib)
-            return self._bench.measure(built().mod, tvm.cpu(), timing, best_secs)
+            kernel = built()
+            return self._bench.measure(kernel.library.mod, tvm.cpu(), timing, best_secs, packed=kernel.packed)
 
         def on_gpu(ended: Ended) -> Measurement:
             # Built here, because a module for CUDA initializes CUDA where it is deleted, and what was forked from a
             # process with CUDA cannot use it. Without a limit on memory: CUDA's driver reserves more than it uses.
             try:
-                library = built()
+                library = built().library
             except TVM_ERRORS as error:
                 return Measurement(error="build_error", detail=last_line(error))
             ended()
@@ -125,7 +136,9 @@ class Worker:
 
         def there(ended: Ended) -> Measurement:
             assert self._rpc is not None
-            return run_remote(self._rpc, self._target["kind"], self._server, built(), self._bench, timing, best_secs)
+            server = (self._rpc, self._target["kind"], self._server)
+            kernel = built()
+            return run_remote(*server, kernel.library, kernel.packed, self._bench, timing, best_secs)
 
         if self._rpc is not None:
             return in_fork(there, [replace(running, limit_secs=remote_limit_secs(self._rpc, timing))])
@@ -136,11 +149,11 @@ class Worker:
 
     def enter(self, name: str, settings: dict[str, Any]) -> Answer:
         """The first runs of a kernel in a race: a cold one, then warm ones, checked."""
-        library, timing = self._built.pop(name)(), MeasureConfig(**settings)
+        kernel, timing = self._built.pop(name)(), MeasureConfig(**settings)
 
         def runs() -> Generator[Measurement, int]:
             _limit_memory(timing.memory_mib)
-            yield from self._bench.turns(library.mod, tvm.cpu(), timing)
+            yield from self._bench.turns(kernel.library.mod, tvm.cpu(), timing, kernel.packed)
 
         self._racers[name] = Turns(runs, Phase(timing.run_timeout_secs, _late("run", timing.run_timeout_secs)))
         return self.again(name, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 import tvm
 
@@ -25,6 +25,7 @@ _TVM_ERRORS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError,
 class _Workload(TypedDict):
     name: str
     shape: dict[str, Count]
+    constant: NotRequired[list[Count]]
 
 
 class _Own(TypedDict):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,16 @@ from typing import Any
 import tvm
 
 from colt_pipeline.errors import ConfigError
+from colt_pipeline.records import PACKED, packed_name
 from colt_pipeline.workloads.attention import attention_core
 from colt_pipeline.workloads.batched_matmul import batched_matmul_nt
 from colt_pipeline.workloads.convolution import convolution, depthwise_convolution
-from colt_pipeline.workloads.extracted import extracted
+from colt_pipeline.workloads.extracted import ExtractedModel
 from colt_pipeline.workloads.llama import model_of
+from colt_pipeline.workloads.models.files import read_model
+from colt_pipeline.workloads.models.model import Model
 from colt_pipeline.workloads.own import of_program
+from colt_pipeline.workloads.packing import with_constants
 from colt_pipeline.workloads.program_files import read_program
 from colt_pipeline.workloads.program_json import without_spans
 from colt_pipeline.workloads.projection import projection
@@ -43,6 +48,9 @@ def build(
     function: str | None = None,
     bind: Mapping[str, int] | None = None,
     inputs: str | None = None,
+    constant: Sequence[int] = (),
+    weights: str | None = None,
+    model: bool = False,
 ) -> Workload:
     """The workload that a configuration describes, built once per process.
 
@@ -50,22 +58,51 @@ def build(
         name: of the catalogue; or MODEL.TASK for one kernel of a whole model, see `extracted`; or, with `source`, what
             distinguishes the contents of these files.
         shape: sizes by name.
-        source: file of the user's own kernel, see `own`.
+        source: file of the user's own kernel, see `own`, or model, see `models.files`.
         function: which of its functions.
         bind: its symbolic sizes.
         inputs: its inputs.
+        constant: positions of inputs that never change, see `packing`; of a model's kernel all that are worth packing.
+        weights: file of the model's weights.
+        model: whether the file holds a whole model.
 
     Raises:
         ConfigError: unknown name, missing or unknown size, size below one; or an unsuitable file.
     """
+    name = name.partition(PACKED)[0]
+    sizes, bound = tuple(shape.items()), tuple((bind or {}).items())
+    if "." in name or model:
+        whole, _, task = name.partition(".")
+        if not task:
+            raise ConfigError(f"workload.name={name} is a whole model; tune it with python -m colt_pipeline.tune_model")
+        return _task(whole, task, sizes, source, function, bound, weights, tuple(constant))
     if source is not None:
-        return _own(name, source, function, tuple((bind or {}).items()), inputs)
-    return _built(name, tuple(shape.items()))
+        return _own(name, source, function, bound, inputs, tuple(constant))
+    return _built(name, sizes, tuple(constant))
+
+
+def model(
+    name: str,
+    shape: Mapping[str, int],
+    source: str | None = None,
+    function: str | None = None,
+    bind: Mapping[str, int] | None = None,
+    weights: str | None = None,
+    **_: Any,
+) -> Model:
+    """The whole model that a configuration describes, read once per process; arguments as for `build`.
+
+    Raises:
+        ConfigError: there is no such model, or an unsuitable file.
+    """
+    return _model(name, tuple(shape.items()), source, function, tuple((bind or {}).items()), weights)
 
 
 def recipe(workload: Workload) -> dict[str, Any]:
     """What `rebuild` makes an equal workload from, as JSON for another process."""
-    known = {"name": workload.name, "shape": workload.shape}
+    known: dict[str, Any] = {"name": workload.name, "shape": workload.shape}
+    if workload.constants:
+        known["constant"] = list(workload.constants)
     if not workload.is_own:
         return known
     inputs = workload.inputs_file
@@ -79,25 +116,62 @@ def rebuild(recipe: Mapping[str, Any]) -> Workload:
         ConfigError: as for `build`.
     """
     if "program" not in recipe:
-        return build(recipe["name"], recipe["shape"])
+        return build(recipe["name"], recipe["shape"], constant=recipe.get("constant", ()))
     main, inputs = tvm.ir.load_json(recipe["program"])["main"], recipe["inputs"]
     return of_program(recipe["name"], main, recipe["shape"], inputs and Path(inputs))
 
 
+_Sizes = tuple[tuple[str, int], ...]
+
+
 @cache
 def _own(
-    name: str, source: str, function: str | None, sizes: tuple[tuple[str, int], ...], inputs: str | None
+    name: str, source: str, function: str | None, sizes: _Sizes, inputs: str | None, constant: tuple[int, ...]
 ) -> Workload:
     main = read_program(Path(source), function, dict(sizes))
-    return of_program(name, main, dict(sizes), Path(inputs) if inputs else None)
+    made = of_program(name, main, dict(sizes), Path(inputs) if inputs else None)
+    return _with(made, constant)
+
+
+def _with(workload: Workload, constant: tuple[int, ...]) -> Workload:
+    if not constant:
+        return workload
+    return replace(with_constants(workload, constant), name=packed_name(workload.name, constant))
 
 
 @cache
-def _built(name: str, sizes: tuple[tuple[str, int], ...]) -> Workload:
+def _model(
+    name: str, shape: _Sizes, source: str | None, function: str | None, sizes: _Sizes, weights: str | None
+) -> Model:
+    if source is None:
+        return model_of(name, dict(shape)).model
+    return read_model(name, Path(source), function, dict(sizes), None if weights is None else Path(weights))
+
+
+@cache
+def extracted(whole: Model, prepack: bool) -> ExtractedModel:
+    """The model split into tasks; cached, because it takes some seconds."""
+    return ExtractedModel(whole, prepack)
+
+
+@cache
+def _task(
+    name: str,
+    task: str,
+    shape: _Sizes,
+    source: str | None,
+    function: str | None,
+    sizes: _Sizes,
+    weights: str | None,
+    constant: tuple[int, ...],
+) -> Workload:
+    whole = _model(name, shape, source, function, sizes, weights)
+    return extracted(whole, bool(constant)).workload(packed_name(f"{name}.{task}", constant), task, dict(shape or sizes))
+
+
+@cache
+def _built(name: str, sizes: _Sizes, constant: tuple[int, ...]) -> Workload:
     shape = dict(sizes)
-    if "." in name:
-        model, _, task = name.partition(".")
-        return extracted(model_of(model, shape)).workload(name, task, shape)
     if name not in WORKLOADS:
         raise ConfigError(f"workload.name={name} is unknown; choose one of {', '.join(WORKLOADS)}")
     wanted = [p for p in inspect.signature(WORKLOADS[name]).parameters if p not in ("name", "causal")]
@@ -106,4 +180,4 @@ def _built(name: str, sizes: tuple[tuple[str, int], ...]) -> Workload:
     small = {k: v for k, v in shape.items() if v < 1}
     if small:
         raise ConfigError(f"workload.shape of {name}: sizes must be at least 1; got {small}")
-    return WORKLOADS[name](name, **shape)
+    return _with(WORKLOADS[name](name, **shape), constant)

@@ -36,7 +36,7 @@ INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uin
 SEED = 2026
 """Of random inputs, followed by the parameter's position."""
 
-_SPECIAL = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
+SPECIAL = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
 """Types that ml_dtypes adds to NumPy."""
 _FLOAT16_SCALE = np.float32(0.1)
 """Beyond 65504 there is no float16: two products of standard normal matrices one after the other get there."""
@@ -55,7 +55,7 @@ def numpy_dtype(dtype: str) -> np.dtype[Any]:
         ConfigError: there is none.
     """
     try:
-        return np.dtype(getattr(ml_dtypes, dtype)) if dtype in _SPECIAL else np.dtype(dtype)
+        return np.dtype(getattr(ml_dtypes, dtype)) if dtype in SPECIAL else np.dtype(dtype)
     except TypeError as error:
         raise ConfigError(
             f"the type {dtype} cannot be checked here; use one of {', '.join(TOLERANCES)} or intN"
@@ -134,7 +134,7 @@ def given_values(path: Path, wanted: Sequence[tuple[str, tuple[int, ...], str]])
         found = arrays.get(name)
         if found is None:
             raise ConfigError(f"workload.inputs={path} has no array {name} of shape {shape} and type {dtype}")
-        if found.dtype.kind in "Vu" and dtype in _SPECIAL and found.dtype.itemsize == numpy_dtype(dtype).itemsize:
+        if found.dtype.kind in "Vu" and dtype in SPECIAL and found.dtype.itemsize == numpy_dtype(dtype).itemsize:
             # np.savez keeps the bytes of these types without their names.
             found = arrays[name] = found.view(numpy_dtype(dtype))
         if found.shape != shape or found.dtype != numpy_dtype(dtype):

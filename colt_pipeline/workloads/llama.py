@@ -10,6 +10,7 @@ states, as returned by an embedding lookup, which merely copies `tokens` rows. M
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from tvm import relax, te
 
 from colt_pipeline.errors import ConfigError
+from colt_pipeline.workloads.models.model import NUM_INPUT, Model
 
 Array = NDArray[np.float32]
 
@@ -72,6 +74,25 @@ class Llama:
             name: tables[name].astype(np.float32) if name in tables else _drawn(name, shape, seed, number)
             for number, (name, shape) in enumerate(self.parameter_shapes.items())
         }
+
+    @property
+    def model(self) -> Model:
+        """The model with its one input, `parameters`, and NumPy's logits."""
+        names = list(self.parameter_shapes)
+
+        def reference(inputs: Sequence[Array]) -> list[Array]:
+            (hidden,) = inputs
+            return [self.reference({**self.parameters(), names[0]: hidden})]
+
+        def weights() -> list[Array]:
+            given = self.parameters()
+            return [given.pop(name) for name in names[1:]]
+
+        module = self.module()
+        module.update_func(module.get_global_var("main"), module["main"].with_attr(NUM_INPUT, 1))
+        hidden = _drawn(names[0], self.parameter_shapes[names[0]], 0, 0)
+        # Recorded kernels are those of the module as it is written here.
+        return Model("llama3_8b", module, weights, reference, "NumPy", (hidden,), as_is=True)
 
     def module(self) -> tvm.IRModule:
         """``main``(parameters in order) -> logits (tokens, vocabulary)."""

@@ -34,7 +34,7 @@ from colt_pipeline.workloads import tvmscript
 _LARGEST_MIB = 64
 _LENGTH_BYTES = 8
 """A database's JSON begins with its length."""
-_MODULE = "_own_kernel"
+EXECUTED_AS = "_own_kernel"
 """What a .py file is called while it is executed."""
 
 _OLDER = re.compile(
@@ -65,6 +65,16 @@ def read_program(path: Path, function: str | None, bind: Mapping[str, int]) -> t
         ConfigError: the file holds no such kernel; the message says why, and what to do.
     """
     where = f"workload.source={path}"
+    functions = _READERS.get(path.suffix, _of_text)(path, where, source_text(path, where))
+    return bound(_chosen(functions, function, where), bind, where)
+
+
+def source_text(path: Path, where: str) -> str:
+    """The text of a file of programs.
+
+    Raises:
+        ConfigError: it cannot be read, is too large, or is no text.
+    """
     try:
         if not path.is_file():
             raise ConfigError(f"{where} is not a file")
@@ -75,8 +85,10 @@ def read_program(path: Path, function: str | None, bind: Mapping[str, int]) -> t
         content = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{where} cannot be read: {error.strerror}") from error
-    functions = _READERS.get(path.suffix, _of_text)(path, where, _text(content, where))
-    return bound(_chosen(functions, function, where), bind, where)
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{where} is not UTF-8 text; a kernel is TVMScript or JSON") from error
 
 
 def bound(main: tvm.tirx.PrimFunc, sizes: Mapping[str, int], where: str) -> tvm.tirx.PrimFunc:
@@ -122,13 +134,6 @@ def _symbolic_sizes(main: tvm.tirx.PrimFunc) -> list[tvm.ir.expr.Var]:
     return found
 
 
-def _text(content: bytes, where: str) -> str:
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{where} is not UTF-8 text; a kernel is TVMScript or JSON") from error
-
-
 def _chosen(functions: Functions, function: str | None, where: str) -> tvm.tirx.PrimFunc:
     kernels = {name: f for name, f in functions.items() if isinstance(f, tvm.tirx.PrimFunc)}
     named = ", ".join(kernels)
@@ -167,7 +172,18 @@ def _of_objects(objects: Mapping[str, Any]) -> Functions:
 
 
 def _of_python(path: Path, where: str, text: str) -> Functions:
-    spec = importlib.util.spec_from_file_location(_MODULE, path)
+    with executed(path, where, text) as objects:
+        return _of_objects(objects)
+
+
+@contextmanager
+def executed(path: Path, where: str, text: str) -> Iterator[dict[str, Any]]:
+    """What a Python file defines, by name; functions that it defines may be called within the block.
+
+    Raises:
+        ConfigError: its code raises an exception.
+    """
+    spec = importlib.util.spec_from_file_location(EXECUTED_AS, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     with _as_script(path.resolve().parent, module):
@@ -175,7 +191,7 @@ def _of_python(path: Path, where: str, text: str) -> Functions:
             spec.loader.exec_module(module)
         except (Exception, SystemExit) as error:  # whatever the user's code raises
             raise ConfigError(f"{where} cannot be executed: {_reason(error, text)}") from error
-    return _of_objects(vars(module))
+        yield vars(module)
 
 
 @contextmanager
@@ -185,7 +201,7 @@ def _as_script(directory: Path, module: Any) -> Iterator[None]:
     Two files may each have a neighbour of the same name.
     """
     before = set(sys.modules)
-    sys.modules[_MODULE] = module  # TVMScript looks up the source of a class by it
+    sys.modules[EXECUTED_AS] = module  # TVMScript looks up the source of a class by it
     sys.path.insert(0, str(directory))
     try:
         yield
@@ -193,7 +209,7 @@ def _as_script(directory: Path, module: Any) -> Iterator[None]:
         sys.path.remove(str(directory))
         for name in set(sys.modules) - before:
             origin = getattr(sys.modules[name], "__file__", None)
-            if name == _MODULE or (origin and directory in Path(origin).resolve().parents and _is_near(origin)):
+            if name == EXECUTED_AS or (origin and directory in Path(origin).resolve().parents and _is_near(origin)):
                 del sys.modules[name]
 
 
@@ -235,7 +251,7 @@ def _of_json(path: Path, where: str, text: str) -> Functions:
         raise ConfigError(f"{where} is too deeply nested") from error
     if lines and all(_is_workload(line) for line in lines):
         return {shown: f for line in lines for shown, f in _of_database(line, len(lines), where)}
-    return _of_objects({"main": _loaded(text, where)})
+    return _of_objects({"main": loaded(text, where)})
 
 
 def _is_workload(line: Any) -> bool:
@@ -249,12 +265,17 @@ def _of_database(line: list[str], count: int, where: str) -> Iterator[tuple[str,
         text = base64.b64decode(encoded, validate=True)[_LENGTH_BYTES:].decode()
     except (binascii.Error, UnicodeDecodeError) as error:
         raise ConfigError(f"{where}: workload {shown} is not a workload of a MetaSchedule database") from error
-    functions = _of_objects({"main": _loaded(text, where)})
+    functions = _of_objects({"main": loaded(text, where)})
     for name, function in functions.items():
         yield (name if count == 1 else shown if len(functions) == 1 else f"{shown}.{name}"), function
 
 
-def _loaded(text: str, where: str) -> Any:
+def loaded(text: str, where: str) -> Any:
+    """The IRModule or function in JSON of ``tvm.ir.save_json``.
+
+    Raises:
+        ConfigError: it is none.
+    """
     try:
         found = tvm.ir.load_json(text)
     except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:

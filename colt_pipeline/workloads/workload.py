@@ -25,6 +25,8 @@ from colt_pipeline.workloads.indices import index_limits
 Array = NDArray[Any]
 Reference = Callable[..., Sequence[Array]]
 """Inputs in parameter order -> expected outputs in parameter order."""
+CONSTANTS = "layout_free_buffers"
+"""TVM's attribute of a function: positions of inputs that never change, so that a schedule may choose their layout."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,11 @@ class Parameter:
     shape: tuple[int, ...]
     dtype: str
     """TVM's name of the type, such as ``bfloat16``."""
+
+    @classmethod
+    def of(cls, parameter: tvm.tirx.Var) -> Parameter:
+        """What TVM says about a parameter, all of whose sizes are known."""
+        return cls(parameter.name, tuple(int(n) for n in parameter.ty.shape), str(parameter.ty.dtype))
 
     @property
     def bytes(self) -> int:
@@ -78,12 +85,17 @@ class Workload:
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
         """All parameters in order."""
-        return tuple(Parameter(p.name, tuple(int(n) for n in p.ty.shape), str(p.ty.dtype)) for p in self.main.params)
+        return tuple(Parameter.of(p) for p in self.main.params)
 
     @cached_property
     def outputs(self) -> tuple[int, ...]:
         """Positions of the parameters that the program writes."""
         return written(self.main)
+
+    @property
+    def constants(self) -> tuple[int, ...]:
+        """Positions of the inputs that never change, see `packing`."""
+        return tuple(int(i) for i in (self.main.attrs or {}).get(CONSTANTS, ()))
 
     @property
     def inputs_at(self) -> tuple[int, ...]:

@@ -120,7 +120,7 @@ class RegisterTiles(ms.schedule_rule.PyScheduleRule):  # type: ignore[misc]  # T
         if s is None or (column := _column(s)) is None:
             return [sch]
         plan = _Plan(s, column, _row(s, column), self._cores)
-        variants = _variants(plan, "packing" in self._switches)
+        variants = _variants(plan, "packing" in self._switches, _constants(sch))
         return [_design(sch.copy(), block, plan, v, "padding" in self._switches) for v in variants]
 
     def clone(self) -> RegisterTiles:
@@ -169,11 +169,19 @@ def _row(s: Structure, column: int) -> int | None:
     return max(free or axes, key=lambda a: s.extents[a], default=None)
 
 
-def _variants(plan: _Plan, packing: bool) -> Iterator[_Variant]:
+def _constants(sch: Schedule) -> set[str]:
+    """Names of the inputs whose layout TVM's postprocessor RewriteLayout chooses; a copy of these would fail there."""
+    main = sch.mod["main"]
+    return {str(main.params[int(i)].name) for i in (main.attrs or {}).get("layout_free_buffers", ())}
+
+
+def _variants(plan: _Plan, packing: bool, constants: Collection[str]) -> Iterator[_Variant]:
     s, column, row = plan.structure, plan.column, plan.row
     packed = []
     gathers = False
     for operand in s.operands:
+        if operand.name in constants:
+            continue
         if column in operand.axes:
             if operand.dims.count(column) == 1 and operand.dims[-1] != column:
                 gathers = True

@@ -1,0 +1,461 @@
+"""A run of a whole model: its kernels are searched in turn, then it is measured as a whole.
+
+TVM splits the model into kernels (`workloads.extracted`). Each is an ordinary run in the directory ``RUN/TASK`` with
+its own tree; statistics of the LLMs are shared between the trees. Samples go batch by batch to the most promising
+kernel (`search.allocation`). Finally the model with the best kernels is compiled, checked and timed as a whole.
+
+The next kernel and its statistics follow from the states of all runs, so an interrupted run resumes where it stopped,
+and ``record=replay`` needs neither a compiler nor the model's weights.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from colt_pipeline.app import aligned, shown_speedup
+from colt_pipeline.assemble import assemble
+from colt_pipeline.config.schema import AS_MANY_AS_FIT, Config, MeasureConfig, WorkloadConfig
+from colt_pipeline.config.spaces import summarized
+from colt_pipeline.errors import BudgetError, ConfigError, ReplayMissError, SpaceError
+from colt_pipeline.job import Job, further_batches, write_outputs
+from colt_pipeline.llm.unusable import note_unusable_models
+from colt_pipeline.measurement.devices import Device
+from colt_pipeline.measurement.ledger import Ledger
+from colt_pipeline.measurement.lock import device_lock
+from colt_pipeline.measurement.measurer import MakeMeasurer
+from colt_pipeline.measurement.whole_model import measure_model
+from colt_pipeline.progress.terminal import table_is_shown
+from colt_pipeline.records import EMBEDDED, LIMIT, EndReason, Measurement, digest, packed_name
+from colt_pipeline.runs.clock import Clock
+from colt_pipeline.runs.events import Event, Finished
+from colt_pipeline.runs.layout import CLOCK, WHOLE_MODEL, WHOLE_MODEL_MEASUREMENTS, run_directory
+from colt_pipeline.runs.rundir import RunDir
+from colt_pipeline.search.allocation import Share, next_task
+from colt_pipeline.search.batch import choose_batch
+from colt_pipeline.search.expand import plant
+from colt_pipeline.search.loop import advance, apply, fold
+from colt_pipeline.search.state import State
+from colt_pipeline.space import Space
+from colt_pipeline.workloads.catalogue import build, extracted, model
+from colt_pipeline.workloads.checks import check
+from colt_pipeline.workloads.extracted import ExtractedModel, Task, share
+
+MeasureModel = Callable[..., list[Measurement]]
+"""See `whole_model.measure_model`."""
+
+Role = Literal["tuned", "drawn", "measured", "left"]
+"""What becomes of a kernel: it is searched; it gets one program of TVM's rules; only its unscheduled program is
+measured; or not even that."""
+
+UNTUNED: EndReason = "untuned"
+"""Why the run of a kernel that is not searched ends."""
+_WORTH_TUNING = {"flop": 1e-4, "roofline": 5e-3}
+"""``kernels`` -> share of the model's work above which a kernel is searched."""
+_BESIDE_SECS = 5.0
+"""Up to so long, an untuned model runs in turn with the tuned one."""
+_SECS_PER_SAMPLE = (0.6, 2.5)
+"""From the live runs of results/benchmark/pace.csv, kernels of 1 to 50 ms; announced before a search."""
+_PLANNED_FOR = {"kind": "llvm", "num-cores": 2}
+"""The target for which it is asked whether a kernel has a choice: the answer must be the same in a replay elsewhere."""
+_AWAKE = 8
+"""Kernels whose worker processes, with their inputs, stay in memory at once."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A task, and what becomes of it."""
+
+    task: Task
+    role: Role
+    share: float
+    """Part of the model's work, by the rule that chose it."""
+    why: str = ""
+    """Why it is left as it is."""
+
+    @property
+    def name(self) -> str:
+        return self.task.name
+
+
+def tune(
+    config: Config, make_measurer: MakeMeasurer | None = None, measure: MeasureModel | None = None
+) -> dict[str, Any]:
+    """Tune (or resume, or replay) the model, write the outputs of all its runs, and return the model's.
+
+    Args:
+        config: the run.
+        make_measurer: replaces what measures kernels, for tests.
+        measure: replaces what measures the whole model, for tests.
+
+    Raises:
+        ColtError: a run cannot continue; all can be resumed.
+    """
+    if config.target.kind != "llvm" or not config.search.grows_tree:
+        raise ConfigError("a whole model is tuned on a CPU by a tree search; choose target=cpu and search=colt_plus")
+    whole = extracted(model(**vars(config.workload)), config.prepack)
+    kernels = planned(config, whole)
+    tuned = [kernel for kernel in kernels if kernel.role == "tuned"]
+    batch = config.search.batch_size
+    if config.samples < batch * len(tuned):
+        raise ConfigError(
+            f"samples={config.samples} must be at least {batch * len(tuned)}: one batch of "
+            f"search.batch_size={batch} for each of {len(tuned)} kernels"
+        )
+    print("\n".join(announcement(config, kernels)), file=sys.stderr, flush=True)
+    with ExitStack() as cleanup:
+        peers: list[State] = []
+        jobs: dict[str, Job] = {}
+        for kernel in kernels:
+            if kernel.role == "left":
+                continue
+            shared = peers if kernel in tuned else ()
+            task_config = _task_config(config, kernel.task)
+            job = cleanup.enter_context(assemble(task_config, make_measurer, shared, any_space=True))
+            jobs[kernel.name] = job
+            if kernel in tuned:
+                peers.append(job.state)
+        for job in jobs.values():
+            fold(job.world, job.journal, job.state)
+        for kernel in kernels:
+            if kernel.role in ("drawn", "measured"):
+                _measure_only(jobs[kernel.name], kernel.role == "drawn")
+        stopped = _search(config, tuned, jobs)
+        for kernel in tuned:
+            if config.measure.confirm:
+                jobs[kernel.name].confirm()
+                jobs[kernel.name].evaluator.rest()
+        for job in jobs.values():
+            write_outputs(job, stopped if job.state.finished is None else None)
+            note_unusable_models(job.config.run, job.journal.events, job.cassette.reply)
+        measured = _whole(config, jobs, measure or measure_model)
+        summary = _summary(config, whole, kernels, jobs, measured, stopped)
+    directory = run_directory(config.results, config.experiment, config.run)
+    RunDir(directory, config.identity()).write_json(WHOLE_MODEL, summary)
+    return summary
+
+
+def planned(config: Config, whole: ExtractedModel) -> list[Kernel]:
+    """What becomes of each kernel of a model."""
+    tasks = whole.tasks
+    if config.kernels == "flop":
+        total = sum(task.weight * task.flop for task in tasks)
+        shares = {task.name: task.weight * task.flop / total if total else 0.0 for task in tasks}
+    else:
+        shares = {task.name: share(task, tasks) for task in tasks}
+    return [_planned(config, whole, task, shares[task.name]) for task in tasks]
+
+
+def _planned(config: Config, whole: ExtractedModel, task: Task, part: float) -> Kernel:
+    is_worth = part >= _WORTH_TUNING[config.kernels]
+    if config.kernels == "flop":
+        return Kernel(task, "tuned" if is_worth else "measured", part)
+    if task.is_view:
+        return Kernel(task, "left", part, "it only gives a tensor another shape")
+    if task.has_infinity:
+        return Kernel(task, "left", part, "its outputs may be infinite, so that no schedule can be checked")
+    workload = build(**vars(_task_config(config, task).workload))
+    try:
+        check(workload.main, task.name)
+        space = Space(workload.module, _PLANNED_FOR, config.space.additions)
+    except (ConfigError, SpaceError) as error:
+        return Kernel(task, "left", part, str(error))
+    return Kernel(task, "tuned" if is_worth and space.tunable else "drawn", part)
+
+
+def announcement(config: Config, kernels: Sequence[Kernel]) -> list[str]:
+    """What will be tuned, and for how long."""
+    tuned = [kernel for kernel in kernels if kernel.role == "tuned"]
+    calls = sum(kernel.task.weight for kernel in kernels)
+    lines = [f"{config.run}  {len(kernels)} kernels, {calls} calls; {len(tuned)} are worth tuning:"]
+    rule = "FLOP" if config.kernels == "flop" else "estimated time at the machine's limits"
+    rows = [("kernel", "calls", f"share of {rule}", "", "shapes")]
+    for kernel in sorted(kernels, key=lambda k: -k.share):
+        what = {"tuned": "tuned", "drawn": "scheduled by rule", "measured": "left as it is", "left": "left as it is"}
+        packed = ", weights packed ahead" if kernel.task.constants else ""
+        why = f" ({kernel.why.partition(';')[0][:100]})" if kernel.why else ""
+        shares = f"{100 * kernel.share:.1f} %"
+        rows.append((_short(kernel.name), str(kernel.task.weight), shares, what[kernel.role] + packed + why, kernel.task.shape))
+    lines += [f"  {line}" for line in aligned(rows)]
+    if config.minutes is not None:
+        lines.append(f"{config.run}  this takes {config.minutes:g} minutes, and then the best are confirmed")
+    elif config.kernels != "flop":
+        low, high = (config.samples * secs / 60 for secs in _SECS_PER_SAMPLE)
+        lines.append(f"{config.run}  {config.samples} samples take about {low:.0f} to {high:.0f} minutes")
+    return lines
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 60 else f"{name[:57]}..."
+
+
+def _task_config(config: Config, task: Task) -> Config:
+    given = config.workload
+    workload = WorkloadConfig(
+        packed_name(f"{given.name}.{task.name}", task.constants),
+        given.shape,
+        source=given.source,
+        function=given.function,
+        bind=given.bind,
+        constant=list(task.constants),
+        model=given.model,
+        weights=given.weights,
+    )
+    return replace(config, run=f"{config.run}/{task.name}", workload=workload, minutes=None)
+
+
+def _measure_only(job: Job, draw: bool) -> None:
+    """Measure the unscheduled program, and with `draw` one program of its design spaces."""
+    if job.state.finished is not None:
+        return
+    if job.state.started is None:
+        next(advance(job.world, job.journal, job.state))
+    if draw and not job.state.samples:
+        if not job.state.plantings:
+            _append(job, plant(job.world, job.state))
+        if job.state.pending:
+            _append(job, job.world.measure(choose_batch(job.world, job.state, 1)))
+    _finish(job, UNTUNED)
+    job.evaluator.rest()
+
+
+def _append(job: Job, event: Event) -> None:
+    job.journal.append(event)
+    apply(job.world, job.state, event)
+
+
+def _search(config: Config, tuned: Sequence[Kernel], jobs: Mapping[str, Job]) -> str | None:
+    """Search the most promising kernel until the samples are used up; the last batch may slightly exceed them.
+
+    Returns:
+        Why it ended although it could continue, if so.
+    """
+    if not tuned:
+        return None
+    searched = [jobs[kernel.name] for kernel in tuned]
+    shares = [Share(kernel.task.weight, job.state) for kernel, job in zip(tuned, searched, strict=True)]
+    awake: list[int] = []
+    with ExitStack() as cleanup:
+        clock = None if config.minutes is None else cleanup.enter_context(closing(_clock(config, searched[0])))
+        searches = [cleanup.enter_context(closing(further_batches(job))) for job in searched]
+        begin, resumed_at = time.monotonic(), _samples(searched)
+        while (done := _samples(searched)) < config.samples:
+            if clock is not None:
+                try:
+                    clock.check(done)
+                except BudgetError as error:
+                    print(f"{config.run}  {error}", file=sys.stderr, flush=True)
+                    return LIMIT
+            index = next_task(shares, config.search.batch_size)
+            if index is None:
+                break
+            awake = [i for i in awake if i != index] + [index]
+            for rested in awake[:-_AWAKE]:
+                searched[rested].evaluator.rest()
+            next(searches[index], None)
+            now = _samples(searched)
+            if clock is not None:
+                clock.tick(now, time.monotonic() - begin)
+            if now > done:
+                elapsed = time.monotonic() - begin
+                left = elapsed / (now - resumed_at) * max(config.samples - now, 0)
+                left = left if clock is None else min(left, clock.secs_left)
+                _progress(config, tuned[index], searched[index], now, left)
+    for job in searched:
+        _finish(job, "budget")
+    return None
+
+
+def _clock(config: Config, some: Job) -> Clock:
+    assert config.minutes is not None
+    path = some.cassette.path.parent.parent / CLOCK
+    return Clock(path, config.minutes, "append" if some.evaluator.live else "replay")
+
+
+def _samples(jobs: Sequence[Job]) -> int:
+    return sum(len(job.state.samples) for job in jobs)
+
+
+def _finish(job: Job, reason: EndReason) -> None:
+    if job.state.finished is None:
+        event: Event = Finished(reason)
+        job.journal.append(event)
+        job.state.apply(event)
+
+
+def _progress(config: Config, kernel: Kernel, job: Job, samples: int, left_secs: float) -> None:
+    if table_is_shown():
+        return  # a table has it
+    assert job.state.started is not None
+    speedup = shown_speedup(job.state.speedup, job.state.started.measurement)
+    own, of = len(job.state.samples), "" if config.samples == AS_MANY_AS_FIT else f"/{config.samples}"
+    print(
+        f"{config.run}  {samples}{of} samples  {kernel.name} {own}: {speedup}  ETA {left_secs:.0f} s",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+@dataclass(frozen=True)
+class Best:
+    """The fastest program of a kernel; one that no schedule made faster stays unscheduled."""
+
+    program: str | None
+    """Its key; None = unscheduled."""
+    secs: float
+    cold_secs: float | None = None
+    """With cold caches, where that was measured."""
+
+
+def best_of(job: Job) -> Best:
+    """The best program of a kernel, as confirmed, or else as its search measured it."""
+    state = job.state
+    assert state.started is not None
+    found = Best(None, state.started.baseline_secs)
+    confirmed = job.confirmed
+    if confirmed:
+        found = min(found, Best(confirmed[0].program, confirmed[0].latency_secs), key=lambda b: b.secs)
+    elif state.best is not None and state.best.latency_secs is not None and (state.speedup or 0) > 1:
+        found = Best(state.best.program, state.best.latency_secs)
+    return found if found.program is None else replace(found, cold_secs=job.cold_secs(found.program))
+
+
+def _whole(config: Config, jobs: Mapping[str, Job], measure: MeasureModel) -> list[Measurement]:
+    """The latency of the model with the best kernels, from the recording or else measured and recorded.
+
+    Returns:
+        Of the tuned model, and of the untuned one if it was measured, too.
+    """
+    some = next(iter(jobs.values()))
+    best = {name: program for name, job in jobs.items() if (program := best_of(job).program) is not None}
+    header = {**some.evaluator.header, "workload": config.workload.name}
+    header["workload_hash"] = digest({name: job.workload.hash for name, job in jobs.items()})
+    path = some.cassette.path.parent.parent / WHOLE_MODEL_MEASUREMENTS
+    keys = [digest(best), digest({})]
+    with closing(Ledger(path, header, "append" if some.evaluator.live else "replay")) as ledger:
+        if ledger.get(keys[0]) is None:
+            if not some.evaluator.live:
+                raise ReplayMissError(
+                    f"replay of {path}: the model with these kernels was not measured in the recording; the code, the "
+                    "configuration or a package differs from the recorded run. Use record=missing device=local to "
+                    "measure it on this machine; with stand_ins=false that also asks models live, which costs money."
+                )
+            modules = {
+                name: jobs[name].world.program(jobs[name].state.programs[program]).schedule.mod
+                for name, program in best.items()
+            }
+            print(f"{config.run}  the whole model with {len(modules)} tuned kernels", file=sys.stderr, flush=True)
+            beside = config.kernels != "flop" and bool(best) and _untuned_secs(jobs, config) <= _BESIDE_SECS
+            with device_lock(Device(some.evaluator.header["device"]).lock):
+                measured = measure(config.workload, config.prepack, modules, some.target, config.measure, beside)
+            for key, measurement in zip(keys, measured, strict=False):
+                if ledger.get(key) is None:
+                    ledger.put(key, measurement)
+        found = [ledger.get(key) for key in dict.fromkeys(keys)]
+    return [measurement for measurement in found if measurement is not None]
+
+
+def _untuned_secs(jobs: Mapping[str, Job], config: Config) -> float:
+    weights = {task.name: task.weight for task in extracted(model(**vars(config.workload)), config.prepack).tasks}
+    starts = {name: job.state.started for name, job in jobs.items()}
+    return sum(weights[name] * start.baseline_secs for name, start in starts.items() if start is not None)
+
+
+def _summary(
+    config: Config,
+    whole: ExtractedModel,
+    kernels: Sequence[Kernel],
+    jobs: Mapping[str, Job],
+    measured: Sequence[Measurement],
+    stopped: str | None,
+) -> dict[str, Any]:
+    """The run in numbers; a kernel's latencies are seconds per call."""
+    rows = [_row(config, kernel, jobs[kernel.name]) for kernel in kernels if kernel.name in jobs]
+    some = next(iter(jobs.values()))
+    assert some.state.started is not None
+    tuned_secs = measured[0].latency_secs
+    assert tuned_secs is not None
+    summed = sum(row["weight"] * row["unoptimized_secs"] for row in rows)
+    unoptimized, how = summed, "sum over kernels of calls x measured latency"
+    if len(measured) > 1 and measured[1].latency_secs is not None:
+        unoptimized, how = measured[1].latency_secs, "measured whole"
+    summary = {
+        "experiment": config.experiment,
+        "model": config.workload.name,
+        "shape": config.workload.shape,
+        "target": config.target.name,
+        **summarized(config.space),
+        "search": config.search.name,
+        "model_set": config.model_set,
+        "largest": config.largest,
+        "models": [spec.name for spec in some.world.models],
+        "llm_backend": ", ".join(sorted({spec.provider for spec in some.world.models})),
+        "measurement": some.state.started.measurement,
+        "device": some.state.started.device,
+        "seed": config.seed,
+        "samples": sum(row["samples"] for row in rows),
+        "unoptimized_secs": unoptimized,
+        "unoptimized_how": how,
+        "tuned_secs": tuned_secs,
+        "tuned_how": "measured whole",
+        "tuned_sum_secs": sum(row["weight"] * row["best_secs"] for row in rows),
+        "speedup": unoptimized / tuned_secs,
+        "max_relative_error": measured[0].max_relative_error,
+        "tasks": rows,
+    }
+    if config.kernels != "flop":
+        summary |= {"prepack": config.prepack, "reference": whole.model.referee, "stopped": stopped or "budget"}
+        summary |= {"unoptimized_sum_secs": summed}
+    return summary
+
+
+def _row(config: Config, kernel: Kernel, job: Job) -> dict[str, Any]:
+    task, state, best = kernel.task, job.state, best_of(job)
+    assert state.started is not None
+    row: dict[str, Any] = {"task": task.name, "shape": task.shape, "weight": task.weight, "flop": task.flop}
+    row |= {"tuned": kernel.role == "tuned", "samples": len(state.samples)}
+    row |= {"unoptimized_secs": state.started.baseline_secs, "best_secs": best.secs}
+    if config.kernels != "flop":
+        row |= {"role": kernel.role, "packed": list(task.constants), "cold_secs": best.cold_secs}
+    return row
+
+
+def shown(config: Config, summary: Mapping[str, Any]) -> str:
+    """A model's result for the terminal."""
+    who = " (LLMs: stand-ins)" if EMBEDDED in summary["llm_backend"] else ""
+    line = (
+        f"{summary['model']}, model_set={summary['model_set']}{who}: {summary['samples']} samples, unoptimized "
+        f"{_shown_secs(summary['unoptimized_secs'])} ({summary['unoptimized_how']}), tuned "
+        f"{_shown_secs(summary['tuned_secs'])} ({summary['tuned_how']}; sum of its kernels "
+        f"{_shown_secs(summary['tuned_sum_secs'])}), {summary['speedup']:.1f}x"
+    )
+    if "reference" not in summary:
+        return line
+    rows = [("kernel", "calls", "samples", "before ms", "after ms", "cold ms", "share after", "")]
+    total = summary["tuned_sum_secs"]
+    for task in sorted(summary["tasks"], key=lambda t: -t["weight"] * t["best_secs"]):
+        cold = "-" if task["cold_secs"] is None else f"{1e3 * task['cold_secs']:.3f}"
+        cells = (_short(task["task"]), str(task["weight"]), str(task["samples"]), f"{1e3 * task['unoptimized_secs']:.3f}")
+        after = f"{1e3 * task['best_secs']:.3f}"
+        part = f"{100 * task['weight'] * task['best_secs'] / total:.1f} %"
+        rows.append((*cells, after, cold, part, "weights packed ahead" if task["packed"] else ""))
+    path = run_directory(config.results, config.experiment, config.run)
+    checked = (
+        f"outputs checked against {summary['reference']}: relative error {summary['max_relative_error']:.2g}; kernels "
+        "are timed warm, and with cold caches where weights are packed ahead"
+    )
+    export = f"export it with: python -m colt_pipeline.export {_relative(path)} --out DIR"
+    return "\n".join([*aligned(rows), line, checked, export])
+
+
+def _relative(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _shown_secs(secs: float) -> str:
+    return f"{secs:.1f} s" if secs >= 100 else f"{secs:.3f} s" if secs >= 1 else f"{1e3 * secs:.3f} ms"

@@ -1,0 +1,81 @@
+"""A whole model: a Relax function of inputs and weights, the weights, and what it should compute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import tvm
+
+from colt_pipeline.errors import ConfigError
+from colt_pipeline.workloads.data import SEED, numpy_dtype, random_values
+from colt_pipeline.workloads.workload import Array, Parameter
+
+NUM_INPUT = "num_input"
+"""TVM's attribute of a Relax function: how many of its parameters are inputs; those after them are weights."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model with the sizes of its inputs."""
+
+    name: str
+    module: tvm.IRModule
+    """One Relax function ``main``(inputs, weights)."""
+    weights: Callable[[], Sequence[Array]]
+    """Its weights in order. They may be maps of files, so that what is not read takes no memory."""
+    reference: Callable[[Sequence[Array]], list[Array]]
+    """Inputs -> what the model should compute."""
+    referee: str
+    """What computes that, such as PyTorch."""
+    examples: tuple[Array, ...] | None = None
+    """Inputs that came with the model; None = random ones."""
+    as_is: bool = False
+    """Whether it is split as it was written, without rewrites."""
+
+    @cached_property
+    def inputs_of_main(self) -> tuple[Parameter, ...]:
+        """The inputs, without the weights."""
+        main = self.module["main"]
+        return tuple(Parameter.of(p) for p in main.params[: int(main.attrs[NUM_INPUT])])
+
+    def inputs(self) -> list[Array]:
+        """The examples if they fit the sizes, or else seeded random values.
+
+        Raises:
+            ConfigError: there are no random values of such a type.
+        """
+        wanted = [(p.shape, numpy_dtype(p.dtype)) for p in self.inputs_of_main]
+        if self.examples is not None and [(x.shape, x.dtype) for x in self.examples] == wanted:
+            return list(self.examples)
+        return [
+            random_values(p.shape, p.dtype, np.random.default_rng([SEED, i])) for i, p in enumerate(self.inputs_of_main)
+        ]
+
+
+def bound(module: tvm.IRModule, sizes: dict[str, int], where: str) -> tvm.IRModule:
+    """The module with values for the symbolic sizes of its inputs.
+
+    Raises:
+        ConfigError: a size is unknown, missing or below one; the message names them.
+    """
+    main = module["main"]
+    symbolic: dict[str, list[str]] = {}
+    for parameter in main.params:
+        for at, size in enumerate(parameter.ty.shape or ()):
+            for var in tvm.tirx.analysis.undefined_vars(size):
+                symbolic.setdefault(str(var.name), []).append(f"dimension {at} of {parameter.name}")
+    if unknown := [name for name in sizes if name not in symbolic]:
+        has = f"has the symbolic sizes {', '.join(symbolic)}" if symbolic else "has no symbolic size"
+        raise ConfigError(f"workload.bind.{unknown[0]}={sizes[unknown[0]]}: the model in {where} {has}")
+    if missing := [name for name in symbolic if name not in sizes]:
+        named = "; ".join(f"{name} ({', '.join(symbolic[name])})" for name in missing)
+        raise ConfigError(
+            f"{where}: symbolic sizes without a value: {named}; bind them, for example with "
+            + " ".join(f"workload.bind.{name}=1" for name in missing)
+        )
+    if small := [name for name, value in sizes.items() if value < 1]:
+        raise ConfigError(f"workload.bind.{small[0]}={sizes[small[0]]}: sizes must be at least 1")
+    return tvm.relax.transform.BindSymbolicVars(sizes, "main")(module) if sizes else module

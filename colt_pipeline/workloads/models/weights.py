@@ -1,0 +1,119 @@
+"""Weights in the form in which a model's kernels take them: transposed, folded and packed, once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from colt_pipeline.workloads.workload import Array
+
+TRANSFORM = "main_transform_params"
+"""TVM's name of the function that it lifts out of ``main``: a tuple of weights -> a tuple of what is made of them."""
+
+Weight = Array | tvm.runtime.Tensor
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What computes one weight."""
+
+    needs: tuple[int, ...]
+    """Positions of the given weights."""
+    function: relax.Function | None
+    """None = the only one that it needs, as it is."""
+
+
+def transformed(transforms: Sequence[tvm.IRModule], weights: Sequence[Weight]) -> Iterator[tvm.runtime.Tensor]:
+    """The weights after these transformations, each of which takes what the one before it gives.
+
+    They are made one by one. What is given may be maps of files, of which each is read when it is needed, and a weight
+    that an earlier transformation made is given up after its last use: at most one is in memory twice.
+    """
+    given: list[Weight | None] = list(weights)
+    for transform in transforms:
+        given = list(_applied(transform, given))
+    for position, weight in enumerate(given):
+        assert weight is not None
+        given[position] = None
+        yield _tensor(weight)
+
+
+def _applied(transform: tvm.IRModule, given: list[Weight | None]) -> Iterator[Weight]:
+    transform = relax.transform.ToNonDataflow()(transform)
+    steps = list(_steps(transform[TRANSFORM]))
+    functions = {f"weight{i}": step.function for i, step in enumerate(steps) if step.function is not None}
+    machine = None
+    if functions:
+        kernels = {var: f for var, f in transform.functions.items() if isinstance(f, tvm.tirx.PrimFunc)}
+        module = tvm.IRModule(kernels)
+        for name, function in functions.items():
+            module[name] = function.with_attr("global_symbol", name)
+        target = tvm.target.Target({"kind": "llvm"})
+        machine = relax.VirtualMachine(tvm.compile(relax.transform.LegalizeOps()(module), target=target), tvm.cpu())
+    last = {position: i for i, step in enumerate(steps) for position in step.needs}
+    for i, step in enumerate(steps):
+        needed = [given[position] for position in step.needs]
+        for position in step.needs:
+            if last[position] == i:
+                given[position] = None
+        if step.function is None:
+            (weight,) = needed
+            assert weight is not None
+            yield weight
+        else:
+            assert machine is not None
+            yield machine[f"weight{i}"](*(_tensor(x) for x in needed if x is not None))
+
+
+def _steps(function: relax.Function) -> Iterator[_Step]:
+    """How each of the function's results is computed from the weights that it takes."""
+    (weights,) = function.params
+    made: dict[relax.Var, relax.Expr] = {}
+    order: list[relax.Binding] = []
+    for block in function.body.blocks:
+        for binding in block.bindings:
+            made[binding.var] = binding.value
+            order.append(binding)
+    result = function.body.body
+    if result.same_as(weights):  # nothing is transformed
+        yield from (_Step((i,), None) for i in range(len(weights.ty.fields)))
+        return
+    fields = list((made[result] if isinstance(result, relax.Var) else result).fields)
+    for field in fields:
+        yield _step(field, weights, made, order)
+
+
+def _step(
+    field: relax.Expr, weights: relax.Var, made: dict[relax.Var, relax.Expr], order: Sequence[relax.Binding]
+) -> _Step:
+    needed: set[relax.Var] = set()
+
+    def visit(value: relax.Expr) -> None:
+        for var in relax.analysis.free_vars(value):
+            if var in made and var not in needed:
+                needed.add(var)
+                visit(made[var])
+
+    visit(field)
+    sources: dict[relax.Var, int] = {}
+    bindings: list[relax.Binding] = []
+    for binding in order:
+        if binding.var not in needed:
+            continue
+        value = binding.value
+        if isinstance(value, relax.TupleGetItem) and value.tuple_value.same_as(weights):
+            sources[binding.var] = int(value.index)
+        else:
+            bindings.append(binding)
+    if not bindings and isinstance(field, relax.Var):
+        return _Step(tuple(sources.values()), None)
+    body = relax.SeqExpr([relax.BindingBlock(bindings)], field)
+    return _Step(tuple(sources.values()), relax.Function(list(sources), body, field.ty))
+
+
+def _tensor(value: Weight) -> tvm.runtime.Tensor:
+    return value if isinstance(value, tvm.runtime.Tensor) else tvm.runtime.tensor(np.ascontiguousarray(value), tvm.cpu())
