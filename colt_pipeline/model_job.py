@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from colt_pipeline.app import aligned, shown_speedup
 from colt_pipeline.assemble import assemble
-from colt_pipeline.config.schema import AS_MANY_AS_FIT, Config, MeasureConfig, WorkloadConfig
+from colt_pipeline.config.schema import AS_MANY_AS_FIT, Config, WorkloadConfig
 from colt_pipeline.config.spaces import summarized
 from colt_pipeline.errors import BudgetError, ConfigError, ReplayMissError, SpaceError
 from colt_pipeline.job import Job, further_batches, write_outputs
@@ -180,7 +180,9 @@ def announcement(config: Config, kernels: Sequence[Kernel]) -> list[str]:
         packed = ", weights packed ahead" if kernel.task.constants else ""
         why = f" ({kernel.why.partition(';')[0][:100]})" if kernel.why else ""
         shares = f"{100 * kernel.share:.1f} %"
-        rows.append((_short(kernel.name), str(kernel.task.weight), shares, what[kernel.role] + packed + why, kernel.task.shape))
+        rows.append(
+            (_short(kernel.name), str(kernel.task.weight), shares, what[kernel.role] + packed + why, kernel.task.shape)
+        )
     lines += [f"  {line}" for line in aligned(rows)]
     if config.minutes is not None:
         lines.append(f"{config.run}  this takes {config.minutes:g} minutes, and then the best are confirmed")
@@ -440,7 +442,12 @@ def shown(config: Config, summary: Mapping[str, Any]) -> str:
     total = summary["tuned_sum_secs"]
     for task in sorted(summary["tasks"], key=lambda t: -t["weight"] * t["best_secs"]):
         cold = "-" if task["cold_secs"] is None else f"{1e3 * task['cold_secs']:.3f}"
-        cells = (_short(task["task"]), str(task["weight"]), str(task["samples"]), f"{1e3 * task['unoptimized_secs']:.3f}")
+        cells = (
+            _short(task["task"]),
+            str(task["weight"]),
+            str(task["samples"]),
+            f"{1e3 * task['unoptimized_secs']:.3f}",
+        )
         after = f"{1e3 * task['best_secs']:.3f}"
         part = f"{100 * task['weight'] * task['best_secs'] / total:.1f} %"
         rows.append((*cells, after, cold, part, "weights packed ahead" if task["packed"] else ""))

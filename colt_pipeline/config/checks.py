@@ -146,7 +146,7 @@ def _own_kernel(workload: DictConfig, called_from: Path) -> None:
             raise ConfigError(f"workload.weights={workload.weights} is for a whole model: workload=own_model")
         if workload.constant and workload.model:
             raise ConfigError(
-                f"workload.constant={workload.constant} is for one kernel; for a whole model, prepack=true packs weights"
+                f"workload.constant={workload.constant} is for one kernel; of a whole model, prepack=true packs weights"
             )
         for key in ("source", "inputs", "weights"):
             if workload[key] is not None:

@@ -100,9 +100,7 @@ class Bench:
             timer(1, 1)  # others have used the caches since
             repeats = yield Measurement(tuple(times(timer(number, repeats))))
 
-    def _prepared(
-        self, kernel: Any, device: Any, settings: MeasureConfig, packed: Packed
-    ) -> tuple[list[Any], Timer]:
+    def _prepared(self, kernel: Any, device: Any, settings: MeasureConfig, packed: Packed) -> tuple[list[Any], Timer]:
         """Where a kernel leaves its outputs, and what runs it."""
         on_host = _is_host(device)
         inputs = self._inputs

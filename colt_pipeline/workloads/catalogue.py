@@ -166,7 +166,9 @@ def _task(
     constant: tuple[int, ...],
 ) -> Workload:
     whole = _model(name, shape, source, function, sizes, weights)
-    return extracted(whole, bool(constant)).workload(packed_name(f"{name}.{task}", constant), task, dict(shape or sizes))
+    return extracted(whole, bool(constant)).workload(
+        packed_name(f"{name}.{task}", constant), task, dict(shape or sizes)
+    )
 
 
 @cache

@@ -1,8 +1,7 @@
-"""Models in ONNX files. The extra ``onnx`` names the packages; large weights stay in their files until they are used."""
+"""Models in ONNX files. The extra ``onnx`` names the packages; large weights stay in their files until used."""
 
 from __future__ import annotations
 
-import mmap
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +18,16 @@ from colt_pipeline.workloads.workload import Array
 
 _WEIGHT_BYTES = 1024
 """Initializers of at least this size become parameters; smaller ones may be shapes, which must be constants."""
-_ERRORS = (RuntimeError, ValueError, AssertionError, NotImplementedError, KeyError, AttributeError, TypeError, IndexError)
+_ERRORS = (
+    RuntimeError,
+    ValueError,
+    AssertionError,
+    NotImplementedError,
+    KeyError,
+    AttributeError,
+    TypeError,
+    IndexError,
+)
 """What TVM's importer raises."""
 
 
@@ -27,7 +35,7 @@ def read_onnx(path: Path, where: str) -> Parts:
     """The model in an ONNX file.
 
     Raises:
-        ConfigError: a package is missing, the file is no ONNX model or lacks its data, or TVM does not know an operator.
+        ConfigError: a package is missing, the file is no ONNX model or lacks data, or TVM does not know an operator.
     """
     onnx = required("onnx", "onnx", where)
     try:
@@ -84,7 +92,7 @@ def _value(onnx: Any, tensor: Any, directory: Path, where: str) -> Array:
         if not path.is_relative_to(directory.resolve()):
             raise ValueError("it lies outside of the model's directory")
         return np.memmap(path, dtype, "c", offset, tuple(tensor.dims))
-    except (OSError, ValueError, mmap.error) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(
             f"{where}: the data of {tensor.name} cannot be read from {at.get('location')}: {error}"
         ) from error

@@ -44,7 +44,9 @@ def of_relax(module: tvm.IRModule, function: str | None, weights: Path | None, w
     if function is not None and function not in models:
         raise ConfigError(f"workload.function={function} is not in {where}, which holds {', '.join(models) or 'none'}")
     if function is None and len(public) != 1:
-        raise ConfigError(f"{where} holds several Relax functions; choose one with workload.function: {', '.join(public)}")
+        raise ConfigError(
+            f"{where} holds several Relax functions; choose one with workload.function: {', '.join(public)}"
+        )
     name = public[0] if function is None else function
     if name != MAIN:
         module = _renamed(module, name)
@@ -54,8 +56,8 @@ def of_relax(module: tvm.IRModule, function: str | None, weights: Path | None, w
     if weights is None:
         if count is not None and int(count) < len(main.params):
             raise ConfigError(
-                f"{where} has {len(main.params) - int(count)} weights as parameters (num_input={int(count)}); give their "
-                "values with workload.weights=FILE.safetensors or .npz"
+                f"{where} has {len(main.params) - int(count)} weights as parameters (num_input={int(count)}); give "
+                "their values with workload.weights=FILE.safetensors or .npz"
             )
         return Parts(inputs_first(module, lambda _: True)[0], [], None, "TVM, unscheduled", None)
     needed = {p.name for p in main.params} if count is None else {p.name for p in main.params[int(count) :]}

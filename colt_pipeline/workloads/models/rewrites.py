@@ -141,7 +141,9 @@ class _Simplify(PyExprMutator):  # type: ignore[misc]
         for source, value in ((left, call.args[0]), (right, call.args[1])):
             if source is None and len(_shape(value) or ()) > len(shape):
                 return call
-        arguments = [value if source is None else source for source, value in zip((left, right), call.args, strict=True)]
+        arguments = [
+            value if source is None else source for source, value in zip((left, right), call.args, strict=True)
+        ]
         return relax.op.reshape(self.builder_.emit(relax.Call(call.op, arguments, call.attrs)), shape)
 
 

@@ -72,7 +72,9 @@ def of_module(
         try:
             module.load_state_dict(files.load_file(str(weights)), assign=True)
         except (RuntimeError, OSError, ValueError, files.SafetensorError) as error:
-            raise ConfigError(f"workload.weights={weights} is not the state of {where}: {_first_line(error)}") from error
+            raise ConfigError(
+                f"workload.weights={weights} is not the state of {where}: {_first_line(error)}"
+            ) from error
     try:
         with quiet(), torch.no_grad():
             program = torch.export.export(module.eval(), tuple(examples), dynamic_shapes=dynamic_shapes)
@@ -98,7 +100,15 @@ def of_exported(program: torch.export.ExportedProgram, where: str) -> Parts:
         with quiet(), torch.no_grad():
             simpler = program.run_decompositions(_decompositions(torch))
             module = from_exported_program(simpler, keep_params_as_input=True, run_ep_decomposition=False)
-    except (RuntimeError, ValueError, AssertionError, NotImplementedError, KeyError, AttributeError, TypeError) as error:
+    except (
+        RuntimeError,
+        ValueError,
+        AssertionError,
+        NotImplementedError,
+        KeyError,
+        AttributeError,
+        TypeError,
+    ) as error:
         raise ConfigError(f"{where} has an operator that TVM does not import: {_first_line(error)}") from error
     module, of_functions = relax.frontend.detach_params(module)
     weights = [in_numpy(tensor) for tensor in of_functions.get("main", ())]

@@ -116,4 +116,6 @@ def _step(
 
 
 def _tensor(value: Weight) -> tvm.runtime.Tensor:
-    return value if isinstance(value, tvm.runtime.Tensor) else tvm.runtime.tensor(np.ascontiguousarray(value), tvm.cpu())
+    return (
+        value if isinstance(value, tvm.runtime.Tensor) else tvm.runtime.tensor(np.ascontiguousarray(value), tvm.cpu())
+    )
