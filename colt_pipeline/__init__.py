@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from colt_pipeline.api import Tuned, tune_module
+    from colt_pipeline.api import Tuned, TunedModel, tune_model, tune_module
 
-__all__ = ["Tuned", "tune_module"]
+__all__ = ["Tuned", "TunedModel", "tune_model", "tune_module"]
 __version__ = "0.1.0"
 
 

@@ -1,10 +1,13 @@
-"""Tune a kernel from Python, as ``python -m colt_pipeline.tune workload=own`` does from the command line.
+"""Tune from Python, as ``colt_pipeline.tune workload=own`` and ``colt_pipeline.tune_model`` do on the command line.
 
-    from colt_pipeline import tune_module
+    from colt_pipeline import tune_module, tune_model
 
     tuned = tune_module(module, samples=64)  # an IRModule with one PrimFunc, or a PrimFunc
     print(tuned.latency_secs, tuned.schedule.mod)
     tuned.export("kernel")
+
+    fast = tune_model(torch_module, (example,), samples=256)
+    out = fast(example)  # tensors of PyTorch in and out
 
 It is an ordinary run: its files are in ``results/``, the same call after an interruption continues it, and after its
 end returns the same result at once.
@@ -33,6 +36,9 @@ from tvm.s_tir import Schedule  # noqa: E402
 from tvm.s_tir.schedule import Trace  # noqa: E402
 
 from colt_pipeline.from_python import configuration, kernel_file, target_keys  # noqa: E402
+from colt_pipeline.model_api import TunedModel, tune_model  # noqa: E402
+
+__all__ = ["Tuned", "TunedModel", "tune_model", "tune_module"]
 
 
 @dataclass(frozen=True)

@@ -38,10 +38,14 @@ def configuration(given: Mapping[str, Any]) -> Config:
 
 def kernel_file(directory: Path, name: str, program: tvm.IRModule | tvm.tirx.PrimFunc) -> Path:
     """A new file for ``workload.source``, whose stem, by which runs are called, is like `name`."""
-    stem = re.sub(r"[^\w-]+", "_", name)[:_LONGEST_NAME] or "module"
-    path = directory / f"{stem}.json"
+    path = directory / f"{file_stem(name)}.json"
     path.write_text(without_spans(program))
     return path
+
+
+def file_stem(name: str) -> str:
+    """`name` as the stem of a file."""
+    return re.sub(r"[^\w-]+", "_", name)[:_LONGEST_NAME] or "module"
 
 
 def target_keys(target: tvm.target.Target | Mapping[str, Any] | str | None) -> dict[str, Any]:

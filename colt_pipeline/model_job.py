@@ -18,6 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import tvm
+
 from colt_pipeline.app import aligned, shown_speedup
 from colt_pipeline.assemble import assemble
 from colt_pipeline.config.schema import AS_MANY_AS_FIT, Config, WorkloadConfig
@@ -83,10 +85,23 @@ class Kernel:
         return self.task.name
 
 
+@dataclass(frozen=True)
+class TunedKernels:
+    """What a run came to."""
+
+    summary: dict[str, Any]
+    """The run in numbers, as in its directory."""
+    whole: ExtractedModel
+    modules: dict[str, tvm.IRModule]
+    """Task -> its best scheduled module, of those that are faster than unscheduled."""
+    target: dict[str, Any]
+    """TVM's target dict."""
+
+
 def tune(
     config: Config, make_measurer: MakeMeasurer | None = None, measure: MeasureModel | None = None
-) -> dict[str, Any]:
-    """Tune (or resume, or replay) the model, write the outputs of all its runs, and return the model's.
+) -> TunedKernels:
+    """Tune (or resume, or replay) the model, and write the outputs of all its runs.
 
     Args:
         config: the run.
@@ -133,11 +148,17 @@ def tune(
         for job in jobs.values():
             write_outputs(job, stopped if job.state.finished is None else None)
             note_unusable_models(job.config.run, job.journal.events, job.cassette.reply)
-        measured = _whole(config, jobs, measure or measure_model)
+        modules = {
+            name: job.world.program(job.state.programs[best]).schedule.mod
+            for name, job in jobs.items()
+            if (best := best_of(job).program) is not None
+        }
+        measured = _whole(config, jobs, modules, measure or measure_model)
         summary = _summary(config, whole, kernels, jobs, measured, stopped)
+        target = next(iter(jobs.values())).target
     directory = run_directory(config.results, config.experiment, config.run)
     RunDir(directory, config.identity()).write_json(WHOLE_MODEL, summary)
-    return summary
+    return TunedKernels(summary, whole, modules, target)
 
 
 def planned(config: Config, whole: ExtractedModel) -> list[Kernel]:
@@ -327,14 +348,16 @@ def best_of(job: Job) -> Best:
     return found if found.program is None else replace(found, cold_secs=job.cold_secs(found.program))
 
 
-def _whole(config: Config, jobs: Mapping[str, Job], measure: MeasureModel) -> list[Measurement]:
+def _whole(
+    config: Config, jobs: Mapping[str, Job], modules: Mapping[str, tvm.IRModule], measure: MeasureModel
+) -> list[Measurement]:
     """The latency of the model with the best kernels, from the recording or else measured and recorded.
 
     Returns:
         Of the tuned model, and of the untuned one if it was measured, too.
     """
     some = next(iter(jobs.values()))
-    best = {name: program for name, job in jobs.items() if (program := best_of(job).program) is not None}
+    best = {name: best_of(jobs[name]).program for name in modules}
     header = {**some.evaluator.header, "workload": config.workload.name}
     header["workload_hash"] = digest({name: job.workload.hash for name, job in jobs.items()})
     path = some.cassette.path.parent.parent / WHOLE_MODEL_MEASUREMENTS
@@ -347,10 +370,6 @@ def _whole(config: Config, jobs: Mapping[str, Job], measure: MeasureModel) -> li
                     "configuration or a package differs from the recorded run. Use record=missing device=local to "
                     "measure it on this machine; with stand_ins=false that also asks models live, which costs money."
                 )
-            modules = {
-                name: jobs[name].world.program(jobs[name].state.programs[program]).schedule.mod
-                for name, program in best.items()
-            }
             print(f"{config.run}  the whole model with {len(modules)} tuned kernels", file=sys.stderr, flush=True)
             beside = config.kernels != "flop" and bool(best) and _untuned_secs(jobs, config) <= _BESIDE_SECS
             with device_lock(Device(some.evaluator.header["device"]).lock):

@@ -29,7 +29,7 @@ def run(config: Config) -> None:
     """
     from colt_pipeline.model_job import shown, tune  # they import TVM, which --help does not need
 
-    print(shown(config, tune(config)), flush=True)
+    print(shown(config, tune(config).summary), flush=True)
 
 
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")

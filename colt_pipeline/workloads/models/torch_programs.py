@@ -75,12 +75,22 @@ def of_module(
             raise ConfigError(
                 f"workload.weights={weights} is not the state of {where}: {_first_line(error)}"
             ) from error
+    return of_exported(exported(module, examples, where, dynamic_shapes), where)
+
+
+def exported(module: torch.nn.Module, examples: Sequence[Any], where: str, dynamic_shapes: Any = None) -> Any:
+    """The exported program of a module, for inference.
+
+    Raises:
+        ConfigError: it cannot be exported.
+    """
+    import torch
+
     try:
         with quiet(), torch.no_grad():
-            program = torch.export.export(module.eval(), tuple(examples), dynamic_shapes=dynamic_shapes)
+            return torch.export.export(module.eval(), tuple(examples), dynamic_shapes=dynamic_shapes)
     except Exception as error:  # whatever the user's module raises
         raise ConfigError(f"{where} cannot be exported by torch.export: {_first_line(error)}") from error
-    return of_exported(program, where)
 
 
 def of_exported(program: torch.export.ExportedProgram, where: str) -> Parts:
