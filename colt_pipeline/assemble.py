@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 from colt_pipeline import registry, stack
 from colt_pipeline.config.plugins import import_plugins
 from colt_pipeline.config.schema import Config
-from colt_pipeline.errors import DeviceMismatchError, JournalError, SpaceError
+from colt_pipeline.errors import DeviceMismatchError, JournalError, RecordingError, SpaceError
 from colt_pipeline.job import Job
 from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.llm.client import Client
@@ -36,12 +36,14 @@ from colt_pipeline.runs.layout import (
     MEASUREMENTS,
     PROGRAM,
     SPENDING,
+    START,
     recordings_in,
     run_directory,
     set_aside,
 )
 from colt_pipeline.runs.recorded import Access
 from colt_pipeline.runs.rundir import RunDir, write_bytes
+from colt_pipeline.runs.started_from import Taken, read_start, write_start
 from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.search.in_flight import InFlight
 from colt_pipeline.search.state import State
@@ -51,6 +53,7 @@ stack.require()  # before TVM is imported: a wrong tvm-ffi would crash the proce
 
 from colt_pipeline.measurement.backend import Recording, find_recording  # noqa: E402
 from colt_pipeline.measurement.devices import Device, describe, hardware  # noqa: E402
+from colt_pipeline.measurement.earlier import MOST, Tuned, best_of_earlier  # noqa: E402
 from colt_pipeline.measurement.evaluator import Evaluator, Reuse  # noqa: E402
 from colt_pipeline.measurement.ledger import Header, Ledger  # noqa: E402
 from colt_pipeline.measurement.measurer import MakeMeasurer  # noqa: E402
@@ -153,6 +156,8 @@ def assemble(
         # As recorded; only what was recorded in TVM's space before there were drafts depends on it.
         first_traces = not config.space.additions and config.search.drafts is None
         space = Space(workload.module, target, config.space.additions, first_traces)
+        begun = bool(journal.recorded) or evaluator.timed_secs is not None
+        start_from = _start_from(config, workload, recording, begun, space)
         cost_model = _cost_model(config, space, others, stopwatch)
         evolution = None
         if not config.search.grows_tree:
@@ -193,6 +198,7 @@ def assemble(
             stopwatch=stopwatch,
             evolution=evolution,
             drafts=drafts,
+            start_from=start_from,
         )
         yield Job(
             config=config,
@@ -296,6 +302,56 @@ def _evolution(
 
     path, make = recording.directory / CANDIDATES, None if recording.backend is None else make_strategy
     return Evolution(path, space, settings | {"seed": config.seed}, make, stopwatch)
+
+
+def _start_from(
+    config: Config, workload: Workload, recording: Recording, begun: bool, space: Space
+) -> tuple[Taken, ...]:
+    """The programs of earlier runs with which the search begins: as recorded, or else, once, those in ``start_from``.
+
+    A run that has begun without any goes on without: with others it would be another run.
+    """
+    path, results = recording.directory / START, config.start_from
+    programs = read_start(path)
+    if programs is None and results is not None:
+        if begun or recording.backend is None:
+            _say(
+                config,
+                f"start_from={results} is not used, because this run has begun without; choose another name "
+                "for a new one with run=NAME",
+            )
+        else:
+            programs = _earlier(config, workload, recording, Path(results))
+            write_start(path, programs)
+    for each in programs or ():
+        try:
+            space.load(each.program, each.trace)
+        except SpaceError as error:
+            raise RecordingError(f"{path}: {error}; restore the file") from error
+    return tuple(programs or ())
+
+
+def _earlier(config: Config, workload: Workload, recording: Recording, results: Path) -> list[Taken]:
+    """The best programs in another results directory."""
+    target, device = recording.header["target"], Device(recording.header["device"]).slug
+    tuned = Tuned(workload.hash, device, target, config.space.additions)
+    # In a space of its own: a space remembers what it loads, and this run's must be as in a replay.
+    space = Space(workload.module, target, config.space.additions)
+    found = best_of_earlier(results, tuned, space.load, min(MOST, config.search.initial_programs))
+    if found:
+        best = f"the best of {found[0].source} with {found[0].latency_secs * 1e3:.4g} ms"
+        print(f"{config.run}  starts from {len(found)} programs in {results}, {best}", file=sys.stderr, flush=True)
+    else:
+        _say(
+            config,
+            f"start_from={results} contains no program of {workload.name} with these sizes that was measured "
+            f"on {device} for the same target in the same design space; the search begins from random ones",
+        )
+    return found
+
+
+def _say(config: Config, what: str) -> None:
+    print(f"note: {config.run}: {what}", file=sys.stderr, flush=True)
 
 
 def _drafts(config: Config, recording: Recording) -> DraftRecord:

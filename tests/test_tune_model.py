@@ -17,6 +17,7 @@ from colt_pipeline.errors import ConfigError, DeviceError, ReplayMissError
 from colt_pipeline.measurement.devices import host_cpu
 from colt_pipeline.measurement.whole_model import RTOL, measure_model
 from colt_pipeline.records import Measurement
+from colt_pipeline.runs.events import Measured, Planted
 from colt_pipeline.runs.journal import read_events
 from colt_pipeline.runs.layout import WHOLE_MODEL, WHOLE_MODEL_MEASUREMENTS
 from colt_pipeline.tune_model import run
@@ -120,6 +121,26 @@ def test_kill_and_resume_equals_uninterrupted_equals_replay(
     shutil.rmtree(tmp_path / "replay" / "runs")
     with pytest.raises(ReplayMissError, match="the model with these kernels was not measured"):
         run(replay, never, never)
+
+
+def test_each_kernel_starts_from_its_own_best(
+    tiny: Any, tuned: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    results, summary = tuned
+    config = tiny("again", "run=again", f"start_from={results}")
+    run(config, HashMeasurer, whole)
+    said = capsys.readouterr().err
+    earlier = directory(configured(*TINY, f"results={results}"))
+    for row in summary["tasks"]:
+        if not row["tuned"]:
+            assert f"again/{row['task']} " not in said, "a kernel that is not tuned starts from nothing"
+            continue
+        before, after = (read_events(path / row["task"] / "events.jsonl") for path in (earlier, directory(config)))
+        samples = [s for event in before if isinstance(event, Measured) for s in event.samples if s.latency_secs]
+        best = sorted(samples, key=lambda s: s.latency_secs or 0.0)[:2]
+        (planted,) = (event for event in after if isinstance(event, Planted))
+        assert [child.program for child in planted.children] == [sample.program for sample in best]
+        assert f"again/{row['task']}  starts from 2 programs" in said
 
 
 def test_every_kernel_counts_and_statistics_are_shared(tuned: tuple[Path, dict[str, Any]]) -> None:

@@ -83,6 +83,11 @@ def load(raw: DictConfig, called_from: Path, moves: bool = False) -> Config:
             "search.cost_model=adapted learns from the decisions of programs in a tree, and TVM's evolutionary search "
             "has no tree; choose pretrained or xgb"
         )
+    if not config.search.grows_tree and config.start_from is not None:
+        raise ConfigError(
+            f"start_from={config.start_from} is for searches that grow a tree, and TVM's evolutionary search draws its "
+            "first programs itself; choose another, such as search=colt_plus, or set start_from=null"
+        )
     if config.search.drafts is not None and config.search.cost_model != "adapted":
         raise ConfigError(
             f"search.cost_model={config.search.cost_model} cannot tell which drafts of search={config.search.name} are "
@@ -110,6 +115,7 @@ def load(raw: DictConfig, called_from: Path, moves: bool = False) -> Config:
     start = base(called_from, moves)
     config.results, config.pretraining = str(start / config.results), str(start / config.pretraining)
     config.pretraining = _packaged(config.pretraining, config.space.name, start)
+    config.start_from = None if config.start_from is None else str(start / config.start_from)
     return config
 
 

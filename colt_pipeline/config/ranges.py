@@ -141,6 +141,7 @@ FORMS: dict[str, Callable[[str], str | None]] = {
     "run": _run,
     "results": _path,
     "pretraining": _path,
+    "start_from": _path,
     "device": _word,
     "plugins": _module,
     "workload.name": _word,

@@ -353,6 +353,8 @@ class Config:
     """Whether the kernels of a whole model may have their weights packed ahead."""
     kernels: str = added("flop")
     """How the kernels of a whole model that are worth tuning are told from the others."""
+    start_from: str | None = added(None, optional=True)
+    """Results directory whose best programs of the same kernel the search begins with; None = only random ones."""
 
     @property
     def model_specs(self) -> tuple[ModelSpec, ...]:
@@ -373,7 +375,10 @@ class Config:
         return {k: v for k, v in full.items() if k not in _ELSEWHERE}
 
 
-_ELSEWHERE = ("results", "pretraining", "record", "device", "rpc", "budget", "minutes", "providers", "stand_ins")
+_ELSEWHERE = (
+    *("results", "pretraining", "start_from", "record", "device", "rpc", "budget", "minutes", "providers"),
+    "stand_ins",
+)
 """Keys about where results are stored, how they are obtained, and what that may cost."""
 _FILES = ("source", "inputs", "weights")
 AS_MANY_AS_FIT = 10_000

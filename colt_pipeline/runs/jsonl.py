@@ -27,6 +27,8 @@ PACKED = ".gz"
 """Suffix of a compressed file."""
 MOST_UNPACKED_BYTES = 1 << 28
 """More than any recording has; a small compressed file may hold any number."""
+_LONGEST_FIRST_LINE = 1 << 20
+"""A thousand times what the first line of a journal has."""
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -42,6 +44,23 @@ def read_growing(path: Path) -> list[dict[str, Any]]:
     """Like `read_lines`, for a file that another process may be writing: an incomplete last line is ignored."""
     data = unpacked(path) if path.exists() else b""
     return _parse(path, data[: data.rfind(b"\n") + 1])
+
+
+def read_first(path: Path) -> dict[str, Any] | None:
+    """The first record of a file that another process may be writing; None as long as there is none.
+
+    Raises:
+        JournalError: as for `read_lines`, or the line is endless.
+    """
+    try:
+        refuse_endless(path)
+        with path.open("rb") as file:
+            line = file.readline(_LONGEST_FIRST_LINE)
+    except OSError as error:
+        raise JournalError(f"cannot read {path}: {error.strerror}.") from error
+    if len(line) == _LONGEST_FIRST_LINE:
+        raise JournalError(f"{path}, line 1: longer than {_LONGEST_FIRST_LINE >> 20} MiB. Restore the file.")
+    return _parse(path, line)[0] if line.endswith(b"\n") else None
 
 
 def read_from(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:

@@ -34,6 +34,7 @@ DRAFTS = "drafts.jsonl"
 MEASUREMENTS = "measurements.jsonl"
 SPENDING = "spend.jsonl"
 CLOCK = "clock.jsonl"
+START = "start.jsonl"
 
 SHARED = "shared"
 
@@ -77,7 +78,7 @@ def noise_in(results: Path | str) -> Path:
 
 def set_aside(recording: Path) -> None:
     """Rename the files of an earlier recording, so that everything is asked and measured again."""
-    for name in (ANSWERS, CANDIDATES, DRAFTS, MEASUREMENTS, SPENDING, CLOCK):
+    for name in (ANSWERS, CANDIDATES, DRAFTS, MEASUREMENTS, SPENDING, CLOCK, START):
         path = recording / name
         if path.exists():
             free = next(n for n in count(1) if not (recording / f"{name}.{n}").exists())

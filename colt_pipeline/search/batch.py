@@ -21,17 +21,25 @@ _SIBLING_DISCOUNT = 0.8
 def choose_batch(world: World[P], state: State, size: int) -> Sequence[Candidate]:
     """Up to `size` of the waiting programs, in the order in which they are chosen.
 
-    With ``search.candidates``, the best by current score, discounted for siblings already chosen: siblings differ
+    First those of earlier runs: they are known to be fast, which a cost model that has seen nothing yet may not see.
+    Then, with ``search.candidates``, the best by current score, discounted for siblings already chosen: siblings differ
     little, so measuring one reveals much about the others. With ``search.drafts``, see `in_proportion`.
     """
-    if not world.settings.candidates or len(state.pending) <= size:
-        return state.pending[:size]
-    programs = [world.program(candidate) for candidate in state.pending]
+    known = {candidate.program for candidate in world.start_from}
+    first = [candidate for candidate in state.pending if candidate.program in known][:size]
+    others = [candidate for candidate in state.pending if candidate.program not in known]
+    return [*first, *_choose(world, state, others, size - len(first))]
+
+
+def _choose(world: World[P], state: State, candidates: Sequence[Candidate], size: int) -> Sequence[Candidate]:
+    if not world.settings.candidates or len(candidates) <= size:
+        return candidates[:size]
+    programs = [world.program(candidate) for candidate in candidates]
     if world.settings.drafts is not None and world.cost_model.warm:
-        sources = [state.sources[candidate.program] for candidate in state.pending]
-        return [state.pending[i] for i in in_proportion(world, world.settings.drafts, state, programs, sources, size)]
+        sources = [state.sources[candidate.program] for candidate in candidates]
+        return [candidates[i] for i in in_proportion(world, world.settings.drafts, state, programs, sources, size)]
     scores = world.cost_model.score(programs, world.rng(len(state.samples), Purpose.BATCH))
-    waiting = dict(zip((candidate.program for candidate in state.pending), scores, strict=True))
+    waiting = dict(zip((candidate.program for candidate in candidates), scores, strict=True))
     parents = {key: state.tree.nodes[state.nodes[key]].parent for key in waiting}
     chosen: list[str] = []
     taken: Counter[int | None] = Counter()

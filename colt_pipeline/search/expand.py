@@ -24,10 +24,14 @@ _LINEAGE = 3  # current program, parent, grandparent (paper appendix B)
 def plant(world: World[P], state: State) -> Planted:
     """Sample the initial programs; on later calls, one more: the best by predicted score of as many new samples.
 
-    Each gets a uniformly drawn model, because nothing is known about any model yet.
+    Programs of earlier runs take the first places. Each program gets a uniformly drawn model, because nothing is known
+    about any model yet.
     """
     rng = world.rng(state.plantings, Purpose.PLANT)
-    programs = [p for p in world.space.initial(world.settings.initial_programs, rng) if p.key not in state.known]
+    count = world.settings.initial_programs
+    taken = {} if state.plantings else {p.key: p for p in map(world.program, world.start_from[:count])}
+    sampled = [p for p in world.space.initial(count, rng) if p.key not in state.known and p.key not in taken]
+    programs = [*taken.values(), *sampled][:count]
     scores = world.cost_model.score(programs, rng) if programs else []
     models = [world.models[int(i)].name for i in rng.integers(len(world.models), size=len(programs))]
     children = [

@@ -167,6 +167,8 @@ class World(Generic[P]):
     """Source of programs in a search without a tree."""
     drafts: DraftsLike | None = None
     """Record of the drafts of a search with ``search.drafts``."""
+    start_from: tuple[Candidate, ...] = ()
+    """Programs of earlier runs with which a search with a tree begins, best first."""
 
     @property
     def largest(self) -> ModelSpec:

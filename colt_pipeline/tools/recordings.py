@@ -41,9 +41,11 @@ from colt_pipeline.runs.layout import (
     MEASUREMENTS,
     SHARED,
     SPENDING,
+    START,
     WHOLE_MODEL_MEASUREMENTS,
 )
 from colt_pipeline.runs.recorded import Recorded
+from colt_pipeline.runs.started_from import read_start
 from colt_pipeline.runs.usage import Usage, journals, read_usage
 
 
@@ -96,6 +98,7 @@ _READERS: dict[str, Callable[[Path], object]] = {
     DRAFTS: lambda path: Recorded(path, "replay", read_picks).close(),
     SPENDING: read_account,
     CLOCK: lambda path: Recorded(path, "replay", read_tick).close(),
+    START: read_start,
 }
 """Name of a recording's file, besides its answers -> what reads it as a run does."""
 

@@ -274,3 +274,14 @@ def test_bad_search_values_are_named(composed: Compose, override: str, message: 
 
 def test_where_experience_lies_is_no_part_of_a_runs_identity(composed: Compose) -> None:
     assert composed().identity() == composed("pretraining=elsewhere").identity()
+
+
+def test_what_a_search_starts_from_is_no_part_of_its_identity(composed: Compose) -> None:
+    assert composed().start_from is None
+    assert composed().identity() == composed("start_from=elsewhere").identity()
+
+
+@pytest.mark.parametrize("search", ["evolutionary", "evolutionary_8", "evolutionary_pretrained"])
+def test_a_search_without_a_tree_starts_from_nothing(composed: Compose, search: str) -> None:
+    with pytest.raises(ConfigError, match=r"^start_from=elsewhere is for searches that grow a tree.*search=colt_plus"):
+        composed(f"search={search}", "start_from=elsewhere")

@@ -39,6 +39,8 @@ def test_all_commands_find_the_same_files(project: Path, below: str, monkeypatch
     for config in (composed(["results=out"]), *runs(["experiment=search", "results=out"])):
         assert Path(config.results).resolve() == project / "out"
         assert Path(config.pretraining).resolve() == project / "results/pretraining" / config.space.name
+    earlier = composed(["start_from=earlier"]).start_from
+    assert earlier is not None and Path(earlier).resolve() == project / "earlier"
 
 
 @pytest.mark.parametrize(("space", "known"), [("tvm", "tvm"), ("extended", "extended"), ("mine", "extended")])

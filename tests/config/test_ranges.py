@@ -96,6 +96,7 @@ def test_an_impossible_address_is_named(composed: Compose, url: str) -> None:
         ("results=", "results= is empty"),
         ("results=" + "x" * 300, "has 300 characters, which is too long"),
         ("pretraining=", "pretraining= is empty"),
+        ("start_from=''", "start_from= is empty"),
         ("models.qwen3-8b.api_model=", "models.qwen3-8b.api_model= is empty"),
         ("providers.openai.key_env='A=B'", "is not the name of an environment variable"),
         ("search.name='a\x07'", "contains a control character"),

@@ -50,6 +50,16 @@ def test_siblings_count_less_also_where_scores_are_negative() -> None:
     assert [record.trace for record in choose_batch(toy, state, 5)][3:] == ["[30, 60]", "[50]"]
 
 
+@pytest.mark.parametrize("candidates", [0, 16])
+def test_programs_of_earlier_runs_go_first_whatever_their_scores(candidates: int) -> None:
+    toy, state = family(candidates)
+    toy = dataclasses.replace(toy, start_from=(child(30), child(7)))
+    alone = dataclasses.replace(toy, start_from=())
+    others = [record.trace for record in choose_batch(alone, state, 5) if record.trace != "[30]"]
+    assert [record.trace for record in choose_batch(toy, state, 4)] == ["[30]", *others[:3]]
+    assert [record.trace for record in choose_batch(toy, state, 1)] == ["[30]"]
+
+
 def test_all_are_measured_in_order_of_birth_where_they_fit() -> None:
     toy, state = family(16)
     assert choose_batch(toy, state, 6) == choose_batch(toy, state, 99) == state.pending

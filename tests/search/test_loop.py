@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from colt_pipeline.records import Edit, ModelSpec, PromptContext, Proposal, Rejection
-from colt_pipeline.runs.events import Child, Measured, Planted, Stepped
+from colt_pipeline.runs.events import Candidate, Child, Measured, Planted, Stepped
 from colt_pipeline.search.course_alteration import COURSE_RULES
 from colt_pipeline.search.expand import plant
 from colt_pipeline.search.routing import ROUTERS
@@ -29,6 +29,7 @@ from tests.toy import (
     ToyProgram,
     ToyProposer,
     ToySpace,
+    child,
     events_of,
     falling,
     play,
@@ -65,6 +66,31 @@ def test_kill_and_resume_gives_the_same_journal_and_asks_nothing_twice(tmp_path:
         assert isinstance(toy.proposer, ToyProposer) and isinstance(toy.evaluator, ToyEvaluator)
     assert parts.proposer.asked == whole.proposer.asked  # type: ignore[attr-defined]
     assert parts.evaluator.measured == whole.evaluator.measured  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("given", "taken"), [(1, 1), (3, 3), (5, 4)])
+def test_programs_of_earlier_runs_take_the_first_places(given: int, taken: int) -> None:
+    """One of them is also drawn, and counts once."""
+    toy = world(initial_programs=4)
+    [drawn, *_] = plant(toy, State(toy.models, toy.settings)).children
+    known = [Candidate(drawn.program, drawn.trace), *map(child, range(100, 99 + given))]
+    toy = dataclasses.replace(toy, start_from=tuple(known))
+    state = State(toy.models, toy.settings)
+    planted = plant(toy, state)
+    keys = [each.program for each in planted.children]
+    assert keys[:taken] == [each.program for each in known[:taken]]
+    assert len(set(keys)) == len(keys) == 4
+    state.apply(planted)
+    assert not set(keys) & {each.program for each in plant(toy, state).children}, "later ones are drawn"
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 9])
+def test_a_search_from_earlier_programs_resumes_as_if_nothing_had_happened(tmp_path: Path, stop_after: int) -> None:
+    toy = dataclasses.replace(world(candidates=6), start_from=(child(100), child(101)))
+    play(toy, tmp_path / "whole.jsonl")
+    play(toy, tmp_path / "parts.jsonl", stop_after)
+    play(toy, tmp_path / "parts.jsonl")
+    assert (tmp_path / "parts.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
 def test_a_torn_last_line_is_dropped_on_resume(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
