@@ -138,8 +138,8 @@ def tune_model(
             program = exported(model, example_inputs, "the model") if isinstance(model, torch.nn.Module) else model
             if not isinstance(program, torch.export.ExportedProgram):
                 raise ConfigError(
-                    f"model is of type {type(model).__name__}; give a torch.nn.Module, a torch.export.ExportedProgram or "
-                    "a Relax module"
+                    f"model is of type {type(model).__name__}; give a torch.nn.Module, a torch.export.ExportedProgram "
+                    "or a Relax module"
                 )
             source = Path(directory) / f"{file_stem(name or type(model).__name__)}.pt2"
             with quiet():

@@ -131,6 +131,8 @@ def tune(
                 continue
             shared = peers if kernel in tuned else ()
             task_config = _task_config(config, kernel.task)
+            if kernel not in tuned:
+                task_config = replace(task_config, start_from=None)
             job = cleanup.enter_context(assemble(task_config, make_measurer, shared, any_space=True))
             jobs[kernel.name] = job
             if kernel in tuned:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,17 @@ import pytest
 import tvm
 from tvm import te
 
-from colt_pipeline import tune_model
-from colt_pipeline.config.schema import Config, MeasureConfig
+from colt_pipeline import model_job
+from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ConfigError, DeviceError, ReplayMissError
 from colt_pipeline.measurement.devices import host_cpu
-from colt_pipeline.measurement.whole_model import RTOL, measure_model
+from colt_pipeline.measurement.whole_model import measure_model
+from colt_pipeline.model_job import tune
 from colt_pipeline.records import Measurement
 from colt_pipeline.runs.events import Measured, Planted
 from colt_pipeline.runs.journal import read_events
 from colt_pipeline.runs.layout import WHOLE_MODEL, WHOLE_MODEL_MEASUREMENTS
-from colt_pipeline.tune_model import run
-from colt_pipeline.workloads.extracted import extracted
-from colt_pipeline.workloads.llama import Llama
+from colt_pipeline.workloads.catalogue import extracted, model
 from stages.benchmarks.hashes import HashMeasurer
 from tests.support import Compose, configured
 
@@ -45,8 +44,8 @@ TINY = (
 )
 
 
-def whole(model: Llama, modules: Mapping[str, tvm.IRModule], target: dict[str, Any], _: MeasureConfig) -> Measurement:
-    return Measurement((0.01,), max_relative_error=0.0)
+def whole(*_: object) -> list[Measurement]:
+    return [Measurement((0.01,), max_relative_error=0.0)]
 
 
 def never(*_: object) -> Any:
@@ -77,7 +76,7 @@ class Killed(HashMeasurer):
 @pytest.fixture
 def tiny(composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The configuration of a small model whose four largest kernels are worth tuning."""
-    monkeypatch.setattr(tune_model, "_WORTH_TUNING", 0.12)
+    monkeypatch.setattr(model_job, "_WORTH_TUNING", {"flop": 0.12})
 
     def make(name: str, *more: str) -> Config:
         return composed(*TINY, f"results={tmp_path / name}", *more)
@@ -91,8 +90,8 @@ def tuned(tmp_path_factory: pytest.TempPathFactory, others: Path) -> tuple[Path,
     directory = tmp_path_factory.mktemp("tuned")
     places = (f"results={directory / 'results'}", f"pretraining={others}")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tune_model, "_WORTH_TUNING", 0.12)
-        return directory / "results", run(configured(*TINY, *places), HashMeasurer, whole)
+        patch.setattr(model_job, "_WORTH_TUNING", {"flop": 0.12})
+        return directory / "results", tune(configured(*TINY, *places), HashMeasurer, whole).summary
 
 
 def test_kill_and_resume_equals_uninterrupted_equals_replay(
@@ -104,23 +103,23 @@ def test_kill_and_resume_equals_uninterrupted_equals_replay(
     assert summary["samples"] in (16, 17)
     for Killed.left in (14, 9):
         with pytest.raises(KeyboardInterrupt):
-            run(parts, Killed, whole)
-    run(parts, HashMeasurer, whole)
+            tune(parts, Killed, whole)
+    tune(parts, HashMeasurer, whole)
     assert journals(parts) == journals(first)
     shutil.copytree(tmp_path / "first" / "recordings", tmp_path / "replay" / "recordings")
     replay = tiny("replay", "record=replay")
-    run(replay, never, never)
+    tune(replay, never, never)
     assert journals(replay) == journals(first)
     assert {(directory(c) / WHOLE_MODEL).read_bytes() for c in (first, parts, replay)} == {
         (directory(first) / WHOLE_MODEL).read_bytes()
     }
-    run(first, never, never)  # finished: nothing remains
+    tune(first, never, never)  # finished: nothing remains
     assert journals(replay) == journals(first)
     (recording,) = (tmp_path / "replay" / "recordings").rglob(WHOLE_MODEL_MEASUREMENTS)
     recording.unlink()
     shutil.rmtree(tmp_path / "replay" / "runs")
     with pytest.raises(ReplayMissError, match="the model with these kernels was not measured"):
-        run(replay, never, never)
+        tune(replay, never, never)
 
 
 def test_each_kernel_starts_from_its_own_best(
@@ -128,7 +127,7 @@ def test_each_kernel_starts_from_its_own_best(
 ) -> None:
     results, summary = tuned
     config = tiny("again", "run=again", f"start_from={results}")
-    run(config, HashMeasurer, whole)
+    tune(config, HashMeasurer, whole)
     said = capsys.readouterr().err
     earlier = directory(configured(*TINY, f"results={results}"))
     for row in summary["tasks"]:
@@ -145,7 +144,7 @@ def test_each_kernel_starts_from_its_own_best(
 
 def test_every_kernel_counts_and_statistics_are_shared(tuned: tuple[Path, dict[str, Any]]) -> None:
     results, summary = tuned
-    model = directory(configured(*TINY, f"results={results}"))
+    run = directory(configured(*TINY, f"results={results}"))
     rows = {row["task"]: row for row in summary["tasks"]}
     assert summary["unoptimized_secs"] == pytest.approx(
         sum(row["weight"] * row["unoptimized_secs"] for row in rows.values())
@@ -155,9 +154,9 @@ def test_every_kernel_counts_and_statistics_are_shared(tuned: tuple[Path, dict[s
     assert any(not row["tuned"] for row in rows.values()), "copies stay as they are, and are counted"
     assert (summary["tuned_secs"], summary["tuned_how"]) == (0.01, "measured whole")
     for name, row in rows.items():
-        kinds = [event.kind for event in read_events(model / name / "events.jsonl")]
+        kinds = [event.kind for event in read_events(run / name / "events.jsonl")]
         assert kinds[0] == "started" and kinds[-1] == "finished" and (len(kinds) > 2) == row["tuned"]
-        assert (model / name / "summary.json").exists(), "a kernel is an ordinary run"
+        assert (run / name / "summary.json").exists(), "a kernel is an ordinary run"
 
 
 def test_tuned_and_untuned_models_agree_for_real(tiny: Any, tuned: tuple[Path, dict[str, Any]]) -> None:
@@ -168,31 +167,31 @@ def test_tuned_and_untuned_models_agree_for_real(tiny: Any, tuned: tuple[Path, d
         recording.unlink()
     seen: list[Measurement] = []
 
-    def measured(*given: Any) -> Measurement:
-        assert 0 < len(given[1]) <= 4
-        seen.append(measure_model(*given))
-        return seen[-1]
+    def measured(*given: Any) -> list[Measurement]:
+        assert 0 < len(given[2]) <= 4
+        seen.extend(measure_model(*given))
+        return seen
 
-    summary = run(config, HashMeasurer, measured)
-    assert seen[0].max_relative_error is not None and seen[0].max_relative_error < RTOL
+    summary = tune(config, HashMeasurer, measured).summary
+    assert seen[0].max_relative_error is not None and seen[0].max_relative_error < 1e-4
     assert summary["tuned_secs"] == seen[0].latency_secs
 
 
 def test_a_model_with_a_wrong_kernel_is_refused(tiny: Any) -> None:
     config = tiny("results")
-    model = Llama(**config.workload.shape)
-    task = next(t for t in extracted(model).tasks if t.shape == "4x32, 32x16 -> 4x16")  # keys and values
+    tasks = extracted(model(**vars(config.workload)), False).tasks
+    task = next(t for t in tasks if t.shape == "4x32, 32x16 -> 4x16")  # keys and values
     a, b = te.placeholder((4, 32), name="a"), te.placeholder((32, 16), name="b")
     k = te.reduce_axis((0, 32), name="k")
     c = te.compute((4, 16), lambda i, j: te.sum(2 * a[i, k] * b[k, j], axis=k), name="matmul")
     wrong = {task.name: tvm.IRModule({"main": te.create_prim_func([a, b, c])})}
     target = {"kind": "llvm", "num-cores": 1, "mcpu": host_cpu(1).facts["mcpu"]}
     with pytest.raises(DeviceError, match=r"wrong_result \(relative error"):
-        measure_model(model, wrong, target, config.measure)
+        measure_model(config.workload, False, wrong, target, config.measure)
 
 
 def test_too_few_samples_and_unknown_models_are_messages(tiny: Any) -> None:
     with pytest.raises(ConfigError, match="samples=3 must be at least"):
-        run(tiny("few", "samples=3"), HashMeasurer, whole)
+        tune(tiny("few", "samples=3"), HashMeasurer, whole)
     with pytest.raises(ConfigError, match="gpt2 is not a model that can be tuned as a whole"):
-        run(tiny("other", "workload.name=gpt2"), HashMeasurer, whole)
+        tune(tiny("other", "workload.name=gpt2"), HashMeasurer, whole)

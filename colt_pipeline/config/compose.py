@@ -34,6 +34,7 @@ _SAMPLES = 48
 OmegaConf.register_new_resolver(
     "samples_within", lambda minutes: _SAMPLES if minutes is None else AS_MANY_AS_FIT, replace=True
 )
+OmegaConf.register_new_resolver("ahead", lambda prepack: "-packed" if prepack else "", replace=True)
 
 
 def composed(overrides: Sequence[str], config_dir: Path | None = None) -> Config:

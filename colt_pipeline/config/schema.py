@@ -377,9 +377,10 @@ class Config:
 
 _ELSEWHERE = (
     *("results", "pretraining", "start_from", "record", "device", "rpc", "budget", "minutes", "providers"),
-    "stand_ins",
+    *("stand_ins", "kernels"),
 )
-"""Keys about where results are stored, how they are obtained, and what that may cost."""
+"""Keys about where results are stored, how they are obtained, and what that may cost; and which kernels of a model are
+searched, each of which is a run of its own."""
 _FILES = ("source", "inputs", "weights")
 AS_MANY_AS_FIT = 10_000
 """``samples`` of a run that is only limited by ``minutes``."""

@@ -11,7 +11,7 @@ from tvm import relax
 
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.workloads.catalogue import build
-from colt_pipeline.workloads.extracted import extracted
+from colt_pipeline.workloads.extracted import ExtractedModel
 from colt_pipeline.workloads.llama import Array, Llama, model_of
 from tests.workloads.reference import relative_error
 
@@ -30,7 +30,7 @@ def logits(module: tvm.IRModule, given: dict[str, Array]) -> Array:
 def test_the_module_computes_what_numpy_does() -> None:
     given = TINY.parameters()
     expected = TINY.reference({name: x.astype(np.float64) for name, x in given.items()})
-    found = logits(extracted(TINY).replaced({}), given)
+    found = logits(ExtractedModel(TINY.model).ready({}).module, given)
     assert found.shape == (6, 160)
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
@@ -71,7 +71,7 @@ def test_grouped_heads_share_keys_and_values() -> None:
 
 
 def test_tasks_are_weighted_by_their_calls() -> None:
-    weights = {task.shape: task.weight for task in extracted(LLAMA3_8B).tasks}
+    weights = {task.shape: task.weight for task in ExtractedModel(LLAMA3_8B.model).tasks}
     assert weights["16x4096, 4096x4096 -> 16x4096"] == 32  # q
     assert weights["16x4096, 4096x1024 -> 16x1024"] == 64  # k, v
     assert weights["16x4096, 4096x4096, 16x4096 -> 16x4096"] == 32  # o and the residual
@@ -81,12 +81,12 @@ def test_tasks_are_weighted_by_their_calls() -> None:
     assert weights["16x4096, 4096x128256 -> 16x128256"] == 1  # lm_head
     assert weights["16x4096, 4096 -> 16x4096"] == 65  # norms
     matrices = 2 * 16 * (32 * (2 * 4096**2 + 2 * 4096 * 1024 + 3 * 4096 * 14336) + 4096 * 128256)
-    flop = sum(task.weight * task.flop for task in extracted(LLAMA3_8B).tasks)
+    flop = sum(task.weight * task.flop for task in ExtractedModel(LLAMA3_8B.model).tasks)
     assert matrices < flop < 1.01 * matrices
 
 
 def test_a_task_is_a_workload_with_a_reference() -> None:
-    for task in extracted(TINY).tasks:
+    for task in ExtractedModel(TINY.model).tasks:
         workload = build(f"llama3_8b.{task.name}", SIZES)
         assert relative_error(workload) <= workload.rtol
 

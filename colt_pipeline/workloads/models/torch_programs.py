@@ -66,7 +66,7 @@ def of_module(
         ConfigError: a package is missing, the module cannot be exported or does not have these weights, or TVM does not
             know one of its operators.
     """
-    torch = required("torch", "torch", where)
+    required("torch", "torch", where)
     if weights is not None:
         files = required("safetensors.torch", "torch", where)
         try:
