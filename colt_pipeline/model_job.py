@@ -10,6 +10,7 @@ and ``record=replay`` needs neither a compiler nor the model's weights.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -210,8 +211,8 @@ def announcement(config: Config, kernels: Sequence[Kernel]) -> list[str]:
     if config.minutes is not None:
         lines.append(f"{config.run}  this takes {config.minutes:g} minutes, and then the best are confirmed")
     elif config.kernels != "flop":
-        low, high = (config.samples * secs / 60 for secs in _SECS_PER_SAMPLE)
-        lines.append(f"{config.run}  {config.samples} samples take about {low:.0f} to {high:.0f} minutes")
+        low, high = (max(1, math.ceil(config.samples * secs / 60)) for secs in _SECS_PER_SAMPLE)
+        lines.append(f"{config.run}  {config.samples} samples take about {low} to {high} minutes")
     return lines
 
 
