@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 from colt_pipeline.config.schema import Config
-from tests.support import Compose, Recorded, configured, write_others
+from tests.support import Compose, Recorded, composing_once, configured, write_others
 
 if TYPE_CHECKING:  # it imports TVM
     from colt_pipeline.job import Job
@@ -18,6 +19,13 @@ if TYPE_CHECKING:  # it imports TVM
 # Reproducible examples; to explore others: pytest --hypothesis-profile=default.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compositions() -> Iterator[None]:
+    """Hydra composes every choice of files in conf once per process."""
+    with composing_once():
+        yield
 
 
 @pytest.fixture(scope="session")

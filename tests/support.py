@@ -5,13 +5,19 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
-from colt_pipeline.config.compose import composed
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.utils import JobRuntime
+from omegaconf import DictConfig
+
+from colt_pipeline.config.compose import CONF, composed
 from colt_pipeline.config.schema import Config
 
 if TYPE_CHECKING:  # it imports TVM
@@ -66,6 +72,27 @@ def configured(*overrides: str) -> Config:
 @cache
 def _composed(overrides: tuple[str, ...]) -> Config:
     return composed(overrides)
+
+
+@contextmanager
+def composing_once() -> Iterator[None]:
+    """Hydra composes every choice of files in conf once, which takes it half a second; the same again gives a copy.
+
+    What it is asked is the whole command line, and with files from elsewhere it composes as ever.
+    """
+    load, found = ConfigLoaderImpl.load_configuration, dict[str, DictConfig]()
+
+    def load_configuration(loader: ConfigLoaderImpl, *args: Any, **kwargs: Any) -> DictConfig:
+        places = [each.path for each in loader.config_search_path.get_path()]
+        asked = f"{args} {kwargs} in {Path.cwd()} for {JobRuntime.instance().get('name')}"
+        if places != ["pkg://hydra.conf", str(CONF), "structured://"] or "hydra.searchpath" in asked:
+            return load(loader, *args, **kwargs)
+        if asked not in found:
+            found[asked] = load(loader, *args, **kwargs)
+        return deepcopy(found[asked])
+
+    with patch.object(ConfigLoaderImpl, "load_configuration", load_configuration):
+        yield
 
 
 def write_others(directory: Path, name: str = "other", seed: int = 0) -> Path:

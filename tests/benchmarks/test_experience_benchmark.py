@@ -8,11 +8,18 @@ import numpy as np
 import pytest
 
 from colt_pipeline.errors import ConfigError
+from colt_pipeline.prediction import pretrained
 from colt_pipeline.prediction.experience_files import Origin, program_line, write_file
 from colt_pipeline.prediction.pretrained import FEATURES
 from stages.benchmarks.experience import rows
 
 pytestmark = pytest.mark.tvm
+
+
+@pytest.fixture(autouse=True)
+def few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Latencies that follow one feature need few of them."""
+    monkeypatch.setattr(pretrained, "_ROUNDS", 20)
 
 
 def write(directory: Path, mcpu: str, workload: str, feature: int, slower: float = 1.0, seed: int = 0) -> None:
