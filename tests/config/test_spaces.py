@@ -49,7 +49,8 @@ def test_tvms_space_is_the_one_of_recordings_and_not_in_a_runs_identity(composed
 @pytest.mark.parametrize("experiment", sorted({*RECORDED} - {"experience"}))
 def test_every_experiment_searches_tvms_space_and_from_before_races_does_without(experiment: str) -> None:
     one_kernel = [] if experiment == "end_to_end" else ["workload=deepseek_r1_moe", "seed=0"]
-    configs = runs([f"experiment={experiment}", *one_kernel])
+    one_set = [] if experiment == "local" else ["model_set=8"]  # local has a set of its own
+    configs = runs([f"experiment={experiment}", *one_set, *one_kernel])
     assert {config.space.additions for config in configs} == {()}
     assert not any("extended" in config.run for config in configs)
     races = {"racing" in config.identity()["measure"] for config in configs}
