@@ -24,7 +24,7 @@ ATTENTION = (
 )
 SHORT = ("search.warmup_samples=8", "model_set=4", "samples=20", "run=tiny")
 PAPER = ("search=paper", *SHORT)
-COLT = ("search=colt", "search.candidates=12", *SHORT)
+COLT = ("search=colt", "search.candidates=12", *SHORT, "samples=14")
 TINY = (*PROJECTION, *PAPER)
 
 

@@ -88,9 +88,8 @@ def test_a_live_run_resumed_after_a_kill_asks_and_measures_nothing_twice(
     before, after = play(parts, stop_after=stop_after), play(parts)
     assert journal(parts) == journal(reference.config)
     assert before.cassette.asked + after.cassette.asked == reference.cassette.asked > 0
-    assert (
-        before.evaluator.measured + after.evaluator.measured == reference.evaluator.measured == 21
-    )  # and the baseline
+    measured = parts.samples + 1  # and the baseline
+    assert before.evaluator.measured + after.evaluator.measured == reference.evaluator.measured == measured
 
 
 @pytest.mark.parametrize("search, space", [("colt_plus", "tvm"), ("colt_plus", "extended"), ("colt", "extended")])
@@ -498,7 +497,7 @@ def test_ctrl_c_leaves_a_resumable_run(composed: Compose, tmp_path: Path, monkey
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("events", [3, 12])
+@pytest.mark.parametrize("events", [3, 10])
 def test_kill_9_and_resume_lose_nothing_and_repeat_nothing(composed: Compose, tmp_path: Path, events: int) -> None:
     """Killed at any moment and resumed under another hash seed, a run records each answer and program once."""
     journal_path = tmp_path / "runs" / "adhoc" / "tiny" / "events.jsonl"
