@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from colt_pipeline.exports.library import LIBRARY, identifier
+from colt_pipeline.exports.library import LIBRARY, identifier, packing
 from colt_pipeline.exports.rendering import render
+from colt_pipeline.measurement.bench import Packed
 from colt_pipeline.workloads.data import SEED, is_float, random_values
 from colt_pipeline.workloads.workload import Array, Workload
 
@@ -49,15 +50,26 @@ class Buffer:
     """File of the positions of those elements of an output that are checked; "" = all are."""
     sha256: str
     """Of a random input's bytes; "" for others."""
+    packed: tuple[int, ...] | None = None
+    """Shape of the packed form that the kernel takes in place of this input, if it is packed ahead."""
 
     @property
     def wide(self) -> bool:
         """Whether expected values are stored as float64 rather than as float32."""
-        return _stored(self.dtype) == np.float64
+        return stored(self.dtype) == np.float64
 
 
-def write_bench(directory: Path, workload: Workload, function: str, threads: int) -> list[Buffer]:
+def write_bench(
+    directory: Path, workload: Workload, function: str, threads: int, packed: Packed = ()
+) -> list[Buffer]:
     """Write the programs, what they compare with, and the inputs that are not random.
+
+    Args:
+        directory: where to.
+        workload: the kernel.
+        function: its name in the library.
+        threads: as tuned.
+        packed: its inputs that are packed ahead, see `packing.Split`.
 
     Returns:
         The kernel's parameters.
@@ -68,19 +80,21 @@ def write_bench(directory: Path, workload: Workload, function: str, threads: int
     expected = iter(zip(workload.outputs, workload.expected(inputs), workload.rtols, strict=True))
     given = dict(zip(workload.inputs_at, inputs, strict=True))
     outputs = {position: (values, rtol) for position, values, rtol in expected}
-    buffers = []
+    buffers, forms = [], {position: form.shape for position, form in packed}
     for position, parameter in enumerate(workload.parameters):
         name = f"{position}_{identifier(parameter.name)}"
         known = (parameter.name, parameter.shape, parameter.dtype, f"{name}.npy")
         if position in outputs:
             values, rtol = outputs[position]
-            sample = _keep(data, name, values, parameter.dtype)
+            sample = keep(data, name, values, parameter.dtype)
             buffers.append(Buffer(*known, rtol, sample, ""))
         else:
-            buffers.append(Buffer(*known, None, "", _random(data, position, name, given[position], parameter.dtype)))
+            sha256 = random_digest(data, position, name, given[position], parameter.dtype)
+            buffers.append(Buffer(*known, None, "", sha256, forms.get(position)))
     constants: dict[str, Any] = {"function": function, "threads": threads, "library": LIBRARY, "buffers": buffers}
-    (directory / RUN).write_text(render("run.py.j2", **constants, seed=SEED, rows=[asdict(each) for each in buffers]))
-    (directory / MAIN).write_text(render("main.cc.j2", **constants, build=BUILD))
+    constants |= {"name": function, "pack": packing(function) if packed else None, "build": BUILD, "seed": SEED}
+    (directory / RUN).write_text(render("run.py.j2", **constants, rows=[asdict(each) for each in buffers]))
+    (directory / MAIN).write_text(render("main.cc.j2", **constants))
     return buffers
 
 
@@ -89,7 +103,7 @@ def made(buffers: list[Buffer]) -> list[str]:
     return [LIBRARY, PROGRAM, *(f"{DATA}/{buffer.file}" for buffer in buffers if buffer.sha256)]
 
 
-def _random(data: Path, position: int, name: str, values: Array, dtype: str) -> str:
+def random_digest(data: Path, position: int, name: str, values: Array, dtype: str) -> str:
     """The digest of an input that can be made again from its position; any other input is written."""
     again = random_values(values.shape, dtype, np.random.default_rng([SEED, position]))
     if again.tobytes() == values.tobytes():
@@ -98,19 +112,19 @@ def _random(data: Path, position: int, name: str, values: Array, dtype: str) -> 
     return ""
 
 
-def _keep(data: Path, name: str, values: Array, dtype: str) -> str:
+def keep(data: Path, name: str, values: Array, dtype: str) -> str:
     """Write what an output should be; if it is large, only some elements, and return the file of their positions."""
     flat, sample = np.ravel(values), ""
-    stored = _stored(dtype)
-    if flat.size * stored.itemsize > WHOLE_BYTES:
+    kind = stored(dtype)
+    if flat.size * kind.itemsize > WHOLE_BYTES:
         positions = np.sort(np.random.default_rng(SEED).choice(flat.size, SAMPLED, replace=False))
         sample = f"{name}_positions.npy"
         np.save(data / sample, positions.astype(np.int64))
         flat = flat[positions]
-    np.save(data / f"{name}.npy", flat.astype(stored))
+    np.save(data / f"{name}.npy", flat.astype(kind))
     return sample
 
 
-def _stored(dtype: str) -> np.dtype[Any]:
+def stored(dtype: str) -> np.dtype[Any]:
     """The type that expected values are stored as: more precise than the tolerance of an output of type `dtype`."""
     return np.dtype(np.float32 if is_float(dtype) and dtype != "float64" else np.float64)

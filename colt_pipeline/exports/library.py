@@ -12,6 +12,7 @@ from tvm.support import cc
 from colt_pipeline.errors import ConfigError, ExportError
 from colt_pipeline.measurement.bench import TVM_ERRORS, last_line
 from colt_pipeline.measurement.vector_math import pipeline
+from colt_pipeline.workloads.packing import MAIN, PACK
 
 LIBRARY = "kernel.so"
 OBJECT = "kernel.o"
@@ -23,6 +24,11 @@ def identifier(name: str) -> str:
     """`name` as an identifier of C."""
     plain = re.sub(r"[^0-9A-Za-z_]+", "_", name).strip("_")
     return plain if plain and not plain[0].isdigit() else f"kernel_{plain}"
+
+
+def packing(function: str) -> str:
+    """What the function that packs a kernel's constant inputs is called."""
+    return f"{function}_{PACK}"
 
 
 def for_cpu(target: dict[str, Any], mcpu: str | None) -> dict[str, Any]:
@@ -45,12 +51,12 @@ def for_cpu(target: dict[str, Any], mcpu: str | None) -> dict[str, Any]:
 def write_library(
     directory: Path, module: tvm.IRModule, function: str, target: dict[str, Any], vector_math: bool
 ) -> str:
-    """Compile ``main`` of a scheduled module as `function`, and link it if this machine has a C compiler.
+    """Compile a scheduled module, and link it if this machine has a C compiler.
 
     Args:
         directory: where to.
-        module: the scheduled module.
-        function: the name of its function there.
+        module: the scheduled module, see `packing.Split`.
+        function: what its ``main`` is called there; its ``pack`` is called `packing` of that.
         target: TVM's target dict.
         vector_math: see `measurement.vector_math`.
 
@@ -60,21 +66,52 @@ def write_library(
     Raises:
         ExportError: the module does not compile for the target.
     """
-    named = tvm.IRModule({function: module["main"].with_attr("global_symbol", function)})
-    try:
-        compiled = tvm.compile(named, target=tvm.target.Target(target), tir_pipeline=pipeline(vector_math))
-    except TVM_ERRORS as error:
-        raise ExportError(
-            f"the kernel does not compile for {target.get('mcpu', 'the CPU')}: {last_line(error)}; it may use "
-            "instructions that this CPU lacks, so tune it for that CPU with target.mcpu=NAME"
-        ) from error
-    unlinked = "this machine has no C compiler" if cc.get_cc() is None else ""
-    if not unlinked:
-        try:
-            compiled.export_library(str(directory / LIBRARY), options=["-s"])
-        except (RuntimeError, OSError) as error:
-            unlinked = f"{Path(cc.get_cc()).name} failed: {last_line(error)}"
+    names = {MAIN: function, PACK: packing(function)}
+    functions = {names[var.name_hint]: f for var, f in module.functions.items()}
+    named = tvm.IRModule({name: f.with_attr("global_symbol", name) for name, f in functions.items()})
+    compiled = compiled_for(named, target, vector_math, "the kernel")
+    unlinked = linked(compiled, directory / LIBRARY)
     if unlinked:
-        (directory / LIBRARY).unlink(missing_ok=True)
         compiled.mod.write_to_file(str(directory / OBJECT), "o")
     return unlinked
+
+
+def compiled_for(module: tvm.IRModule, target: dict[str, Any], vector_math: bool, what: str) -> Any:
+    """A module as TVM compiles it, for a library.
+
+    Args:
+        module: the module.
+        target: TVM's target dict.
+        vector_math: see `measurement.vector_math`.
+        what: what to call it in a message.
+
+    Raises:
+        ExportError: it does not compile for the target.
+    """
+    try:
+        return tvm.compile(module, target=tvm.target.Target(target), tir_pipeline=pipeline(vector_math))
+    except TVM_ERRORS as error:
+        raise ExportError(
+            f"{what} does not compile for {target.get('mcpu', 'the CPU')}: {last_line(error)}; it may use "
+            "instructions that this CPU lacks, so tune it for that CPU with target.mcpu=NAME"
+        ) from error
+
+
+def linked(compiled: Any, library: Path) -> str:
+    """Write a shared library if this machine has a C compiler that works.
+
+    Args:
+        compiled: what `compiled_for` gave.
+        library: where to.
+
+    Returns:
+        Why there is none; "" if there is.
+    """
+    if cc.get_cc() is None:
+        return "this machine has no C compiler"
+    try:
+        compiled.export_library(str(library), options=["-s"])
+    except (RuntimeError, OSError) as error:
+        library.unlink(missing_ok=True)
+        return f"{Path(cc.get_cc()).name} failed: {last_line(error)}"
+    return ""

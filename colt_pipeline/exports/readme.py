@@ -10,9 +10,10 @@ from colt_pipeline.analysis.labels import search_title
 from colt_pipeline.analysis.tree.words import backends, end, label, samples_so_far
 from colt_pipeline.app import printable
 from colt_pipeline.exports.bench_files import BUILD, Buffer
-from colt_pipeline.exports.library import LINK, OBJECT
+from colt_pipeline.exports.library import LINK, OBJECT, packing
 from colt_pipeline.exports.rendering import render
 from colt_pipeline.exports.winner import Winner
+from colt_pipeline.workloads.workload import Parameter
 
 
 def readme_text(
@@ -36,12 +37,13 @@ def readme_text(
         name=printable(workload.name),
         function=function,
         facts=timing.header["device"] if timing.header is not None else {},
-        latency=_milliseconds(secs),
-        baseline=_milliseconds(baseline),
+        latency=milliseconds(secs),
+        cold=None if timing.cold_secs is None else milliseconds(timing.cold_secs),
+        baseline=milliseconds(baseline),
         speedup=f"{baseline / secs:.2f}",
         how=how_measured(winner),
-        tuned=_described(winner.target),
-        compiled=_described(target),
+        tuned=described(winner.target),
+        compiled=described(target),
         retargeted=target != winner.target,
         outputs=list(zip(outputs, workload.rtols, strict=True)),
         search=search_title(str(run.config["search"]["name"])),
@@ -49,12 +51,19 @@ def readme_text(
         backends=backends(run),
         samples=f"{samples_so_far(run)} samples{end(run)}",
         unlinked=unlinked,
+        packed=_packed(winner),
+        pack=packing(function),
         buffers=buffers,
         build=BUILD,
         object=OBJECT,
         link=LINK,
         versions={name: version(name) for name in ("apache-tvm", "apache-tvm-ffi", "numpy")},
     )
+
+
+def _packed(winner: Winner) -> list[tuple[Parameter, Parameter]]:
+    """Each input that is packed ahead, with its packed form."""
+    return [(winner.workload.parameters[position], form) for position, form in winner.parts.packed]
 
 
 def how_measured(winner: Winner) -> str:
@@ -73,9 +82,9 @@ def how_measured(winner: Winner) -> str:
     return f"not confirmed: {what} during the search; the best of many noisy latencies is too low on average"
 
 
-def _milliseconds(secs: float) -> str:
+def milliseconds(secs: float) -> str:
     return f"{secs * 1e3:.4g} ms"
 
 
-def _described(target: dict[str, Any]) -> str:
+def described(target: dict[str, Any]) -> str:
     return ", ".join(f"{key}={value}" for key, value in sorted(target.items()))

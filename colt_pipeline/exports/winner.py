@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -14,9 +16,10 @@ from colt_pipeline.measurement.confirm import confirmed
 from colt_pipeline.measurement.devices import Device
 from colt_pipeline.measurement.ledger import Ledger, read_header
 from colt_pipeline.prediction.run_space import run_space, run_workload
-from colt_pipeline.records import Count, typed
+from colt_pipeline.records import Count, Measurement, typed
 from colt_pipeline.runs.layout import CONFIG, JOURNAL, recordings_of, runs_in
 from colt_pipeline.space import Program
+from colt_pipeline.workloads.packing import Split, split
 from colt_pipeline.workloads.workload import Workload
 
 
@@ -33,6 +36,8 @@ class Timing:
     """How often it was measured again after the search, in turn with other programs; 0 = not."""
     header: Mapping[str, Any] | None
     """The first line of the run's ledger: the device, and how it was measured; None without a ledger."""
+    cold_secs: float | None = None
+    """With cold caches; None where that was not measured, as of kernels without constant inputs."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,16 @@ class Winner:
     workload: Workload
     program: Program
     timing: Timing
+
+    @cached_property
+    def parts(self) -> Split:
+        """The scheduled kernel, and what packs its constant inputs."""
+        return split(self.program.schedule.mod)
+
+    @property
+    def is_faster(self) -> bool:
+        """Whether it is faster than the unscheduled program."""
+        return self.timing.latency_secs < self.run.started.baseline_secs
 
     @property
     def target(self) -> dict[str, Any]:
@@ -110,7 +125,8 @@ def _timing(path: Path, named: _Named, run: Run) -> Timing:
         if again:
             rounds = ledger.rounds(again[0].program)
             medians = tuple(m.latency_secs for m in rounds if m.latency_secs is not None)
-            return Timing(again[0].program, again[0].latency_secs, medians, again[0].rounds, header)
+            confirmation = (again[0].program, again[0].latency_secs, medians, again[0].rounds, header)
+            return Timing(*confirmation, _cold_secs(rounds))
         known = ledger.get(best.program)
     if known is None or known.latency_secs != best.latency_secs:
         there = "nothing" if known is None else known.error or f"{known.latency_secs} s"
@@ -118,7 +134,12 @@ def _timing(path: Path, named: _Named, run: Run) -> Timing:
             f"{path / JOURNAL}: program {best.program[:12]} has {best.latency_secs} s, but {ledger_path} holds "
             f"{there}; restore the one that is wrong"
         )
-    return Timing(best.program, best.latency_secs, known.run_secs, 0, header)
+    return Timing(best.program, best.latency_secs, known.run_secs, 0, header, _cold_secs([known]))
+
+
+def _cold_secs(rounds: Sequence[Measurement]) -> float | None:
+    known = [secs for measurement in rounds for secs in measurement.cold_secs]
+    return statistics.median(known) if known else None
 
 
 def _find_ledger(path: Path, named: _Named, device: str) -> tuple[Path | None, dict[str, Any] | None]:

@@ -69,8 +69,10 @@ def _write(out: Path, winner: Winner, target: dict[str, Any], function: str) -> 
     buffers: list[Buffer] = []
     with replacing(out, facts) as (directory, further):
         if winner.on_cpu:
-            unlinked = write_library(directory, winner.program.schedule.mod, function, target, winner.vector_math)
-            buffers = write_bench(directory, winner.workload, function, int(target["num-cores"]))
+            parts = winner.parts
+            unlinked = write_library(directory, parts.module, function, target, winner.vector_math)
+            threads = int(target["num-cores"])
+            buffers = write_bench(directory, winner.workload, function, threads, parts.packed)
             further += made(buffers)
         if winner.vector_math:
             (directory / VECTOR_MATH).write_bytes(Path(vector_math.__file__).read_bytes())
