@@ -1,7 +1,9 @@
 """Export what a run found: ``python -m colt_pipeline.export results/runs/<experiment>/<workload>/<run> --out DIR``.
 
 The run may still be going on. DIR gets a library with programs that run it, the schedule as scripts and as a
-MetaSchedule database, and a README. Nothing is measured.
+MetaSchedule database, and a README. Of the run of a whole model, which must have ended, DIR gets the model, its packed
+weights and the schedules of its kernels; the model's file is read again, and executed if it is Python. Nothing is
+measured.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from colt_pipeline.errors import ConfigError
 if TYPE_CHECKING:  # it imports TVM
     from colt_pipeline.exports.write import Export
 
-_MCPU = "export.mcpu="
+_SETTINGS = ("export.mcpu", "workload.source", "workload.weights")
+_KNOWN = "export.mcpu=NAME, and for a whole model workload.source=FILE and workload.weights=FILE"
 
 
 @with_message
@@ -32,16 +35,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--database", type=Path, metavar="DIR", help="also add to the MetaSchedule database here")
     parser.add_argument(
-        "overrides", nargs="*", default=[], metavar="export.mcpu=NAME", help="compile for another CPU, by LLVM's name"
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help=(
+            "export.mcpu=NAME: compile for another CPU, by LLVM's name; workload.source=FILE, workload.weights=FILE: "
+            "the files of a whole model, if they are elsewhere now"
+        ),
     )
     arguments = parser.parse_intermixed_args(argv)
-    mcpu = _mcpu(arguments.overrides)
+    settings = _settings(arguments.overrides)
     stack.require()
+    from colt_pipeline.exports.model_source import ModelFiles
     from colt_pipeline.exports.write import export_run  # imports TVM, which --help does not need
+
+    given = ModelFiles(settings.get("workload.source"), settings.get("workload.weights"))
 
     try:
         with interruptible():
-            export = export_run(arguments.run, arguments.out, arguments.database, mcpu)
+            mcpu = settings.get("export.mcpu")
+            export = export_run(arguments.run, arguments.out, arguments.database, mcpu, given)
     except KeyboardInterrupt:
         print("interrupted; nothing was exported", file=sys.stderr)
         return INTERRUPTED
@@ -51,32 +65,39 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _described(export: Export, out: Path, database: Path | None) -> str:
     """What was exported, and how to run it."""
-    kernel = f"{export.function}: {export.latency_secs * 1e3:.4g} ms, {export.how}"
-    lines = [kernel, f"wrote {out}: README.md, scheduled.py, schedule.py, database/"]
+    stem = "model" if export.is_model else "kernel"
+    scripts = f"database/ ({export.schedules} kernels)" if export.is_model else "scheduled.py, schedule.py, database/"
+    what = f"{export.name}: {export.latency_secs * 1e3:.4g} ms, {export.how}"
+    lines = [what, f"wrote {out}: README.md, {scripts}{', weights/' if export.is_model else ''}"]
     if export.unlinked is None:
         lines.append(
             "no library was written: export compiles for CPUs only. TVM can compile this kernel from database/"
         )
     elif export.unlinked:
-        lines.append(f"kernel.o is not linked: {export.unlinked}; README.md says how to link it")
+        objects = "kernel.o is" if stem == "kernel" else "the objects of model.so are"
+        lines.append(f"{objects} not linked: {export.unlinked}; README.md says how to link it")
     else:
-        lines[1] += ", kernel.so, run.py, main.cc"
+        lines[1] += f", {stem}.so, run.py, main.cc"
         lines.append(f"run it with: python {out / 'run.py'}")
     if export.added is not None:
-        lines.append(f"{'added to' if export.added else 'already in'} {database}")
+        some = f"{export.added} of {export.schedules} schedules " if export.is_model and export.added else ""
+        lines.append(f"{some}{'added to' if export.added else 'already in'} {database}")
     return "\n".join(lines)
 
 
-def _mcpu(overrides: Sequence[str]) -> str | None:
-    """The CPU that is asked for; None = as tuned."""
+def _settings(overrides: Sequence[str]) -> dict[str, str]:
+    """The settings that are given, by their names."""
+    found: dict[str, str] = {}
     for override in overrides:
-        if "=" not in override:
+        key, equals, value = override.partition("=")
+        if not equals:
             raise ConfigError(f"export takes one run, and {override} would be a second one; name one of them")
-        if not override.startswith(_MCPU) or override == _MCPU:
-            raise ConfigError(f"{override} is not a setting of export; there is only {_MCPU}NAME")
-    if len(overrides) > 1:
-        raise ConfigError(f"{overrides[0]} and {overrides[1]}: give one of them")
-    return overrides[0].removeprefix(_MCPU) if overrides else None
+        if key not in _SETTINGS or not value:
+            raise ConfigError(f"{override} is not a setting of export; there is only {_KNOWN}")
+        if key in found:
+            raise ConfigError(f"{key}={found[key]} and {override}: give one of them")
+        found[key] = value
+    return found
 
 
 if __name__ == "__main__":

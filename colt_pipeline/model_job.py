@@ -24,6 +24,7 @@ import tvm
 from colt_pipeline.app import aligned, shown_speedup
 from colt_pipeline.assemble import assemble
 from colt_pipeline.config.schema import AS_MANY_AS_FIT, Config, WorkloadConfig
+from colt_pipeline.config.sources import file_digest
 from colt_pipeline.config.spaces import summarized
 from colt_pipeline.errors import BudgetError, ConfigError, ReplayMissError, SpaceError
 from colt_pipeline.job import Job, further_batches, write_outputs
@@ -37,7 +38,7 @@ from colt_pipeline.progress.terminal import table_is_shown
 from colt_pipeline.records import EMBEDDED, LIMIT, EndReason, Measurement, digest, packed_name
 from colt_pipeline.runs.clock import Clock
 from colt_pipeline.runs.events import Event, Finished
-from colt_pipeline.runs.layout import CLOCK, WHOLE_MODEL, WHOLE_MODEL_MEASUREMENTS, run_directory
+from colt_pipeline.runs.layout import CLOCK, SOURCE, WHOLE_MODEL, WHOLE_MODEL_MEASUREMENTS, run_directory
 from colt_pipeline.runs.rundir import RunDir
 from colt_pipeline.search.allocation import Share, next_task
 from colt_pipeline.search.batch import choose_batch
@@ -160,8 +161,18 @@ def tune(
         summary = _summary(config, whole, kernels, jobs, measured, stopped)
         target = next(iter(jobs.values())).target
     directory = run_directory(config.results, config.experiment, config.run)
-    RunDir(directory, config.identity()).write_json(WHOLE_MODEL, summary)
+    rundir = RunDir(directory, config.identity())
+    if config.workload.source is not None:
+        rundir.write_json(SOURCE, _source(config.workload))
+    rundir.write_json(WHOLE_MODEL, summary)
     return TunedKernels(summary, whole, modules, target)
+
+
+def _source(workload: WorkloadConfig) -> dict[str, Any]:
+    """Where the files of a user's own model are, for `export`."""
+    paths = {"source": workload.source, "weights": workload.weights}
+    known = {key: path for key, path in paths.items() if path is not None}
+    return {**paths, "sha256": {key: file_digest(f"workload.{key}", path) for key, path in known.items()}}
 
 
 def planned(config: Config, whole: ExtractedModel) -> list[Kernel]:

@@ -23,13 +23,24 @@ def own_name(source: str, function: str | None, bind: Mapping[str, int], inputs:
     Raises:
         ConfigError: a file cannot be read.
     """
-    contents = {key: _digest(f"workload.{key}", path) for key, path in (("source", source), ("inputs", inputs)) if path}
+    contents = {
+        key: file_digest(f"workload.{key}", path) for key, path in (("source", source), ("inputs", inputs)) if path
+    }
     known = {**contents, "function": function, "bind": dict(bind)}
     stem = re.sub(r"[^\w-]+", "_", Path(source).stem).strip("_-") or OWN
     return f"{stem}-{hashlib.sha256(canonical_json(known).encode()).hexdigest()[:_DIGITS]}"
 
 
-def _digest(key: str, path: str) -> str:
+def file_digest(key: str, path: str) -> str:
+    """sha256 of a file's contents.
+
+    Args:
+        key: of the configuration, for the message.
+        path: the file.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     try:
         if not Path(path).is_file():
             raise ConfigError(f"{key}={path} is not a file")

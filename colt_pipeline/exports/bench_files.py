@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,9 +60,7 @@ class Buffer:
         return stored(self.dtype) == np.float64
 
 
-def write_bench(
-    directory: Path, workload: Workload, function: str, threads: int, packed: Packed = ()
-) -> list[Buffer]:
+def write_bench(directory: Path, workload: Workload, function: str, threads: int, packed: Packed = ()) -> list[Buffer]:
     """Write the programs, what they compare with, and the inputs that are not random.
 
     Args:
@@ -98,9 +97,9 @@ def write_bench(
     return buffers
 
 
-def made(buffers: list[Buffer]) -> list[str]:
+def made(library: str, buffers: Sequence[Buffer]) -> list[str]:
     """The files that the commands in the README make."""
-    return [LIBRARY, PROGRAM, *(f"{DATA}/{buffer.file}" for buffer in buffers if buffer.sha256)]
+    return [library, PROGRAM, *(f"{DATA}/{buffer.file}" for buffer in buffers if buffer.sha256)]
 
 
 def random_digest(data: Path, position: int, name: str, values: Array, dtype: str) -> str:

@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,14 +56,14 @@ def _same(record: Any, workload: Any, target: Any, trace: Any) -> bool:
 
 
 @contextmanager
-def adding(directory: Path, winner: Winner) -> Iterator[bool]:
-    """Add the kernel to somebody's database when the block ends without an exception.
+def adding(directory: Path, winners: Sequence[Winner]) -> Iterator[int]:
+    """Add kernels to somebody's database when the block ends without an exception.
 
     A changed copy replaces its files, so that an interruption leaves the database as it was, or at most with a workload
     that has no record yet.
 
     Yields:
-        Whether there is anything to add.
+        How many of them it lacked.
 
     Raises:
         ExportError: the files there are no database, or another export is adding to it.
@@ -79,7 +79,7 @@ def adding(directory: Path, winner: Winner) -> Iterator[bool]:
             shutil.copy(directory / file, copy / file)
             _end_last_line(copy / file)
         try:
-            added = add_record(copy, winner)
+            added = sum(add_record(copy, winner) for winner in winners)
         except ExportError as error:
             raise ExportError(
                 f"{directory} is unchanged: {error}; restore its {WORKLOADS} and {RECORDS}, or name another --database"

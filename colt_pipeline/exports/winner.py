@@ -101,7 +101,23 @@ def read_winner(path: Path) -> Winner:
     Raises:
         ColtError: it is not a run, it has measured no valid program yet, or what it holds does not fit together.
     """
+    return _winner(path, read_run(path))
+
+
+def read_kernel(path: Path) -> tuple[Run, Winner | None]:
+    """The run of a model's kernel, and its winner, if that is faster than the unscheduled program.
+
+    Raises:
+        ColtError: it is not a run, or what it holds does not fit together.
+    """
     run = read_run(path)
+    if run.state.best is None or run.state.best.latency_secs is None:
+        return run, None
+    winner = _winner(path, run)
+    return run, winner if winner.is_faster else None
+
+
+def _winner(path: Path, run: Run) -> Winner:
     try:
         named = typed(_Named, run.config)
     except ValueError as error:

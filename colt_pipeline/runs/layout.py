@@ -27,6 +27,8 @@ SUMMARY = "summary.json"
 WHOLE_MODEL_MEASUREMENTS = "model.jsonl"
 WHOLE_MODEL = "model.json"
 """The same for the run of a whole model, which contains the runs of its kernels."""
+SOURCE = "source.json"
+"""Where a user's own model and its weights are, and the digests of these files: they are too large for a run."""
 
 ANSWERS = "llm.jsonl"
 CANDIDATES = "candidates.jsonl"

@@ -85,11 +85,11 @@ def test_a_database_grows_by_schedules_that_it_lacks(job: Job, export: Path, tmp
 
     other = tmp_path / "deep" / "database"
     winner = read_winner(directory(job))
-    with adding(other, winner) as added:
+    with adding(other, [winner]) as added:
         assert added
     once = contents(other)
     assert once == contents(export / "database")
-    with adding(other, winner) as added:
+    with adding(other, [winner]) as added:
         assert not added
     assert contents(other) == once
 
@@ -99,7 +99,7 @@ def test_a_database_grows_by_schedules_that_it_lacks(job: Job, export: Path, tmp
     program = job.world.space.load(slower.program, trace)
     for path in other.iterdir():
         path.write_bytes(path.read_bytes().removesuffix(b"\n"))
-    with adding(other, dataclasses.replace(winner, program=program)) as added:
+    with adding(other, [dataclasses.replace(winner, program=program)]) as added:
         assert added
     database = ms.database.JSONDatabase(str(other / "workload.json"), str(other / RECORDS))
     assert len(database.get_all_tuning_records()) == 2
@@ -111,7 +111,7 @@ def test_an_interruption_leaves_a_database_as_it_was(job: Job, tmp_path: Path) -
     from colt_pipeline.exports.winner import read_winner
 
     winner = read_winner(directory(job))
-    with pytest.raises(KeyboardInterrupt), adding(tmp_path, winner):
+    with pytest.raises(KeyboardInterrupt), adding(tmp_path, [winner]):
         raise KeyboardInterrupt
     assert contents(tmp_path) == {}
 
@@ -135,7 +135,7 @@ def test_a_broken_database_is_a_message_and_stays(
     if records is not None:
         (tmp_path / RECORDS).write_text(records)
     before = contents(tmp_path)
-    with pytest.raises(ExportError, match=message), adding(tmp_path, read_winner(directory(job))):
+    with pytest.raises(ExportError, match=message), adding(tmp_path, [read_winner(directory(job))]):
         pass
     assert contents(tmp_path) == before
 
@@ -146,6 +146,6 @@ def test_two_exports_take_turns_at_a_database(job: Job, export: Path, tmp_path: 
 
     other, winner = tmp_path / "database", read_winner(directory(job))
     shutil.copytree(export / "database", other)
-    with adding(other, winner):
-        with pytest.raises(ExportError, match="another export"), adding(other, winner):
+    with adding(other, [winner]):
+        with pytest.raises(ExportError, match="another export"), adding(other, [winner]):
             pass
