@@ -67,7 +67,7 @@ def _described(export: Export, out: Path, database: Path | None) -> str:
     """What was exported, and how to run it."""
     stem = "model" if export.is_model else "kernel"
     scripts = f"database/ ({export.schedules} kernels)" if export.is_model else "scheduled.py, schedule.py, database/"
-    what = f"{export.name}: {export.latency_secs * 1e3:.4g} ms, {export.how}"
+    what = f"{export.function}: {export.latency_secs * 1e3:.4g} ms, {export.how}"
     lines = [what, f"wrote {out}: README.md, {scripts}{', weights/' if export.is_model else ''}"]
     if export.unlinked is None:
         lines.append(

@@ -71,7 +71,7 @@ def model_readme(tuned: TunedModel, target: dict[str, Any], written: Written) ->
 def _kernel(kernel: TunedKernel) -> dict[str, str]:
     row, winner = kernel.row, kernel.winner
     cold = row.get("cold_secs")
-    packed = [kernel.winner.workload.parameters[place].name for place, _ in winner.parts.packed] if winner else []
+    packed = [winner.workload.parameters[place].name for place, _ in winner.parts.packed] if winner else []
     return {
         "name": printable(row["task"]),
         "shape": row["shape"],

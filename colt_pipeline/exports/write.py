@@ -32,8 +32,8 @@ _NONE_GIVEN = ModelFiles()
 class Export:
     """What was written."""
 
-    name: str
-    """Of the kernel in its library, or of the model."""
+    function: str
+    """Name of the kernel in its library, or of the model."""
     latency_secs: float
     how: str
     """How the latency was measured, in words."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import runpy
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+from tests.exports.programs import build, run, run_built
 
 pytestmark = pytest.mark.tvm
 
@@ -76,26 +75,6 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return written(tmp_path_factory.mktemp("bench") / "many")
 
 
-def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """``python run.py`` where neither TVM nor this project may be imported, nor TVM's compiler loaded."""
-    code = (
-        "import builtins, runpy, sys\n"
-        "real = builtins.__import__\n"
-        "def guarded(name, *rest):\n"
-        "    assert name.split('.')[0] not in ('tvm', 'colt_pipeline'), name\n"
-        "    return real(name, *rest)\n"
-        "builtins.__import__ = guarded\n"
-        "sys.argv = sys.argv[1:]\n"
-        "try:\n"
-        "    runpy.run_path('run.py', run_name='__main__')\n"
-        "finally:\n"
-        "    assert 'libtvm_compiler' not in open('/proc/self/maps').read()\n"
-    )
-    command = [sys.executable, "-c", code, "run.py", *arguments]
-    environment = {"PATH": os.environ["PATH"]}
-    return subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False, env=environment)
-
-
 def test_every_type_is_checked_in_python(bench: Path) -> None:
     done = run(bench)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -115,17 +94,12 @@ def program(bench: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("no g++")
     copy = tmp_path_factory.mktemp("built") / "many"
     shutil.copytree(bench, copy)
-    head = (copy / "main.cc").read_text().split("\n\n")[0]
-    lines = [line.removeprefix("//   ") for line in head.splitlines() if line.startswith("//   ")]
-    script = "\n".join(line for line in lines if line != "./main")
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {"PATH": path, "TVM_FFI_DISABLE_TORCH_C_DLPACK": "1"}
-    subprocess.run(["bash", "-ec", script], cwd=copy, check=True, env=environment, capture_output=True)
+    build(copy)
     return copy
 
 
 def test_every_type_is_checked_in_cpp(program: Path) -> None:
-    done = subprocess.run(["./main"], cwd=program, capture_output=True, text=True, check=False)
+    done = run_built(program)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count(": right, relative error") == len(TYPES)
     assert "many_types: " in done.stdout
@@ -139,7 +113,7 @@ def test_one_wrong_element_is_seen(program: Path, tmp_path: Path, dtype: str) ->
     expected = np.load(path)
     expected[-1] *= 1.5
     np.save(path, expected)
-    done = subprocess.run(["./main"], cwd=tmp_path / "wrong", capture_output=True, text=True, check=False)
+    done = run_built(tmp_path / "wrong")
     assert done.returncode == 1
     assert [line for line in done.stdout.splitlines() if "WRONG" in line] == [
         line for line in done.stdout.splitlines() if line.startswith(f"{position}_")
@@ -158,7 +132,7 @@ def test_a_wrong_result_is_seen_in_python(bench: Path, tmp_path: Path) -> None:
 def test_a_missing_input_is_a_message_of_the_cpp_program(program: Path, tmp_path: Path) -> None:
     shutil.copytree(program, tmp_path / "lacking")
     (tmp_path / "lacking" / "data" / "0_A.npy").unlink()
-    done = subprocess.run(["./main"], cwd=tmp_path / "lacking", capture_output=True, text=True, check=False)
+    done = run_built(tmp_path / "lacking")
     assert done.returncode == 1
     assert done.stderr == "error: data/0_A.npy is missing; run: python run.py --save-inputs\n"
 
