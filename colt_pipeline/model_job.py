@@ -116,6 +116,7 @@ def tune(
     if config.target.kind != "llvm" or not config.search.grows_tree:
         raise ConfigError("a whole model is tuned on a CPU by a tree search; choose target=cpu and search=colt_plus")
     whole = extracted(model(**vars(config.workload)), config.prepack)
+    source = None if config.workload.source is None else _source(config.workload)
     kernels = planned(config, whole)
     tuned = [kernel for kernel in kernels if kernel.role == "tuned"]
     batch = config.search.batch_size
@@ -162,8 +163,8 @@ def tune(
         target = next(iter(jobs.values())).target
     directory = run_directory(config.results, config.experiment, config.run)
     rundir = RunDir(directory, config.identity())
-    if config.workload.source is not None:
-        rundir.write_json(SOURCE, _source(config.workload))
+    if source is not None:
+        rundir.write_json(SOURCE, source)
     rundir.write_json(WHOLE_MODEL, summary)
     return TunedKernels(summary, whole, modules, target)
 

@@ -46,7 +46,7 @@ def schedule_text(winner: Winner, function: str) -> str:
 
 
 def _exact(step: str, instruction: Instruction) -> str:
-    """A call that TVM prints, with the types that it omits: of a layout's indices, and of the mark of packing blocks."""
+    """A call that TVM prints, with the types that it omits: of a layout's indices, and of the mark of a packing."""
     if instruction.kind.name == "TransformLayout" and _INVERSE in step:
         dtype = instruction.inputs[1].initial_indices[0].ty.dtype
         return step.replace(_INVERSE, f', index_dtype="{dtype}"{_INVERSE}')
