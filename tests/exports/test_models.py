@@ -37,6 +37,16 @@ class Module:
         return out
 """
 """Two kernels, each with a weight of 8 KiB, and two outputs."""
+HALF = """
+@I.ir_module
+class Module:
+    @R.function
+    def main(x: R.Tensor((16, 64), "float32"), u: R.Tensor((64, 64), "bfloat16")) -> R.Tensor((16, 64), "float32"):
+        with R.dataflow():
+            y = R.matmul(R.astype(x, "bfloat16"), u, out_dtype="float32")
+            R.output(y)
+        return y
+"""
 SHORT = ("workload=own_model", "prepack=true", "space=extended", "model_set=2", "samples=8", "search.batch_size=2")
 FILES = {"README.md", "export.json", "main.cc", "model.so", "run.py", "vector_math.py"}
 
@@ -46,11 +56,15 @@ def write_model(path: Path, seed: int, model: str = MODEL) -> None:
     import tvm
     from tvm import relax
 
+    from colt_pipeline.workloads.data import numpy_dtype
+
     module = tvm.script.from_source(model)
     rng = np.random.default_rng(seed)
     shapes = {p.name: tuple(int(n) for n in p.ty.shape) for p in module["main"].params[1:]}
-    weights = {name: rng.standard_normal(shape, dtype=np.float32) for name, shape in shapes.items()}
-    bound = relax.transform.BindParams("main", {name: tvm.runtime.tensor(w) for name, w in weights.items()})(module)
+    types = {p.name: numpy_dtype(str(p.ty.dtype.dtype)) for p in module["main"].params}
+    drawn = {name: rng.standard_normal(shape, dtype=np.float32) for name, shape in shapes.items()}
+    weights = {name: tvm.runtime.tensor(values.astype(types[name])) for name, values in drawn.items()}
+    bound = relax.transform.BindParams("main", weights)(module)
     path.write_text(tvm.ir.save_json(bound))
 
 
@@ -139,6 +153,21 @@ def test_the_same_in_cpp(export: Path, tmp_path: Path) -> None:
     np.save(second, np.load(second) + 1)
     done = run_built(copy)
     assert done.returncode == 1 and "WRONG" in done.stdout
+
+
+def test_weights_of_types_that_numpy_lacks_are_stored_as_their_bits(tmp_path: Path, others: Path) -> None:
+    from colt_pipeline.model_job import tune
+
+    source, out = tmp_path / "half.json", tmp_path / "out"
+    write_model(source, 0, HALF)
+    places = (f"results={tmp_path / 'results'}", f"pretraining={others}", f"workload.source={source}")
+    config = composed((*places, *SHORT[:4], "samples=2", "search.batch_size=2"))
+    tune(config, HashMeasurer, whole)
+    assert main([str(run_directory(config.results, config.experiment, config.run)), "--out", str(out)]) == 0
+    stored = [np.load(path) for path in (out / "weights").iterdir()]
+    assert [values.dtype for values in stored] == [np.uint16]
+    done = run(out)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_database_holds_every_tuned_kernel(export: Path) -> None:
