@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,9 @@ from colt_pipeline.errors import ConfigError  # noqa: E402
 from colt_pipeline.from_python import configuration, file_stem, kernel_file  # noqa: E402
 from colt_pipeline.measurement.vector_math import pipeline  # noqa: E402
 from colt_pipeline.model_job import TunedKernels, shown, tune  # noqa: E402
-from colt_pipeline.runs.layout import run_directory  # noqa: E402
+from colt_pipeline.records import canonical_json  # noqa: E402
+from colt_pipeline.runs.layout import SOURCE, run_directory  # noqa: E402
+from colt_pipeline.runs.rundir import read_json, write_bytes  # noqa: E402
 from colt_pipeline.workloads.models.packages import required  # noqa: E402
 from colt_pipeline.workloads.models.torch_programs import exported, quiet  # noqa: E402
 from colt_pipeline.workloads.models.unscheduled import flat  # noqa: E402
@@ -69,6 +72,24 @@ class TunedModel:
         as_torch = any(hasattr(value, "detach") for value in inputs)
         converted = [_torch_tensor(x) if as_torch else x.numpy() for x in outputs]
         return converted[0] if len(converted) == 1 else tuple(converted)
+
+    def export(self, path: Path | str, mcpu: str | None = None) -> Path:
+        """Write the model as a library with its weights and all that runs, checks and explains it.
+
+        Args:
+            path: a directory; an earlier export there is replaced.
+            mcpu: compile for another CPU than the one it was tuned on, by LLVM's name.
+
+        Returns:
+            The directory.
+
+        Raises:
+            ColtError: it cannot be exported; the message says why.
+        """
+        from colt_pipeline.exports.write import export_run
+
+        export_run(self.run_directory, Path(path), None, mcpu)
+        return Path(path)
 
     @property
     def latency_secs(self) -> float:
@@ -151,9 +172,16 @@ def tune_model(
         tuned = tune(config)
         print(shown(config, tuned.summary), flush=True)
         directory_of_run = run_directory(config.results, config.experiment, config.run).absolute()
-        found = TunedModel(tuned, config.measure.vector_math, directory_of_run)
-        found.weights  # noqa: B018  # read while the file is there
-        return found
+        _keep(source, directory_of_run)
+        return TunedModel(tuned, config.measure.vector_math, directory_of_run)
+
+
+def _keep(source: Path, directory: Path) -> None:
+    """Move the model's file into its run, for `TunedModel.export`."""
+    kept = directory / source.name
+    shutil.move(source, kept)
+    known = read_json(directory / SOURCE)
+    write_bytes(directory / SOURCE, (canonical_json({**known, "source": str(kept)}) + "\n").encode())
 
 
 def _tvm_tensor(value: Any) -> tvm.runtime.Tensor:
