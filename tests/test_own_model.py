@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from colt_pipeline.errors import ConfigError
 from colt_pipeline.model_api import TunedModel
 from colt_pipeline.model_job import announcement, planned, shown, tune
 from colt_pipeline.records import Measurement
+from colt_pipeline.runs.events import Started
 from colt_pipeline.runs.journal import read_events
 from colt_pipeline.runs.layout import JOURNAL, WHOLE_MODEL, run_directory
 from colt_pipeline.workloads.catalogue import extracted, model
@@ -145,7 +147,8 @@ def test_what_is_reported(own: Own, results: Path, tmp_path: Path) -> None:
 
 def test_packed_kernels_say_so_in_their_names(own: Own, results: Path) -> None:
     config = own(results)
-    names = {read_events(path)[0].workload for path in directory(config).rglob(JOURNAL)}  # type: ignore[union-attr]
+    begun = [read_events(path)[0] for path in directory(config).rglob(JOURNAL)]
+    names = {event.workload for event in begun if isinstance(event, Started)}
     assert sum(name.endswith("-packed-1") for name in names) == 2 and len(names) == 3
 
 
@@ -154,7 +157,7 @@ def test_a_limit_in_minutes_ends_the_search_and_more_minutes_go_on(
 ) -> None:
     """With a clock that shows a minute more at each look."""
     now = iter(range(0, 10**6, 60))
-    monkeypatch.setattr(model_job.time, "monotonic", lambda: float(next(now)))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(now)))
     timed = ("samples=200", "run=timed")
     first = tune(own(tmp_path, *timed, "minutes=5"), HashMeasurer, whole).summary
     assert first["stopped"] == "limit" and 0 < first["samples"] < 200

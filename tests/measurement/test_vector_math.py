@@ -25,6 +25,7 @@ from colt_pipeline.measurement.vector_math import pipeline
 from colt_pipeline.measurement.worker import Worker
 from colt_pipeline.records import digest
 from colt_pipeline.workloads.catalogue import build, recipe
+from colt_pipeline.workloads.extracted import ExtractedModel
 from colt_pipeline.workloads.llama import Llama
 from stages.benchmarks.kernels import SHAPE, workload
 from tests.measurement.settings import SETTINGS, target
@@ -171,7 +172,7 @@ def test_a_worker_builds_each_as_it_is_asked(monkeypatch: pytest.MonkeyPatch) ->
     worker.load(recipe(workload()), target(), None)
     for name, on in {"off": False, "on": True, "off again": False}.items():
         assert worker.build(name, module, 4096, on) == {"ok": True}
-    found = {name: "llvm.exp" in built().mod.inspect_source("ll") for name, built in worker._built.items()}
+    found = {name: "llvm.exp" in built().library.mod.inspect_source("ll") for name, built in worker._built.items()}
     assert found == {"off": True, "on": False, "off again": True}
 
 
@@ -199,9 +200,10 @@ def test_a_whole_model_is_compiled_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(tvm, "compile", kept)
     sizes = {"heads": 2, "kv_heads": 1, "head_dim": 16, "intermediate": 64, "vocabulary": 96, "tokens": 4}
-    model = Llama(layers=1, hidden=32, rope_theta=500000, **sizes)
+    whole = ExtractedModel(Llama(layers=1, hidden=32, rope_theta=500000, **sizes).model)
     for on in (False, True):
-        assert whole_model._measured(model, {}, target(), replace(SETTINGS, vector_math=on)).error is None
+        (found_now,) = whole_model._measured(whole, {}, target(), replace(SETTINGS, vector_math=on), beside=False)
+        assert found_now.error is None
     called = ["llvm.exp" in library.mod.imports[0].inspect_source("ll") for library in found]
     assert called == [True, False]
 
