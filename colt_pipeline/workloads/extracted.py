@@ -20,7 +20,7 @@ from tvm.s_tir.analysis import estimate_tir_flops
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.workloads.data import tolerance
 from colt_pipeline.workloads.models.model import NUM_INPUT, Model
-from colt_pipeline.workloads.models.rewrites import LEGALIZE, simplified, with_weights_as_parameters
+from colt_pipeline.workloads.models.rewrites import LEGALIZE, channels_last, simplified, with_weights_as_parameters
 from colt_pipeline.workloads.models.weights import TRANSFORM
 from colt_pipeline.workloads.packing import with_constants
 from colt_pipeline.workloads.reference import computed
@@ -32,8 +32,6 @@ _FLOP_PER_BYTE = 8
 (results/benchmark/torch.csv, peak_gflops / memory_gb_per_sec)."""
 _PACKED_DIMENSIONS, _PACKED_BYTES = 2, 4096
 """Weights of fewer dimensions or bytes are not worth packing: biases and scales."""
-_LAYOUTS = {"relax.nn.conv2d": ["NHWC", "HWIO"]}
-"""Channels last: vectors lie along the channels, of which there are more than a picture has columns."""
 
 
 @dataclass(frozen=True)
@@ -128,12 +126,8 @@ class ExtractedModel:
         if model.as_is:
             return model.module, ()
         module, self.values = with_weights_as_parameters(model.module)
-        passes = [
-            relax.transform.DecomposeOpsForInference(),
-            relax.transform.CanonicalizeBindings(),
-            relax.transform.ConvertLayout(_LAYOUTS),
-        ]
-        return _lifted(simplified(tvm.transform.Sequential(passes)(module)))
+        passes = [relax.transform.DecomposeOpsForInference(), relax.transform.CanonicalizeBindings()]
+        return _lifted(simplified(channels_last(tvm.transform.Sequential(passes)(module))))
 
     def _tasks(self) -> Iterator[Task]:
         calls: dict[str, int] = {}

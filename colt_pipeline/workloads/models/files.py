@@ -13,7 +13,7 @@ Loading a .pt2 file unpickles what PyTorch considers safe; only a .py file can e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,14 @@ def read_model(
     where = f"workload.source={path}"
     if not path.is_file():
         raise ConfigError(f"{where} is not a file")
-    if path.suffix in _READERS and function is not None:
+    if path.suffix in _WHOLE and function is not None:
         raise ConfigError(f"workload.function={function} is for .py files and Relax modules; {where} holds one model")
-    if path.suffix in _READERS and weights is not None:
+    if path.suffix in _WHOLE and weights is not None:
         raise ConfigError(f"workload.weights={weights} is for .py files and Relax modules; {where} has weights")
-    if path.suffix in _READERS:
-        parts = _READERS[path.suffix](path, where)
+    if path.suffix == ".onnx":
+        parts, sizes = read_onnx(path, where, sizes), {}
+    elif path.suffix == ".pt2":
+        parts = read_exported(path, where)
     elif path.suffix == ".py":
         parts = _of_python(path, function, weights, where)
     else:
@@ -61,8 +63,8 @@ def read_model(
     return of_parts(name, parts, sizes, where)
 
 
-_READERS: dict[str, Callable[[Path, str], Parts]] = {".onnx": read_onnx, ".pt2": read_exported}
-"""Ending -> reader."""
+_WHOLE = (".onnx", ".pt2")
+"""Endings of files that hold one model with its weights."""
 
 
 def of_parts(name: str, parts: Parts, sizes: Mapping[str, int], where: str) -> Model:
@@ -71,7 +73,7 @@ def of_parts(name: str, parts: Parts, sizes: Mapping[str, int], where: str) -> M
     Raises:
         ConfigError: a size is unknown or missing.
     """
-    module = bound(parts.module, dict(sizes), where)
+    module = bound(parts.module, sizes, where)
     weights = parts.weights
 
     def reference(inputs: Sequence[Array]) -> list[Array]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import tvm
+from tvm import relax
 
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.workloads.data import SEED, numpy_dtype, random_values
@@ -15,6 +16,11 @@ from colt_pipeline.workloads.workload import Array, Parameter
 
 NUM_INPUT = "num_input"
 """TVM's attribute of a Relax function: how many of its parameters are inputs; those after them are weights."""
+
+_TAKE = tvm.ir.Op.get("relax.take")
+_SAME_VALUES = tuple(
+    tvm.ir.Op.get(f"relax.{name}") for name in ("astype", "reshape", "flatten", "permute_dims", "squeeze", "expand_dims")
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,23 +56,64 @@ class Model:
         wanted = [(p.shape, numpy_dtype(p.dtype)) for p in self.inputs_of_main]
         if self.examples is not None and [(x.shape, x.dtype) for x in self.examples] == wanted:
             return list(self.examples)
+        limits = _index_limits(self.module["main"])
         return [
-            random_values(p.shape, p.dtype, np.random.default_rng([SEED, i])) for i, p in enumerate(self.inputs_of_main)
+            np.asarray(random_values(p.shape, p.dtype, np.random.default_rng([SEED, i]), limits.get(i)))
+            for i, p in enumerate(self.inputs_of_main)
         ]
 
 
-def bound(module: tvm.IRModule, sizes: dict[str, int], where: str) -> tvm.IRModule:
+def _index_limits(main: relax.Function) -> dict[int, int]:
+    """Position of a parameter -> how many rows there are where it says which to take."""
+    positions = {p: i for i, p in enumerate(main.params)}
+    made = {binding.var: binding.value for block in main.body.blocks for binding in block.bindings}
+    found: dict[int, int] = {}
+    for call in made.values():
+        if not isinstance(call, relax.Call) or not call.op.same_as(_TAKE):
+            continue
+        table, index = call.args
+        shape = table.ty.shape
+        while index not in positions and isinstance(call_before := made.get(index), relax.Call):
+            if not any(call_before.op.same_as(op) for op in _SAME_VALUES):
+                break
+            index = call_before.args[0]
+        if index in positions and shape is not None:
+            axis = 0 if call.attrs.axis is None else int(call.attrs.axis)
+            rows = int(shape[axis])
+            found[positions[index]] = min(rows, found.get(positions[index], rows))
+    return found
+
+
+def bound(module: tvm.IRModule, sizes: Mapping[str, int], where: str) -> tvm.IRModule:
     """The module with values for the symbolic sizes of its inputs.
 
     Raises:
-        ConfigError: a size is unknown, missing or below one; the message names them.
+        ConfigError: a size is unknown, missing or out of bounds, or a parameter is no tensor; the message names them.
     """
     main = module["main"]
     symbolic: dict[str, list[str]] = {}
     for parameter in main.params:
-        for at, size in enumerate(parameter.ty.shape or ()):
+        if not isinstance(parameter.ty, relax.TensorType) or parameter.ty.shape is None:
+            raise ConfigError(f"{where}: the parameter {parameter.name} is no tensor of a known number of dimensions")
+        for at, size in enumerate(parameter.ty.shape):
             for var in tvm.tirx.analysis.undefined_vars(size):
                 symbolic.setdefault(str(var.name), []).append(f"dimension {at} of {parameter.name}")
+    check_sizes(symbolic, sizes, where)
+    attributes = main.attrs or {}
+    for name, value in sizes.items():
+        least, most = (attributes.get(f"tir_var_{end}_bound", {}).get(name) for end in ("lower", "upper"))
+        if (least is not None and value < int(least)) or (most is not None and value > int(most)):
+            limits = f"at least {least}" if most is None else f"from {least} to {most}"
+            raise ConfigError(f"workload.bind.{name}={value}: the model in {where} was exported for sizes {limits}")
+    return relax.transform.BindSymbolicVars(dict(sizes), "main")(module) if sizes else module
+
+
+def check_sizes(symbolic: Mapping[str, Sequence[str]], sizes: Mapping[str, int], where: str) -> None:
+    """Each symbolic size, of which `symbolic` says where it is, has a value.
+
+    Raises:
+        ConfigError: a size is unknown, missing or below one; the message names them.
+    """
     if unknown := [name for name in sizes if name not in symbolic]:
         has = f"has the symbolic sizes {', '.join(symbolic)}" if symbolic else "has no symbolic size"
         raise ConfigError(f"workload.bind.{unknown[0]}={sizes[unknown[0]]}: the model in {where} {has}")
@@ -74,8 +121,7 @@ def bound(module: tvm.IRModule, sizes: dict[str, int], where: str) -> tvm.IRModu
         named = "; ".join(f"{name} ({', '.join(symbolic[name])})" for name in missing)
         raise ConfigError(
             f"{where}: symbolic sizes without a value: {named}; bind them, for example with "
-            + " ".join(f"workload.bind.{name}=1" for name in missing)
+            + " ".join(f"workload.bind.{name}=8" for name in missing)
         )
     if small := [name for name, value in sizes.items() if value < 1]:
         raise ConfigError(f"workload.bind.{small[0]}={sizes[small[0]]}: sizes must be at least 1")
-    return tvm.relax.transform.BindSymbolicVars(sizes, "main")(module) if sizes else module

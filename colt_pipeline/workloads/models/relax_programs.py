@@ -59,12 +59,12 @@ def of_relax(module: tvm.IRModule, function: str | None, weights: Path | None, w
                 f"{where} has {len(main.params) - int(count)} weights as parameters (num_input={int(count)}); give "
                 "their values with workload.weights=FILE.safetensors or .npz"
             )
-        return Parts(inputs_first(module, lambda _: True)[0], [], None, "TVM, unscheduled", None)
+        return Parts(inputs_first(module, range(len(main.params))), [], None, "TVM, unscheduled", None)
     needed = {p.name for p in main.params} if count is None else {p.name for p in main.params[int(count) :]}
     chosen = {name: value for name, value in values.items() if name in needed}
     if count is not None and (missing := sorted(needed - chosen.keys())):
         raise ConfigError(f"workload.weights={weights} lacks {', '.join(missing)} of {where}")
-    module, _ = inputs_first(module, lambda name: name not in chosen)
+    module = inputs_first(module, [i for i, p in enumerate(main.params) if p.name not in chosen])
     main = module[MAIN]
     ordered = []
     for parameter in main.params[int(main.attrs[NUM_INPUT]) :]:

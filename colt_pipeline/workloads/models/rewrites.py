@@ -6,7 +6,7 @@ between them, and does not see that two transpositions undo each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,10 @@ from colt_pipeline.workloads.workload import Array
 _LARGE_BYTES = 4096
 """Constants of at least this size are weights."""
 _UNARY = ("erf", "exp", "negative", "nn.gelu", "nn.gelu_tanh", "nn.relu", "nn.silu", "sigmoid", "sqrt", "tanh")
+_NORMS = ("nn.layer_norm", "nn.rms_norm")
+_NORM_IN = {"bfloat16": "float32", "float64": "float64"}
+"""Types that TVM does not normalize, and the type in which that is computed."""
+_CONV2D = tvm.ir.Op.get("relax.nn.conv2d")
 _BINARY = ("add", "divide", "maximum", "minimum", "multiply", "power", "subtract")
 
 
@@ -69,6 +73,43 @@ def in_numpy(tensor: tvm.runtime.Tensor) -> Array:
         return np.asarray(tensor.numpy())
 
 
+def channels_last(module: tvm.IRModule) -> tvm.IRModule:
+    """The module with convolutions in the layout in which vectors lie along the channels, if TVM can change it.
+
+    There are more channels than a picture has columns.
+    """
+    convolves: list[bool] = []
+
+    def visit(value: relax.Expr) -> None:
+        convolves.append(isinstance(value, relax.Call) and value.op.same_as(_CONV2D))
+
+    relax.analysis.post_order_visit(module["main"], visit)
+    if not any(convolves):
+        return module
+    out = module.clone()
+    out.update_func(module.get_global_var("main"), _PlainAxes(module).visit_expr(module["main"]))
+    try:
+        return relax.transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "HWIO"]})(out)
+    except tvm.error.InternalError:  # it knows no layout of some operator between them
+        return module
+
+
+@mutator
+class _PlainAxes(PyExprMutator):  # type: ignore[misc]
+    """Counts axes from the first: TVM's ConvertLayout asks for gigabytes otherwise."""
+
+    def visit_call_(self, call: relax.Call) -> relax.Expr:
+        call = self.visit_expr_post_order(call)
+        if not isinstance(call, relax.Call) or not isinstance(call.op, tvm.ir.Op):
+            return call
+        if call.op.name == "relax.permute_dims":
+            return relax.op.permute_dims(call.args[0], _axes(call))
+        if call.op.name == "relax.squeeze" and call.attrs.axis is not None:
+            count = len(call.args[0].ty.shape)
+            return relax.op.squeeze(call.args[0], [int(axis) % count for axis in call.attrs.axis])
+        return call
+
+
 def simplified(module: tvm.IRModule) -> tvm.IRModule:
     """The module without transpositions that undo each other, and with reshapes moved behind what can be fused."""
     rewrite = _Simplify(module)
@@ -84,6 +125,8 @@ class _Simplify(PyExprMutator):  # type: ignore[misc]
         if not isinstance(call, relax.Call) or not isinstance(call.op, tvm.ir.Op):
             return call
         name = call.op.name.removeprefix("relax.")
+        if name in _NORMS and str(call.args[0].ty.dtype) in _NORM_IN:
+            return self._normalized(call, name == "nn.layer_norm")
         if name == "permute_dims":
             return self._transposed(call)
         if name == "reshape":
@@ -95,6 +138,30 @@ class _Simplify(PyExprMutator):  # type: ignore[misc]
         if name in _BINARY:
             return self._of_two(call)
         return call
+
+    def _normalized(self, call: relax.Call, centered: bool) -> relax.Expr:
+        """Layer and RMS normalization step by step: TVM has a kernel only for float32 and float16."""
+        x, scale, *shift = call.args
+        dtype = str(x.ty.dtype)
+        wide, axes = _NORM_IN[dtype], [int(axis) for axis in call.attrs.axes]
+
+        def emit(value: relax.Expr) -> relax.Expr:
+            return self.builder_.emit(value)
+
+        def widened(value: relax.Expr) -> relax.Expr:
+            return value if wide == dtype else emit(relax.op.astype(value, wide))
+
+        x = widened(x)
+        if centered:
+            x = emit(relax.op.subtract(x, emit(relax.op.mean(x, axes, True))))
+        spread = emit(relax.op.mean(emit(relax.op.multiply(x, x)), axes, True))
+        root = emit(relax.op.sqrt(emit(relax.op.add(spread, relax.const(float(call.attrs.epsilon), wide)))))
+        out = emit(relax.op.divide(x, root))
+        if not centered or call.attrs.scale:
+            out = emit(relax.op.multiply(out, widened(scale)))
+        if centered and call.attrs.center:
+            out = emit(relax.op.add(out, widened(shift[0])))
+        return out if wide == dtype else relax.op.astype(out, dtype)
 
     def _made_by(self, value: relax.Expr, name: str) -> relax.Call | None:
         """The call of this operator that a variable is bound to."""
@@ -245,13 +312,12 @@ LEGALIZE = {
 """Operator -> how it becomes a kernel, where TVM's own way is slow."""
 
 
-def inputs_first(module: tvm.IRModule, is_input: Callable[[str], bool]) -> tuple[tvm.IRModule, Sequence[int]]:
-    """The module with the inputs before the weights, and the old positions of its parameters."""
+def inputs_first(module: tvm.IRModule, inputs: Collection[int]) -> tvm.IRModule:
+    """The module with the parameters at these positions, its inputs, before the others, its weights."""
     main = module["main"]
-    order = sorted(range(len(main.params)), key=lambda i: not is_input(main.params[i].name))
-    count = sum(is_input(p.name) for p in main.params)
+    order = sorted(range(len(main.params)), key=lambda i: i not in inputs)
     parameters = [main.params[i] for i in order]
-    changed = relax.Function(parameters, main.body, main.ret_ty, main.is_pure, main.attrs).with_attr(NUM_INPUT, count)
+    changed = relax.Function(parameters, main.body, main.ret_ty, main.is_pure, main.attrs)
     out = module.clone()
-    out.update_func(module.get_global_var("main"), changed)
-    return out, order
+    out.update_func(module.get_global_var("main"), changed.with_attr(NUM_INPUT, len(inputs)))
+    return out

@@ -18,7 +18,7 @@ from colt_pipeline.errors import ConfigError
 from colt_pipeline.workloads.data import SPECIAL, numpy_dtype
 from colt_pipeline.workloads.models.packages import required
 from colt_pipeline.workloads.models.relax_programs import Parts
-from colt_pipeline.workloads.models.rewrites import in_numpy
+from colt_pipeline.workloads.models.torch_operators import CONVERT
 from colt_pipeline.workloads.workload import Array
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def read_exported(path: Path, where: str) -> Parts:
     except (RuntimeError, ValueError, OSError, KeyError, AttributeError, TypeError) as error:
         raise ConfigError(
             f"{where} is not an archive of torch.export.save that this PyTorch {torch.__version__} reads: "
-            f"{_first_line(error)}"
+            f"{_said(error)}"
         ) from error
     return of_exported(program, where)
 
@@ -68,13 +68,12 @@ def of_module(
     """
     required("torch", "torch", where)
     if weights is not None:
-        files = required("safetensors.torch", "torch", where)
-        try:
-            module.load_state_dict(files.load_file(str(weights)), assign=True)
-        except (RuntimeError, OSError, ValueError, files.SafetensorError) as error:
-            raise ConfigError(
-                f"workload.weights={weights} is not the state of {where}: {_first_line(error)}"
-            ) from error
+        _load(module, weights, where)
+    if lacking := [name for name, value in module.state_dict().items() if value.device.type == "meta"]:
+        raise ConfigError(
+            f"{where} is on the device meta, so that {lacking[0]} has no values; give them with "
+            "workload.weights=FILE.safetensors"
+        )
     return of_exported(exported(module, examples, where, dynamic_shapes), where)
 
 
@@ -90,7 +89,28 @@ def exported(module: torch.nn.Module, examples: Sequence[Any], where: str, dynam
         with quiet(), torch.no_grad():
             return torch.export.export(module.eval(), tuple(examples), dynamic_shapes=dynamic_shapes)
     except Exception as error:  # whatever the user's module raises
+<<<<<<< HEAD
         raise ConfigError(f"{where} cannot be exported by torch.export: {_first_line(error)}") from error
+=======
+        raise ConfigError(f"{where} cannot be exported by torch.export: {_said(error)}") from error
+    return of_exported(program, where)
+>>>>>>> 9fe51696 (Models: attention's scale and masks, types of products, external data and sizes of ONNX, weights without copies)
+
+
+def _load(module: torch.nn.Module, weights: Path, where: str) -> None:
+    """Give a module the state in a file, of which a tensor that has several names may be there under one."""
+    if weights.suffix != ".safetensors":
+        raise ConfigError(f"workload.weights={weights} of a torch.nn.Module must be a .safetensors file")
+    files = required("safetensors.torch", "torch", where)
+    try:
+        values = files.load_file(str(weights))
+        own = module.state_dict(keep_vars=True)
+        there = {id(own[name]): value for name, value in values.items() if name in own}
+        values |= {name: there[id(x)] for name, x in own.items() if name not in values and id(x) in there}
+        with quiet():
+            module.load_state_dict(values, assign=True)
+    except (RuntimeError, OSError, ValueError, files.SafetensorError) as error:
+        raise ConfigError(f"workload.weights={weights} is not the state of {where}: {_said(error)}") from error
 
 
 def of_exported(program: torch.export.ExportedProgram, where: str) -> Parts:
@@ -103,27 +123,44 @@ def of_exported(program: torch.export.ExportedProgram, where: str) -> Parts:
     from tvm import relax
     from tvm.relax.frontend.torch import from_exported_program
 
+    for spec in program.graph_signature.input_specs:
+        if spec.kind.name == "USER_INPUT" and type(spec.arg).__name__ == "ConstantArgument" and spec.arg.value is not None:
+            raise ConfigError(f"{where} takes {spec.arg.name}, a Python {type(spec.arg.value).__name__}; pass a tensor")
     examples = program.example_inputs
     if examples is not None and examples[1]:
         raise ConfigError(f"{where} takes keyword arguments ({', '.join(examples[1])}); export it with positional ones")
     try:
         with quiet(), torch.no_grad():
             simpler = program.run_decompositions(_decompositions(torch))
-            module = from_exported_program(simpler, keep_params_as_input=True, run_ep_decomposition=False)
+            module = from_exported_program(
+                simpler,
+                keep_params_as_input=True,
+                run_ep_decomposition=False,
+                custom_convert_map=CONVERT,
+            )
     except (
         RuntimeError,
         ValueError,
         AssertionError,
-        NotImplementedError,
-        KeyError,
+        LookupError,
         AttributeError,
         TypeError,
     ) as error:
-        raise ConfigError(f"{where} has an operator that TVM does not import: {_first_line(error)}") from error
-    module, of_functions = relax.frontend.detach_params(module)
-    weights = [in_numpy(tensor) for tensor in of_functions.get("main", ())]
-    given = [array_of(x) for x in (examples[0] if examples is not None else ()) if isinstance(x, torch.Tensor)]
-    return Parts(module, weights, _reference(program.module()), f"PyTorch {torch.__version__}", tuple(given) or None)
+        raise ConfigError(f"TVM cannot import {where}: {_said(error)}") from error
+    module, _ = relax.frontend.detach_params(module)  # they are copies
+    weights = [array_of(tensor) for tensor in _weights(simpler)]
+    given = () if examples is None else examples[0]
+    arrays = tuple(map(array_of, flat(given)))
+    reference = _reference(program.module(), given)
+    return Parts(module, weights, reference, f"PyTorch {torch.__version__}", arrays or None)
+
+
+def _weights(program: torch.export.ExportedProgram) -> Iterator[torch.Tensor]:
+    """Parameters, buffers and constants, in the order in which the program takes them."""
+    for spec in program.graph_signature.input_specs:
+        if spec.target is not None:
+            state = program.state_dict
+            yield state[spec.target] if spec.target in state else program.constants[spec.target]
 
 
 def _decompositions(torch: Any) -> Mapping[Any, Callable[..., Any]]:
@@ -134,22 +171,28 @@ def _decompositions(torch: Any) -> Mapping[Any, Callable[..., Any]]:
     return found
 
 
-def _reference(module: Any) -> Callable[[Sequence[Array]], list[Array]]:
+def _reference(module: Any, examples: Sequence[Any]) -> Callable[[Sequence[Array]], list[Array]]:
+    """What runs a module; what is no tensor among its arguments stays as in the examples."""
+
     def computed(inputs: Sequence[Array]) -> list[Array]:
         import torch
+        from torch.utils import _pytree
 
+        given = iter([tensor_of(x) for x in inputs])
+        leaves, form = _pytree.tree_flatten(tuple(examples))
+        arguments = _pytree.tree_unflatten([next(given) if isinstance(x, torch.Tensor) else x for x in leaves], form)
         with torch.no_grad():
-            return [array_of(x) for x in flat(module(*map(tensor_of, inputs)))]
+            return [array_of(x) for x in flat(module(*arguments, *given))]
 
     return computed
 
 
-def flat(outputs: Any) -> list[Any]:
-    """The tensors among a module's outputs, in the order in which PyTorch's export returns them."""
+def flat(values: Any) -> list[Any]:
+    """The tensors among a module's outputs or arguments, in the order of PyTorch's export."""
     import torch
     from torch.utils import _pytree
 
-    return [x for x in _pytree.tree_leaves(outputs) if isinstance(x, torch.Tensor)]
+    return [x for x in _pytree.tree_leaves(values) if isinstance(x, torch.Tensor)]
 
 
 def array_of(tensor: torch.Tensor) -> Array:
@@ -182,9 +225,11 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _first_line(error: Exception) -> str:
+def _said(error: Exception) -> str:
+    """The first line of a message, and the one after it where the first only introduces it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__
+    count = 2 if lines and lines[0].endswith(":") else 1
+    return " ".join(lines[:count])[:300] if lines else type(error).__name__
 
 
 __all__ = ["array_of", "flat", "of_exported", "of_module", "read_exported", "tensor_of"]

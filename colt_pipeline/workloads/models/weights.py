@@ -31,15 +31,21 @@ def transformed(transforms: Sequence[tvm.IRModule], weights: Sequence[Weight]) -
     """The weights after these transformations, each of which takes what the one before it gives.
 
     They are made one by one. What is given may be maps of files, of which each is read when it is needed, and a weight
-    that an earlier transformation made is given up after its last use: at most one is in memory twice.
+    that an earlier transformation made is given up after its last use: at most one is in memory twice. Those of the last
+    transformation are made when they are asked for.
     """
     given: list[Weight | None] = list(weights)
-    for transform in transforms:
+    for transform in transforms[:-1]:
         given = list(_applied(transform, given))
+    last = _applied(transforms[-1], given) if transforms else _given_up(given)
+    yield from map(_tensor, last)
+
+
+def _given_up(given: list[Weight | None]) -> Iterator[Weight]:
     for position, weight in enumerate(given):
         assert weight is not None
         given[position] = None
-        yield _tensor(weight)
+        yield weight
 
 
 def _applied(transform: tvm.IRModule, given: list[Weight | None]) -> Iterator[Weight]:
@@ -116,6 +122,6 @@ def _step(
 
 
 def _tensor(value: Weight) -> tvm.runtime.Tensor:
-    return (
-        value if isinstance(value, tvm.runtime.Tensor) else tvm.runtime.tensor(np.ascontiguousarray(value), tvm.cpu())
-    )
+    if isinstance(value, tvm.runtime.Tensor):
+        return value
+    return tvm.runtime.tensor(np.asarray(value, order="C"), tvm.cpu())
