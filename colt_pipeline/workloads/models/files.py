@@ -8,7 +8,7 @@
 other             a Relax module as JSON (``tvm.ir.save_json``)
 ================  ====================================================================================================
 
-Loading a .pt2 file unpickles what PyTorch considers safe; only a .py file can execute code.
+Only a .py file can execute code: of a .pt2 file nothing but tensors is unpickled.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _of_python(path: Path, function: str | None, weights: Path | None, where: st
 def _returned(function: Any, where: str) -> Any:
     try:
         return function()
-    except Exception as error:  # whatever the user's code raises
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
         raise ConfigError(f"{where} raised {type(error).__name__}: {str(error)[:300]}") from error
 
 

@@ -18,9 +18,6 @@ NUM_INPUT = "num_input"
 """TVM's attribute of a Relax function: how many of its parameters are inputs; those after them are weights."""
 
 _TAKE = tvm.ir.Op.get("relax.take")
-_SAME_VALUES = tuple(
-    tvm.ir.Op.get(f"relax.{name}") for name in ("astype", "reshape", "flatten", "permute_dims", "squeeze", "expand_dims")
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,19 +66,26 @@ def _index_limits(main: relax.Function) -> dict[int, int]:
     made = {binding.var: binding.value for block in main.body.blocks for binding in block.bindings}
     found: dict[int, int] = {}
     for call in made.values():
-        if not isinstance(call, relax.Call) or not call.op.same_as(_TAKE):
+        if not isinstance(call, relax.Call) or not call.op.same_as(_TAKE) or call.args[0].ty.shape is None:
             continue
-        table, index = call.args
-        shape = table.ty.shape
-        while index not in positions and isinstance(call_before := made.get(index), relax.Call):
-            if not any(call_before.op.same_as(op) for op in _SAME_VALUES):
-                break
-            index = call_before.args[0]
-        if index in positions and shape is not None:
-            axis = 0 if call.attrs.axis is None else int(call.attrs.axis)
-            rows = int(shape[axis])
-            found[positions[index]] = min(rows, found.get(positions[index], rows))
+        rows = call.args[0].ty.shape[0 if call.attrs.axis is None else int(call.attrs.axis)]
+        seen, open_values = set(), [call.args[1]]
+        while open_values:
+            value = open_values.pop()
+            if isinstance(value, relax.Var) and value in seen:
+                continue
+            if value in positions and isinstance(rows, tvm.tirx.IntImm):
+                found[positions[value]] = min(int(rows), found.get(positions[value], int(rows)))
+            elif isinstance(value, relax.Var):
+                seen.add(value)
+                open_values.append(made.get(value))
+            elif isinstance(value, relax.Call):  # what computes an index of an integer
+                open_values += [x for x in value.args if isinstance(x.ty, relax.TensorType) and _is_integer(x)]
     return found
+
+
+def _is_integer(value: relax.Expr) -> bool:
+    return str(value.ty.dtype).startswith(("int", "uint", "bool"))
 
 
 def bound(module: tvm.IRModule, sizes: Mapping[str, int], where: str) -> tvm.IRModule:

@@ -93,7 +93,8 @@ def _values(path: Path, where: str) -> dict[str, Array]:
         except (OSError, ValueError) as error:
             raise ConfigError(f"workload.weights={path} cannot be read as .npz: {error}") from error
     files = required("safetensors.numpy", "torch", where)
+    unreadable = required("safetensors", "torch", where).SafetensorError
     try:
         return dict(files.load_file(str(path)))
-    except (OSError, ValueError, files.SafetensorError) as error:
+    except (OSError, ValueError, unreadable) as error:
         raise ConfigError(f"workload.weights={path} cannot be read as .safetensors: {error}") from error

@@ -229,6 +229,10 @@ def _axes(call: relax.Call) -> list[int]:
     return [int(axis) % count for axis in axes] if axes is not None else list(reversed(range(count)))
 
 
+LOWEST = {"float16": -3e4}
+"""Type -> the score of what a mask hides, if not -1e30: sums with it must stay finite."""
+
+
 def _attention(
     q: te.Tensor, k: te.Tensor, v: te.Tensor, bias: te.Tensor | None, scale: float | None, causal: str | None
 ) -> te.Tensor:
@@ -251,7 +255,7 @@ def _attention(
         if bias is not None:
             at = [x if int(n) > 1 else 0 for x, n in zip((b, h, i, j), bias.shape, strict=True)]
             value = value + bias[tuple(at)]
-        return value if causal is None else te.if_then_else(j <= i + offset, value, te.const(-1e30, dtype))
+        return value if causal is None else te.if_then_else(j <= i + offset, value, te.const(LOWEST.get(dtype, -1e30), dtype))
 
     logits = te.compute(size, logit, name="logits")
     m, s, j = (te.reduce_axis((0, context), name=name) for name in "msj")

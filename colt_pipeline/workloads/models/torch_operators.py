@@ -11,8 +11,8 @@ from typing import Any
 
 from tvm import relax
 
-_LOWEST = {"float16": -3e4}
-"""Type -> what a boolean mask adds where it is false, if not -1e30: the sum with a score must stay finite."""
+from colt_pipeline.workloads.models.rewrites import LOWEST
+
 _SPATIAL = "DHW"
 _NAMES = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 
@@ -49,7 +49,7 @@ def attention(node: Any, importer: Any) -> relax.Expr:
 def _bias(emit: Any, mask: relax.Expr, dtype: str, context: Any) -> relax.Expr:
     """What a mask adds to scores, with four dimensions."""
     if str(mask.ty.dtype) == "bool":
-        masked = relax.const(_LOWEST.get(dtype, -1e30), dtype)
+        masked = relax.const(LOWEST.get(dtype, -1e30), dtype)
         mask = emit(relax.op.where(mask, relax.const(0, dtype), masked))
     elif str(mask.ty.dtype) != dtype:
         mask = emit(relax.op.astype(mask, dtype))

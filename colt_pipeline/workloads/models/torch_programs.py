@@ -5,7 +5,12 @@ PyTorch is imported when a model needs it; the extra ``torch`` names it.
 
 from __future__ import annotations
 
+import logging
+import os
+import pickle
+import re
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +31,9 @@ if TYPE_CHECKING:
 
 _KEPT = ("scaled_dot_product_attention", "linear")
 """Operators that PyTorch would take apart into pieces that TVM does not fuse again."""
+_CONSTANT = re.compile(r"tensor_\w+|\w+\.json|")
+"""Names of an archive's constants that are tensors, and of their list."""
+_SAFE, _UNSAFE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
 def read_exported(path: Path, where: str) -> Parts:
@@ -36,14 +44,47 @@ def read_exported(path: Path, where: str) -> Parts:
     """
     torch = required("torch", "torch", where)
     try:
-        with quiet():
+        _refuse_objects(path, where)
+        with quiet(), _only_tensors():
             program = torch.export.load(str(path))
-    except (RuntimeError, ValueError, OSError, KeyError, AttributeError, TypeError) as error:
+    except (
+        RuntimeError,
+        ValueError,
+        OSError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        AssertionError,
+        EOFError,
+        zipfile.BadZipFile,
+        pickle.UnpicklingError,
+    ) as error:
         raise ConfigError(
             f"{where} is not an archive of torch.export.save that this PyTorch {torch.__version__} reads: "
             f"{_said(error)}"
         ) from error
     return of_exported(program, where)
+
+
+def _refuse_objects(path: Path, where: str) -> None:
+    """An archive may hold pickled objects beside its tensors, which would execute code."""
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            _, is_constant, file = name.lower().partition("/constants/")
+            if is_constant and not _CONSTANT.fullmatch(file):
+                raise ConfigError(f"{where} holds {name}, which is no tensor; only tensors are read from a .pt2 file")
+
+
+@contextmanager
+def _only_tensors() -> Iterator[None]:
+    """PyTorch unpickles nothing but tensors: what `torch.export.load` calls would execute code otherwise."""
+    before = {name: os.environ.pop(name, None) for name in (_SAFE, _UNSAFE)}
+    os.environ[_SAFE] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[_SAFE]
+        os.environ.update({name: value for name, value in before.items() if value is not None})
 
 
 def of_module(
@@ -102,6 +143,7 @@ def _load(module: torch.nn.Module, weights: Path, where: str) -> None:
     if weights.suffix != ".safetensors":
         raise ConfigError(f"workload.weights={weights} of a torch.nn.Module must be a .safetensors file")
     files = required("safetensors.torch", "torch", where)
+    unreadable = required("safetensors", "torch", where).SafetensorError
     try:
         values = files.load_file(str(weights))
         own = module.state_dict(keep_vars=True)
@@ -109,7 +151,7 @@ def _load(module: torch.nn.Module, weights: Path, where: str) -> None:
         values |= {name: there[id(x)] for name, x in own.items() if name not in values and id(x) in there}
         with quiet():
             module.load_state_dict(values, assign=True)
-    except (RuntimeError, OSError, ValueError, files.SafetensorError) as error:
+    except (RuntimeError, OSError, ValueError, unreadable) as error:
         raise ConfigError(f"workload.weights={weights} is not the state of {where}: {_said(error)}") from error
 
 
@@ -126,6 +168,9 @@ def of_exported(program: torch.export.ExportedProgram, where: str) -> Parts:
     for spec in program.graph_signature.input_specs:
         if spec.kind.name == "USER_INPUT" and type(spec.arg).__name__ == "ConstantArgument" and spec.arg.value is not None:
             raise ConfigError(f"{where} takes {spec.arg.name}, a Python {type(spec.arg.value).__name__}; pass a tensor")
+    for spec in program.graph_signature.output_specs:
+        if spec.kind.name.endswith("MUTATION"):
+            raise ConfigError(f"{where} changes {spec.target} while it runs; make a new tensor of it instead")
     examples = program.example_inputs
     if examples is not None and examples[1]:
         raise ConfigError(f"{where} takes keyword arguments ({', '.join(examples[1])}); export it with positional ones")
@@ -156,11 +201,10 @@ def of_exported(program: torch.export.ExportedProgram, where: str) -> Parts:
 
 
 def _weights(program: torch.export.ExportedProgram) -> Iterator[torch.Tensor]:
-    """Parameters, buffers and constants, in the order in which the program takes them."""
+    """The parameters in the order in which the program takes them; TVM makes constants of buffers."""
     for spec in program.graph_signature.input_specs:
-        if spec.target is not None:
-            state = program.state_dict
-            yield state[spec.target] if spec.target in state else program.constants[spec.target]
+        if spec.kind.name == "PARAMETER":
+            yield program.state_dict[spec.target]
 
 
 def _decompositions(torch: Any) -> Mapping[Any, Callable[..., Any]]:
@@ -219,10 +263,15 @@ def tensor_of(array: Array) -> torch.Tensor:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the warnings of PyTorch about itself."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Without what PyTorch warns of and logs; its errors say what is wrong."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _said(error: Exception) -> str:
