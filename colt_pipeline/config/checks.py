@@ -102,6 +102,9 @@ def load(raw: DictConfig, called_from: Path, moves: bool = False) -> Config:
     if not config.search.asks_models:  # so that all model sets give the same run
         config.model_set, config.largest, config.model_sets = NO_LLM, NO_LLM, {NO_LLM: []}
     _space(config, raw)
+    if config.target.kind != "llvm" and (config.workload.constant or config.prepack):
+        key = f"workload.constant={config.workload.constant}" if config.workload.constant else "prepack=true"
+        raise ConfigError(f"{key} packs weights for CPUs; leave it out for target.kind={config.target.kind}")
     measure = config.measure
     if measure.runner:
         raise ConfigError(

@@ -24,6 +24,10 @@ from colt_pipeline.workloads.workload import Array
 
 _WEIGHT_BYTES = 1024
 """Initializers of at least this size become parameters; smaller ones may be shapes, which must be constants."""
+_SIZES = 64
+"""At most so many numbers are taken for sizes."""
+_OF_SIZES = ("Add", "Cast", "Concat", "Div", "Gather", "Mul", "Reshape", "Slice", "Squeeze", "Sub", "Unsqueeze")
+"""Operators with which exporters compute sizes."""
 _ERRORS = (
     RuntimeError,
     ValueError,
@@ -45,6 +49,7 @@ def read_onnx(path: Path, where: str, sizes: Mapping[str, int]) -> Parts:
             size is unknown or missing.
     """
     onnx = required("onnx", "onnx", where)
+    required("onnx.reference", "onnx", where)
     try:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # what protobuf raises depends on its implementation
@@ -60,6 +65,7 @@ def read_onnx(path: Path, where: str, sizes: Mapping[str, int]) -> Parts:
     _bind(kept, sizes, where)
     _read_attributes(onnx, model.graph, path.parent, where)
     weights = _weights_apart(onnx, model, path.parent, where)
+    _compute_sizes(onnx, model)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # names that are no identifiers are changed
@@ -92,6 +98,50 @@ def _bind(inputs: Sequence[Any], sizes: Mapping[str, int], where: str) -> None:
     check_sizes(symbolic, sizes, where)
     for size, plain in found:
         size.dim_value = sizes[plain]
+
+
+def _compute_sizes(onnx: Any, model: Any) -> None:
+    """Replace what computes sizes by their values, now that those of the inputs are known.
+
+    TVM does not see what a shape is made of, which an exporter writes operator by operator.
+    """
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    except (onnx.shape_inference.InferenceError, ValueError):
+        return
+    sizes = {}
+    for value in (*inferred.input, *inferred.value_info):
+        shape = value.type.tensor_type.shape.dim
+        if value.type.tensor_type.HasField("shape") and all(size.dim_value > 0 for size in shape):
+            sizes[value.name] = [size.dim_value for size in shape]
+    known = {
+        tensor.name: onnx.numpy_helper.to_array(tensor)
+        for tensor in model.graph.initializer
+        if math.prod(tensor.dims) <= _SIZES and tensor.data_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
+    }
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    rest, made = [], {}
+    for node in model.graph.node:
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        if node.op_type == "Shape" and node.input[0] in sizes:
+            found = np.array(sizes[node.input[0]], np.int64)[attributes.get("start", 0) : attributes.get("end")]
+        elif node.op_type == "Constant" and isinstance(tensor := attributes.get("value"), onnx.TensorProto):
+            rest.append(node)
+            if math.prod(tensor.dims) <= _SIZES:
+                known[node.output[0]] = onnx.numpy_helper.to_array(tensor)
+            continue
+        elif node.op_type in _OF_SIZES and all(name in known for name in node.input):
+            given = {name: known[name] for name in node.input}
+            found = np.asarray(onnx.reference.ReferenceEvaluator(node, opsets=opsets).run(None, given)[0])
+        else:
+            rest.append(node)
+            continue
+        known[node.output[0]] = made[node.output[0]] = found
+    if made:
+        nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in rest]
+        del model.graph.node[:]
+        model.graph.node.extend(nodes)
+        model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in made.items())
 
 
 def _read_attributes(onnx: Any, graph: Any, directory: Path, where: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,9 +90,9 @@ def _renamed(module: tvm.IRModule, name: str) -> tvm.IRModule:
 def _values(path: Path, where: str) -> dict[str, Array]:
     if path.suffix == ".npz":
         try:
-            with np.load(path) as file:
+            with zipfile.ZipFile(path), np.load(path) as file:
                 return {name: file[name] for name in file.files}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise ConfigError(f"workload.weights={path} cannot be read as .npz: {error}") from error
     files = required("safetensors.numpy", "torch", where)
     unreadable = required("safetensors", "torch", where).SafetensorError

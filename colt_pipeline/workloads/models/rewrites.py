@@ -23,7 +23,6 @@ _UNARY = ("erf", "exp", "negative", "nn.gelu", "nn.gelu_tanh", "nn.relu", "nn.si
 _NORMS = ("nn.layer_norm", "nn.rms_norm")
 _NORM_IN = {"bfloat16": "float32", "float64": "float64"}
 """Types that TVM does not normalize, and the type in which that is computed."""
-_CONV2D = tvm.ir.Op.get("relax.nn.conv2d")
 _BINARY = ("add", "divide", "maximum", "minimum", "multiply", "power", "subtract")
 
 
@@ -78,13 +77,14 @@ def channels_last(module: tvm.IRModule) -> tvm.IRModule:
 
     There are more channels than a picture has columns.
     """
-    convolves: list[bool] = []
+    found: set[str] = set()
 
     def visit(value: relax.Expr) -> None:
-        convolves.append(isinstance(value, relax.Call) and value.op.same_as(_CONV2D))
+        if isinstance(value, relax.Call) and isinstance(value.op, tvm.ir.Op):
+            found.add(value.op.name)
 
     relax.analysis.post_order_visit(module["main"], visit)
-    if not any(convolves):
+    if "relax.nn.conv2d" not in found or "relax.nn.conv2d_transpose" in found:  # TVM has no kernel of that one
         return module
     out = module.clone()
     out.update_func(module.get_global_var("main"), _PlainAxes(module).visit_expr(module["main"]))
@@ -166,8 +166,9 @@ class _Simplify(PyExprMutator):  # type: ignore[misc]
     def _made_by(self, value: relax.Expr, name: str) -> relax.Call | None:
         """The call of this operator that a variable is bound to."""
         made = self.lookup_binding(value) if isinstance(value, relax.Var) else None
-        is_call = isinstance(made, relax.Call) and isinstance(made.op, tvm.ir.Op)
-        return made if is_call and made.op.name == f"relax.{name}" else None
+        if not isinstance(made, relax.Call) or not isinstance(made.op, tvm.ir.Op):
+            return None
+        return made if made.op.name == f"relax.{name}" else None
 
     def _transposed(self, call: relax.Call) -> relax.Expr:
         inner = self._made_by(call.args[0], "permute_dims")
@@ -255,7 +256,11 @@ def _attention(
         if bias is not None:
             at = [x if int(n) > 1 else 0 for x, n in zip((b, h, i, j), bias.shape, strict=True)]
             value = value + bias[tuple(at)]
-        return value if causal is None else te.if_then_else(j <= i + offset, value, te.const(LOWEST.get(dtype, -1e30), dtype))
+        return (
+            value
+            if causal is None
+            else te.if_then_else(j <= i + offset, value, te.const(LOWEST.get(str(dtype), -1e30), dtype))
+        )
 
     logits = te.compute(size, logit, name="logits")
     m, s, j = (te.reduce_axis((0, context), name=name) for name in "msj")

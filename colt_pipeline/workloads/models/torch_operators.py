@@ -1,7 +1,7 @@
 """Operators of PyTorch as Relax's, where TVM's own importer makes other ones of them.
 
 It computes products and convolutions in float32, whatever their type is, drops the scale of attention, and takes few of
-its masks. Each function here takes a call in PyTorch's graph, and TVM's importer, which knows the values of other calls.
+its masks. Each function here takes a call in PyTorch's graph and TVM's importer, which knows the values of other calls.
 """
 
 from __future__ import annotations

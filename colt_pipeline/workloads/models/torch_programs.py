@@ -166,7 +166,11 @@ def of_exported(program: torch.export.ExportedProgram, where: str) -> Parts:
     from tvm.relax.frontend.torch import from_exported_program
 
     for spec in program.graph_signature.input_specs:
-        if spec.kind.name == "USER_INPUT" and type(spec.arg).__name__ == "ConstantArgument" and spec.arg.value is not None:
+        if (
+            spec.kind.name == "USER_INPUT"
+            and type(spec.arg).__name__ == "ConstantArgument"
+            and spec.arg.value is not None
+        ):
             raise ConfigError(f"{where} takes {spec.arg.name}, a Python {type(spec.arg.value).__name__}; pass a tensor")
     for spec in program.graph_signature.output_specs:
         if spec.kind.name.endswith("MUTATION"):
@@ -246,7 +250,9 @@ def array_of(tensor: torch.Tensor) -> Array:
     if name in SPECIAL:  # NumPy has no such type
         import torch
 
-        return plain.view(torch.uint8 if plain.element_size() == 1 else torch.int16).numpy().view(numpy_dtype(name))
+        plain, own = plain.view(torch.uint8 if plain.element_size() == 1 else torch.int16), numpy_dtype(name)
+        special: Array = plain.numpy().view(own)
+        return special
     found: Array = plain.numpy()
     return found
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tvm
 from tvm import relax
 
-from colt_pipeline.workloads.workload import Array
-
 TRANSFORM = "main_transform_params"
 """TVM's name of the function that it lifts out of ``main``: a tuple of weights -> a tuple of what is made of them."""
 
-Weight = Array | tvm.runtime.Tensor
+Weight = Any
+"""An array, or a tensor of TVM."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ def transformed(transforms: Sequence[tvm.IRModule], weights: Sequence[Weight]) -
     """The weights after these transformations, each of which takes what the one before it gives.
 
     They are made one by one. What is given may be maps of files, of which each is read when it is needed, and a weight
-    that an earlier transformation made is given up after its last use: at most one is in memory twice. Those of the last
-    transformation are made when they are asked for.
+    that an earlier transformation made is given up after its last use: at most one is in memory twice. What the last
+    transformation makes is made when it is asked for.
     """
     given: list[Weight | None] = list(weights)
     for transform in transforms[:-1]:
