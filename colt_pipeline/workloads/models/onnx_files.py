@@ -26,7 +26,10 @@ _WEIGHT_BYTES = 1024
 """Initializers of at least this size become parameters; smaller ones may be shapes, which must be constants."""
 _SIZES = 64
 """At most so many numbers are taken for sizes."""
-_OF_SIZES = ("Add", "Cast", "Concat", "Div", "Gather", "Mul", "Reshape", "Slice", "Squeeze", "Sub", "Unsqueeze")
+_OF_SIZES = (
+    *("Add", "Cast", "Concat", "ConstantOfShape", "Div", "Equal", "Expand", "Gather", "Identity", "Max", "Min", "Mod"),
+    *("Mul", "Neg", "Range", "Reshape", "Slice", "Squeeze", "Sub", "Unsqueeze", "Where"),
+)
 """Operators with which exporters compute sizes."""
 _ERRORS = (
     RuntimeError,

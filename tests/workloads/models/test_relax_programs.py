@@ -79,7 +79,7 @@ def written(directory: Path, text: str) -> Path:
 
 
 def values(directory: Path, **arrays: np.ndarray) -> Path:
-    np.savez(directory / "weights.npz", **arrays)
+    np.savez(directory / "weights.npz", **arrays)  # type: ignore[arg-type]
     return directory / "weights.npz"
 
 

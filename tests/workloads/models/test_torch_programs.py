@@ -20,11 +20,14 @@ from colt_pipeline.workloads.models.files import of_parts
 from colt_pipeline.workloads.models.model import Model
 from tests.workloads.models.common import EXTENDED, check, read, run, scheduled
 
-torch = pytest.importorskip("torch")
-nn, attention = torch.nn, torch.nn.functional.scaled_dot_product_attention
+pytest.importorskip("torch")  # after TVM: tvm_ffi decides then how tensors are exchanged
+
+import torch
+from torch import nn
+from torch.nn.functional import scaled_dot_product_attention as attention
 
 pytestmark = pytest.mark.tvm
-assert tvm  # before PyTorch: tvm_ffi decides then how tensors are exchanged
+assert tvm
 
 
 def model(module: Any, *examples: Any, sizes: dict[str, int] | None = None, dynamic: Any = None) -> Model:
