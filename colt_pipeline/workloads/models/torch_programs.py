@@ -130,12 +130,7 @@ def exported(module: torch.nn.Module, examples: Sequence[Any], where: str, dynam
         with quiet(), torch.no_grad():
             return torch.export.export(module.eval(), tuple(examples), dynamic_shapes=dynamic_shapes)
     except Exception as error:  # whatever the user's module raises
-<<<<<<< HEAD
-        raise ConfigError(f"{where} cannot be exported by torch.export: {_first_line(error)}") from error
-=======
         raise ConfigError(f"{where} cannot be exported by torch.export: {_said(error)}") from error
-    return of_exported(program, where)
->>>>>>> 9fe51696 (Models: attention's scale and masks, types of products, external data and sizes of ONNX, weights without copies)
 
 
 def _load(module: torch.nn.Module, weights: Path, where: str) -> None:
