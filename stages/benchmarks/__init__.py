@@ -11,6 +11,8 @@ growth       whether a long search slows down, and how much memory it takes
 limits       how close the best recorded schedules come to this machine's peak and bandwidth
 strategy     this project's search and TVM's own within TVM's tuning, at equal trials, on kernels not seen before
 torch        the best schedules beside PyTorch, eager and compiled, and ONNX Runtime; with a chart
+models       whole models, tuned by us, beside PyTorch, eager and compiled, and ONNX Runtime; with a chart
+llama        all of Llama-3-8B, with weights as they are and packed ahead, as a whole and kernel by kernel
 additions    what each addition to TVM's design space brings
 answers      a live model asked the prompts of a recorded run: validity and order of answers, with and without a schema
 gpu          everything that needs a CUDA GPU, in one command; a directory of tables
@@ -21,7 +23,7 @@ cost         tokens and USD that 1000 samples would cost with live models, estim
 Helpers: replays and recorded rerun what was recorded; laps times each event of a search; tuned makes runs of its own;
 rounds times subjects in turn; micro and kernels contain kernels that reach a limit of the CPU and kernels that
 misbehave, programs those that no rule of the design space was developed on; frameworks has the kernels in PyTorch and
-ONNX.
+ONNX, and whole models.
 """
 
 from __future__ import annotations

@@ -24,7 +24,9 @@ from stages.benchmarks import (
     faults,
     growth,
     limits,
+    llama,
     measurement,
+    models,
     overhead,
     pace,
     queue,
@@ -55,6 +57,11 @@ DEFAULTS: dict[ModuleType, dict[str, object]] = {
         **{"runs": Path("build/torch"), "kernels": torch.KERNELS, "rounds": 15, "tune": False, "samples": 64},
         "overrides": [],
     },
+    models: {
+        **{"runs": Path("build/models"), "models": models.MODELS, "rounds": 15, "tune": False, "samples": (128, 512)},
+        "overrides": [],
+    },
+    llama: {"runs": Path("build/llama"), "samples": 256, "untuned": False, "overrides": []},
     additions: {
         **{"runs": Path("build/additions"), "switches": tuple(additions.KERNELS), "searches": additions.SEARCHES},
         **{"samples": 64, "seeds": 1, "overrides": []},

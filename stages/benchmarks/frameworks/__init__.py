@@ -1,6 +1,7 @@
-"""The kernels of the benchmark ``torch`` in other frameworks, and the sitting that times them beside ours.
+"""The kernels of the benchmark ``torch`` in other frameworks, the models of ``models``, and the sittings that time them
+beside ours.
 
-Weights are what a model keeps from call to call. Eager PyTorch and our kernels take them as inputs; compiled PyTorch
+Of kernels: weights are what a model keeps from call to call. Eager PyTorch and our kernels take them as inputs; compiled PyTorch
 and ONNX Runtime get them as constants, which they may pack ahead. How a layout of activations comes about is not timed
 on any side.
 """

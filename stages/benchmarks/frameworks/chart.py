@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from colt_pipeline.analysis.figures.drawing import WIDTH, draw_marks_legend, save_images
 
-_LOOKS: dict[str, tuple[str, str, str]] = {
+LOOKS: dict[str, tuple[str, str, str]] = {
     "eager": ("PyTorch, eager", "#de8f05", "^"),
     "compiled": ("torch.compile, frozen weights", "#029e73", "D"),
     "onnxruntime": ("ONNX Runtime", "#0173b2", "o"),
@@ -61,16 +61,17 @@ def draw(rows: Sequence[Mapping[str, Any]], sides: Sequence[str], path_stem: Pat
         )
     )
     title = "Time relative to our best schedule, which is 1: to the right of the line, ours is faster"
-    save_images(_drawn, chart_data(rows, sides), title, key, path_stem)
+    save_images(drawn, chart_data(rows, sides), title, key, path_stem)
 
 
-def _drawn(data: pd.DataFrame) -> Figure:
+def drawn(data: pd.DataFrame, looks: Mapping[str, tuple[str, str, str]] = LOOKS) -> Figure:
+    """The chart of kernel, our milliseconds, side and ratio; `looks` has the name, colour and marker of each side."""
     kernels = list(data["kernel"].unique())
     figure = Figure(figsize=(WIDTH, _ROW_INCHES * len(kernels) + _REST_INCHES), layout="constrained")
     panel = figure.subplots()
     panel.axvline(1, color="0.25", linewidth=1.2)
     for side, of_side in data.groupby("side", sort=False):
-        _, colour, marker = _LOOKS[str(side)]
+        _, colour, marker = looks[str(side)]
         places = [kernels.index(kernel) for kernel in of_side["kernel"]]
         panel.plot(of_side["ratio"], places, color=colour, marker=marker, markersize=5.5, linestyle="")
     if _MEAN in kernels:
@@ -81,7 +82,7 @@ def _drawn(data: pd.DataFrame) -> Figure:
     panel.set_xlabel("time / our time (log scale)")
     entries = [
         Line2D([], [], color=colour, marker=marker, markersize=5.5, linestyle="", label=name)
-        for name, colour, marker in (_LOOKS[side] for side in data["side"].unique())
+        for name, colour, marker in (looks[side] for side in data["side"].unique())
     ]
     draw_marks_legend(figure, [Line2D([], [], color="0.25", linewidth=1.2, label="ours"), *entries])
     return figure
