@@ -37,7 +37,7 @@ def summaries(configs: Sequence[Config], tuning: bool, backend: Backend) -> list
     found = []
     for config in configs:
         path = directory(config) / WHOLE_MODEL
-        summary = read_json(path) if path.exists() else tune(config) if tuning else None
+        summary = read_json(path) if path.exists() else tune(config).summary if tuning else None
         if summary is None or summary["device"] != backend.device.slug:
             raise ConfigError(
                 f"{directory(config)} is no finished run on {backend.device.slug}; add --tune, or name another "
