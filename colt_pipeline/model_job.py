@@ -10,23 +10,20 @@ and ``record=replay`` needs neither a compiler nor the model's weights.
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tvm
 
-from colt_pipeline.app import aligned, shown_speedup
+from colt_pipeline.app import shown_speedup
 from colt_pipeline.assemble import assemble
 from colt_pipeline.config.schema import AS_MANY_AS_FIT, Config, WorkloadConfig
 from colt_pipeline.config.sources import file_digest
-from colt_pipeline.config.spaces import summarized
-from colt_pipeline.errors import BudgetError, ConfigError, ReplayMissError, SpaceError
+from colt_pipeline.errors import BudgetError, ConfigError, ReplayMissError
 from colt_pipeline.job import Job, further_batches, write_outputs
 from colt_pipeline.llm.unusable import note_unusable_models
 from colt_pipeline.measurement.devices import Device
@@ -34,8 +31,10 @@ from colt_pipeline.measurement.ledger import Ledger
 from colt_pipeline.measurement.lock import device_lock
 from colt_pipeline.measurement.measurer import MakeMeasurer
 from colt_pipeline.measurement.whole_model import measure_model
+from colt_pipeline.model_plan import Kernel, announcement, planned, task_config
+from colt_pipeline.model_report import best_of, summarize
 from colt_pipeline.progress.terminal import table_is_shown
-from colt_pipeline.records import EMBEDDED, LIMIT, EndReason, Measurement, digest, packed_name
+from colt_pipeline.records import LIMIT, EndReason, Measurement, digest
 from colt_pipeline.runs.clock import Clock
 from colt_pipeline.runs.events import Event, Finished
 from colt_pipeline.runs.layout import CLOCK, SOURCE, WHOLE_MODEL, WHOLE_MODEL_MEASUREMENTS, run_directory
@@ -45,46 +44,18 @@ from colt_pipeline.search.batch import choose_batch
 from colt_pipeline.search.expand import plant
 from colt_pipeline.search.loop import advance, apply, fold
 from colt_pipeline.search.state import State
-from colt_pipeline.space import Space
-from colt_pipeline.workloads.catalogue import build, extracted, model
-from colt_pipeline.workloads.checks import check
-from colt_pipeline.workloads.extracted import ExtractedModel, Task, share
+from colt_pipeline.workloads.catalogue import extracted, model
+from colt_pipeline.workloads.extracted import ExtractedModel
 
 MeasureModel = Callable[..., list[Measurement]]
 """See `whole_model.measure_model`."""
 
-Role = Literal["tuned", "drawn", "measured", "left"]
-"""What becomes of a kernel: it is searched; it gets one program of TVM's rules; only its unscheduled program is
-measured; or not even that."""
-
 UNTUNED: EndReason = "untuned"
 """Why the run of a kernel that is not searched ends."""
-_WORTH_TUNING = {"flop": 1e-4, "roofline": 5e-3}
-"""``kernels`` -> share of the model's work above which a kernel is searched."""
 _BESIDE_SECS = 5.0
 """Up to so long, an untuned model runs in turn with the tuned one."""
-_SECS_PER_SAMPLE = (0.6, 2.5)
-"""From the live runs of results/benchmark/pace.csv, kernels of 1 to 50 ms; announced before a search."""
-_PLANNED_FOR = {"kind": "llvm", "num-cores": 2}
-"""The target for which it is asked whether a kernel has a choice: the answer must be the same in a replay elsewhere."""
 _AWAKE = 8
 """Kernels whose worker processes, with their inputs, stay in memory at once."""
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """A task, and what becomes of it."""
-
-    task: Task
-    role: Role
-    share: float
-    """Part of the model's work, by the rule that chose it."""
-    why: str = ""
-    """Why it is left as it is."""
-
-    @property
-    def name(self) -> str:
-        return self.task.name
 
 
 @dataclass(frozen=True)
@@ -133,10 +104,10 @@ def tune(
             if kernel.role == "left":
                 continue
             shared = peers if kernel in tuned else ()
-            task_config = _task_config(config, kernel.task)
+            its = task_config(config, kernel.task)
             if kernel not in tuned:
-                task_config = replace(task_config, start_from=None)
-            job = cleanup.enter_context(assemble(task_config, make_measurer, shared, any_space=True))
+                its = replace(its, start_from=None)
+            job = cleanup.enter_context(assemble(its, make_measurer, shared, any_space=True))
             jobs[kernel.name] = job
             if kernel in tuned:
                 peers.append(job.state)
@@ -159,7 +130,7 @@ def tune(
             if (best := best_of(job).program) is not None
         }
         measured = _whole(config, jobs, modules, measure or measure_model)
-        summary = _summary(config, whole, kernels, jobs, measured, stopped)
+        summary = summarize(config, whole, kernels, jobs, measured, stopped)
         target = next(iter(jobs.values())).target
     directory = run_directory(config.results, config.experiment, config.run)
     rundir = RunDir(directory, config.identity())
@@ -174,77 +145,6 @@ def _source(workload: WorkloadConfig) -> dict[str, Any]:
     paths = {"source": workload.source, "weights": workload.weights}
     known = {key: path for key, path in paths.items() if path is not None}
     return {**paths, "sha256": {key: file_digest(f"workload.{key}", path) for key, path in known.items()}}
-
-
-def planned(config: Config, whole: ExtractedModel) -> list[Kernel]:
-    """What becomes of each kernel of a model."""
-    tasks = whole.tasks
-    if config.kernels == "flop":
-        total = sum(task.weight * task.flop for task in tasks)
-        shares = {task.name: task.weight * task.flop / total if total else 0.0 for task in tasks}
-    else:
-        shares = {task.name: share(task, tasks) for task in tasks}
-    return [_planned(config, whole, task, shares[task.name]) for task in tasks]
-
-
-def _planned(config: Config, whole: ExtractedModel, task: Task, part: float) -> Kernel:
-    is_worth = part >= _WORTH_TUNING[config.kernels]
-    if config.kernels == "flop":
-        return Kernel(task, "tuned" if is_worth else "measured", part)
-    if task.is_view:
-        return Kernel(task, "left", part, "it only gives a tensor another shape")
-    if task.has_infinity:
-        return Kernel(task, "left", part, "its outputs may be infinite, so that no schedule can be checked")
-    workload = build(**vars(_task_config(config, task).workload))
-    try:
-        check(workload.main, task.name)
-        space = Space(workload.module, _PLANNED_FOR, config.space.additions)
-    except (ConfigError, SpaceError) as error:
-        return Kernel(task, "left", part, str(error))
-    return Kernel(task, "tuned" if is_worth and space.tunable else "drawn", part)
-
-
-def announcement(config: Config, kernels: Sequence[Kernel]) -> list[str]:
-    """What will be tuned, and for how long."""
-    tuned = [kernel for kernel in kernels if kernel.role == "tuned"]
-    calls = sum(kernel.task.weight for kernel in kernels)
-    lines = [f"{config.run}  {len(kernels)} kernels, {calls} calls; {len(tuned)} are worth tuning:"]
-    rule = "FLOP" if config.kernels == "flop" else "estimated time at the machine's limits"
-    rows = [("kernel", "calls", f"share of {rule}", "", "shapes")]
-    for kernel in sorted(kernels, key=lambda k: -k.share):
-        what = {"tuned": "tuned", "drawn": "scheduled by rule", "measured": "left as it is", "left": "left as it is"}
-        packed = ", weights packed ahead" if kernel.task.constants else ""
-        why = f" ({kernel.why.partition(';')[0][:100]})" if kernel.why else ""
-        shares = f"{100 * kernel.share:.1f} %"
-        rows.append(
-            (_short(kernel.name), str(kernel.task.weight), shares, what[kernel.role] + packed + why, kernel.task.shape)
-        )
-    lines += [f"  {line}" for line in aligned(rows)]
-    if config.minutes is not None:
-        lines.append(f"{config.run}  this takes {config.minutes:g} minutes, and then the best are confirmed")
-    elif config.kernels != "flop":
-        low, high = (max(1, math.ceil(config.samples * secs / 60)) for secs in _SECS_PER_SAMPLE)
-        lines.append(f"{config.run}  {config.samples} samples take about {low} to {high} minutes")
-    return lines
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 60 else f"{name[:57]}..."
-
-
-def _task_config(config: Config, task: Task) -> Config:
-    given = config.workload
-    workload = WorkloadConfig(
-        packed_name(f"{given.name}.{task.name}", task.constants),
-        given.shape,
-        source=given.source,
-        function=given.function,
-        bind=given.bind,
-        constant=list(task.constants),
-        model=given.model,
-        weights=given.weights,
-    )
-    return replace(config, run=f"{config.run}/{task.name}", workload=workload, minutes=None)
 
 
 def _measure_only(job: Job, draw: bool) -> None:
@@ -339,30 +239,6 @@ def _progress(config: Config, kernel: Kernel, job: Job, samples: int, left_secs:
     )
 
 
-@dataclass(frozen=True)
-class Best:
-    """The fastest program of a kernel; one that no schedule made faster stays unscheduled."""
-
-    program: str | None
-    """Its key; None = unscheduled."""
-    secs: float
-    cold_secs: float | None = None
-    """With cold caches, where that was measured."""
-
-
-def best_of(job: Job) -> Best:
-    """The best program of a kernel, as confirmed, or else as its search measured it."""
-    state = job.state
-    assert state.started is not None
-    found = Best(None, state.started.baseline_secs)
-    confirmed = job.confirmed
-    if confirmed:
-        found = min(found, Best(confirmed[0].program, confirmed[0].latency_secs), key=lambda b: b.secs)
-    elif state.best is not None and state.best.latency_secs is not None and (state.speedup or 0) > 1:
-        found = Best(state.best.program, state.best.latency_secs)
-    return found if found.program is None else replace(found, cold_secs=job.cold_secs(found.program))
-
-
 def _whole(
     config: Config, jobs: Mapping[str, Job], modules: Mapping[str, tvm.IRModule], measure: MeasureModel
 ) -> list[Measurement]:
@@ -400,103 +276,3 @@ def _untuned_secs(jobs: Mapping[str, Job], config: Config) -> float:
     weights = {task.name: task.weight for task in extracted(model(**vars(config.workload)), config.prepack).tasks}
     starts = {name: job.state.started for name, job in jobs.items()}
     return sum(weights[name] * start.baseline_secs for name, start in starts.items() if start is not None)
-
-
-def _summary(
-    config: Config,
-    whole: ExtractedModel,
-    kernels: Sequence[Kernel],
-    jobs: Mapping[str, Job],
-    measured: Sequence[Measurement],
-    stopped: str | None,
-) -> dict[str, Any]:
-    """The run in numbers; a kernel's latencies are seconds per call."""
-    rows = [_row(config, kernel, jobs[kernel.name]) for kernel in kernels if kernel.name in jobs]
-    some = next(iter(jobs.values()))
-    assert some.state.started is not None
-    tuned_secs = measured[0].latency_secs
-    assert tuned_secs is not None
-    summed = sum(row["weight"] * row["unoptimized_secs"] for row in rows)
-    unoptimized, how = summed, "sum over kernels of calls x measured latency"
-    if len(measured) > 1 and measured[1].latency_secs is not None:
-        unoptimized, how = measured[1].latency_secs, "measured whole"
-    summary = {
-        "experiment": config.experiment,
-        "model": config.workload.name,
-        "shape": config.workload.shape,
-        "target": config.target.name,
-        **summarized(config.space),
-        "search": config.search.name,
-        "model_set": config.model_set,
-        "largest": config.largest,
-        "models": [spec.name for spec in some.world.models],
-        "llm_backend": ", ".join(sorted({spec.provider for spec in some.world.models})),
-        "measurement": some.state.started.measurement,
-        "device": some.state.started.device,
-        "seed": config.seed,
-        "samples": sum(row["samples"] for row in rows),
-        "unoptimized_secs": unoptimized,
-        "unoptimized_how": how,
-        "tuned_secs": tuned_secs,
-        "tuned_how": "measured whole",
-        "tuned_sum_secs": sum(row["weight"] * row["best_secs"] for row in rows),
-        "speedup": unoptimized / tuned_secs,
-        "max_relative_error": measured[0].max_relative_error,
-        "tasks": rows,
-    }
-    if config.kernels != "flop":
-        summary |= {"prepack": config.prepack, "reference": whole.model.referee, "stopped": stopped or "budget"}
-        summary |= {"unoptimized_sum_secs": summed}
-    return summary
-
-
-def _row(config: Config, kernel: Kernel, job: Job) -> dict[str, Any]:
-    task, state, best = kernel.task, job.state, best_of(job)
-    assert state.started is not None
-    row: dict[str, Any] = {"task": task.name, "shape": task.shape, "weight": task.weight, "flop": task.flop}
-    row |= {"tuned": kernel.role == "tuned", "samples": len(state.samples)}
-    row |= {"unoptimized_secs": state.started.baseline_secs, "best_secs": best.secs}
-    if config.kernels != "flop":
-        row |= {"role": kernel.role, "packed": list(task.constants), "cold_secs": best.cold_secs}
-    return row
-
-
-def shown(config: Config, summary: Mapping[str, Any]) -> str:
-    """A model's result for the terminal."""
-    who = " (LLMs: stand-ins)" if EMBEDDED in summary["llm_backend"] else ""
-    line = (
-        f"{summary['model']}, model_set={summary['model_set']}{who}: {summary['samples']} samples, unoptimized "
-        f"{_shown_secs(summary['unoptimized_secs'])} ({summary['unoptimized_how']}), tuned "
-        f"{_shown_secs(summary['tuned_secs'])} ({summary['tuned_how']}; sum of its kernels "
-        f"{_shown_secs(summary['tuned_sum_secs'])}), {summary['speedup']:.1f}x"
-    )
-    if "reference" not in summary:
-        return line
-    rows = [("kernel", "calls", "samples", "before ms", "after ms", "cold ms", "share after", "")]
-    total = summary["tuned_sum_secs"]
-    for task in sorted(summary["tasks"], key=lambda t: -t["weight"] * t["best_secs"]):
-        cold = "-" if task["cold_secs"] is None else f"{1e3 * task['cold_secs']:.3f}"
-        cells = (
-            _short(task["task"]),
-            str(task["weight"]),
-            str(task["samples"]),
-            f"{1e3 * task['unoptimized_secs']:.3f}",
-        )
-        after = f"{1e3 * task['best_secs']:.3f}"
-        part = f"{100 * task['weight'] * task['best_secs'] / total:.1f} %"
-        rows.append((*cells, after, cold, part, "weights packed ahead" if task["packed"] else ""))
-    path = run_directory(config.results, config.experiment, config.run)
-    checked = (
-        f"outputs checked against {summary['reference']}: relative error {summary['max_relative_error']:.2g}; kernels "
-        "are timed warm, and with cold caches where weights are packed ahead"
-    )
-    export = f"export it with: python -m colt_pipeline.export {_relative(path)} --out DIR"
-    return "\n".join([*aligned(rows), line, checked, export])
-
-
-def _relative(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def _shown_secs(secs: float) -> str:
-    return f"{secs:.1f} s" if secs >= 100 else f"{secs:.3f} s" if secs >= 1 else f"{1e3 * secs:.3f} ms"

@@ -27,7 +27,8 @@ def run(config: Config) -> None:
     Raises:
         ColtError: a run cannot continue; all can be resumed.
     """
-    from colt_pipeline.model_job import shown, tune  # they import TVM, which --help does not need
+    from colt_pipeline.model_job import tune  # it imports TVM, which --help does not need
+    from colt_pipeline.model_report import shown
 
     print(shown(config, tune(config).summary), flush=True)
 

@@ -13,11 +13,13 @@ import pytest
 import tvm
 from tvm import relax
 
-from colt_pipeline import model_job
+from colt_pipeline import model_plan
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.model_api import TunedModel
-from colt_pipeline.model_job import announcement, planned, shown, tune
+from colt_pipeline.model_job import tune
+from colt_pipeline.model_plan import announcement, planned
+from colt_pipeline.model_report import shown
 from colt_pipeline.records import Measurement
 from colt_pipeline.runs.events import Started
 from colt_pipeline.runs.journal import read_events
@@ -113,7 +115,7 @@ def test_products_are_searched_with_packed_weights_and_views_are_left(own: Own, 
 def test_a_kernel_that_is_not_worth_a_search_gets_one_program(
     own: Own, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_job, "_WORTH_TUNING", {"roofline": 0.2})
+    monkeypatch.setattr(model_plan, "_WORTH_TUNING", {"roofline": 0.2})
     config = own(tmp_path)
     found = tune(config, HashMeasurer, whole)
     (softmax,) = (row for row in found.summary["tasks"] if row["shape"] == "8x64 -> 8x64")

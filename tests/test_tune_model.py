@@ -11,7 +11,7 @@ import pytest
 import tvm
 from tvm import te
 
-from colt_pipeline import model_job
+from colt_pipeline import model_plan
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ConfigError, DeviceError, ReplayMissError
 from colt_pipeline.measurement.devices import host_cpu
@@ -76,7 +76,7 @@ class Killed(HashMeasurer):
 @pytest.fixture
 def tiny(composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The configuration of a small model whose four largest kernels are worth tuning."""
-    monkeypatch.setattr(model_job, "_WORTH_TUNING", {"flop": 0.12})
+    monkeypatch.setattr(model_plan, "_WORTH_TUNING", {"flop": 0.12})
 
     def make(name: str, *more: str) -> Config:
         return composed(*TINY, f"results={tmp_path / name}", *more)
@@ -90,7 +90,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory, others: Path) -> tuple[Path,
     directory = tmp_path_factory.mktemp("tuned")
     places = (f"results={directory / 'results'}", f"pretraining={others}")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model_job, "_WORTH_TUNING", {"flop": 0.12})
+        patch.setattr(model_plan, "_WORTH_TUNING", {"flop": 0.12})
         return directory / "results", tune(configured(*TINY, *places), HashMeasurer, whole).summary
 
 

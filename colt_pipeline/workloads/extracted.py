@@ -20,7 +20,13 @@ from tvm.s_tir.analysis import estimate_tir_flops
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.workloads.data import tolerance
 from colt_pipeline.workloads.models.model import NUM_INPUT, Model
-from colt_pipeline.workloads.models.rewrites import LEGALIZE, channels_last, simplified, with_weights_as_parameters
+from colt_pipeline.workloads.models.rewrites import (
+    LEGALIZE,
+    channels_last,
+    simplified,
+    with_folded_norms,
+    with_weights_as_parameters,
+)
 from colt_pipeline.workloads.models.weights import TRANSFORM
 from colt_pipeline.workloads.packing import with_constants
 from colt_pipeline.workloads.reference import computed
@@ -127,7 +133,8 @@ class ExtractedModel:
             return model.module, ()
         module, self.values = with_weights_as_parameters(model.module)
         passes = [relax.transform.DecomposeOpsForInference(), relax.transform.CanonicalizeBindings()]
-        return _lifted(simplified(channels_last(tvm.transform.Sequential(passes)(module))))
+        plain = tvm.transform.Sequential(passes)(with_folded_norms(module))
+        return _lifted(simplified(channels_last(plain)))
 
     def _tasks(self) -> Iterator[Task]:
         calls: dict[str, int] = {}

@@ -21,6 +21,7 @@ _LARGE_BYTES = 4096
 """Constants of at least this size are weights."""
 _UNARY = ("erf", "exp", "negative", "nn.gelu", "nn.gelu_tanh", "nn.relu", "nn.silu", "sigmoid", "sqrt", "tanh")
 _NORMS = ("nn.layer_norm", "nn.rms_norm")
+_CONV2D = tvm.ir.Op.get("relax.nn.conv2d")
 _NORM_IN = {"bfloat16": "float32", "float64": "float64"}
 """Types that TVM does not normalize, and the type in which that is computed."""
 _BINARY = ("add", "divide", "maximum", "minimum", "multiply", "power", "subtract")
@@ -70,6 +71,43 @@ def in_numpy(tensor: tvm.runtime.Tensor) -> Array:
         return np.from_dlpack(tensor)
     except (BufferError, RuntimeError, TypeError):
         return np.asarray(tensor.numpy())
+
+
+def with_folded_norms(module: tvm.IRModule) -> tvm.IRModule:
+    """The module whose batch normalizations are part of the weights of the convolutions before them, and one sum."""
+    out = module.clone()
+    out.update_func(module.get_global_var("main"), _FoldNorms(module).visit_expr(module["main"]))
+    return relax.transform.CanonicalizeBindings()(out)
+
+
+@mutator
+class _FoldNorms(PyExprMutator):  # type: ignore[misc]
+    """x -> x scale + shift per channel, where TVM would subtract, divide, multiply and add."""
+
+    def visit_call_(self, call: relax.Call) -> relax.Expr:
+        call = self.visit_expr_post_order(call)
+        if not isinstance(call, relax.Call) or not isinstance(call.op, tvm.ir.Op):
+            return call
+        is_norm = call.op.name == "relax.nn.batch_norm" and not call.attrs.training and int(call.attrs.axis) == 1
+        if not is_norm or _shape(call.args[0]) is None:
+            return call
+        x, gamma, beta, mean, variance = call.args
+        emit, op, dtype = self.builder_.emit, relax.op, str(mean.ty.dtype)
+        spread = emit(op.sqrt(emit(op.add(variance, relax.const(float(call.attrs.epsilon), dtype)))))
+        scale = emit(op.divide(gamma, spread)) if call.attrs.scale else emit(op.divide(op.ones_like(spread), spread))
+        shift = emit(op.negative(emit(op.multiply(mean, scale))))
+        shift = emit(op.add(beta, shift)) if call.attrs.center else shift
+        made = self.lookup_binding(x) if isinstance(x, relax.Var) else None
+        conv = made if isinstance(made, relax.Call) and made.op.same_as(_CONV2D) else None
+        if conv is not None and conv.attrs.kernel_layout == "OIHW" and str(conv.args[1].ty.dtype) == dtype:
+            weight = emit(op.multiply(conv.args[1], emit(op.reshape(scale, (-1, 1, 1, 1)))))
+            x = emit(relax.Call(conv.op, [conv.args[0], weight], conv.attrs))
+        else:
+            x = emit(op.multiply(x, emit(op.reshape(scale, self._channels(x)))))
+        return relax.Tuple([emit(op.add(x, emit(op.reshape(shift, self._channels(x))))), mean, variance])
+
+    def _channels(self, x: relax.Expr) -> tuple[int, ...]:
+        return (1, -1, *(1 for _ in list(x.ty.shape)[2:]))
 
 
 def channels_last(module: tvm.IRModule) -> tvm.IRModule:
