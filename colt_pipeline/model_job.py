@@ -54,6 +54,9 @@ UNTUNED: EndReason = "untuned"
 """Why the run of a kernel that is not searched ends."""
 _BESIDE_SECS = 5.0
 """Up to so long, an untuned model runs in turn with the tuned one."""
+_BRIEF_FLOP = 5 * 10**9
+"""Kernels with so much arithmetic in all take seconds, unscheduled (about a GFLOP per second), and are measured before
+the search is announced."""
 _AWAKE = 8
 """Kernels whose worker processes, with their inputs, stay in memory at once."""
 
@@ -96,7 +99,7 @@ def tune(
             f"samples={config.samples} must be at least {batch * len(tuned)}: one batch of "
             f"search.batch_size={batch} for each of {len(tuned)} kernels"
         )
-    print("\n".join(announcement(config, kernels)), file=sys.stderr, flush=True)
+    print(f"{config.run}  {len(kernels)} kernels", file=sys.stderr, flush=True)
     with ExitStack() as cleanup:
         peers: list[State] = []
         jobs: dict[str, Job] = {}
@@ -113,6 +116,12 @@ def tune(
                 peers.append(job.state)
         for job in jobs.values():
             fold(job.world, job.journal, job.state)
+        if sum(kernel.task.flop for kernel in kernels if kernel.name in jobs) <= _BRIEF_FLOP:
+            for number, job in enumerate(jobs.values(), start=1):
+                _start(job)
+                if number > _AWAKE:
+                    job.evaluator.rest()
+        print("\n".join(announcement(config, kernels, _untuned(jobs))), file=sys.stderr, flush=True)
         for kernel in kernels:
             if kernel.role in ("drawn", "measured"):
                 _measure_only(jobs[kernel.name], kernel.role == "drawn")
@@ -151,8 +160,7 @@ def _measure_only(job: Job, draw: bool) -> None:
     """Measure the unscheduled program, and with `draw` one program of its design spaces."""
     if job.state.finished is not None:
         return
-    if job.state.started is None:
-        next(advance(job.world, job.journal, job.state))
+    _start(job)
     if draw and not job.state.samples:
         if not job.state.plantings:
             _append(job, plant(job.world, job.state))
@@ -160,6 +168,17 @@ def _measure_only(job: Job, draw: bool) -> None:
             _append(job, job.world.measure(choose_batch(job.world, job.state, 1)))
     _finish(job, UNTUNED)
     job.evaluator.rest()
+
+
+def _start(job: Job) -> None:
+    """Measure the unscheduled program of a kernel, with which its run begins."""
+    if job.state.started is None:
+        next(advance(job.world, job.journal, job.state))
+
+
+def _untuned(jobs: Mapping[str, Job]) -> dict[str, float]:
+    """Kernel -> seconds of a call, unscheduled, as far as that is measured."""
+    return {name: job.state.started.baseline_secs for name, job in jobs.items() if job.state.started is not None}
 
 
 def _append(job: Job, event: Event) -> None:
@@ -274,5 +293,4 @@ def _whole(
 
 def _untuned_secs(jobs: Mapping[str, Job], config: Config) -> float:
     weights = {task.name: task.weight for task in extracted(model(**vars(config.workload)), config.prepack).tasks}
-    starts = {name: job.state.started for name, job in jobs.items()}
-    return sum(weights[name] * start.baseline_secs for name, start in starts.items() if start is not None)
+    return sum(weights[name] * secs for name, secs in _untuned(jobs).items())

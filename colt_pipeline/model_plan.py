@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -72,21 +72,28 @@ def _planned(config: Config, whole: ExtractedModel, task: Task, part: float) -> 
     return Kernel(task, "tuned" if is_worth and space.tunable else "drawn", part)
 
 
-def announcement(config: Config, kernels: Sequence[Kernel]) -> list[str]:
-    """What will be tuned, and for how long."""
+def announcement(config: Config, kernels: Sequence[Kernel], untuned: Mapping[str, float]) -> list[str]:
+    """What will be tuned, and for how long.
+
+    Args:
+        config: the run.
+        kernels: what becomes of each.
+        untuned: kernel -> seconds of a call, unscheduled, where that is measured.
+    """
     tuned = [kernel for kernel in kernels if kernel.role == "tuned"]
     calls = sum(kernel.task.weight for kernel in kernels)
     lines = [f"{config.run}  {len(kernels)} kernels, {calls} calls; {len(tuned)} are worth tuning:"]
     rule = "FLOP" if config.kernels == "flop" else "estimated time at the machine's limits"
-    rows = [("kernel", "calls", f"share of {rule}", "", "shapes")]
+    total = sum(kernel.task.weight * untuned.get(kernel.name, 0.0) for kernel in kernels)
+    rows: list[Sequence[str]] = [("kernel", "calls", f"share of {rule}", "untuned", "share", "", "shapes")]
     for kernel in sorted(kernels, key=lambda k: -k.share):
         what = {"tuned": "tuned", "drawn": "scheduled by rule", "measured": "left as it is", "left": "left as it is"}
         packed = ", weights packed ahead" if kernel.task.constants else ""
         why = f" ({kernel.why.partition(';')[0][:100]})" if kernel.why else ""
-        shares = f"{100 * kernel.share:.1f} %"
-        rows.append(
-            (short(kernel.name), str(kernel.task.weight), shares, what[kernel.role] + packed + why, kernel.task.shape)
-        )
+        cells = [short(kernel.name), str(kernel.task.weight), f"{100 * kernel.share:.1f} %", "-", "-"]
+        if (secs := untuned.get(kernel.name)) is not None:
+            cells[3:] = [f"{1e3 * secs:.4g} ms", f"{100 * kernel.task.weight * secs / total:.1f} %"]
+        rows.append((*cells, what[kernel.role] + packed + why, kernel.task.shape))
     lines += [f"  {line}" for line in aligned(rows)]
     if config.minutes is not None:
         lines.append(f"{config.run}  this takes {config.minutes:g} minutes, and then the best are confirmed")

@@ -92,6 +92,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "measure.run_timeout_secs": (1e-3, _WEEK_SECS),
     "measure.memory_mib": (1, _MANY),
     "measure.builders": (0, 4096),
+    "measure.cold_runs": (0, _MANY),
     "measure.confirm": (0, 1000),
     "rpc.port": (1, 65535),
     "rpc.timeout_secs": (0, _WEEK_SECS),

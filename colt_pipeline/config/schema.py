@@ -294,6 +294,9 @@ class MeasureConfig:
     """Whether the compiler makes polynomials of exp and its like: `space.vector_math`, and false on GPUs."""
     confirm: int = added(0, optional=True)
     """How many of a run's best programs are measured again at its end, in turn; 0 = none."""
+    cold_runs: int = added(0, optional=True)
+    """How many runs with cold caches follow the warm ones when a program is confirmed; of a kernel with constant inputs
+    at least three."""
     racing: float = added(0.0, optional=True)
     """Standard errors by which a program must be slower than the best to be clearly slower; 0 = no race."""
     runner: str = added("", optional=True)
@@ -371,7 +374,8 @@ class Config:
         full["models"] = {spec.name: written(spec) for spec in self.model_specs if spec != NO_MODEL}
         for key in _FILES:  # their contents are in the workload's name
             full["workload"].pop(key, None)
-        full["measure"].pop("confirm", None)  # after the search
+        for key in ("confirm", "cold_runs"):  # after the search
+            full["measure"].pop(key, None)
         return {k: v for k, v in full.items() if k not in _ELSEWHERE}
 
 

@@ -62,7 +62,7 @@ def _evaluator(settings: MeasureConfig) -> dict[str, Any]:
     """How a program is built and timed; of another runner than this package's workers only its name is known."""
     if settings.runner:
         return {RUNNER: settings.runner}
-    return {k: v for k, v in written(settings).items() if k not in ("builders", "confirm")}
+    return {k: v for k, v in written(settings).items() if k not in ("builders", "confirm", "cold_runs")}
 
 
 @dataclass(frozen=True)

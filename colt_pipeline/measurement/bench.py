@@ -25,6 +25,7 @@ TVM_ERRORS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, 
 _CHUNK = 1 << 14
 """Elements compared at once."""
 _COLD_RUNS = 3
+"""With cold caches, of a kernel with constant inputs."""
 _COLD_MIB = 64
 """What is overwritten before each, at least: more than a core's share of a cache."""
 
@@ -69,10 +70,11 @@ class Bench:
         with turn or nullcontext():
             run_secs, stop = time_kernel(timer, settings, best_secs)
         measured = self._checked(outputs, run_secs, stop)
-        if self._workload.constants and measured.error is None and stop != "slower" and _is_host(device):
+        cold_runs = max(settings.cold_runs, _COLD_RUNS if self._workload.constants else 0)
+        if cold_runs and best_secs is None and measured.error is None and _is_host(device):
             flushed = replace(settings, cache_flush_mib=max(settings.cache_flush_mib, _COLD_MIB))
             _, cold_timer = self._prepared(kernel, device, flushed, packed)
-            measured = replace(measured, cold_secs=tuple(times(cold_timer(1, _COLD_RUNS))))
+            measured = replace(measured, cold_secs=tuple(times(cold_timer(1, cold_runs))))
         return measured
 
     def turns(

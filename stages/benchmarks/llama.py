@@ -71,7 +71,7 @@ def _run(runs: Path, prepack: bool, samples: int, overrides: Sequence[str]) -> C
     given |= {"kernels": "roofline", "samples": samples, "results": runs, "device": "local"}
     given |= {"run": _RUN + ("-packed" if prepack else "")}
     # the unoptimized lm_head takes minutes, and each worker holds its input of 2.1 GB
-    given |= {"measure.run_timeout_secs": 400, "measure.builders": 1}
+    given |= {"measure.run_timeout_secs": 400, "measure.builders": 1, "measure.cold_runs": 3}
     return configuration(given | keys(overrides))
 
 
