@@ -52,7 +52,13 @@ def planned(config: Config, whole: ExtractedModel) -> list[Kernel]:
         shares = {task.name: task.weight * task.flop / total if total else 0.0 for task in tasks}
     else:
         shares = {task.name: share(task, tasks) for task in tasks}
-    return [_planned(config, whole, task, shares[task.name]) for task in tasks]
+    kernels = [_planned(config, whole, task, shares[task.name]) for task in tasks]
+    if config.kernels == "flop":
+        return kernels
+    # A search begins with a batch of each; with fewer samples, the smaller ones do without.
+    first = sorted((k for k in kernels if k.role == "tuned"), key=lambda k: -k.share)
+    without = {kernel.name for kernel in first[config.samples // config.search.batch_size :]}
+    return [replace(kernel, role="drawn") if kernel.name in without else kernel for kernel in kernels]
 
 
 def _planned(config: Config, whole: ExtractedModel, task: Task, part: float) -> Kernel:
