@@ -1,7 +1,7 @@
 """Tune a whole model: ``python -m colt_pipeline.tune_model workload=own_model workload.source=FILE samples=256``.
 
 The file is ONNX (.onnx), an archive of ``torch.export.save`` (.pt2), Python, or a Relax module as JSON. Without one,
-``experiment=end_to_end`` tunes Llama-3-8B (paper section 4, table 2). See `model_job` for what a run does. An
+``experiment=end_to_end`` tunes Llama-3-8B (paper section 4, table 2). See `whole_model` for what a run does. An
 interrupted one resumes when the same command is given again.
 """
 
@@ -27,8 +27,8 @@ def run(config: Config) -> None:
     Raises:
         ColtError: a run cannot continue; all can be resumed.
     """
-    from colt_pipeline.model_job import tune  # it imports TVM, which --help does not need
-    from colt_pipeline.model_report import shown
+    from colt_pipeline.whole_model.job import tune  # it imports TVM, which --help does not need
+    from colt_pipeline.whole_model.report import shown
 
     print(shown(config, tune(config).summary), flush=True)
 

@@ -13,17 +13,17 @@ import pytest
 import tvm
 from tvm import relax
 
-from colt_pipeline import model_plan
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.model_api import TunedModel
-from colt_pipeline.model_job import tune
-from colt_pipeline.model_plan import announcement, planned
-from colt_pipeline.model_report import shown
 from colt_pipeline.records import Measurement
 from colt_pipeline.runs.events import Started
 from colt_pipeline.runs.journal import read_events
 from colt_pipeline.runs.layout import JOURNAL, WHOLE_MODEL, run_directory
+from colt_pipeline.whole_model import plan
+from colt_pipeline.whole_model.job import tune
+from colt_pipeline.whole_model.plan import announcement, planned
+from colt_pipeline.whole_model.report import shown
 from colt_pipeline.workloads.catalogue import extracted, model
 from stages.benchmarks.hashes import HashMeasurer
 from tests.support import configured
@@ -123,7 +123,7 @@ def test_with_few_samples_the_smaller_kernels_get_one_program_each(own: Own, tmp
 def test_a_kernel_that_is_not_worth_a_search_gets_one_program(
     own: Own, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_plan, "_WORTH_TUNING", {"roofline": 0.2})
+    monkeypatch.setattr(plan, "_WORTH_TUNING", {"roofline": 0.2})
     config = own(tmp_path)
     found = tune(config, HashMeasurer, whole)
     (softmax,) = (row for row in found.summary["tasks"] if row["shape"] == "8x64 -> 8x64")

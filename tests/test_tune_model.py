@@ -11,16 +11,16 @@ import pytest
 import tvm
 from tvm import te
 
-from colt_pipeline import model_plan
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ConfigError, DeviceError, ReplayMissError
 from colt_pipeline.measurement.devices import host_cpu
 from colt_pipeline.measurement.whole_model import measure_model
-from colt_pipeline.model_job import tune
 from colt_pipeline.records import Measurement
 from colt_pipeline.runs.events import Measured, Planted
 from colt_pipeline.runs.journal import read_events
 from colt_pipeline.runs.layout import WHOLE_MODEL, WHOLE_MODEL_MEASUREMENTS
+from colt_pipeline.whole_model import plan
+from colt_pipeline.whole_model.job import tune
 from colt_pipeline.workloads.catalogue import extracted, model
 from stages.benchmarks.hashes import HashMeasurer
 from tests.support import Compose, configured
@@ -76,7 +76,7 @@ class Killed(HashMeasurer):
 @pytest.fixture
 def tiny(composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The configuration of a small model whose four largest kernels are worth tuning."""
-    monkeypatch.setattr(model_plan, "_WORTH_TUNING", {"flop": 0.12})
+    monkeypatch.setattr(plan, "_WORTH_TUNING", {"flop": 0.12})
 
     def make(name: str, *more: str) -> Config:
         return composed(*TINY, f"results={tmp_path / name}", *more)
@@ -90,7 +90,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory, others: Path) -> tuple[Path,
     directory = tmp_path_factory.mktemp("tuned")
     places = (f"results={directory / 'results'}", f"pretraining={others}")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model_plan, "_WORTH_TUNING", {"flop": 0.12})
+        patch.setattr(plan, "_WORTH_TUNING", {"flop": 0.12})
         return directory / "results", tune(configured(*TINY, *places), HashMeasurer, whole).summary
 
 

@@ -78,7 +78,7 @@ def test_sizes_need_no_prefix(kernel: Path) -> None:
         (["workload=own", "workload.source=missing.py"], "missing.py is not a file"),
         (["workload=own", "workload.source=."], "is not a file"),
         (["+workload.source=missing.py"], "needs workload=own"),
-        (["workload=flux_conv", "workload.bind.n=8"], "workload.bind is for a kernel of your own"),
+        (["workload=flux_conv", "workload.bind.n=8"], "workload.bind is for a kernel or model of your own"),
         (["workload=own", "workload.source='my kernel.v2.py'", "workload.inputs=no.npz"], "no.npz is not a file"),
         (
             ["workload=own", "workload.source='my kernel.v2.py'", "workload.bind.n=0"],

@@ -82,7 +82,7 @@ def whole(
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory: pytest.TempPathFactory, others: Path) -> tuple[Config, Path]:
     """The configuration of a model's run, and the model's file. Tests copy the run and never change it."""
-    from colt_pipeline.model_job import tune
+    from colt_pipeline.whole_model.job import tune
 
     place = tmp_path_factory.mktemp("model")
     source = place / "layers.json"
@@ -156,7 +156,7 @@ def test_the_same_in_cpp(export: Path, tmp_path: Path) -> None:
 
 
 def test_weights_of_types_that_numpy_lacks_are_stored_as_their_bits(tmp_path: Path, others: Path) -> None:
-    from colt_pipeline.model_job import tune
+    from colt_pipeline.whole_model.job import tune
 
     source, out = tmp_path / "half.json", tmp_path / "out"
     write_model(source, 0, HALF)

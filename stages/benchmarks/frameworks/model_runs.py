@@ -12,9 +12,9 @@ from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.exports.winner import read_winner
 from colt_pipeline.measurement.backend import Backend
-from colt_pipeline.model_job import tune
 from colt_pipeline.runs.layout import WHOLE_MODEL, run_directory
 from colt_pipeline.runs.rundir import read_json
+from colt_pipeline.whole_model.job import tune
 
 
 def directory(config: Config) -> Path:

@@ -11,9 +11,9 @@ from colt_pipeline.app import aligned
 from colt_pipeline.config.schema import Config
 from colt_pipeline.config.spaces import summarized
 from colt_pipeline.job import Job
-from colt_pipeline.model_plan import Kernel, short
 from colt_pipeline.records import EMBEDDED, Measurement
 from colt_pipeline.runs.layout import run_directory
+from colt_pipeline.whole_model.plan import Kernel, short
 from colt_pipeline.workloads.extracted import ExtractedModel
 
 

@@ -31,8 +31,6 @@ from colt_pipeline.measurement.ledger import Ledger
 from colt_pipeline.measurement.lock import device_lock
 from colt_pipeline.measurement.measurer import MakeMeasurer
 from colt_pipeline.measurement.whole_model import measure_model
-from colt_pipeline.model_plan import Kernel, announcement, planned, task_config
-from colt_pipeline.model_report import best_of, summarize
 from colt_pipeline.progress.terminal import table_is_shown
 from colt_pipeline.records import LIMIT, EndReason, Measurement, digest
 from colt_pipeline.runs.clock import Clock
@@ -44,6 +42,8 @@ from colt_pipeline.search.batch import choose_batch
 from colt_pipeline.search.expand import plant
 from colt_pipeline.search.loop import advance, apply, fold
 from colt_pipeline.search.state import State
+from colt_pipeline.whole_model.plan import Kernel, announcement, planned, task_config
+from colt_pipeline.whole_model.report import best_of, summarize
 from colt_pipeline.workloads.catalogue import extracted, model
 from colt_pipeline.workloads.extracted import ExtractedModel
 

@@ -1,0 +1,1 @@
+"""Tuning a whole model: what becomes of its kernels, the run, and what it came to."""
