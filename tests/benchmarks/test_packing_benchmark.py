@@ -24,7 +24,7 @@ def test_gains_are_of_packing() -> None:
 
 
 def test_the_two_runs_are_of_different_workloads(tmp_path: Path) -> None:
-    plain, packed = (packing._run(tmp_path, "deepseek_r1_moe", constant, 8, []) for constant in ([], [1]))
+    plain, packed = (packing._run(tmp_path, "deepseek_r1_moe", "extended", constant, 8, []) for constant in ([], [1]))
     assert (plain.workload.name, packed.workload.name) == ("deepseek_r1_moe", "deepseek_r1_moe-packed-1")
     assert plain.run != packed.run and plain.measure == packed.measure
 
