@@ -1,4 +1,4 @@
-"""What packing weights ahead gains for two of the paper's projections: each tuned with its weights as they are, and packed.
+"""What packing weights ahead gains for two projections: each is tuned with its weights as they are, and packed.
 
 Both runs of a kernel are ordinary ones in one design space: ours, whose register tiles read a weight in long runs or
 pack it in each call, and TVM's. Their best programs are confirmed, warm and with cold
