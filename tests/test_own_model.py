@@ -205,3 +205,15 @@ def test_what_is_not_a_model_is_a_message(own: Own, source: Path, tmp_path: Path
     (tmp_path / "text.json").write_text("[]")
     with pytest.raises(ConfigError, match="not an IRModule"):
         tune(own(tmp_path, f"workload.source={tmp_path / 'text.json'}"))
+
+
+def test_a_model_without_kernels_to_tune_is_a_message(own: Own, tmp_path: Path) -> None:
+    builder, x = relax.BlockBuilder(), relax.Var("x", relax.TensorType((8, 64), "float32"))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            flat = builder.emit_output(relax.op.reshape(x, (512,)))
+        builder.emit_func_output(flat)
+    path = tmp_path / "view.json"
+    path.write_text(tvm.ir.save_json(builder.get()))
+    with pytest.raises(ConfigError, match="nothing to tune in view-.*: reshape: it only gives a tensor another shape"):
+        tune(own(tmp_path, f"workload.source={path}"))

@@ -71,10 +71,10 @@ def best_of_earlier(results: Path, tuned: Tuned, load: Callable[[str, str], obje
         count: how many, at most.
 
     Raises:
-        ConfigError: it is no results directory, or cannot be read.
+        ConfigError: it is not a results directory, or cannot be read.
         JournalError: a journal or ledger there is corrupt or was written by another version, or a program has a trace
             that no rule or mutator makes.
-        RecordingError: a ledger has a line that is no measurement.
+        RecordingError: a line of a ledger is not a measurement.
         RunDirError: the configuration of a run is missing or broken.
     """
     journals = [journal for journal in _journals(results) if _is_of(journal, tuned)]

@@ -5,7 +5,7 @@ its own tree; statistics of the LLMs are shared between the trees. Samples go ba
 kernel (`search.allocation`). Finally the model with the best kernels is compiled, checked and timed as a whole.
 
 The next kernel and its statistics follow from the states of all runs, so an interrupted run resumes where it stopped,
-and ``record=replay`` needs neither a compiler nor the model's weights.
+and ``record=replay`` measures nothing; of a user's own model it needs the file.
 """
 
 from __future__ import annotations
@@ -92,6 +92,9 @@ def tune(
     whole = extracted(model(**vars(config.workload)), config.prepack)
     source = None if config.workload.source is None else _source(config.workload)
     kernels = planned(config, whole)
+    if all(kernel.role == "left" for kernel in kernels):
+        whys = "; ".join(f"{kernel.name}: {kernel.why}" for kernel in kernels[:3]) or "it calls no kernel"
+        raise ConfigError(f"there is nothing to tune in {config.workload.name}: {whys}")
     tuned = [kernel for kernel in kernels if kernel.role == "tuned"]
     batch = config.search.batch_size
     if config.samples < batch * len(tuned):

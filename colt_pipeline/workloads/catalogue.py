@@ -93,7 +93,7 @@ def model(
     """The whole model that a configuration describes, read once per process; arguments as for `build`.
 
     Raises:
-        ConfigError: there is no such model, or an unsuitable file.
+        ConfigError: the model is unknown, or its file is unsuitable.
     """
     return _model(name, tuple(shape.items()), source, function, tuple((bind or {}).items()), weights)
 

@@ -92,13 +92,13 @@ def bound(module: tvm.IRModule, sizes: Mapping[str, int], where: str) -> tvm.IRM
     """The module with values for the symbolic sizes of its inputs.
 
     Raises:
-        ConfigError: a size is unknown, missing or out of bounds, or a parameter is no tensor; the message names them.
+        ConfigError: a size is unknown, missing or out of bounds, or a parameter is not a tensor; the message names it.
     """
     main = module["main"]
     symbolic: dict[str, list[str]] = {}
     for parameter in main.params:
         if not isinstance(parameter.ty, relax.TensorType) or parameter.ty.shape is None:
-            raise ConfigError(f"{where}: the parameter {parameter.name} is no tensor of a known number of dimensions")
+            raise ConfigError(f"{where}: the parameter {parameter.name} must be a tensor of known dimensions")
         for at, size in enumerate(parameter.ty.shape):
             for var in tvm.tirx.analysis.undefined_vars(size):
                 symbolic.setdefault(str(var.name), []).append(f"dimension {at} of {parameter.name}")

@@ -64,7 +64,7 @@ def read_onnx(path: Path, where: str, sizes: Mapping[str, int]) -> Parts:
     kept = _true_inputs(model)
     for value in kept:
         if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
-            raise ConfigError(f"{where}: the input {value.name} is no tensor of a known number of dimensions")
+            raise ConfigError(f"{where}: the input {value.name} must be a tensor of known dimensions")
     _bind(kept, sizes, where)
     _read_attributes(onnx, model.graph, path.parent, where)
     weights = _weights_apart(onnx, model, path.parent, where)

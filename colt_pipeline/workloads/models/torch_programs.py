@@ -72,7 +72,7 @@ def _refuse_objects(path: Path, where: str) -> None:
         for name in archive.namelist():
             _, is_constant, file = name.lower().partition("/constants/")
             if is_constant and not _CONSTANT.fullmatch(file):
-                raise ConfigError(f"{where} holds {name}, which is no tensor; only tensors are read from a .pt2 file")
+                raise ConfigError(f"{where} holds {name}, not a tensor; only tensors are read from a .pt2 file")
 
 
 @contextmanager
@@ -215,7 +215,7 @@ def _decompositions(torch: Any) -> Mapping[Any, Callable[..., Any]]:
 
 
 def _reference(module: Any, examples: Sequence[Any]) -> Callable[[Sequence[Array]], list[Array]]:
-    """What runs a module; what is no tensor among its arguments stays as in the examples."""
+    """What runs a module; arguments that are not tensors stay as in the examples."""
 
     def computed(inputs: Sequence[Array]) -> list[Array]:
         import torch

@@ -195,7 +195,7 @@ def test_operators_that_tvm_does_not_import(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"TVM cannot import workload.source=.*nowhere"):
         read(broken)
     rankless = saved(tmp_path, [helper.make_node("Relu", ["x"], ["y"])], [value("x", None)], outputs)
-    with pytest.raises(ConfigError, match="the input x is no tensor of a known number of dimensions"):
+    with pytest.raises(ConfigError, match="the input x must be a tensor of known dimensions"):
         read(rankless)
 
 

@@ -213,11 +213,11 @@ def test_which_function(tmp_path: Path) -> None:
             MLP.replace('x: R.Tensor((4, 48), "float32")', 'x: R.Tuple(R.Tensor((4, 48), "float32"))').replace(
                 "R.matmul(x,", "R.matmul(x[0],"
             ),
-            "the parameter x is no tensor of a known number of dimensions",
+            "the parameter x must be a tensor of known dimensions",
         ),
         (
             MLP.replace('x: R.Tensor((4, 48), "float32")', 'x: R.Tensor(dtype="float32")'),
-            "the parameter x is no tensor of a known number of dimensions",
+            "the parameter x must be a tensor of known dimensions",
         ),
     ],
 )
