@@ -2,8 +2,8 @@
 
 Each tuned model is compiled, checked and measured as a whole. Beside that, the sum over its kernels, which are measured
 one by one: with warm caches, and with cold caches where that is known (of weights that are packed ahead). Each kernel
-is in llama_kernels.csv. With --untuned the model without schedules is measured as a whole, too, which takes half an
-hour to an hour. Rows are on disk as soon as they are known.
+is in llama_kernels.csv. With --untuned the model without schedules is measured as a whole, too, in one run of half an
+hour. Rows are on disk as soon as they are known.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _UNTUNED = "untuned"
 _RUN = "${workload.name}/${target.name}-${search.run_name}${space.run_name}-n${samples}-s${seed}"
 """As the configuration calls a run, which says nothing about packed weights."""
 _UNTUNED_SECS = 3 * 3600.0
-"""Limit of a cold and a warm run of the untuned model, each of which takes a quarter of an hour or more."""
+"""Limit of a run of the untuned model, which takes a quarter of an hour or more."""
 
 
 def rows(out: Path, runs: Path, samples: int, untuned: bool, overrides: Sequence[str]) -> list[Row]:
@@ -54,7 +54,7 @@ def rows(out: Path, runs: Path, samples: int, untuned: bool, overrides: Sequence
         write_csv(kernels, out / "llama_kernels.csv")
         _write(made, out)
     if untuned:
-        print("the untuned model; a run takes a quarter of an hour or more", file=sys.stderr, flush=True)
+        print("the untuned model, whose run takes a quarter of an hour or more", file=sys.stderr, flush=True)
         made.append(untuned_row(_measured(_run(runs, False, samples, overrides), backend)))
         _write(made, out)
     return made
@@ -76,7 +76,7 @@ def _run(runs: Path, prepack: bool, samples: int, overrides: Sequence[str]) -> C
 
 
 def _measured(config: Config, backend: Backend) -> Measurement:
-    """The untuned model as a whole: one run after a cold one."""
+    """The untuned model as a whole, in one run."""
     settings = replace(config.measure, min_repeats=1, max_repeats=1, run_timeout_secs=_UNTUNED_SECS)
     with device_lock(backend.device.lock):
         (measured,) = measure_model(config.workload, False, {}, backend.target, settings)
