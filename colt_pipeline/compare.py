@@ -169,8 +169,8 @@ def _run(
 
         with assemble(config, make_measurer) as job:
             for batch in batches_and_outputs(job):
-                clock.count(len(job.state.samples) - seen, len(batch.samples))
-                seen = len(job.state.samples)
+                clock.count(job.state.spent - seen, len(batch.samples))
+                seen = job.state.spent
                 yield job
             if (words := confirmation(job)) is not None:
                 print(f"{config.run}  {words}", file=sys.stderr, flush=True)
@@ -190,7 +190,7 @@ def _standing(job: Job) -> str:
     """Samples and best speedup of a run, marked unless its latencies are measured."""
     assert job.state.started is not None
     speedup = shown_speedup(job.state.speedup, job.state.started.measurement)
-    return f"{len(job.state.samples)}/{job.config.samples} {speedup}"
+    return f"{job.state.spent}/{job.config.samples} {speedup}"
 
 
 def _all_different(configs: Sequence[Config]) -> None:

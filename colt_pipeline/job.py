@@ -128,7 +128,7 @@ def batches(job: Job) -> Generator[Measured, None, None]:
 def _check_clock(job: Job) -> None:
     """Check that there is time for a further batch. A journal that goes on is replayed to its end."""
     goes_on = len(job.journal.events) < len(job.journal.recorded)
-    ended = job.state.finished is not None or len(job.state.samples) >= job.config.samples
+    ended = job.state.finished is not None or job.state.spent >= job.config.samples
     if job.clock is not None and not ended and not goes_on:
         job.clock.check(len(job.state.samples))
 
@@ -167,8 +167,8 @@ def progress(job: Job, elapsed_secs: float, resumed_at: int) -> None:
     if table_is_shown():
         return  # a table has it
     state, config = job.state, job.config
-    done, of = len(state.samples), "" if config.samples == AS_MANY_AS_FIT else f"/{config.samples}"
-    left = elapsed_secs / (done - resumed_at) * (config.samples - done)
+    done, of = state.spent, "" if config.samples == AS_MANY_AS_FIT else f"/{config.samples}"
+    left = elapsed_secs / max(1, done - resumed_at) * (config.samples - done)
     if job.clock is not None:
         left = min(left, job.clock.secs_left)
     calls = " ".join(f"{name}:{s.regular_calls}+{s.course_alterations}" for name, s in state.stats.items())
@@ -180,8 +180,9 @@ def progress(job: Job, elapsed_secs: float, resumed_at: int) -> None:
     spent = job.budget.spent
     llm += f"  spent {spent.calls} requests, {spent.tokens} tokens" if spent.calls else ""
     llm += f", {spent.usd:.4f} USD" if spent.usd else ""
+    unit = "calls" if state.counts_calls else "samples"
     print(
-        f"{config.run}  {done}{of} samples  best {speedup}  {llm}  ETA {left:.0f} s",
+        f"{config.run}  {done}{of} {unit}  best {speedup}  {llm}  ETA {left:.0f} s",
         file=sys.stderr,
         flush=True,
     )
@@ -226,7 +227,7 @@ def write_outputs(job: Job, stopped: str | None = None) -> dict[str, Any]:
     rundir.write_csv(CURVE, outcome.CURVE_COLUMNS, outcome.curve(state))
     calls = outcome.calls(state, world.models, largest, costs, listed_prices(config))
     rundir.write_csv(CALLS, outcome.CALL_COLUMNS, calls)
-    turns = outcome.turns(job.journal.events)
+    turns = outcome.turns(job.journal.events, state.counts_calls)
     rundir.write_csv(TURNS, outcome.turn_columns(turns), turns)
     if state.best is not None:
         best = world.program(state.programs[state.best.program])

@@ -183,6 +183,9 @@ EndReason = Literal["budget", "exhausted", "untuned"]
 DraftSource = Literal["design", "mutation", "crossover"]
 """How a program was drawn without a call: from the design spaces, or from one or two programs of the tree."""
 
+SampleUnit = Literal["call", "program"]
+"""What a sample of a search's budget is: a regular call, as in the paper, or a measured program."""
+
 StopReason = Literal["slower", "steady", "repeats", "budget"]
 """Why timing stopped: clearly slower than the best, after one run or, in a race, a few; a steady median; a limit."""
 
@@ -292,6 +295,11 @@ class Edit:
         return f"{self.name}({self.site.label}={self.site.shown(self.decision)})".replace(" ", "")
 
 
+def decides(edit: str) -> bool:
+    """Whether an edit in words, see `Edit.__str__`, takes a decision."""
+    return "(" in edit
+
+
 @dataclass(frozen=True)
 class Proposal:
     """What a model proposes: transformations in order and, as advice, the model to answer next."""
@@ -367,6 +375,37 @@ class ProgramView:
 
 
 @dataclass(frozen=True)
+class StepView:
+    """A program on the path to the current one, and the step that led to it, as a prompt shows them."""
+
+    history: tuple[str, ...]
+    """The ``sch.`` lines of the program's trace."""
+    model: str | None
+    """The model whose proposal led here; None for a program that was drawn without a call."""
+    score: float | None
+    """Predicted score; None as long as the cost model has seen too few programs to predict."""
+    latency_secs: float | None = None
+    """None unless the program has been measured and ran."""
+    failed: bool = False
+    """Whether it was measured and did not run."""
+
+
+@dataclass(frozen=True)
+class AttemptView:
+    """An earlier answer at the current program, or a program drawn near it, as a prompt shows them."""
+
+    model: str | None
+    """None for a program that was drawn without a call."""
+    proposed: tuple[str, ...]
+    """The transformations that the answer named; empty if it was unusable."""
+    outcome: Outcome
+    child: StepView | None
+    """The program that it led to."""
+    pruned: bool = False
+    """Whether that program was removed again, because regressions by small models had persisted."""
+
+
+@dataclass(frozen=True)
 class ModelView:
     """What a prompt says about one candidate model (paper section 3.3)."""
 
@@ -380,8 +419,26 @@ class ModelView:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far a search has come."""
+
+    spent: int
+    """Samples of the budget; see `unit`."""
+    budget: int
+    unit: SampleUnit
+    measured: int
+    """Programs."""
+    waiting: int
+    """Programs that have been made and not been measured yet."""
+    best_secs: float | None
+    """The best latency so far."""
+    baseline_secs: float
+    """Latency of the unoptimized program."""
+
+
+@dataclass(frozen=True)
 class PromptContext:
-    """Everything a model is told for one expansion (paper appendix B)."""
+    """Everything a model is told for one expansion (paper section 3.3, appendix B)."""
 
     target: str
     """The target in words."""
@@ -399,6 +456,16 @@ class PromptContext:
     models: tuple[ModelView, ...]
     """Candidate models in the order of the model set; a single one means no choice."""
     largest: str
+    base_code: str = added("", optional=True)
+    """TVMScript of the unoptimized program."""
+    offer: tuple[tuple[str, str], ...] = added((), optional=True)
+    """Name and description of every transformation of the space; the current program may have no place for some."""
+    path: tuple[StepView, ...] = added((), optional=True)
+    """From the initial program to the current one."""
+    tried: tuple[AttemptView, ...] = added((), optional=True)
+    """What was tried at the current program before, in order."""
+    progress: Progress | None = added(None, optional=True)
+    """None = the prompts of ``search.legacy``."""
 
 
 @dataclass(frozen=True)

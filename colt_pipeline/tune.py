@@ -21,7 +21,7 @@ from colt_pipeline.job import Job, batches_and_outputs, confirmation, progress, 
 from colt_pipeline.llm.unusable import note_unusable_models
 from colt_pipeline.progress.standing import followed_search
 from colt_pipeline.progress.watch import watched
-from colt_pipeline.runs.events import Measured
+from colt_pipeline.runs.events import spent
 from colt_pipeline.tools.forecast import announced
 
 
@@ -48,7 +48,7 @@ def finish(job: Job) -> None:
     config = job.config
     print(f"{config.run}  {job.source}", file=sys.stderr, flush=True)
     start = time.perf_counter()
-    resumed_at = sum(len(e.samples) for e in job.journal.events if isinstance(e, Measured))
+    resumed_at = spent(job.journal.events, job.state.counts_calls)
     for _ in batches_and_outputs(job):
         progress(job, time.perf_counter() - start, resumed_at)
     if (words := confirmation(job)) is not None:

@@ -67,6 +67,7 @@ class ToyProgram:
 class ToyTransformation:
     name: str = "Step"
     description: str = "append a number"
+    decided: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class ToySpace:
 
     alphabet: int = 1_000_000
     base_code: str = "program ()"
+    transformations: Sequence[ToyTransformation] = (ToyTransformation(),)
 
     def initial(self, count: int, rng: np.random.Generator) -> list[ToyProgram]:
         return [ToyProgram((i, int(rng.integers(self.alphabet)))) for i in range(count)]
@@ -316,8 +318,8 @@ def call(model: str, hit: bool = False, role: Role = "regular", outcome: Outcome
     return Call(model, role, "key", 0, outcome, "", (), None, None, 0, 0, hit)
 
 
-_SMALL = {"batch_size": 4, "warmup_samples": 4, "initial_programs": 2, "apply_attempts": 2}
-"""What suits a world in which a run has some twenty samples."""
+_SMALL = {"batch_size": 4, "warmup_samples": 4, "initial_programs": 2, "apply_attempts": 2, "sample": "program"}
+"""What suits a world in which a run has some twenty samples, each a measured program."""
 
 
 def settings(name: str = "paper", **changes: Any) -> SearchConfig:

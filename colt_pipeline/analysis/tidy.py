@@ -43,6 +43,7 @@ _TEXT = (
     "llm_backend",
     "measurement",
     "device",
+    "sample_unit",
     "model",
     "backend",
     "program",
@@ -53,6 +54,7 @@ _FLOAT = (
     "best_secs",
     "speedup",
     CONFIRMED,
+    "initial_secs",
     "latency_secs",
     "parameters_b",
     "hit_rate",
@@ -285,7 +287,8 @@ def _read_curve(run_dir: Path, summary: dict[str, Any]) -> pd.DataFrame:
     curve = _read_part(path, _CURVE_FIELDS)
     if list(curve["sample"]) != list(range(1, summary["samples"] + 1)):
         raise _unusable(path, f"does not have one row for each of the {summary['samples']} samples in {SUMMARY}")
-    best = curve["latency_secs"].cummin().ffill()
+    initial = summary.get("initial_secs")  # known from the first sample on
+    best = curve["latency_secs"].cummin().ffill().fillna(np.inf).clip(upper=initial or np.inf).replace(np.inf, np.nan)
     for name, expected in (("best_secs", best), ("speedup", summary["baseline_secs"] / best)):
         if not np.allclose(curve[name], expected, rtol=1e-6, atol=0, equal_nan=True):
             raise _unusable(path, f"has a {name} that does not follow from its latencies and {SUMMARY}")

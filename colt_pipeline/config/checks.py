@@ -24,7 +24,8 @@ TARGET_KINDS = ("llvm", "cuda")
 PACKAGE = Path(__file__).parent.parent
 PACKAGED = Path("results/pretraining")
 """What the package contains as well, for use outside the project: a directory per design space."""
-PROMPT_CODES = ("full", "compact")
+PROMPT_CODES = ("outline", "full", "compact")
+PROMPT_TRACES = ("changes", "full")
 PROMPT_ORDERS = ("listed", "seeded")
 RECORD_MODES = ("replay", "missing", "all")
 KERNEL_RULES = ("roofline", "flop")
@@ -37,7 +38,8 @@ SEARCH_CHOICES: dict[str, tuple[str, ...]] = {
     "rollout": ("fixed", "exhaustive"),
     "rewards": ("predicted", "measured"),
     "cost_model": ("xgb", "pretrained", "adapted"),
-    "course_alteration": ("path", "streak", "random", "never"),
+    "course_alteration": ("path", "path_reset", "path_birth", "streak", "random", "never"),
+    "sample": ("call", "program"),
 }
 """Key of conf/search -> its allowed values; plugins add some."""
 
@@ -71,6 +73,7 @@ def load(raw: DictConfig, called_from: Path, moves: bool = False) -> Config:
     _choice("target.kind", config.target.kind, list(TARGET_KINDS))
     _choice("prompt.code", config.prompt.code, list(PROMPT_CODES))
     _choice("prompt.order", config.prompt.order, list(PROMPT_ORDERS))
+    _choice("prompt.trace", config.prompt.trace, list(PROMPT_TRACES))
     for key, choices in SEARCH_CHOICES.items():
         by_plugin = "" if key not in _PLUGGABLE else "; or name the module that adds it with plugins=[MODULE]"
         _choice(f"search.{key}", getattr(config.search, key), list(choices), by_plugin)
@@ -98,6 +101,10 @@ def load(raw: DictConfig, called_from: Path, moves: bool = False) -> Config:
         raise ConfigError(
             "search.candidates=0 measures programs in order of creation, so that drafts would wait before every call "
             "and no model would be asked again; give at least 1, or turn drafts off with search.drafts=null"
+        )
+    if config.search.sample == "call" and not config.search.asks_models:
+        raise ConfigError(
+            f"search.sample=call counts calls, and search={config.search.name} makes none; choose program"
         )
     if not config.search.asks_models:  # so that all model sets give the same run
         config.model_set, config.largest, config.model_sets = NO_LLM, NO_LLM, {NO_LLM: []}

@@ -214,6 +214,9 @@ class SearchConfig:
     max_failures: int
     evolution: EvolutionConfig | None
     drafts: DraftsConfig | None = added(None)
+    sample: str = added("program")
+    legacy: bool = added(True)
+    """Whether prompts and rules are those of recordings that have not been made anew."""
 
     @property
     def grows_tree(self) -> bool:
@@ -253,6 +256,7 @@ class PromptConfig:
 
     code: str
     order: str
+    trace: str = added("full")
 
 
 @dataclass

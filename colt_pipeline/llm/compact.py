@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from colt_pipeline.records import ProgramView, PromptContext, Site
+from colt_pipeline.records import ProgramView, PromptContext, Site, StepView
 
 _KEPT = ("for ", "with T.sblock(", "T.sblock_attr(")
 _PARALLEL = "meta_schedule.parallel"
@@ -61,6 +61,32 @@ def decisions(history: Sequence[str]) -> list[Decision]:
         elif (match := _NOTE.match(line)) and match[1] == _PARALLEL:
             found.append(("parallel", match[2]))
     return found
+
+
+def labelled(history: Sequence[str], sites: Sequence[Site]) -> list[Decision]:
+    """The decisions of the current program, under the labels of its sites if it has any."""
+    found = decisions(history)
+    labels = _site_labels(found, sites) or [label for label, _ in found]
+    return [(label, value) for label, (_, value) in zip(labels, found, strict=True)]
+
+
+def changes(before: StepView, after: StepView, sites: Sequence[Site], current: Sequence[str]) -> str:
+    """What a step changed, in words: decisions before and after.
+
+    Args:
+        before: the program that was changed.
+        after: the program that it became.
+        sites: those of the current program, for labels.
+        current: the current program's trace.
+    """
+    old, new = decisions(before.history), decisions(after.history)
+    if [label for label, _ in old] != [label for label, _ in new]:
+        return "another structure"
+    names = labelled(current, sites)
+    if [label for label, _ in decisions(current)] == [label for label, _ in new]:
+        new = [(name, value) for (name, _), (_, value) in zip(names, new, strict=True)]
+    changed = [f"{label} {a} -> {b}" for (_, a), (label, b) in zip(old, new, strict=True) if a != b]
+    return ", ".join(changed) or "nothing that shows"
 
 
 def shorten(context: PromptContext) -> PromptContext:

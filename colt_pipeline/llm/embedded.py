@@ -77,7 +77,7 @@ class EmbeddedClient:
 
 
 def _answer(model: ModelSpec, prompt: str, rng: np.random.Generator) -> str:
-    offered = re.findall(r"^Available transformations: (.+)$", prompt, re.MULTILINE)[0].split(", ")
+    offered = _offered(prompt)
     candidates = _candidates(prompt)
     able = skill(model.parameters_b)
     answer: dict[str, object] = {"transformations": _transformations(prompt, offered, able, rng)}
@@ -94,6 +94,23 @@ def _answer(model: ModelSpec, prompt: str, rng: np.random.Generator) -> str:
     return text
 
 
+def _offered(prompt: str) -> list[str]:
+    listed = re.findall(r"^Available transformations: (.+)$", prompt, re.MULTILINE)
+    if listed:  # a prompt of search.legacy
+        return str(listed[0]).split(", ")
+    section = prompt.split("## Transformations\n")[1].split("\n\n")[0]
+    missing = ", ".join(re.findall(r"^Without a place in it: (.+)$", prompt, re.MULTILINE)).split(", ")
+    return [name for name in re.findall(r"^- (\S+):", section, re.MULTILINE) if name not in missing]
+
+
+def _fell(prompt: str) -> bool:
+    """Whether the current program scores lower than its parent."""
+    scores = [float(s) for s in re.findall(r"^Predicted score: ([0-9.eE+-]+)$", prompt, re.MULTILINE)]
+    if len(scores) > 1:  # a prompt of search.legacy
+        return scores[0] < scores[1]
+    return re.search(r"^Predicted score: \S+, \S+ below its parent's", prompt, re.MULTILINE) is not None
+
+
 def _break(text: str, offered: Sequence[str], rng: np.random.Generator) -> str:
     """One of the ways in which small models fail: truncated JSON, an invented name, or only prose."""
     invented = json.dumps({"transformations": ["LoopFusion", *offered[:1]]})
@@ -106,8 +123,7 @@ def _transformations(prompt: str, offered: list[str], able: float, rng: np.rando
     """By rule if the prompt lists sites or shows what is missing; otherwise random names."""
     if rng.random() >= able:
         return [offered[i] for i in rng.integers(len(offered), size=int(rng.integers(1, 6)))]
-    scores = [float(s) for s in re.findall(r"^Predicted score: ([0-9.eE+-]+)$", prompt, re.MULTILINE)]
-    fell = len(scores) > 1 and scores[0] < scores[1]
+    fell = _fell(prompt)
     decided = _decisions(prompt, fell, rng) or _blocking(prompt, offered, able, fell, rng)
     return decided or _names(prompt, offered, fell, rng)
 
@@ -154,7 +170,7 @@ def _entries(decided: Plan) -> list[dict[str, object]]:
 
 def _names(prompt: str, offered: list[str], fell: bool, rng: np.random.Generator) -> list[Entry]:
     """Get the structure right first, then refine tiles; change much after a drop in score, little after a rise."""
-    code = prompt.split("## Current program")[1].split("## Parent")[0]
+    code = re.split(r"\n## (?:Parent|Tried)", prompt.split("\n## Current program\n")[1])[0]
     chosen: list[Entry] = []
     if "T.parallel" not in code and "Parallel" in offered:
         chosen.append("Parallel")

@@ -1,17 +1,22 @@
-"""Prompt context -> chat messages (every item of the paper's appendix B, in our own words).
+"""Prompt context -> chat messages (every item of the paper's section 3.3 and appendix B, in our own words).
 
-The fixed part comes first, so that a provider's prompt cache can serve it (unless the order is seeded).
+What stays the same throughout a run comes first, then what stays the same longest, so that a provider's prompt cache
+can serve as much as possible (unless the order is seeded). An answer of bare names gets the templates ``paper``, one
+with decisions ``colt_plus``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from colt_pipeline.llm.compact import shorten
+from colt_pipeline.llm.compact import changes, labelled, outline, shorten
+from colt_pipeline.llm.parse import MAX_TRANSFORMATIONS
 from colt_pipeline.records import Message, PromptContext, digest, written
 
 _TEMPLATES = Environment(
@@ -21,40 +26,72 @@ _TEMPLATES = Environment(
 
 @dataclass(frozen=True)
 class Style:
-    """How much of the programs is shown, and with which templates."""
+    """How much of the programs is shown."""
 
-    view: Callable[[PromptContext], PromptContext]
-    suffix: str
-    """Suffix of its template names."""
+    base: Callable[[str], str]
+    """The unoptimized program."""
+    current: Callable[[str], str]
+    """The current program."""
+    legacy: Callable[[PromptContext], PromptContext] = lambda context: context
+    legacy_suffix: str = ""
 
 
-STYLES: dict[str, Style] = {"full": Style(lambda context: context, ""), "compact": Style(shorten, "_compact")}
+STYLES: dict[str, Style] = {
+    "outline": Style(base=str, current=outline),
+    "full": Style(base=str, current=str),
+    "compact": Style(base=outline, current=outline, legacy=shorten, legacy_suffix="_compact"),
+}
 """``prompt.code`` -> style."""
 
 
-def render(context: PromptContext, code: str = "full") -> list[Message]:
+def render(context: PromptContext, code: str = "outline", trace: str = "changes") -> list[Message]:
     """The system and the user message.
+
+    Args:
+        context: what to tell.
+        code: see ``prompt.code``.
+        trace: see ``prompt.trace``.
 
     Raises:
         jinja2.UndefinedError: a template uses a name that the context lacks.
     """
     style = STYLES[code]
-    shown = style.view(context)
-    values = {f.name: getattr(shown, f.name) for f in fields(shown)}
+    if context.progress is None:
+        shown = style.legacy(context)
+        names, values = f"legacy_{{}}{style.legacy_suffix}.j2", _fields(shown)
+    else:
+        names = f"{'colt_plus' if context.sites else 'paper'}_{{}}.j2"
+        values = _fields(context) | _views(context, style, trace)
     return [
-        {"role": role, "content": _TEMPLATES.get_template(f"{role}{style.suffix}.j2").render(values).strip() + "\n"}
+        {"role": role, "content": _TEMPLATES.get_template(names.format(role)).render(values).strip() + "\n"}
         for role in ("system", "user")
     ]
+
+
+def _views(context: PromptContext, style: Style, trace: str) -> dict[str, Any]:
+    """The programs as they are shown."""
+    histories = [step.history for step in reversed(context.path)]
+    return {
+        "most": MAX_TRANSFORMATIONS,
+        "base_code": style.base(context.base_code),
+        "code": style.current(context.lineage[0].code),
+        "decisions": [f"{label} = {value}" for label, value in labelled(histories[0], context.sites)],
+        "traces": histories[:3] if trace == "full" else [],
+        "changes": partial(changes, sites=context.sites, current=histories[0]),
+    }
+
+
+def _fields(context: PromptContext) -> dict[str, Any]:
+    return {f.name: getattr(context, f.name) for f in fields(context)}
 
 
 def _seeded(context: PromptContext, seed: int) -> PromptContext:
     """Transformations and models shuffled by (seed, context), so that no entry keeps a favourable position."""
     rng = np.random.default_rng([seed, int(digest(written(context)), 16)])
-    return replace(
-        context,
-        transformations=tuple(context.transformations[i] for i in rng.permutation(len(context.transformations))),
-        models=tuple(context.models[i] for i in rng.permutation(len(context.models))),
-    )
+    transformations = tuple(context.transformations[i] for i in rng.permutation(len(context.transformations)))
+    models = tuple(context.models[i] for i in rng.permutation(len(context.models)))
+    offer = tuple(context.offer[i] for i in rng.permutation(len(context.offer)))
+    return replace(context, transformations=transformations, models=models, offer=offer)
 
 
 ORDERS: dict[str, Callable[[PromptContext, int], PromptContext]] = {

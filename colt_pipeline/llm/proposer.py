@@ -40,7 +40,8 @@ class Proposer:
         """
         offer = ORDERS[self._prompt.order](context, self._seed)
         schema = answer_schema(offer) if model.json_schema else None
-        messages = [{**m, "content": redacted(m["content"])} for m in render(offer, self._prompt.code)]
+        rendered = render(offer, self._prompt.code, self._prompt.trace)
+        messages = [{**m, "content": redacted(m["content"])} for m in rendered]
         return Question(model, messages, self._sampling, schema)
 
     def ask(self, model: ModelSpec, context: PromptContext, occurrences: Mapping[str, int]) -> Answer:

@@ -13,7 +13,7 @@ from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import JournalError, RunDirError
 from colt_pipeline.records import MeasurementKind
 from colt_pipeline.runs.clock import secs_so_far
-from colt_pipeline.runs.events import Chosen, Deferred, Measured, Started, Stepped, event_from_json
+from colt_pipeline.runs.events import Chosen, Deferred, Measured, Started, Stepped, event_from_json, spent
 from colt_pipeline.runs.jsonl import read_from
 from colt_pipeline.runs.layout import CALLS, JOURNAL, SUMMARY, WHOLE_MODEL, clocks_of, run_directory
 from colt_pipeline.runs.rundir import read_json
@@ -82,6 +82,7 @@ class FollowedSearch:
         budget: int | None,
         minutes: float | None = None,
         used_secs: Callable[[], float] = lambda: 0.0,
+        counts_calls: bool = False,
     ) -> None:
         """Follow a run.
 
@@ -91,12 +92,14 @@ class FollowedSearch:
             budget: samples when finished, if known.
             minutes: its limit.
             used_secs: reads its clock.
+            counts_calls: whether its samples are regular calls, see ``search.sample``.
         """
         self._directory = directory
         self._name = name
         self._budget = budget
         self._limit_secs = None if minutes is None else minutes * 60
         self._clock = used_secs
+        self._counts_calls = counts_calls
         self._offset = 0
         self._ended: Standing | None = None
         self._started: Started | None = None
@@ -172,10 +175,10 @@ class FollowedSearch:
 
     def _count(self, record: Mapping[str, Any]) -> None:
         event = event_from_json(record)
+        self._samples += spent([event], self._counts_calls)
         if isinstance(event, Started):
             self._started = event
         elif isinstance(event, Measured):
-            self._samples += len(event.samples)
             latencies = [self._best_secs, *(sample.latency_secs for sample in event.samples)]
             self._best_secs = min((secs for secs in latencies if secs is not None), default=None)
         elif isinstance(event, Chosen):
@@ -234,7 +237,8 @@ def followed_search(config: Config) -> FollowedSearch:
         clocks = clocks_of(config.results, config.experiment, config.run)
         return max(map(secs_so_far, clocks), default=0.0)
 
-    return FollowedSearch(directory, config.run, config.samples, config.minutes, used_secs)
+    counts_calls = config.search.sample == "call"
+    return FollowedSearch(directory, config.run, config.samples, config.minutes, used_secs, counts_calls)
 
 
 def followed_model(config: Config) -> FollowedModel:

@@ -212,6 +212,13 @@ def with_calls(events: Iterable[Event]) -> Iterator[tuple[Event, tuple[Call, ...
                 yield event, ()
 
 
+def spent(events: Iterable[Event], counts_calls: bool) -> int:
+    """Samples of the budget that these events spend: regular calls or measured programs, see ``search.sample``."""
+    if counts_calls:
+        return sum(isinstance(event, Stepped) and bool(event.calls) for event in events)
+    return sum(len(event.samples) for event in events if isinstance(event, Measured))
+
+
 def event_from_json(record: Mapping[str, Any]) -> Event:
     """The event that `Event.to_json` wrote.
 

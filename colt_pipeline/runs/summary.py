@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypedDict
 from msgspec import Meta
 
 from colt_pipeline.errors import RunDirError
-from colt_pipeline.records import Count, Elapsed, MeasurementKind, Number, Seconds, typed
+from colt_pipeline.records import Count, Elapsed, MeasurementKind, Number, SampleUnit, Seconds, typed
 from colt_pipeline.runs.rundir import read_json
 
 _Factor = Annotated[float, Meta(gt=0, le=1e300)]
@@ -31,6 +31,12 @@ class _Summary(TypedDict, total=False):
     largest: str | None
     seed: int
     samples: Count
+    """Of the budget: measured programs, or what `sample_unit` says."""
+    sample_unit: SampleUnit
+    programs: Count
+    """Measured ones, where samples are calls."""
+    initial_secs: Seconds | None
+    """The best latency of programs that no call led to, where samples are calls."""
     stopped: str | None
     warmup_samples: Count
     rtol: Number

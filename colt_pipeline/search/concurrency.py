@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 from colt_pipeline.records import ModelSpec, Role
 from colt_pipeline.runs.events import Chosen, Deferred, Event, Stepped
-from colt_pipeline.search.expand import Attempt, Expansion, context_of, draws_at_random, expand, lineage_scores
+from colt_pipeline.search.context import context_of, path_scores, shown_scores
+from colt_pipeline.search.expand import Attempt, Expansion, draws_at_random, expand
 from colt_pipeline.search.in_flight import InFlight, Turn
 from colt_pipeline.search.state import Inquiry, State
 from colt_pipeline.search.tree import Node
@@ -28,17 +29,19 @@ def next_step(world: World[P], state: State, policy: Callable[[Node, Node], floa
         if node is not None:
             if in_flight is None or draws_at_random(world.settings, node):
                 return expand(world, state, node)
-            return Chosen(node.id, tuple(lineage_scores(world, state, node, state.begun)))
+            return Chosen(node.id, tuple(shown_scores(world, state, node, state.begun)))
     return None if in_flight is None or not state.awaited else _end(world, state, in_flight)
 
 
 def _wanted(world: World[P], state: State) -> int:
-    """How many more programs the search needs to its end, so that no answer is asked for in vain.
+    """How many more answers the search needs to its end, so that none is asked for in vain.
 
     Where kernels share what is known of the models, only to the end of the batch: the other kernels' turns follow, and
     would change the questions.
     """
-    size, left = world.settings.batch_size, world.samples - len(state.samples)
+    size, left = world.settings.batch_size, world.samples - state.spent
+    if state.counts_calls:
+        return left  # a call counts when its answer is applied
     if state.has_peers:
         left = min(left, size)
     return max(left - len(state.pending), math.ceil(left / size) * world.settings.candidates - state.fresh)
@@ -54,8 +57,8 @@ def _end(world: World[P], state: State, in_flight: InFlight) -> Deferred | Stepp
     model, role = _asked(world, inquiry)
     node = state.tree.nodes[inquiry.node]
     # Scores by two states of the cost model cannot be compared, and it may have learned since the question was sent.
-    parent_score = lineage_scores(world, state, node, inquiry.step)[0]
-    expansion = Expansion(world, state, node, inquiry.step, parent_score)
+    scores = path_scores(world, state, node, inquiry.step)
+    expansion = Expansion(world, state, node, inquiry.step, scores)
     attempt = expansion.take(model, answer, role)
     if inquiry.first is not None:
         return expansion.ended(Attempt(*inquiry.first), attempt)

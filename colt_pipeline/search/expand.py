@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
-from itertools import islice
+from itertools import pairwise
 from typing import Generic
 
 import numpy as np
 
 from colt_pipeline.config.schema import SearchConfig
-from colt_pipeline.records import Answer, Edit, ModelSpec, ProgramView, PromptContext, Proposal, Rejection, Role
+from colt_pipeline.records import Answer, Edit, ModelSpec, PromptContext, Proposal, Rejection, Role
 from colt_pipeline.runs.events import Call, Child, Planted, Stepped
-from colt_pipeline.search.course_alteration import COURSE_RULES, NewChild
+from colt_pipeline.search.context import context_of, path_of, shown_scores
+from colt_pipeline.search.course_alteration import COURSE_RULES, CourseRule, NewChild
 from colt_pipeline.search.routing import ROUTERS
-from colt_pipeline.search.state import Inquiry, State
+from colt_pipeline.search.state import State
 from colt_pipeline.search.tree import Node
 from colt_pipeline.search.world import P, Purpose, World
-
-_LINEAGE = 3  # current program, parent, grandparent (paper appendix B)
 
 
 def plant(world: World[P], state: State) -> Planted:
@@ -45,8 +44,8 @@ def plant(world: World[P], state: State) -> Planted:
 
 def expand(world: World[P], state: State, node: Node) -> Stepped:
     """Expand `node` with its model; if the course is altered, the largest model answers in its place."""
-    inquiry = state.inquiry(node, lineage_scores(world, state, node, state.begun))
-    expansion = Expansion(world, state, node, inquiry.step, inquiry.scores[0])
+    inquiry = state.inquiry(node, shown_scores(world, state, node, state.begun))
+    expansion = Expansion(world, state, node, inquiry.step, inquiry.scores)
     context = context_of(world, state, inquiry)
     if draws_at_random(world.settings, node):
         return _mutated(expansion, context)
@@ -77,8 +76,14 @@ class Expansion(Generic[P]):
     state: State
     node: Node
     step: int
-    parent_score: float
-    """Score of the node's program under the current cost model."""
+    scores: Sequence[float]
+    """Scores of the node's program and of those above it on its path, under the current cost model. That of the node's
+    program is certainly there; all, if the cost model predicts."""
+
+    @property
+    def parent_score(self) -> float:
+        """Score of the node's program."""
+        return self.scores[0]
 
     def ask(
         self, model: ModelSpec, context: PromptContext, role: Role = "regular", taken: Set[str] = frozenset()
@@ -95,15 +100,25 @@ class Expansion(Generic[P]):
     def alters_course(self, acting: str, child: Child) -> bool:
         """Whether this child of the `acting` model makes the largest one answer in its place."""
         world, state = self.world, self.state
+        nodes = path_of(state, self.node)
+        edges = zip(nodes, pairwise(self.scores[: len(nodes)]), strict=False)
+        by_small = [n for n in nodes if n.made_by is not None and n.made_by != world.largest.name]
         new = NewChild(
-            regressed=child.score < child.parent_score,
-            ancestors=state.tree.path(self.node.id),
-            largest=world.largest.name,
+            fell=child.score < child.parent_score,
+            predicted=world.cost_model.warm,
+            earlier=[after < before for n, (after, before) in edges if n in by_small],
+            earlier_at_birth=[n.regressed for n in by_small],
             streak=state.streak,
             rate=world.settings.course_rate,
             rng=world.rng(self.step, Purpose.COURSE),
         )
-        return acting != world.largest.name and COURSE_RULES[world.settings.course_alteration].triggers(new)
+        return acting != world.largest.name and self._rule.triggers(new)
+
+    @property
+    def _rule(self) -> CourseRule:
+        settings = self.world.settings
+        birth = settings.legacy and settings.course_alteration == "path"
+        return COURSE_RULES["path_birth" if birth else settings.course_alteration]
 
     def ended(self, first: Attempt, second: Attempt | None = None) -> Stepped:
         """The step as it ends, if need be after the largest model's attempt."""
@@ -125,7 +140,7 @@ class Expansion(Generic[P]):
 
     def _keeps(self, child: Child | None, others: Child | None) -> bool:
         """Whether the small model's child stays although the course was altered."""
-        if child is None or not COURSE_RULES[self.world.settings.course_alteration].keeps_better:
+        if child is None or not self._rule.keeps_better:
             return False
         if others is None:
             return True
@@ -207,41 +222,3 @@ def _mutated(expansion: Expansion[P], context: PromptContext) -> Stepped:
         grown = expansion.grow(Proposal((Edit(name),), None))
         child = None if isinstance(grown, Rejection) else grown
     return Stepped(step, node.id, (), child, None, None, None if child else node.model)
-
-
-def lineage_scores(world: World[P], state: State, node: Node, step: int) -> list[float]:
-    """Scores of the node's program and its ancestors that a prompt shows, under the current cost model."""
-    programs = [world.program(n.record) for n in _lineage(state, node) if n.record is not None]
-    return world.cost_model.score(programs, world.rng(step, Purpose.SCORE_LINEAGE))
-
-
-def context_of(world: World[P], state: State, inquiry: Inquiry) -> PromptContext:
-    """What any model is told for this step."""
-    assert state.started is not None
-    node = state.tree.nodes[inquiry.node]
-    nodes = _lineage(state, node)
-    programs = [world.program(n.record) for n in nodes if n.record is not None]
-    expanders = [inquiry.model, *(n.made_by for n in nodes)]
-    lineage = [
-        ProgramView(p.code, p.history, score, model)
-        for p, score, model in zip(programs, inquiry.scores, expanders, strict=False)
-    ]
-    if len(programs) < len(nodes):
-        lineage.append(ProgramView(world.space.base_code, (), None, None))
-    known = state.with_peers(inquiry.stats)
-    return PromptContext(
-        target=world.target,
-        lineage=tuple(lineage),
-        transformations=tuple((t.name, t.description) for t in world.space.applicable(programs[0])),
-        sites=world.space.sites(programs[0]) if world.settings.decisions else (),
-        hardware=world.hardware,
-        depth=node.depth,
-        samples=min(inquiry.samples, world.samples),
-        budget=world.samples,
-        models=tuple(known[m.name].view(m.name, m.parameters_b) for m in world.models),
-        largest=world.largest.name,
-    )
-
-
-def _lineage(state: State, node: Node) -> list[Node]:
-    return list(islice(state.tree.path(node.id), _LINEAGE))

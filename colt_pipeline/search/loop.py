@@ -24,7 +24,7 @@ from colt_pipeline.search.world import P, World
 
 
 def search(world: World[P], journal: Journal, state: State) -> Iterator[Event]:
-    """Fold the journal's events, then search until all samples are measured, yielding each new event after applying it.
+    """Fold the journal's events, then search until the budget is spent, yielding each new event after applying it.
 
     Raises:
         ColtError: recording, device or disk failed permanently; the search can be resumed from the journal.
@@ -56,15 +56,15 @@ def next_event(world: World[P], state: State) -> Event:
         return evolutionary.next_event(world, world.evolution, state)
     if wants_roots(world.settings, state):
         return plant(world, state)
-    left = world.samples - len(state.samples)
-    if left <= 0:
+    left = world.samples - state.spent
+    if left <= 0 and not (state.counts_calls and state.pending):
         return Finished("budget")
-    batch = min(world.settings.batch_size, left)
-    if len(state.pending) < batch or state.fresh < world.settings.candidates:
+    batch = world.settings.batch_size if state.counts_calls else min(world.settings.batch_size, left)
+    if left > 0 and (len(state.pending) < batch or state.fresh < world.settings.candidates):
         step = next_step(world, state, tree_policy(world, state))
         if step is not None:
             return step
-    if world.settings.drafts is not None and world.cost_model.warm and not state.drafted:
+    if left > 0 and world.settings.drafts is not None and world.cost_model.warm and not state.drafted:
         return draft(world, world.settings.drafts, state)
     if not state.pending:
         return Finished("exhausted")
@@ -80,7 +80,9 @@ def wants_roots(settings: SearchConfig, state: State) -> bool:
 def tree_policy(world: World[P], state: State) -> Callable[[Node, Node], float]:
     """MA-UCT over the model set (paper section 3.2)."""
     phi = preferences({m.name: m.parameters_b for m in world.models})
-    lambda_, c, best_secs = world.settings.lambda_, world.settings.c, state.best_secs
+    # With one model there is nothing to prefer, and a weight would only make c larger beside the rewards.
+    lambda_ = 0.0 if len(world.models) == 1 and not world.settings.legacy else world.settings.lambda_
+    c, best_secs = world.settings.c, state.best_secs
 
     def score(node: Node, parent: Node) -> float:
         visits, above = node.visits + node.awaited_below, parent.visits + parent.awaited_below

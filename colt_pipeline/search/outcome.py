@@ -9,7 +9,7 @@ from typing import Any
 
 from colt_pipeline.records import NO_MODEL, REJECTIONS, ModelSpec
 from colt_pipeline.runs.costs import Cost, Prices, Tokens
-from colt_pipeline.runs.events import Event, Measured, with_calls
+from colt_pipeline.runs.events import Event, spent, with_calls
 from colt_pipeline.search.state import State
 
 CURVE_COLUMNS = ("sample", "latency_secs", "best_secs", "speedup", "measurement")
@@ -43,16 +43,38 @@ ALTERATIONS = "course alterations"
 
 
 def curve(state: State) -> list[dict[str, Any]]:
-    """One row of CURVE_COLUMNS per sample: its latency (None for an error), best so far and speedup so far."""
+    """One row of CURVE_COLUMNS per sample: its latency, best so far and speedup so far.
+
+    The latency is None for an error, and for a call that led to nothing. Where samples are calls, the best includes the
+    initial programs from the start, because they cost none.
+    """
     assert state.started is not None
-    rows, best = [], None
-    for number, sample in enumerate(state.samples, start=1):
-        if sample.latency_secs is not None:
-            best = sample.latency_secs if best is None else min(best, sample.latency_secs)
+    rows, best = [], _best_initial(state) if state.counts_calls else None
+    for number, program in enumerate(sampled(state), start=1):
+        latency = _latency_secs(state, program)
+        if latency is not None:
+            best = latency if best is None else min(best, latency)
         speedup = None if best is None else state.started.baseline_secs / best
-        row = {"sample": number, "latency_secs": sample.latency_secs, "best_secs": best, "speedup": speedup}
+        row = {"sample": number, "latency_secs": latency, "best_secs": best, "speedup": speedup}
         rows.append({**row, "measurement": state.started.measurement})
     return rows
+
+
+def sampled(state: State) -> Sequence[str | None]:
+    """The program of each sample of the budget; None for a call that led to nothing."""
+    return state.led_to if state.counts_calls else [sample.program for sample in state.samples]
+
+
+def _latency_secs(state: State, program: str | None) -> float | None:
+    number = None if program is None else state.numbers.get(program)
+    return None if number is None else state.samples[number].latency_secs
+
+
+def _best_initial(state: State) -> float | None:
+    """The best latency of programs that no call led to."""
+    called = set(state.led_to)
+    latencies = [s.latency_secs for s in state.samples if s.program not in called and s.latency_secs is not None]
+    return min(latencies, default=None)
 
 
 def calls(
@@ -98,17 +120,20 @@ def calls(
     return rows
 
 
-def turns(events: Iterable[Event]) -> list[dict[str, int]]:
-    """Which models were called, by number of programs measured so far.
+def turns(events: Iterable[Event], counts_calls: bool) -> list[dict[str, int]]:
+    """Which models were called, by number of samples spent so far.
+
+    Args:
+        events: of a run.
+        counts_calls: whether its samples are calls, see ``search.sample``.
 
     Returns:
-        One row per number of measured samples at which calls were made: sample, the regular calls of every model
-        called in the run, and ALTERATIONS.
+        One row per number of samples at which calls were made: sample, the regular calls of every model called in the
+        run, and ALTERATIONS.
     """
     samples, counts = 0, dict[int, Counter[str]]()
     for event, calls in with_calls(events):
-        if isinstance(event, Measured):
-            samples += len(event.samples)
+        samples += spent([event], counts_calls)
         for call in calls:
             counts.setdefault(samples, Counter())[call.model if call.role == "regular" else ALTERATIONS] += 1
     called = sorted({name for own in counts.values() for name in own} - {ALTERATIONS})
@@ -133,13 +158,15 @@ def summary(
     for stats in state.stats.values():
         rejections.update(stats.rejections)
     asked = {m.name: state.stats[m.name] for m in models if m != NO_MODEL}
+    by_calls = {"sample_unit": "call", "programs": len(state.samples), "initial_secs": _best_initial(state)}
     return {
-        "samples": len(state.samples),
+        **(by_calls if state.counts_calls else {}),
+        "samples": state.spent,
         "stopped": state.finished,
         "baseline_secs": state.started.baseline_secs,
         "best_secs": best_secs,
         "speedup": state.speedup,
-        "best_sample": None if best is None else state.samples.index(best) + 1,
+        "best_sample": None if best is None else _number(state, best.program),
         "best_program": None if best is None else best.program,
         "gflops": None if best_secs is None else flop / best_secs / 1e9,
         "llm_backend": ", ".join(sorted({m.provider for m in models})) or "none",
@@ -156,6 +183,12 @@ def summary(
         "rejections": dict(sorted(rejections.items())),
         "sample_errors": dict(sorted(Counter(s.error for s in state.samples if s.error).items())),
     }
+
+
+def _number(state: State, program: str) -> int:
+    """Which sample of the budget led to a program; 0 for an initial one that cost none."""
+    programs = list(sampled(state))
+    return programs.index(program) + 1 if program in programs else 0
 
 
 def _total(usd: Iterable[float | None]) -> float | None:

@@ -16,6 +16,7 @@ from colt_pipeline.runs.events import (
     Child,
     Chosen,
     Deferred,
+    Draft,
     Drafted,
     Event,
     Finished,
@@ -49,8 +50,12 @@ class Inquiry:
     """The model that expands the node."""
     scores: tuple[float, ...]
     """See `Chosen`."""
-    samples: int
-    """Programs that were measured or waited for that."""
+    measured: int
+    """Programs that had been measured."""
+    waiting: int
+    """Programs that waited for that."""
+    tried: int
+    """Entries of `State.tried_at` for the node."""
     stats: Mapping[str, ModelStats]
     """What was known about each model from this search."""
     first: tuple[Call, Child] | None = None
@@ -71,6 +76,9 @@ class State:
         """
         self.tree = Tree(settings.branching, settings.max_failures)
         self._measured_rewards = settings.rewards == "measured"
+        self._legacy = settings.legacy
+        self.counts_calls = settings.sample == "call"
+        """Whether a sample of the budget is a regular call rather than a measured program."""
         self._largest = largest(models).name if models else None
         self.stats = {m.name: ModelStats() for m in models}
         self._peers = peers
@@ -87,6 +95,13 @@ class State:
         self.streak = 0
         """Consecutive regressions by small models, in call order."""
         self.samples: list[Sample] = []
+        """Measured programs."""
+        self.numbers: dict[str, int] = {}
+        """Key of every measured program -> its index in `samples`."""
+        self.led_to: list[str | None] = []
+        """What each regular call led to: the program that its step added to the tree, or None."""
+        self.tried_at: dict[int, list[Stepped | Draft]] = {}
+        """Node -> the steps from there that have ended and the drafts near its program, in order."""
         self.pending: list[Candidate] = []
         """Programs waiting for measurement, in order of creation."""
         self.fresh = 0
@@ -123,6 +138,7 @@ class State:
                 for draft in event.children:
                     self._grow(draft.parent, draft, None, drafted=True)
                     self.sources[draft.program] = draft.source
+                    self.tried_at.setdefault(draft.parent, []).append(draft)
             case Bred():
                 for candidate in event.candidates:
                     self._enqueue(candidate)
@@ -142,8 +158,8 @@ class State:
     def inquiry(self, node: Node, scores: Sequence[float]) -> Inquiry:
         """The step that would begin now at this node; its question shows these scores."""
         assert node.model is not None
-        samples = len(self.samples) + len(self.pending)
-        return Inquiry(self.begun, node.id, node.model, tuple(scores), samples, self.stats)
+        counts = (len(self.samples), len(self.pending), len(self.tried_at.get(node.id, [])))
+        return Inquiry(self.begun, node.id, node.model, tuple(scores), *counts, self.stats)
 
     def _choose(self, event: Chosen) -> None:
         inquiry = self.inquiry(self.tree.nodes[event.node], event.scores)
@@ -161,6 +177,9 @@ class State:
         else:
             self.begun += 1
         self.steps += 1
+        self.tried_at.setdefault(event.parent, []).append(event)
+        if event.calls:
+            self.led_to.append(event.child and event.child.program)
         for call in event.calls[counted:]:
             # If nothing was pruned, any child is the regular call's.
             self._count(call, event.pruned or event.child)
@@ -174,7 +193,7 @@ class State:
 
     def _count(self, call: Call, child: Child | None) -> None:
         """Count a call and, if it was a regular one, what it led to."""
-        self.stats[call.model].count(call)
+        self.stats[call.model].count(call, self._legacy)
         self.occurrences[call.key] += 1
         if call.role == "regular" and child is not None:
             self.stats[call.model].made(child)
@@ -197,13 +216,20 @@ class State:
             source = self.sources.get(sample.program, "design")
             self.tried[source] += 1
             self.improved[source] += sample.latency_secs is not None and sample.latency_secs < before
-        self.samples += event.samples
+        for sample in event.samples:
+            self.numbers[sample.program] = len(self.samples)
+            self.samples.append(sample)
         self.fresh, self.drafted = 0, False
         done = {sample.program for sample in event.samples}
         self.pending = [candidate for candidate in self.pending if candidate.program not in done]
         if self._measured_rewards:
             for sample in event.samples:
                 self.tree.measured(self.nodes[sample.program], sample.latency_secs)
+
+    @property
+    def spent(self) -> int:
+        """Samples of the budget that are spent, see ``search.sample``."""
+        return len(self.led_to if self.counts_calls else self.samples)
 
     @property
     def known_stats(self) -> dict[str, ModelStats]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, fields
 
-from colt_pipeline.records import ModelView
+from colt_pipeline.records import ModelView, decides
 from colt_pipeline.runs.events import Call, Child
 
 # A duplicate is bad luck and a failed transport is the network's fault: neither is the model's error.
@@ -26,6 +26,8 @@ class ModelStats:
     """Children with score(child) < score(parent)."""
     rejections: Counter[str] = field(default_factory=Counter)
     """Unusable answers of regular calls and course alterations by kind."""
+    unlucky: int = 0
+    """Of these, bare names for which TVM's draws found nothing."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     alteration_prompt_tokens: int = 0
@@ -39,9 +41,10 @@ class ModelStats:
     @property
     def errors(self) -> int:
         """Rejections that are the model's own fault."""
-        return sum(n for kind, n in self.rejections.items() if kind not in _NOT_THE_MODELS_FAULT)
+        return sum(n for kind, n in self.rejections.items() if kind not in _NOT_THE_MODELS_FAULT) - self.unlucky
 
-    def count(self, call: Call) -> None:
+    def count(self, call: Call, legacy: bool = False) -> None:
+        """Count a call; with `legacy`, what TVM draws for bare names is the model's fault."""
         if call.role == "regular":
             self.regular_calls += 1
             self.hits += call.hit
@@ -54,6 +57,8 @@ class ModelStats:
         for rejection in (call.outcome if call.outcome != "accepted" else None, call.flaw):
             if rejection is not None:
                 self.rejections[rejection] += 1
+        if call.outcome == "inapplicable" and not legacy:
+            self.unlucky += not any(map(decides, call.transformations))
 
     def made(self, child: Child) -> None:
         """Count the program that a regular call led to."""

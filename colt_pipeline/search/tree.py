@@ -47,7 +47,7 @@ class Node:
 
     @property
     def regressed(self) -> bool:
-        """Whether the predicted score is below the parent's (paper section 3.4)."""
+        """Whether the predicted score was below the parent's when the node was made."""
         return self.record is not None and self.record.score < self.record.parent_score
 
 

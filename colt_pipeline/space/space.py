@@ -55,6 +55,8 @@ class Space:
         self._mutators = {t.name: mutators[t.mutator] for t in TRANSFORMATIONS if t.mutator in mutators}
         self._plans = ParallelPlans(module, _most_jobs(mutators.get("MutateParallel"), self.context.target))
         self._own = {t.name: t.mutator for t in TRANSFORMATIONS if not isinstance(t.mutator, str)}
+        self.transformations = [t for t in TRANSFORMATIONS if t.name in self._mutators or t.name in self._own]
+        """The rows of the table that this target has, whether a program has a place for them or not."""
         self._edited = {t.name: t.edits for t in TRANSFORMATIONS}
         self._programs: dict[str, Program] = {}
         """Those of the search's journal by trace, or by key with `first_traces`."""
@@ -168,11 +170,7 @@ class Space:
         """The transformations that find something to change in `program`, in table order."""
         name = program.trace_json
         if name not in self._applicable:
-            self._applicable[name] = tuple(
-                t
-                for t in TRANSFORMATIONS
-                if (t.name in self._mutators or t.name in self._own) and self._finds_something(t, program)
-            )
+            self._applicable[name] = tuple(t for t in self.transformations if self._finds_something(t, program))
         return self._applicable[name]
 
     def sites(self, program: Program) -> tuple[Site, ...]:

@@ -230,7 +230,7 @@ class Tuning:
             job = self._job
             if job is None or job.state.started is None:
                 return
-            if job.state.finished is None and len(job.state.samples) >= job.config.samples:
+            if job.state.finished is None and job.state.spent >= job.config.samples:
                 next(advance(job.world, job.journal, job.state))
             job.evaluator.intervals[:] = self._intervals
             write_outputs(job, None if job.state.finished else LIMIT)

@@ -119,7 +119,8 @@ def _ask(
 
 def _heard(client: Client, config: Config, model: ModelSpec, offer: PromptContext, how: Condition) -> Heard:
     schema = answer_schema(offer) if how.constrained else None
-    messages = [{**m, "content": redacted(m["content"])} for m in render(offer, config.prompt.code)]
+    rendered = render(offer, config.prompt.code, config.prompt.trace)
+    messages = [{**m, "content": redacted(m["content"])} for m in rendered]
     reply = client.complete(Question(model, messages, config.llm.sampling, schema), 0)
     offered = tuple(name for name, _ in offer.transformations)
     verdict = parse(reply, offered, [m.name for m in offer.models], offer.sites)

@@ -1,49 +1,95 @@
 """Course alteration for handwritten paths and streaks (paper section 3.4), and in a toy world."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import pytest
 
 from colt_pipeline.records import Edit, ModelSpec, PromptContext, Proposal, Rejection
 from colt_pipeline.runs.events import Child, Planted, Stepped
-from colt_pipeline.search.course_alteration import COURSE_RULES, NewChild, regresses_persistently
+from colt_pipeline.search.course_alteration import COURSE_RULES, CourseRule, NewChild
 from colt_pipeline.search.expand import expand
 from colt_pipeline.search.state import State
-from colt_pipeline.search.tree import Node
-from tests.toy import LARGE, SMALL, ToyProgram, call, world
+from tests.toy import LARGE, SMALL, ToyCostModel, ToyProgram, call, world
 
 
-def path(*edges: str) -> list[Node]:
-    """Nodes, bottom up; an edge is its maker (s, l or - for none) and + or - for the change in score."""
-    nodes = []
-    for number, edge in enumerate(edges):
-        score = 0.4 if edge[1] == "-" else 0.6
-        maker = {"s": "small", "l": "large", "-": None}[edge[0]]
-        nodes.append(Node(number, None, 0, Child("p", "[]", "m", score, 0.5, 0.5), "m", maker))
-    return nodes
-
-
-def turn(regressed: bool = True, ancestors: Sequence[Node] = (), streak: int = 0, rate: float = 0.0) -> NewChild:
-    return NewChild(regressed, ancestors, "large", streak, rate, np.random.default_rng(0))
+def new(
+    fell: bool = True,
+    predicted: bool = True,
+    earlier: Sequence[bool] = (),
+    earlier_at_birth: Sequence[bool] = (),
+    streak: int = 0,
+    rate: float = 0.0,
+) -> NewChild:
+    return NewChild(fell, predicted, earlier, earlier_at_birth, streak, rate, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(
-    ("regressed", "ancestors", "expected"),
+    ("fell", "earlier", "path", "path_reset"),
     [
-        (True, path("s-", "-+"), True),  # two in a row, adjacent
-        (True, path("s+", "s-"), False),  # a rise between them
-        (True, path("l+", "s-"), True),  # the largest model's edge is skipped
-        (True, path("l-", "l-"), False),  # the largest model's regressions do not count
-        (True, path("l-", "s-"), True),
-        (False, path("s-", "s-"), False),  # the new child must regress
-        (True, path("--"), False),  # no model made the initial programs
-        (True, path("--", "s-"), True),  # a step without a call is skipped like the largest model's
-        (True, [], False),
+        (True, [True], True, True),  # two in a row, adjacent
+        (True, [False, True], True, False),  # a rise between them
+        (True, [False, False], False, False),
+        (False, [True, True], False, False),  # the new child must regress
+        (True, [], False, False),
     ],
 )
-def test_path_rule(regressed: bool, ancestors: list[Node], expected: bool) -> None:
-    assert regresses_persistently(turn(regressed, ancestors)) is expected
+def test_path_rules(fell: bool, earlier: list[bool], path: bool, path_reset: bool) -> None:
+    for rule, expected in (("path", path), ("path_reset", path_reset)):
+        assert COURSE_RULES[rule].triggers(new(fell, earlier=earlier, earlier_at_birth=[True])) is expected
+    assert COURSE_RULES["path_birth"].triggers(new(fell, earlier_at_birth=earlier)) is path_reset
+
+
+@pytest.mark.parametrize("rule", ["path", "path_reset"])
+def test_without_predictions_nothing_is_a_regression(rule: str) -> None:
+    assert not COURSE_RULES[rule].triggers(new(predicted=False, earlier=[True], earlier_at_birth=[True]))
+
+
+def edges_seen(makers: Sequence[str | None], scores: Sequence[float], warm: bool = True) -> list[bool] | None:
+    """What the rule is told of a path: its nodes' makers and present scores from the initial program on.
+
+    Each node was a rise when it was made. None if the rule was not asked.
+    """
+
+    def score(program: ToyProgram, rng: np.random.Generator) -> float:
+        return ([*scores, -1.0])[min(len(program.steps) - 1, len(scores))]
+
+    def script(model: ModelSpec, context: PromptContext, occurrence: int) -> Proposal:
+        return Proposal((Edit("Step"),), "small")
+
+    seen: list[NewChild] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(COURSE_RULES, "path", CourseRule(lambda child: bool(seen.append(child))))
+        toy = world(script=script, score=score, rollout_length=0)
+        cast(ToyCostModel, toy.cost_model).warm = warm
+        state = State(toy.models, toy.settings)
+        state.apply(toy.start())
+        steps: tuple[int, ...] = ()
+        for number, maker in enumerate(makers):
+            steps = (*steps, number)
+            program = ToyProgram(steps)
+            made = Child(program.key, program.trace_json, "small", 0.6, 0.5, 0.6)
+            if number == 0:
+                state.apply(Planted((made,)))
+            else:
+                made_by = maker or None
+                calls = () if maker is None else (call(maker),)
+                state.apply(Stepped(number - 1, number, calls, made, made_by, None, None))
+        expand(toy, state, state.tree.nodes[len(makers)])
+    return list(seen[0].earlier) if seen else None
+
+
+def test_the_edges_of_the_path_are_judged_by_the_present_cost_model() -> None:
+    """Bottom up: those of small models only, whatever they were when they were made."""
+    assert edges_seen([None, "small", "small"], [0.5, 0.9, 0.2]) == [True, False]
+    assert edges_seen([None, "small", "large"], [0.5, 0.4, 0.2]) == [True]
+    assert edges_seen([None, None, "small"], [0.5, 0.4, 0.6]) == [False]
+    assert edges_seen([None], [0.5]) == []
+
+
+def test_before_the_cost_model_predicts_no_edge_is_judged() -> None:
+    assert edges_seen([None, "small", "small"], [0.5, 0.9, 0.2], warm=False) == []
 
 
 @pytest.mark.parametrize(
@@ -53,15 +99,15 @@ def test_path_rule(regressed: bool, ancestors: list[Node], expected: bool) -> No
 def test_streak_rule_fires_at_every_second_regression_wherever_it_is(
     regressed: bool, streak: int, expected: bool
 ) -> None:
-    assert COURSE_RULES["streak"].triggers(turn(regressed, streak=streak)) is expected
+    assert COURSE_RULES["streak"].triggers(new(regressed, streak=streak)) is expected
 
 
 def test_random_rule_fires_at_its_rate_and_never_never() -> None:
     rng = np.random.default_rng(1)
-    turns = [NewChild(regressed, (), "large", 1, 0.12, rng) for regressed in (True, False) * 2000]
+    turns = [NewChild(fell, True, (), (), 1, 0.12, rng) for fell in (True, False) * 2000]
     fired = [COURSE_RULES["random"].triggers(t) for t in turns]
     assert np.mean(fired) == pytest.approx(0.12, abs=0.02)
-    assert {t.regressed for t, hit in zip(turns, fired, strict=True) if hit} == {True, False}  # always
+    assert {t.fell for t, hit in zip(turns, fired, strict=True) if hit} == {True, False}  # always
     assert not any(COURSE_RULES["never"].triggers(t) for t in turns)
 
 

@@ -143,7 +143,7 @@ def read_run(path: Path) -> Run:
         state.apply(event)
     if state.started is None:
         raise RunDirError(f"{path}: nothing has happened yet; a run begins with its measured baseline, try again later")
-    counted = (("samples", len(state.samples)), ("steps", state.steps))  # a journal that lost lines has fewer
+    counted = (("samples", state.spent), ("steps", state.steps))  # a journal that lost lines has fewer
     measured = (("baseline_secs", state.started.baseline_secs), ("best_secs", state.best_secs or None))
     for name, known in (*measured, *counted):
         if summary.get(name, known) != known:

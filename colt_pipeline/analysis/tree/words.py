@@ -44,7 +44,8 @@ def run_facts(run: Run) -> list[Fact]:
     ]
     if state.best is None or state.best.latency_secs is None:
         return [*facts, ("best", "no valid sample yet")]
-    where = f"sample {state.samples.index(state.best) + 1}" + "".join(f", node {id}" for id in best_path(run)[-1:])
+    unit = "program" if state.counts_calls else "sample"
+    where = f"{unit} {state.samples.index(state.best) + 1}" + "".join(f", node {id}" for id in best_path(run)[-1:])
     facts.append(("best", f"{latency(run, state.best.latency_secs)} ({where})"))
     facts.append(("speedup", f"{started.baseline_secs / state.best.latency_secs:.2f}x{mark(run.started.measurement)}"))
     if run.gflops is not None:
@@ -56,9 +57,9 @@ def run_facts(run: Run) -> list[Fact]:
 
 
 def samples_so_far(run: Run) -> str:
-    """How many programs were measured, and of how many, unless the limit is one of time alone."""
+    """How much of the budget was spent, and of how much, unless the limit is one of time alone."""
     limit = run.config["samples"]
-    return f"{len(run.state.samples)}" + ("" if limit == AS_MANY_AS_FIT else f" of {limit}")
+    return f"{run.state.spent}" + ("" if limit == AS_MANY_AS_FIT else f" of {limit}")
 
 
 def end(run: Run) -> str:
