@@ -7,7 +7,8 @@ with decisions ``colt_plus``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
@@ -22,6 +23,10 @@ from colt_pipeline.records import Message, PromptContext, digest, written
 _TEMPLATES = Environment(
     loader=PackageLoader("colt_pipeline.llm"), undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False
 )
+
+
+_GAP = re.compile(r"\n{3,}")
+"""What the parts of a template that have nothing to say leave behind."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +67,11 @@ def render(context: PromptContext, code: str = "outline", trace: str = "changes"
     else:
         names = f"{'colt_plus' if context.sites else 'paper'}_{{}}.j2"
         values = _fields(context) | _views(context, style, trace)
-    return [
-        {"role": role, "content": _TEMPLATES.get_template(names.format(role)).render(values).strip() + "\n"}
-        for role in ("system", "user")
-    ]
+    return [{"role": role, "content": _text(names.format(role), values)} for role in ("system", "user")]
+
+
+def _text(template: str, values: Mapping[str, Any]) -> str:
+    return _GAP.sub("\n\n", _TEMPLATES.get_template(template).render(values).strip()) + "\n"
 
 
 def _views(context: PromptContext, style: Style, trace: str) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def test_only_live_models_have_prices(composed: Compose) -> None:
         ("llm.max_tokens=0", "llm.max_tokens=0 must be at least 1"),
         ("budget.run.usd=-1", "budget.run.usd=-1.0 must be at least 0"),
         ("budget.sweep.calls=many", "budget.sweep.calls"),
-        ("prompt.code=short", "prompt.code=short is unknown; choose one of: full, compact"),
+        ("prompt.code=short", "prompt.code=short is unknown; choose one of: outline, full, compact"),
         ("prompt.order=random", "prompt.order=random is unknown; choose one of: listed, seeded"),
         ("providers.nscale.base_url=nowhere", "providers.nscale.base_url=nowhere is not a valid URL"),
         ("providers.nscale.base_url=http://example.org/v1", "would send the key of NSCALE_SERVICE_TOKEN unencrypted"),

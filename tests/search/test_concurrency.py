@@ -201,7 +201,7 @@ def test_nothing_is_in_flight_during_measurements_that_it_would_disturb(tmp_path
 
 
 def test_a_course_alteration_takes_its_turn_and_ends_the_step_that_it_belongs_to(tmp_path: Path) -> None:
-    play(concurrent(**SEARCHES["paper"]), tmp_path / "events.jsonl")
+    play(concurrent(**SEARCHES["paper"], samples=40), tmp_path / "events.jsonl")
     events = events_of(tmp_path / "events.jsonl")
     altered = [step for step in of_kind(events, Stepped) if len(step.calls) == 2]
     assert len(altered) == len(of_kind(events, Deferred)) > 1
@@ -216,7 +216,7 @@ def test_a_course_alteration_takes_its_turn_and_ends_the_step_that_it_belongs_to
 
 def test_streaks_and_counts_follow_the_order_of_calls(tmp_path: Path) -> None:
     """As without concurrency: every second of consecutive regressions, in the order in which answers are applied."""
-    toy = concurrent(**SEARCHES["official_code"], samples=60)
+    toy = concurrent(**SEARCHES["official_code"], samples=120)
     state = State(toy.models, toy.settings)
     journal = Journal(tmp_path / "events.jsonl")
     streak, alterations = 0, 0

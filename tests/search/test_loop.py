@@ -166,19 +166,19 @@ def test_models_that_always_regress_are_overruled_at_every_second_small_edge(tmp
     kept = [s for s in steps if s.made_by == "small"]
     assert altered == small - len(kept) > 0
     # A small edge is kept only if no small edge is above it; all others are overruled.
-    assert not any(_nearest_small_edge_regressed(steps, s) for s in kept)
+    assert not any(_small_edge_regressed(steps, s) for s in kept)
 
 
 def test_a_coin_flip_is_overruled_as_often_as_the_rule_predicts(tmp_path: Path) -> None:
-    """If the nearest small edge above is a regression, the next one triggers with probability p, otherwise never."""
+    """If any small edge above is a regression, the next one triggers with probability p, otherwise never."""
     altered, small, steps = alteration_rate(tmp_path, 0.5, 2000)
-    under_regression = sum(1 for s in steps if _nearest_small_edge_regressed(steps, s) and s.calls[0].model == "small")
+    under_regression = sum(1 for s in steps if _small_edge_regressed(steps, s) and s.calls[0].model == "small")
     assert altered / under_regression == pytest.approx(0.5, abs=0.06)
-    assert not any(s.pruned for s in steps if not _nearest_small_edge_regressed(steps, s))
+    assert not any(s.pruned for s in steps if not _small_edge_regressed(steps, s))
     assert 0 < altered < small
 
 
-def _nearest_small_edge_regressed(steps: list[Stepped], step: Stepped) -> bool:
+def _small_edge_regressed(steps: list[Stepped], step: Stepped) -> bool:
     """Recomputed from the journal alone, independently of the tree's code."""
     planted = 2
     made: dict[int, Stepped] = {}
@@ -191,8 +191,8 @@ def _nearest_small_edge_regressed(steps: list[Stepped], step: Stepped) -> bool:
     while node in made:
         edge = made[node]
         assert edge.child is not None
-        if edge.made_by == "small":
-            return edge.child.score < edge.child.parent_score
+        if edge.made_by == "small" and edge.child.score < edge.child.parent_score:
+            return True
         node = edge.parent
     return False
 
@@ -389,16 +389,20 @@ def test_a_later_planting_keeps_the_program_of_the_highest_score(tmp_path: Path)
 
 
 def test_widening_ends_where_the_design_spaces_give_no_new_program(tmp_path: Path) -> None:
-    state = play(world(samples=20, widening=5.0, space=ToySpace(1)), tmp_path / "events.jsonl")
+    state = play(world(samples=14, widening=5.0, space=ToySpace(1)), tmp_path / "events.jsonl")
     assert state.finished == "budget"
     assert state.plantings > 10 and len(state.tree.root.children) == 2
 
 
 def test_no_rollout_while_scores_are_noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The journal is the same as with rollouts, because noise does not depend on the program."""
-    rolled = world(samples=20)
+    """The tree is the same as with rollouts, because noise does not depend on the program."""
+    rolled = world(samples=20, script=to_small, course_alteration="never")
     play(rolled, tmp_path / "rolled.jsonl")
     monkeypatch.setattr(ToySpace, "rollout", lambda *_: pytest.fail("rolled out"))
     cold = dataclasses.replace(rolled, cost_model=ToyCostModel(lambda p, rng: float(rng.uniform()), warm=False))
     play(cold, tmp_path / "cold.jsonl")
-    assert (tmp_path / "cold.jsonl").read_bytes() == (tmp_path / "rolled.jsonl").read_bytes()
+    cold_steps, rolled_steps = (
+        [event for event in events_of(tmp_path / name) if isinstance(event, Stepped)]
+        for name in ("cold.jsonl", "rolled.jsonl")
+    )
+    assert [step.child for step in cold_steps] == [step.child for step in rolled_steps]

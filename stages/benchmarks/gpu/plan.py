@@ -29,7 +29,8 @@ class Plan:
     """`time.monotonic` after which no batch begins."""
     workloads: Sequence[str] = PAPER
     experiments: Sequence[str] = ("gpu_searches", "gpu_measured")
-    samples: int = 24
+    samples: int | None = None
+    """Per search; None = as its experiment says."""
     space: str = TVM_SPACE.name
     """The design space of all searches, and of what is compiled."""
 
@@ -58,7 +59,8 @@ class Plan:
         return [config for config in self._runs("record=replay") if read_summary(config) is not None]
 
     def _runs(self, record: str) -> list[Config]:
-        common = [f"workload={','.join(self.workloads)}", f"samples={self.samples}", f"device={self.device}"]
+        common = [f"workload={','.join(self.workloads)}", f"device={self.device}"]
+        common += [] if self.samples is None else [f"samples={self.samples}"]
         common += [f"results={self.results}", f"space={self.space}", record]
         return [config for experiment in self.experiments for config in runs([f"experiment={experiment}", *common])]
 

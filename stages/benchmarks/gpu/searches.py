@@ -57,11 +57,11 @@ def _run(plan: Plan, config: Config, builders: int = _BUILDERS) -> Row:
         with assemble(config, BACKENDS[plan.device](few).make_measurer) as job:
             state = job.state
             for _ in batches(job):
-                if plan.late and len(state.samples) < config.samples:
+                if plan.late and state.spent < config.samples:
                     break
             write_outputs(job, None if state.finished else LIMIT)
             failed = [sample.error for sample in state.samples if sample.error]
-            row |= {"samples": len(state.samples), "measured_here": job.evaluator.measured, "failed": len(failed)}
+            row |= {"samples": state.spent, "measured_here": job.evaluator.measured, "failed": len(failed)}
             row["ended"] = state.finished or _TIME_LIMIT
             if state.best is not None and state.best.latency_secs is not None:
                 row["best_ms"] = round(1e3 * state.best.latency_secs, 5)
