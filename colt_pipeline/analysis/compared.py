@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from colt_pipeline.analysis.labels import CONFIGURATION, backend_label, space_titles, unmeasured
+from colt_pipeline.analysis.labels import CONFIGURATION, backend_label, samples_are_calls, space_titles, unmeasured
 from colt_pipeline.analysis.noise import comparison_floor
 from colt_pipeline.analysis.tidy import Tidy
 
@@ -34,7 +34,7 @@ def key(tidy: Tidy) -> str:
         ", ".join(sorted(set(runs["device"]))),
         space_titles(runs["space"]),
         count("seed", seed_counts(tidy)),
-        count("sample", runs["samples"]),
+        count("call" if samples_are_calls(runs) else "sample", runs["samples"]),
         f"warm-up {_alternatives(runs['warmup_samples'])}",
     ]
     if compared(tidy) == SEARCHES and len(tidy.calls):

@@ -9,9 +9,8 @@ from typing import Any
 
 from colt_pipeline.analysis.tree.run import Run, read_run
 from colt_pipeline.errors import RunDirError
-from colt_pipeline.runs.events import Stepped
+from colt_pipeline.runs.events import Measured, Stepped
 from colt_pipeline.runs.layout import CONFIG, JOURNAL
-from colt_pipeline.search.tree import ROOT
 
 AFTER_REGRESSION, AFTER_RISE = "after_regression", "after_rise"
 REGRESSED = "_regressed"
@@ -60,13 +59,23 @@ def _draws_at_first(search: Mapping[str, Any]) -> bool:
 
 
 def _successions(run: Run) -> Iterator[tuple[bool, bool]]:
-    """For each program by a small model below another: whether the nearest such one above regressed, and it itself."""
-    tree, small = run.state.tree, {model.name for model in run.models} - {run.largest}
-    made = [(node.parent or ROOT, node.regressed) for node in tree.nodes if node.made_by in small]
+    """For each program by a small model below another: whether the nearest such one above regressed, and it itself.
+
+    Programs that were made before the cost model predicted are left out: their scores are noise.
+    """
+    search, small = run.config["search"], {model.name for model in run.models} - {run.largest}
+    warmup = search["warmup_samples"] if search["cost_model"] == "xgb" and not search.get("legacy", True) else 0
+    judged: dict[str, tuple[int, bool]] = {}
+    measured = 0
     for event in run.events:
-        if isinstance(event, Stepped) and event.pruned is not None:
-            made.append((event.parent, event.pruned.score < event.pruned.parent_score))
-    for parent, regressed in made:
-        above = (node for node in tree.path(parent) if node.made_by in small)
-        if (previous := next(above, None)) is not None:
-            yield previous.regressed, regressed
+        if isinstance(event, Measured):
+            measured += len(event.samples)
+        elif isinstance(event, Stepped) and measured >= warmup:
+            by_first = event.calls[0].model if event.calls else None
+            for child, maker in ((event.pruned, by_first), (event.child, event.made_by)):
+                if child is not None and maker in small:
+                    judged[child.program] = (event.parent, child.score < child.parent_score)
+    for parent, regressed in judged.values():
+        above = (n.record.program for n in run.state.tree.path(parent) if n.record is not None)
+        if (previous := next((judged[program][1] for program in above if program in judged), None)) is not None:
+            yield previous, regressed

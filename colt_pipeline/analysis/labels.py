@@ -112,6 +112,18 @@ def unmeasured(measurement: str) -> str:
 
 
 @lru_cache(maxsize=32)  # used by every table and figure, by some for parts of the runs
+def samples_are_calls(runs: pd.DataFrame) -> bool:
+    """Whether a sample of these runs is a regular call, see ``search.sample``."""
+    return "sample_unit" in runs and bool((runs["sample_unit"] == "call").all())
+
+
+def sample_label(runs: pd.DataFrame) -> str:
+    """What a sample of these runs is, for an axis."""
+    if samples_are_calls(runs):
+        return "Samples (regular LLM calls)"
+    return "Samples" if set(runs["measurement"]) == {"estimated"} else "Measured samples"
+
+
 def configurations(tidy: Tidy) -> pd.DataFrame:
     """One row per configuration, in display order.
 

@@ -38,6 +38,8 @@ CALL_TAIL = (
     "estimated_usd",
 )
 CALL_COLUMNS = (*CALL_HEAD, *REJECTIONS, *CALL_TAIL)
+SPAN = 8
+"""Calls that `turns` counts together."""
 ALTERATIONS = "course alterations"
 """The column of `turns` for course alterations, whichever model they replace."""
 
@@ -128,14 +130,15 @@ def turns(events: Iterable[Event], counts_calls: bool) -> list[dict[str, int]]:
         counts_calls: whether its samples are calls, see ``search.sample``.
 
     Returns:
-        One row per number of samples at which calls were made: sample, the regular calls of every model called in the
-        run, and ALTERATIONS.
+        One row per number of samples at which calls were made, where samples are calls in spans of `SPAN`: sample, the
+        regular calls of every model called in the run, and ALTERATIONS.
     """
     samples, counts = 0, dict[int, Counter[str]]()
     for event, calls in with_calls(events):
-        samples += spent([event], counts_calls)
+        begin = samples // SPAN * SPAN if counts_calls else samples
         for call in calls:
-            counts.setdefault(samples, Counter())[call.model if call.role == "regular" else ALTERATIONS] += 1
+            counts.setdefault(begin, Counter())[call.model if call.role == "regular" else ALTERATIONS] += 1
+        samples += spent([event], counts_calls)
     called = sorted({name for own in counts.values() for name in own} - {ALTERATIONS})
     return [
         {"sample": sample, **{name: own[name] for name in (*called, ALTERATIONS)}} for sample, own in counts.items()

@@ -10,7 +10,7 @@ import yaml
 
 from colt_pipeline.analysis.journals import JOURNAL_FIELDS, journal_fields
 from colt_pipeline.errors import RunDirError
-from colt_pipeline.runs.events import Child, Event, Planted, Stepped
+from colt_pipeline.runs.events import Child, Event, Measured, Planted, Sample, Stepped
 from tests.support import ROOT
 from tests.toy import settings
 from tests.toy_run import STARTED, call, child, events_by_hand, write_run
@@ -41,9 +41,22 @@ def test_programs_are_counted_by_the_nearest_one_of_a_small_model_above(tmp_path
         _stepped(3, 4, _fell("e"), "small"),
         _stepped(4, 2, _rose("f", "large"), "large", pruned=_fell("g")),
     ]
-    fields = journal_fields(write_run(tmp_path / "run", events))
+    fields = journal_fields(write_run(tmp_path / "run", events, search=vars(settings(warmup_samples=0))))
     assert (fields["after_regression"], fields["after_regression_regressed"]) == (2, 1)
     assert (fields["after_rise"], fields["after_rise_regressed"]) == (1, 1)
+
+
+def test_programs_from_before_the_cost_model_predicts_do_not_count(tmp_path: Path) -> None:
+    events: list[Event] = [
+        STARTED,
+        Planted((child("a", "small", (4, 4), 0.5, 0.5),)),
+        _stepped(0, 1, _fell("b"), "small"),  # noise
+        Measured((Sample("a", 1.0, None),)),
+        _stepped(1, 2, _rose("c"), "small"),  # the first whose score means something
+        _stepped(2, 3, _fell("d"), "small"),
+    ]
+    fields = journal_fields(write_run(tmp_path / "run", events, search=vars(settings(warmup_samples=1))))
+    assert (fields["after_regression"], fields["after_rise"], fields["after_rise_regressed"]) == (0, 1, 1)
 
 
 def test_settings_that_results_depend_on_are_read(tmp_path: Path) -> None:

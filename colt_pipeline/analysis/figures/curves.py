@@ -23,7 +23,6 @@ from colt_pipeline.analysis.figures.drawing import (
     WIDTH,
     draw_legend,
     draw_panel,
-    is_estimated,
     line_styles,
     save,
     speedup_label,
@@ -35,6 +34,7 @@ from colt_pipeline.analysis.labels import (
     WORKLOAD_TITLES,
     configurations,
     display_order,
+    sample_label,
     workload_title,
 )
 from colt_pipeline.analysis.noise import comparison_floor
@@ -53,7 +53,8 @@ def speedup_curves_data(tidy: Tidy) -> pd.DataFrame:
     Returns:
         Columns workload, configuration (its label), family, sample, speedup (geometric mean over seeds), low, high
         (its 95 % interval, if known), seeds, noise_floor (of the workload, see `comparison_floor`), measurement, band
-        (see `with_bands`). Samples at which some seed has no valid program yet or has already stopped are omitted,
+        (see `with_bands`), samples_are (see `sample_label`).
+        Samples at which some seed has no valid program yet or has already stopped are omitted,
         because a mean over fewer seeds would make the curve jump.
     """
     labels = configurations(tidy)
@@ -71,6 +72,7 @@ def speedup_curves_data(tidy: Tidy) -> pd.DataFrame:
     data["noise_floor"] = data["workload"].map(floors).astype("float64")
     kinds = tidy.runs.groupby("workload")["measurement"].unique().map(" and ".join)
     data["measurement"] = data["workload"].map(kinds)
+    data["samples_are"] = sample_label(tidy.runs)
     ranks = {name: rank for rank, name in enumerate(display_order(data["workload"], WORKLOAD_TITLES))}
     ranks |= {name: rank for rank, name in enumerate(labels["label"])}
     data = data.sort_values(
@@ -110,7 +112,8 @@ def speedup_curves_plot(data: pd.DataFrame, title: str, key: str, path_stem: Pat
 def search_curves_data(tidy: Tidy) -> pd.DataFrame:
     """See `Searches.curves`; also measurement and band (see `with_bands`)."""
     data = searches(tidy)
-    return with_bands(data.curves().assign(measurement=data.runs["measurement"].iloc[0]))
+    facts = {"measurement": data.runs["measurement"].iloc[0], "samples_are": sample_label(data.runs)}
+    return with_bands(data.curves().assign(**facts))
 
 
 def search_curves_plot(data: pd.DataFrame, title: str, key: str, path_stem: Path) -> None:
@@ -140,15 +143,10 @@ def _draw_workloads(data: pd.DataFrame) -> Figure:
         panel.set_axis_off()
     for panel in axes[: len(workloads) : columns]:
         panel.set_ylabel(speedup_label(data, lines=2))
-    samples = _samples_label(data)
     for panel in axes[max(len(workloads) - columns, 0) : len(workloads)]:
-        panel.set_xlabel(samples)
+        panel.set_xlabel(data["samples_are"].iloc[0])
     draw_legend(figure, axes[len(workloads) :], axes[: len(workloads)], _legend_title(data))
     return figure
-
-
-def _samples_label(data: pd.DataFrame) -> str:
-    return "Samples" if is_estimated(data) else "Measured samples"
 
 
 def _legend_title(data: pd.DataFrame) -> str:
@@ -189,7 +187,7 @@ def _draw_searches(data: pd.DataFrame) -> Figure:
             draw_panel(panel, own, styles)
         panel.set_title("Geometric mean over workloads" if workload == MEAN else workload_title(workload))
     large.set_ylabel(speedup_label(data))
-    large.set_xlabel(_samples_label(data))
+    large.set_xlabel(data["samples_are"].iloc[0])
     draw_legend(figure, (), list(panels.values()), _legend_title(data))
     return figure
 

@@ -130,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--parts", type=names, default=tuple(PARTS), help=f"comma-separated: {','.join(PARTS)}")
     parser.add_argument("--workloads", type=names, default=Plan.workloads, help="comma-separated; default: the paper's")
     parser.add_argument("--experiments", type=names, default=Plan.experiments, help="comma-separated")
-    parser.add_argument("--samples", type=positive, default=Plan.samples, help="of each search; default: as many as its experiment has")
+    parser.add_argument("--samples", type=positive, default=Plan.samples, help="per search; default: the experiment's")
     parser.add_argument("--space", default=Plan.space, help="design space of all searches: tvm or extended")
     given = parser.parse_args(argv)
     if unknown := [part for part in given.parts if part not in PARTS]:
