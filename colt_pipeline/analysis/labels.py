@@ -111,7 +111,6 @@ def unmeasured(measurement: str) -> str:
     return "" if measurement == "measured" else f" {NOT_MEASURED}"
 
 
-@lru_cache(maxsize=32)  # used by every table and figure, by some for parts of the runs
 def samples_are_calls(runs: pd.DataFrame) -> bool:
     """Whether a sample of these runs is a regular call, see ``search.sample``."""
     return "sample_unit" in runs and bool((runs["sample_unit"] == "call").all())
@@ -124,6 +123,7 @@ def sample_label(runs: pd.DataFrame) -> str:
     return "Samples" if set(runs["measurement"]) == {"estimated"} else "Measured samples"
 
 
+@lru_cache(maxsize=32)  # used by every table and figure, by some for parts of the runs
 def configurations(tidy: Tidy) -> pd.DataFrame:
     """One row per configuration, in display order.
 

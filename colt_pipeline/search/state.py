@@ -179,7 +179,7 @@ class State:
         self.steps += 1
         self.tried_at.setdefault(event.parent, []).append(event)
         if event.calls:
-            self.led_to.append(event.child and event.child.program)
+            self.led_to.append(None if event.child is None else event.child.program)
         for call in event.calls[counted:]:
             # If nothing was pruned, any child is the regular call's.
             self._count(call, event.pruned or event.child)

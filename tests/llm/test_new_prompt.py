@@ -35,21 +35,29 @@ def tiled(*factors: int) -> tuple[str, ...]:
 
 
 HERE = StepView(tiled(2, 8), "qwen3-8b", 0.5, 2.5e-3)
-TOLD = {
-    "base_code": "UNOPTIMIZED",
-    "offer": (*CONTEXT.transformations, ("Parallel", "another grain")),
-    "path": (StepView(tiled(4, 4), None, 0.75), HERE),
-    "tried": (
-        AttemptView("gpt-5.2", ("TileSize",), "accepted", StepView(tiled(1, 16), "gpt-5.2", 0.375, failed=True)),
-        AttemptView("qwen3-8b", (), "not_json", None),
-        AttemptView("qwen3-8b", ("Unroll",), "duplicate", None),
-        AttemptView("qwen3-8b", ("TileSize",), "accepted", StepView(tiled(16, 1), "qwen3-8b", 0.25), pruned=True),
-        AttemptView(None, (), "accepted", StepView(tiled(8, 2), None, 0.625, 1.5e-3)),
-    ),
-    "progress": Progress(10, 64, "call", measured=8, waiting=3, best_secs=1.5e-3, baseline_secs=6e-3),
-}
-PAPER = dataclasses.replace(CONTEXT, **TOLD)
-COLT_PLUS = dataclasses.replace(WITH_SITES, **TOLD)
+PROGRESS = Progress(10, 64, "call", measured=8, waiting=3, best_secs=1.5e-3, baseline_secs=6e-3)
+
+
+def told(context: PromptContext) -> PromptContext:
+    """The same with all that today's prompts tell."""
+    return dataclasses.replace(
+        context,
+        base_code="UNOPTIMIZED",
+        offer=(*CONTEXT.transformations, ("Parallel", "another grain")),
+        path=(StepView(tiled(4, 4), None, 0.75), HERE),
+        tried=(
+            AttemptView("gpt-5.2", ("TileSize",), "accepted", StepView(tiled(1, 16), "gpt-5.2", 0.375, failed=True)),
+            AttemptView("qwen3-8b", (), "not_json", None),
+            AttemptView("qwen3-8b", ("Unroll",), "duplicate", None),
+            AttemptView("qwen3-8b", ("TileSize",), "accepted", StepView(tiled(16, 1), "qwen3-8b", 0.25), pruned=True),
+            AttemptView(None, (), "accepted", StepView(tiled(8, 2), None, 0.625, 1.5e-3)),
+        ),
+        progress=PROGRESS,
+    )
+
+
+PAPER = told(CONTEXT)
+COLT_PLUS = told(WITH_SITES)
 
 
 def text(context: PromptContext, code: str = "outline", trace: str = "changes") -> str:
@@ -83,10 +91,10 @@ def test_every_item_is_there(item: str) -> None:
 
 def test_latencies_are_for_colt_plus_as_the_papers_prompt_has_none() -> None:
     assert "measured 2.5 ms" not in text(PAPER) and "it did not run" not in text(PAPER)
-    told = text(COLT_PLUS)
-    assert "predicted score 0.5000 (-0.2500); measured 2.5 ms\n" in told
-    assert "predicted score 0.3750 (-0.1250); it did not run\n" in told
-    assert "Fastest so far: 1.5 ms, 4 times as fast as the unoptimized program" in told
+    shown = text(COLT_PLUS)
+    assert "predicted score 0.5000 (-0.2500); measured 2.5 ms\n" in shown
+    assert "predicted score 0.3750 (-0.1250); it did not run\n" in shown
+    assert "Fastest so far: 1.5 ms, 4 times as fast as the unoptimized program" in shown
 
 
 def test_what_a_run_keeps_comes_first_and_what_changes_most_last() -> None:
@@ -97,7 +105,7 @@ def test_what_a_run_keeps_comes_first_and_what_changes_most_last() -> None:
         tried=(),
         models=tuple(dataclasses.replace(m, calls=99) for m in PAPER.models),
         transformations=PAPER.transformations[:1],
-        progress=dataclasses.replace(TOLD["progress"], spent=60),
+        progress=dataclasses.replace(PROGRESS, spent=60),
     )
     assert prompt.render(later)[0] == prompt.render(PAPER)[0]
     headings = re.findall(r"^## (.+)$", prompt.render(COLT_PLUS)[1]["content"], re.MULTILINE)
@@ -120,9 +128,9 @@ def test_before_the_cost_model_predicts_no_score_is_shown() -> None:
             for each in PAPER.tried
         ),
     )
-    told = text(blind)
-    assert "Predicted score: none yet" in told and "matmul.0 [4, 4] -> [2, 8]; no prediction yet\n" in told
-    assert not re.search(r"score:? [0-9]", told)
+    shown = text(blind)
+    assert "Predicted score: none yet" in shown and "matmul.0 [4, 4] -> [2, 8]; no prediction yet\n" in shown
+    assert not re.search(r"score:? [0-9]", shown)
 
 
 def test_names_are_listed_once_and_whole_traces_on_request_only() -> None:
@@ -133,15 +141,8 @@ def test_names_are_listed_once_and_whole_traces_on_request_only() -> None:
 
 
 def test_the_current_program_is_an_outline_beside_the_whole_unoptimized_one() -> None:
-    context = dataclasses.replace(
-        RECORDED,
-        **{
-            **TOLD,
-            "base_code": "BODY",
-            "path": (StepView(RECORDED.lineage[0].history, None, 1.0),),
-            "tried": (),
-        },
-    )
+    path = (StepView(RECORDED.lineage[0].history, None, 1.0),)
+    context = dataclasses.replace(told(RECORDED), base_code="BODY", path=path, tried=())
     outlined, full = text(context), text(context, code="full")
     assert "BODY" in outlined and "T.axis.spatial(" not in outlined and 'T.sblock("matmul_update")' in outlined
     assert "T.axis.spatial(" in full

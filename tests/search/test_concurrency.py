@@ -297,7 +297,7 @@ def test_an_interrupt_does_not_wait_for_answers(tmp_path: Path) -> None:
 
 
 def some_context(toy: World[ToyProgram], state: State) -> PromptContext:
-    from colt_pipeline.search.expand import context_of
+    from colt_pipeline.search.context import context_of
 
     return context_of(toy, state, state.awaited[0])
 

@@ -59,8 +59,13 @@ def edges_seen(makers: Sequence[str | None], scores: Sequence[float], warm: bool
         return Proposal((Edit("Step"),), "small")
 
     seen: list[NewChild] = []
+
+    def keep(child: NewChild) -> bool:
+        seen.append(child)
+        return False
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(COURSE_RULES, "path", CourseRule(lambda child: bool(seen.append(child))))
+        patch.setitem(COURSE_RULES, "path", CourseRule(keep))
         toy = world(script=script, score=score, rollout_length=0)
         cast(ToyCostModel, toy.cost_model).warm = warm
         state = State(toy.models, toy.settings)
