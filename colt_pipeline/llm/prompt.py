@@ -67,11 +67,12 @@ def render(context: PromptContext, code: str = "outline", trace: str = "changes"
     else:
         names = f"{'colt_plus' if context.sites else 'paper'}_{{}}.j2"
         values = _fields(context) | _views(context, style, trace)
-    return [{"role": role, "content": _text(names.format(role), values)} for role in ("system", "user")]
+    gaps = "\n\n" if context.progress is not None else r"\g<0>"
+    return [{"role": role, "content": _text(names.format(role), values, gaps)} for role in ("system", "user")]
 
 
-def _text(template: str, values: Mapping[str, Any]) -> str:
-    return _GAP.sub("\n\n", _TEMPLATES.get_template(template).render(values).strip()) + "\n"
+def _text(template: str, values: Mapping[str, Any], gaps: str) -> str:
+    return _GAP.sub(gaps, _TEMPLATES.get_template(template).render(values).strip()) + "\n"
 
 
 def _views(context: PromptContext, style: Style, trace: str) -> dict[str, Any]:
