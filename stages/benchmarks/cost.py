@@ -1,15 +1,15 @@
 """What the paper's protocol would cost with real models: tokens and USD, estimated from recorded runs.
 
-The runs of an experiment are replayed, and each call is counted as if its model were asked, with the full and with the
-compact prompt. Nothing is asked live. Every number is an estimate, for these reasons:
+The runs of an experiment are replayed, and each call is counted as if its model were asked, with the default and with
+the compact prompt. Nothing is asked live. Every number is an estimate, for these reasons:
 
 - A token is assumed to be 4 characters. If a model's answers can be constrained by a JSON schema, the schema counts as
   part of the prompt, as it does for providers; stand-ins are asked without one.
-- 48 recorded samples are scaled linearly to 1000, although prompts grow a little with the depth of the tree, the first
+- 64 recorded samples are scaled linearly to 1000, although prompts grow a little with the depth of the tree, the first
   programs need no call, and the distribution of calls over models may shift.
 - Stand-ins answered. Their answers are a bare JSON object; reasoning models write far more. The cost of answers as long
   as llm.max_tokens allows is therefore given too, as an upper bound.
-- The compact prompt is assumed to lead to the same calls and answers as the full one.
+- The compact prompt is assumed to lead to the same calls and answers as the default one.
 
 Retries of failed calls and discounts for cached prompts are not included.
 """
@@ -25,9 +25,8 @@ from pathlib import Path
 
 from colt_pipeline.assemble import assemble
 from colt_pipeline.config.compose import composed
-from colt_pipeline.config.schema import Config, PromptConfig
+from colt_pipeline.config.schema import Config
 from colt_pipeline.llm.client import CHARACTERS_PER_TOKEN, Question
-from colt_pipeline.llm.prompt import STYLES
 from colt_pipeline.llm.proposer import Proposer
 from colt_pipeline.measurement.backend import find_recording
 from colt_pipeline.records import Answer, ModelSpec, PromptContext, canonical_json
@@ -40,6 +39,8 @@ from stages.benchmarks import Row, command_line, names, positive, write_rows
 from stages.benchmarks.replays import Listening, in_scratch
 
 LARGE = "large"
+_FORMS = ("outline", "compact")
+"""Of the prompt, see ``prompt.code``."""
 MODEL_SETS = ("small", LARGE, "2", "4", "8")
 
 Calls = Mapping[str, Sequence[Tokens]]
@@ -92,8 +93,10 @@ def replayed(config: Config) -> Replayed:
         RecordingError: the recording lacks something the run asks for.
     """
     with in_scratch(config) as copy, assemble(copy) as job:
-        sampling, order = config.llm.sampling, config.prompt.order
-        forms = {form: Proposer(job.cassette, sampling, PromptConfig(form, order), config.seed) for form in STYLES}
+        sampling, prompt = config.llm.sampling, config.prompt
+        forms = {
+            form: Proposer(job.cassette, sampling, replace(prompt, code=form), config.seed) for form in _FORMS
+        }
         models = {model.name: model for model in _real(config).model_specs}
         calls: dict[str, dict[str, list[Tokens]]] = {form: {name: [] for name in models} for form in forms}
 
@@ -105,7 +108,7 @@ def replayed(config: Config) -> Replayed:
         proposer = Listening(job.world.proposer, count)
         for _ in search(replace(job.world, proposer=proposer), job.journal, job.state):
             pass
-        return Replayed(len(job.state.samples), calls)
+        return Replayed(job.state.spent, calls)
 
 
 def table(runs: Mapping[tuple[str, str], Replayed], samples: int, prices: Prices, longest_tokens: int) -> list[Row]:

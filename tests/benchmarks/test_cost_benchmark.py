@@ -86,7 +86,7 @@ def test_a_recorded_run_is_counted_as_the_models_would_be_asked(
     counted = replayed(four)
 
     calls = [call for event in job.journal.events if isinstance(event, Stepped) for call in event.calls]
-    full, compact = counted.calls["full"], counted.calls["compact"]
+    full, compact = counted.calls["outline"], counted.calls["compact"]
     assert counted.samples == 16
     assert {name: len(seen) for name, seen in full.items() if seen} == Counter(call.model for call in calls)
     for name, seen in full.items():
@@ -109,7 +109,7 @@ def test_a_recorded_run_is_counted_as_the_models_would_be_asked(
     with (out / "cost.csv").open() as file:
         rows: list[dict[str, Any]] = list(csv.DictReader(file))
     first = rows[0]
-    assert [(row["model_set"], row["prompt"]) for row in rows] == [("4", "full"), ("4", "compact")] * 2
+    assert [(row["model_set"], row["prompt"]) for row in rows] == [("4", "outline"), ("4", "compact")] * 2
     assert (first["workload"], int(first["calls"])) == (four.workload.name, round(len(calls) * 1000 / 16))
     assert 0 < float(first["usd_est"]) < float(first["usd_if_longest_answers"])
 

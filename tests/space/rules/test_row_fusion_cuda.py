@@ -12,6 +12,7 @@ import tvm
 from colt_pipeline.measurement.cuda import cuda_target
 from colt_pipeline.records import Edit
 from colt_pipeline.space import Program, Space
+from colt_pipeline.space.soundness import mixes_rows
 from colt_pipeline.workloads.attention import attention_core
 from colt_pipeline.workloads.workload import Workload
 from stages.benchmarks.gpu.compiled import _machine_code
@@ -80,6 +81,20 @@ def test_kernels_compute_what_numpy_does(workload: Workload, tmp_path: Path) -> 
 def test_nvcc_compiles_a_kernel() -> None:
     program = space(BERT, "sm_75").initial(1, np.random.default_rng(0))[0]
     assert _machine_code(program.schedule.mod, tvm.target.Target(cuda_target("sm_75")))
+
+
+def test_warps_with_one_row_each_are_found_and_left_out_where_programs_must_be_sound() -> None:
+    """On an H200 these, and no others, gave wrong results."""
+
+    def rows(program: Program) -> tuple[int, ...]:
+        return next(site.now for site in space(SMALL).sites(program) if site.label == "context.i_1")
+
+    for program in space(SMALL).initial(12, np.random.default_rng(0)):
+        _, warps, rows_per_warp = rows(program)
+        assert mixes_rows(program.schedule.mod) == (warps > 1 and rows_per_warp == 1)
+    sound = Space(SMALL.module, cuda_target("sm_90"), ("row_fusion", "sound")).initial(12, np.random.default_rng(0))
+    assert not any(warps > 1 and rows_per_warp == 1 for _, warps, rows_per_warp in map(rows, sound))
+    assert any(mixes_rows(program.schedule.mod) for program in space(SMALL).initial(12, np.random.default_rng(0)))
 
 
 def test_a_context_that_no_lanes_divide_has_no_fusion() -> None:
