@@ -25,7 +25,6 @@ from tvm import s_tir, sym, tirx
 from tvm.ir.expr import TensorLoad
 from tvm.tirx import IterVar
 
-
 _REDUCED = IterVar.CommReduce
 
 
