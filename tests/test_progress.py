@@ -301,7 +301,7 @@ def test_durations_are_read_as_clocks() -> None:
         (None, ""),
         ("runs@b", "runs@b (3 of 5 in dvc.yaml)"),
         ("report", "report (5 of 5 in dvc.yaml)"),
-        ("stages/studies/dvc.yaml:runs@long", "runs@long (1 of 1 in stages/studies/dvc.yaml)"),
+        ("stages/studies/dvc.yaml:runs@search", "runs@search (1 of 1 in stages/studies/dvc.yaml)"),
         ("elsewhere/dvc.yaml:runs@a", "runs@a"),
         ("runs@unknown", "runs@unknown"),
     ],
@@ -314,7 +314,7 @@ def test_a_stage_of_dvc_is_named_with_its_place(
     more = "tables:\n    foreach: [a]\n    do: {cmd: x}"
     (tmp_path / "dvc.yaml").write_text(f"stages:\n  extract: {{cmd: x}}\n  {runs}\n  {more}\n  report: {{cmd: x}}\n")
     (tmp_path / "stages" / "studies" / "dvc.yaml").write_text(
-        "stages:\n  runs:\n    foreach: {long: x}\n    do: {cmd: x}\n"
+        "stages:\n  runs:\n    foreach: {search: x}\n    do: {cmd: x}\n"
     )
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.delenv("DVC_STAGE", raising=False)

@@ -66,7 +66,7 @@ def test_each_experiment_has_its_labels_figure_and_numbers(results: Path, text: 
 
 def test_searches_are_compared_after_the_last_sample_only(results: Path, text: str) -> None:
     tables = re.findall(r"^\| workloads \|.*?\n\n", text + "\n\n", re.MULTILINE | re.DOTALL)
-    assert len(tables) == (results.name == "studies") * 9
+    assert len(tables) == (results.name == "studies") * 6
     for table in tables:
         header, _, *rows = ([cell.strip() for cell in line.split("|")] for line in table.splitlines() if line)
         assert len({row[header.index("samples")] for row in rows}) == 1
