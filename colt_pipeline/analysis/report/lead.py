@@ -38,10 +38,6 @@ MOST = 6
 """Sentences that lead a report, at most."""
 
 _ONE_SEED = "one seed gives no ranking"
-_SETTINGS = ("controls", "routers", "lambda", "seeds")
-"""Experiments that vary COLT+ or its models."""
-
-
 _JUDGED = (FASTER, SLOWER, WITHIN_NOISE, UNCERTAIN)
 """Verdicts that estimates, unknown noise or a lack of runs do not prevent."""
 
@@ -52,8 +48,8 @@ class Lead:
 
     about: str
     text: str
-    names: tuple[str, ...]
-    """The sections that it is about."""
+    name: str
+    """The section that it is about."""
 
 
 def leads(data: Mapping[str, Tidy], models: Models) -> list[Lead]:
@@ -63,14 +59,12 @@ def leads(data: Mapping[str, Tidy], models: Models) -> list[Lead]:
         data: experiment -> its runs.
         models: finished runs of whole models, see `read_models`; empty for none.
     """
-    made = [Lead(about, make(data[name]), (name,)) for name, about, make in _PAPER if name in data]
+    made = [Lead(about, make(data[name]), name) for name, about, make in _PAPER if name in data]
     if "gpu_measured" in data:
-        made.append(Lead("On a GPU", on_gpu(data["gpu_measured"], data.get("gpu")), ("gpu_measured",)))
+        made.append(Lead("On a GPU", on_gpu(data["gpu_measured"], data.get("gpu")), "gpu_measured"))
     if models:
-        made.append(Lead("A whole model", whole_models(models), ("whole-models",)))
-    made += [Lead(about, make(data[name]), (name,)) for name, about, make in _STUDIES if name in data]
-    settings = {name: data[name] for name in _SETTINGS if name in data}
-    made.append(Lead("Parts, routers, λ and model sets", beyond_noise(settings), tuple(settings)))
+        made.append(Lead("A whole model", whole_models(models), "whole-models"))
+    made += [Lead(about, make(data[name]), name) for name, about, make in _STUDIES if name in data]
     return [lead for lead in made if lead.text][:MOST]
 
 
@@ -201,10 +195,9 @@ def on_unseen(tidy: Tidy) -> str:
     )
 
 
-def beyond_noise(data: Mapping[str, Tidy]) -> str:
-    """Which differences from the reference of an experiment exceed both their interval and the noise, if known."""
-    every = [row for tidy in data.values() for row in _last(tidy, MEAN)]
-    rows = [row for row in every if row["verdict"] in _JUDGED and not math.isnan(row["ratio low"])]
+def beyond_noise(tidy: Tidy) -> str:
+    """Which differences from the reference exceed both their interval and the noise, if known."""
+    rows = [row for row in _last(tidy, MEAN) if row["verdict"] in _JUDGED and not math.isnan(row["ratio low"])]
     if not rows:
         return ""
     said = f"Of {len(rows)} comparison{'' if len(rows) == 1 else 's'} of mean speedups after the last sample,"
@@ -229,7 +222,7 @@ _STUDIES: tuple[tuple[str, str, Callable[[Tidy], str]], ...] = (
     ("search", "Against TVM's own search", against_tvm),
     ("search", "What answers add", against_random),
     ("unseen", "Unseen workloads", on_unseen),
-    ("long", "Twice as many samples", against_tvm),
+    ("controls", "Parts of COLT+", beyond_noise),
 )
 """Experiment, what a sentence is about, and what makes it from the experiment's runs."""
 
