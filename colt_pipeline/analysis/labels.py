@@ -48,11 +48,12 @@ SEARCH_TITLES = {
     "single_large": "COLT+, one large model",
     "no_course_alteration": "COLT+ without course alteration",
     "random_course_alteration": "COLT+, random course alteration",
+    "router_cheapest": "COLT+, router cheapest",
+    "router_round_robin": "COLT+, router round robin",
     "router_ucb": "COLT+, router UCB",
+    "router_uniform": "COLT+, router uniform",
 }
 """``search.name`` -> its title, in display order: this project's search is COLT+, the paper's is COLT."""
-_VARIANTS = {"router_": "COLT+, router ", "lambda_": "COLT+, λ = ", "course_": "COLT+, course alteration "}
-"""Beginning of the names of searches that differ from COLT+ in one setting -> its replacement."""
 EVOLUTIONARY = "evolutionary"
 """TVM's own search."""
 FAIR_EVOLUTIONARY = "evolutionary_8"
@@ -74,10 +75,7 @@ def workload_title(workload: str) -> str:
 
 def search_title(search: str) -> str:
     """The title of a search; a user's own keeps its name."""
-    variants = [name for name in _VARIANTS if search.startswith(name)]
-    if search in SEARCH_TITLES or not variants:
-        return SEARCH_TITLES.get(search, search)
-    return _VARIANTS[variants[0]] + search.removeprefix(variants[0]).replace("_", " ")
+    return SEARCH_TITLES.get(search, search)
 
 
 def display_order(names: Iterable[str], known: Iterable[str]) -> list[str]:

@@ -210,13 +210,6 @@ def test_long_names_and_keys_are_wrapped_not_cut(write_run: WriteRun, tmp_path: 
         assert " · ".join(lines) == key and 1 < len(lines) < 4, "lines end between two conditions"
 
 
-def test_a_scale_of_lambdas_has_a_scale_of_colours() -> None:
-    names = ["lambda_0.0", "lambda_0.2", "lambda_0.5", "lambda_0.8"]
-    styles = line_styles(pd.DataFrame({"configuration": names, "family": names}))
-    light = [mpl.colors.rgb_to_hsv(mpl.colors.to_rgb(styles[name]["color"]))[2] for name in names]
-    assert light == sorted(light) and len({styles[name]["marker"] for name in names}) == 4
-
-
 def test_a_model_set_and_a_search_of_one_colour_can_be_told_apart() -> None:
     styles = line_styles(pd.DataFrame({"configuration": ["one", "two"], "family": ["colt", "8"]}))
     assert styles["one"]["color"] == styles["two"]["color"]

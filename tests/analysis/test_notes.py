@@ -100,7 +100,7 @@ def test_runs_in_which_models_decide_may_show_an_effect_of_sets(write_run: Write
             "COLT+ was tuned on Llama-3-8B attention, FLUX convolution and Depthwise convolution; "
             "geometric mean, held out: without them.",
         ),
-        ("lambda_0.2", ("flux_conv",), "COLT+ was tuned on these very workloads."),
+        ("router_uniform", ("flux_conv",), "COLT+ was tuned on these very workloads."),
         ("colt", ("flux_attention",), ""),
         ("paper", ("flux_conv", "flux_attention"), ""),
     ],
@@ -114,7 +114,7 @@ def test_the_workloads_that_our_search_was_tuned_on_are_named(
 
 
 def test_a_caption_ends_with_the_notes_that_apply(write_run: WriteRun, tmp_path: Path) -> None:
-    write_run("a", TWO, (0.5,), search="lambda_0.2")
+    write_run("a", TWO, (0.5,), search="router_uniform")
     notes = (random_sampling, held_out)
     assert (
         with_notes("Speed.", notes, aggregate(tmp_path / "runs")) == "Speed. COLT+ was tuned on these very workloads."

@@ -136,10 +136,9 @@ def test_tables_that_are_missing_or_empty_say_how_to_make_them(tmp_path: Path) -
         read_tables(tmp_path, "dvc repro tables@x")
 
 
-def test_latex_prints_bounds_and_greek(tmp_path: Path) -> None:
-    write_files({Entry("t", "T", "C.", "λ = 0.2"): pd.DataFrame({"samples": [">64"], "ratio": ["<0.5"]})}, tmp_path)
-    latex = (tmp_path / "tables.tex").read_text()
-    assert r"\textgreater{}64 & \textless{}0.5 \\" in latex and r"T (\ensuremath{\lambda} = 0.2)" in latex
+def test_latex_prints_bounds(tmp_path: Path) -> None:
+    write_files({Entry("t", "T", "C.", "K."): pd.DataFrame({"samples": [">64"], "ratio": ["<0.5"]})}, tmp_path)
+    assert r"\textgreater{}64 & \textless{}0.5 \\" in (tmp_path / "tables.tex").read_text()
 
 
 def test_latex_escapes_a_backslash_once(tmp_path: Path) -> None:

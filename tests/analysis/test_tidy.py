@@ -263,9 +263,7 @@ def test_labels_name_search_stand_ins_and_what_siblings_differ_in(write_run: Wri
     [
         ("colt", "COLT+"),
         ("paper", "COLT"),
-        ("lambda_0.2", "COLT+, λ = 0.2"),
         ("router_round_robin", "COLT+, router round robin"),
-        ("course_streak", "COLT+, course alteration streak"),
         ("my_search", "my_search"),
     ],
 )

@@ -52,14 +52,8 @@ STYLES: dict[str, tuple[str, Dashes, str]] = {
     "router_round_robin": ("#d55e00", (5, 1), "P"),
     "router_cheapest": ("#cc78bc", (2, 1), "X"),
     "router_ucb": ("#029e73", (7, 1.5), "D"),
-    "lambda_0.0": ("#0d0887", (1, 1.2), "v"),
-    "lambda_0.2": ("#8f0da4", (4, 1.2, 1, 1.2), "s"),
-    "lambda_0.5": ("#d8576b", (4, 1.5), "D"),
-    "lambda_0.8": ("#f89540", (), "o"),
 }
-"""Family (model set, or search) -> colour-blind safe colour, dashes (empty: solid) and marker.
-
-Values of lambda are an order, so their colours are a scale."""
+"""Family (model set, or search) -> colour-blind safe colour, dashes (empty: solid) and marker."""
 _OWN_STYLES = (
     ("#d55e00", (5, 1), "P"),
     ("#cc78bc", (2, 1), "X"),

@@ -21,9 +21,9 @@ MARKDOWN, LATEX = "tables.md", "tables.tex"
 _LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%_#${}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "λ": r"\ensuremath{\lambda}"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 )
-"""In LaTeX's default encoding a bare > prints as an inverted question mark, and λ is an error."""
+"""In LaTeX's default encoding a bare > prints as an inverted question mark."""
 _LEFT, _RIGHT = ":---", "---:"
 _HEADING = "## "
 
