@@ -51,11 +51,12 @@ def compare(configs: Sequence[Config], make_measurer: MakeMeasurer | None = None
         The names of the runs that failed, for reasons already printed; all others have finished.
 
     Raises:
-        ConfigError: two of the runs are the same, searches differ in their design spaces, or a run with a limit in
+        ConfigError: two of the runs are the same, searches differ in their design spaces or in what a sample is, or a run with a limit in
             minutes makes calls at the same time.
         UnfinishedError: a replaying process died.
     """
     check_one_space(configs)
+    _check_one_unit(configs)
     _all_different(configs)
     if all(config.record.mode == "replay" for config in configs):
         # Nothing is measured, so nothing is disturbed.
@@ -191,6 +192,17 @@ def _standing(job: Job) -> str:
     assert job.state.started is not None
     speedup = shown_speedup(job.state.speedup, job.state.started.measurement)
     return f"{job.state.spent}/{job.config.samples} {speedup}"
+
+
+def _check_one_unit(configs: Sequence[Config]) -> None:
+    """Check that a sample of one search is a sample of the others."""
+    units = {config.search.name: config.search.sample for config in configs}
+    if len(set(units.values())) > 1:
+        raise ConfigError(
+            "searches are compared at equal numbers of samples, but a sample is not the same in these: "
+            f"{', '.join(f'{search}: a {unit}' for search, unit in units.items())}. Say what it is in all of them: "
+            "search.sample=program"
+        )
 
 
 def _all_different(configs: Sequence[Config]) -> None:

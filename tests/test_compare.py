@@ -250,6 +250,12 @@ def test_two_rows_of_one_name_are_refused(tmp_path: Path) -> None:
         compare(two(tmp_path, "search.name=same"), HashMeasurer)
 
 
+def test_searches_whose_samples_are_not_the_same_are_refused() -> None:
+    """A call of the paper's may lead to no program, so at equal samples it would have measured fewer."""
+    with pytest.raises(ConfigError, match=r"in these: paper: a call, evolutionary: a program\. .*search\.sample=program"):
+        compare(runs(["search=paper,evolutionary"]))
+
+
 def test_minutes_do_not_go_with_calls_in_the_others_turns(near_and_far: list[Config]) -> None:
     near, far = near_and_far
     concurrent = replace(near, minutes=1.0, llm=replace(near.llm, concurrency=8))

@@ -131,7 +131,7 @@ def aggregate(runs_dir: Path, noise_dir: Path | None = None) -> Tidy:
 
     Raises:
         ConfigError: there is no run; a run is unfinished, inconsistent, or lacks a file or field; two directories hold
-            the same run; or a noise recording is invalid.
+            the same run; what a sample is differs; or a noise recording is invalid.
         RunDirError: a summary or configuration is unreadable.
         JournalError: a journal or a noise recording is corrupt.
     """
@@ -154,6 +154,11 @@ def aggregate(runs_dir: Path, noise_dir: Path | None = None) -> Tidy:
         turns.append(_with_ids(own_turns, ids))
     frame = pd.DataFrame(runs)
     frame[_TIMED] = frame.pop(_TIMED)  # last
+    if "sample_unit" in frame and frame["sample_unit"].isna().any():
+        raise ConfigError(
+            f"a sample of some runs below {runs_dir} is a call (search.sample), of others a measured program; aggregate "
+            "them separately"
+        )
     calls_of_all, turns_of_all = _complete_calls(pd.concat(calls)), _complete_turns(pd.concat(turns))
     noise = _noise_of(frame, noise_dir)
     return Tidy(*map(_settle, (frame, pd.concat(curves), calls_of_all, turns_of_all, noise)))

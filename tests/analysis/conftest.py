@@ -64,7 +64,7 @@ def write_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriteRun:
         run_dir.mkdir(parents=True)
         journals[run_dir] = journal or {}
         curve: list[dict[str, Any]] = []
-        best: float | None = None
+        best: float | None = changes.get("initial_secs")
         for sample, secs in enumerate(latencies, start=1):
             best = min((x for x in (best, secs) if x is not None), default=None)
             row = {"sample": sample, "latency_secs": secs, "best_secs": best, "speedup": best and 1 / best}
