@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +33,8 @@ def transformed(transforms: Sequence[tvm.IRModule], weights: Sequence[Weight]) -
 
     They are made one by one. What is given may be maps of files, of which each is read when it is needed, and a weight
     that an earlier transformation made is given up after its last use: at most one is in memory twice. What the last
-    transformation makes is made when it is asked for.
+    transformation makes is made when it is asked for. What is made in the same way of the same weights, such as those of
+    layers that share them, is one tensor.
     """
     given: list[Weight | None] = list(weights)
     for transform in transforms[:-1]:
@@ -51,28 +53,53 @@ def _given_up(given: list[Weight | None]) -> Iterator[Weight]:
 def _applied(transform: tvm.IRModule, given: list[Weight | None]) -> Iterator[Weight]:
     transform = relax.transform.ToNonDataflow()(transform)
     steps = list(_steps(transform[TRANSFORM]))
-    functions = {f"weight{i}": step.function for i, step in enumerate(steps) if step.function is not None}
-    machine = None
-    if functions:
-        kernels = {var: f for var, f in transform.functions.items() if isinstance(f, tvm.tirx.PrimFunc)}
-        module = tvm.IRModule(kernels)
-        for name, function in functions.items():
-            module[name] = function.with_attr("global_symbol", name)
-        target = tvm.target.Target({"kind": "llvm"})
-        machine = relax.VirtualMachine(tvm.compile(relax.transform.LegalizeOps()(module), target=target), tvm.cpu())
+    functions: list[relax.Function] = []
+    names = [None if step.function is None else _name(step.function, functions) for step in steps]
+    machine = _machine(transform, functions) if functions else None
+    # before any is given up, because a freed object's identity may be another's
+    recipes = [(name, tuple(id(given[p]) for p in step.needs)) for name, step in zip(names, steps, strict=True)]
+    uses = Counter(recipes)
+    made: dict[Any, Weight] = {}
     last = {position: i for i, step in enumerate(steps) for position in step.needs}
-    for i, step in enumerate(steps):
+    for i, (name, step, recipe) in enumerate(zip(names, steps, recipes, strict=True)):
         needed = [given[position] for position in step.needs]
         for position in step.needs:
             if last[position] == i:
                 given[position] = None
-        if step.function is None:
+        if recipe in made:
+            weight = made[recipe]
+        elif name is None:
             (weight,) = needed
-            assert weight is not None
-            yield weight
         else:
             assert machine is not None
-            yield machine[f"weight{i}"](*(_tensor(x) for x in needed if x is not None))
+            weight = machine[name](*(_tensor(x) for x in needed if x is not None))
+        assert weight is not None
+        uses[recipe] -= 1
+        if uses[recipe]:
+            made[recipe] = weight
+        else:
+            made.pop(recipe, None)
+        yield weight
+        del weight, needed
+
+
+def _name(function: relax.Function, known: list[relax.Function]) -> str:
+    """What a function is called, the same if it is equal to a known one, to which it is added otherwise."""
+    number = next((i for i, each in enumerate(known) if tvm.ir.structural_equal(each, function)), len(known))
+    if number == len(known):
+        known.append(function)
+    return f"weight{number}"
+
+
+def _machine(transform: tvm.IRModule, functions: Sequence[relax.Function]) -> relax.VirtualMachine:
+    """What runs these functions under the names that `_name` gave them."""
+    kernels = {var: f for var, f in transform.functions.items() if isinstance(f, tvm.tirx.PrimFunc)}
+    module = tvm.IRModule(kernels)
+    for number, function in enumerate(functions):
+        name = f"weight{number}"
+        module[name] = function.with_attr("global_symbol", name)
+    target = tvm.target.Target({"kind": "llvm"})
+    return relax.VirtualMachine(tvm.compile(relax.transform.LegalizeOps()(module), target=target), tvm.cpu())
 
 
 def _steps(function: relax.Function) -> Iterator[_Step]:
