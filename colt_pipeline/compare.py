@@ -51,8 +51,8 @@ def compare(configs: Sequence[Config], make_measurer: MakeMeasurer | None = None
         The names of the runs that failed, for reasons already printed; all others have finished.
 
     Raises:
-        ConfigError: two of the runs are the same, searches differ in their design spaces or in what a sample is, or a run with a limit in
-            minutes makes calls at the same time.
+        ConfigError: two of the runs are the same, searches differ in their design spaces or in what a sample is, or a
+            run with a limit in minutes makes calls at the same time.
         UnfinishedError: a replaying process died.
     """
     check_one_space(configs)

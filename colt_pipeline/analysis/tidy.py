@@ -156,8 +156,8 @@ def aggregate(runs_dir: Path, noise_dir: Path | None = None) -> Tidy:
     frame[_TIMED] = frame.pop(_TIMED)  # last
     if "sample_unit" in frame and frame["sample_unit"].isna().any():
         raise ConfigError(
-            f"a sample of some runs below {runs_dir} is a call (search.sample), of others a measured program; aggregate "
-            "them separately"
+            f"a sample of some runs below {runs_dir} is a call (search.sample), of others a measured program; "
+            "aggregate them separately"
         )
     calls_of_all, turns_of_all = _complete_calls(pd.concat(calls)), _complete_turns(pd.concat(turns))
     noise = _noise_of(frame, noise_dir)

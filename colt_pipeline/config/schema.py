@@ -217,6 +217,8 @@ class SearchConfig:
     sample: str = added("program")
     legacy: bool = added(True)
     """Whether prompts and rules are those of recordings that have not been made anew."""
+    early_scores: bool = added(False)
+    """Whether prompts show the score of an initial program, which is noise, before the cost model predicts."""
 
     @property
     def grows_tree(self) -> bool:

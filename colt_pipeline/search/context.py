@@ -31,9 +31,14 @@ def path_scores(world: World[P], state: State, node: Node, step: int) -> list[fl
 
 
 def shown_scores(world: World[P], state: State, node: Node, step: int) -> list[float]:
-    """The scores that a question at this node shows: those of `path_scores`, and of what was tried there."""
-    if world.settings.legacy or not world.cost_model.warm:
+    """The scores that a question at this node shows: those of `path_scores`, and of what was tried there.
+
+    None if the cost model does not predict.
+    """
+    if world.settings.legacy:
         return path_scores(world, state, node, step)
+    if not world.cost_model.warm:
+        return path_scores(world, state, node, step) if world.settings.early_scores else []
     records = [each.record for each in path_of(state, node) if each.record is not None]
     tried = [child for each in state.tried_at.get(node.id, []) for child in _children(each)]
     return _scores(world, [*records, *tried], step)
@@ -44,7 +49,7 @@ def context_of(world: World[P], state: State, inquiry: Inquiry) -> PromptContext
     settings, node = world.settings, state.tree.nodes[inquiry.node]
     nodes = _lineage(state, node)
     programs = [world.program(n.record) for n in nodes if n.record is not None]
-    predicted = settings.legacy or len(inquiry.scores) >= len(path_of(state, node))
+    predicted = settings.legacy or len(inquiry.scores) >= len(path_of(state, node))  # with early_scores some
     scores = inquiry.scores if predicted else [None] * len(programs)
     expanders = [inquiry.model, *(n.made_by for n in nodes)]
     lineage = [

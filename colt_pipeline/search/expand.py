@@ -12,7 +12,7 @@ import numpy as np
 from colt_pipeline.config.schema import SearchConfig
 from colt_pipeline.records import Answer, Edit, ModelSpec, PromptContext, Proposal, Rejection, Role
 from colt_pipeline.runs.events import Call, Child, Planted, Stepped
-from colt_pipeline.search.context import context_of, path_of, shown_scores
+from colt_pipeline.search.context import context_of, path_of, path_scores, shown_scores
 from colt_pipeline.search.course_alteration import COURSE_RULES, CourseRule, NewChild
 from colt_pipeline.search.routing import ROUTERS
 from colt_pipeline.search.state import State
@@ -45,7 +45,8 @@ def plant(world: World[P], state: State) -> Planted:
 def expand(world: World[P], state: State, node: Node) -> Stepped:
     """Expand `node` with its model; if the course is altered, the largest model answers in its place."""
     inquiry = state.inquiry(node, shown_scores(world, state, node, state.begun))
-    expansion = Expansion(world, state, node, inquiry.step, inquiry.scores)
+    scores = inquiry.scores or path_scores(world, state, node, inquiry.step)
+    expansion = Expansion(world, state, node, inquiry.step, scores)
     context = context_of(world, state, inquiry)
     if draws_at_random(world.settings, node):
         return _mutated(expansion, context)
@@ -101,13 +102,13 @@ class Expansion(Generic[P]):
         """Whether this child of the `acting` model makes the largest one answer in its place."""
         world, state = self.world, self.state
         nodes = path_of(state, self.node)
-        edges = zip(nodes, pairwise(self.scores[: len(nodes)]), strict=False)
-        by_small = [n for n in nodes if n.made_by is not None and n.made_by != world.largest.name]
+        by_small = [n.made_by is not None and n.made_by != world.largest.name for n in nodes]
+        falls = [after < before for after, before in pairwise(self.scores[: len(nodes)])]
         new = NewChild(
             fell=child.score < child.parent_score,
             predicted=world.cost_model.warm,
-            earlier=[after < before for n, (after, before) in edges if n in by_small],
-            earlier_at_birth=[n.regressed for n in by_small],
+            earlier=[fell for fell, small in zip(falls, by_small, strict=False) if small],
+            earlier_at_birth=[n.regressed for n, small in zip(nodes, by_small, strict=True) if small],
             streak=state.streak,
             rate=world.settings.course_rate,
             rng=world.rng(self.step, Purpose.COURSE),

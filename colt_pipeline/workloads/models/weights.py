@@ -33,8 +33,8 @@ def transformed(transforms: Sequence[tvm.IRModule], weights: Sequence[Weight]) -
 
     They are made one by one. What is given may be maps of files, of which each is read when it is needed, and a weight
     that an earlier transformation made is given up after its last use: at most one is in memory twice. What the last
-    transformation makes is made when it is asked for. What is made in the same way of the same weights, such as those of
-    layers that share them, is one tensor.
+    transformation makes is made when it is asked for. What is made in the same way of the same weights is one tensor,
+    such as for layers that share them.
     """
     given: list[Weight | None] = list(weights)
     for transform in transforms[:-1]:
