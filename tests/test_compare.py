@@ -252,7 +252,8 @@ def test_two_rows_of_one_name_are_refused(tmp_path: Path) -> None:
 
 def test_searches_whose_samples_are_not_the_same_are_refused() -> None:
     """A call of the paper's may lead to no program, so at equal samples it would have measured fewer."""
-    with pytest.raises(ConfigError, match=r"in these: paper: a call, evolutionary: a program\. .*search\.sample=program"):
+    said = r"in these: paper: a call, evolutionary: a program\. .*search\.sample=program"
+    with pytest.raises(ConfigError, match=said):
         compare(runs(["search=paper,evolutionary"]))
 
 

@@ -109,16 +109,14 @@ def unmeasured(measurement: str) -> str:
     return "" if measurement == "measured" else f" {NOT_MEASURED}"
 
 
-def samples_are_calls(runs: pd.DataFrame) -> bool:
-    """Whether a sample of these runs is a regular call, see ``search.sample``."""
-    return "sample_unit" in runs and bool((runs["sample_unit"] == "call").all())
+def samples_are_calls(data: pd.DataFrame) -> bool:
+    """Whether a sample of these runs, or of what was made of them, is a regular call, see ``search.sample``."""
+    return "sample_unit" in data and bool((data["sample_unit"] == "call").all())
 
 
-def sample_label(runs: pd.DataFrame) -> str:
-    """What a sample of these runs is, for an axis."""
-    if samples_are_calls(runs):
-        return "Samples (regular LLM calls)"
-    return "Samples" if set(runs["measurement"]) == {"estimated"} else "Measured samples"
+def with_sample_unit(data: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """What was made of these runs, with a column that says so if their samples are calls."""
+    return data.assign(sample_unit="call") if samples_are_calls(runs) else data
 
 
 @lru_cache(maxsize=32)  # used by every table and figure, by some for parts of the runs

@@ -94,9 +94,7 @@ def replayed(config: Config) -> Replayed:
     """
     with in_scratch(config) as copy, assemble(copy) as job:
         sampling, prompt = config.llm.sampling, config.prompt
-        forms = {
-            form: Proposer(job.cassette, sampling, replace(prompt, code=form), config.seed) for form in _FORMS
-        }
+        forms = {form: Proposer(job.cassette, sampling, replace(prompt, code=form), config.seed) for form in _FORMS}
         models = {model.name: model for model in _real(config).model_specs}
         calls: dict[str, dict[str, list[Tokens]]] = {form: {name: [] for name in models} for form in forms}
 

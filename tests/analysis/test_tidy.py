@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from colt_pipeline.analysis.compared import key
-from colt_pipeline.analysis.labels import configurations, display_order, sample_label, search_title
+from colt_pipeline.analysis.labels import configurations, display_order, samples_are_calls, search_title
 from colt_pipeline.analysis.tidy import IDS, aggregate, read_tidy, write_tidy
 from colt_pipeline.errors import ConfigError, RunDirError
 from stages import aggregate as aggregate_stage
@@ -62,14 +62,12 @@ def test_nothing_valid_is_a_missing_value_not_a_number(write_run: WriteRun, tmp_
     assert tidy.curves["best_secs"].isna().all() and list(tidy.curves["sample"]) == [1, 2]
 
 
-def test_where_samples_are_calls_the_best_begins_with_the_initial_programs(
-    write_run: WriteRun, tmp_path: Path
-) -> None:
+def test_where_samples_are_calls_the_best_begins_with_the_initial_programs(write_run: WriteRun, tmp_path: Path) -> None:
     calls = {"sample_unit": "call", "programs": 5, "initial_secs": 0.5}
     write_run("a", TWO, (None, 0.8, 0.25, None), **calls)
     tidy = aggregate(tmp_path / "runs")
     assert list(tidy.curves["best_secs"]) == [0.5, 0.5, 0.25, 0.25]
-    assert " · 4 calls · " in key(tidy) and sample_label(tidy.runs) == "Samples (regular LLM calls)"
+    assert " · 4 calls · " in key(tidy) and samples_are_calls(tidy.runs)
     write_tidy(tidy, tmp_path / "data")
     pd.testing.assert_frame_equal(read_tidy(tmp_path / "data").runs, tidy.runs)
     write_run("b", TWO, (0.5,), seed=1)

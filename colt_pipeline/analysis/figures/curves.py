@@ -23,6 +23,7 @@ from colt_pipeline.analysis.figures.drawing import (
     WIDTH,
     draw_legend,
     draw_panel,
+    is_estimated,
     line_styles,
     save,
     speedup_label,
@@ -34,7 +35,8 @@ from colt_pipeline.analysis.labels import (
     WORKLOAD_TITLES,
     configurations,
     display_order,
-    sample_label,
+    samples_are_calls,
+    with_sample_unit,
     workload_title,
 )
 from colt_pipeline.analysis.noise import comparison_floor
@@ -53,9 +55,8 @@ def speedup_curves_data(tidy: Tidy) -> pd.DataFrame:
     Returns:
         Columns workload, configuration (its label), family, sample, speedup (geometric mean over seeds), low, high
         (its 95 % interval, if known), seeds, noise_floor (of the workload, see `comparison_floor`), measurement, band
-        (see `with_bands`), samples_are (see `sample_label`).
-        Samples at which some seed has no valid program yet or has already stopped are omitted,
-        because a mean over fewer seeds would make the curve jump.
+        (see `with_bands`), and see `with_sample_unit`. Samples at which some seed has no valid program yet or has
+        already stopped are omitted, because a mean over fewer seeds would make the curve jump.
     """
     labels = configurations(tidy)
     names = ["workload", "label", "family"]
@@ -72,7 +73,6 @@ def speedup_curves_data(tidy: Tidy) -> pd.DataFrame:
     data["noise_floor"] = data["workload"].map(floors).astype("float64")
     kinds = tidy.runs.groupby("workload")["measurement"].unique().map(" and ".join)
     data["measurement"] = data["workload"].map(kinds)
-    data["samples_are"] = sample_label(tidy.runs)
     ranks = {name: rank for rank, name in enumerate(display_order(data["workload"], WORKLOAD_TITLES))}
     ranks |= {name: rank for rank, name in enumerate(labels["label"])}
     data = data.sort_values(
@@ -80,7 +80,7 @@ def speedup_curves_data(tidy: Tidy) -> pd.DataFrame:
         key=lambda column: column if column.name == "sample" else column.map(ranks),
         ignore_index=True,
     )
-    return with_bands(data)
+    return with_sample_unit(with_bands(data), tidy.runs)
 
 
 def with_bands(data: pd.DataFrame) -> pd.DataFrame:
@@ -112,8 +112,8 @@ def speedup_curves_plot(data: pd.DataFrame, title: str, key: str, path_stem: Pat
 def search_curves_data(tidy: Tidy) -> pd.DataFrame:
     """See `Searches.curves`; also measurement and band (see `with_bands`)."""
     data = searches(tidy)
-    facts = {"measurement": data.runs["measurement"].iloc[0], "samples_are": sample_label(data.runs)}
-    return with_bands(data.curves().assign(**facts))
+    curves = with_bands(data.curves().assign(measurement=data.runs["measurement"].iloc[0]))
+    return with_sample_unit(curves, data.runs)
 
 
 def search_curves_plot(data: pd.DataFrame, title: str, key: str, path_stem: Path) -> None:
@@ -144,9 +144,15 @@ def _draw_workloads(data: pd.DataFrame) -> Figure:
     for panel in axes[: len(workloads) : columns]:
         panel.set_ylabel(speedup_label(data, lines=2))
     for panel in axes[max(len(workloads) - columns, 0) : len(workloads)]:
-        panel.set_xlabel(data["samples_are"].iloc[0])
+        panel.set_xlabel(_samples_label(data))
     draw_legend(figure, axes[len(workloads) :], axes[: len(workloads)], _legend_title(data))
     return figure
+
+
+def _samples_label(data: pd.DataFrame) -> str:
+    if samples_are_calls(data):
+        return "Samples (regular LLM calls)"
+    return "Samples" if is_estimated(data) else "Measured samples"
 
 
 def _legend_title(data: pd.DataFrame) -> str:
@@ -187,7 +193,7 @@ def _draw_searches(data: pd.DataFrame) -> Figure:
             draw_panel(panel, own, styles)
         panel.set_title("Geometric mean over workloads" if workload == MEAN else workload_title(workload))
     large.set_ylabel(speedup_label(data))
-    large.set_xlabel(data["samples_are"].iloc[0])
+    large.set_xlabel(_samples_label(data))
     draw_legend(figure, (), list(panels.values()), _legend_title(data))
     return figure
 

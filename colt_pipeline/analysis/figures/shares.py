@@ -12,12 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from colt_pipeline.analysis.figures.drawing import COLUMNS, PANEL_HEIGHT, WIDTH, draw_legend, save
-from colt_pipeline.analysis.labels import model_label, sample_label
+from colt_pipeline.analysis.labels import model_label, samples_are_calls, with_sample_unit
 from colt_pipeline.analysis.searches import comparable, searches
 from colt_pipeline.analysis.tidy import IDS, Tidy
 from colt_pipeline.search.outcome import ALTERATIONS
 
-_COLUMNS = ("configuration", "sample", "until", "model", "calls", "percent", "samples_are")
+_COLUMNS = ("configuration", "sample", "until", "model", "calls", "percent")
 
 MODEL_STYLES = {
     "gpt-5.2": ("#0173b2", ""),
@@ -44,8 +44,8 @@ def share_data(tidy: Tidy) -> pd.DataFrame:
 
     Returns:
         Columns configuration, sample and until (measured samples when the calls began and ended), model (its displayed
-        name; the largest first, ALTERATIONS last), calls, percent (of the configuration's calls in that span),
-        samples_are (see `sample_label`).
+        name; the largest first, ALTERATIONS last), calls, percent (of the configuration's calls in that span), and see
+        `with_sample_unit`.
         Configurations with a single model are omitted.
     """
     parts = [_of_part(part, ending) for part, ending in comparable(tidy)]
@@ -71,9 +71,8 @@ def _of_part(part: Tidy, ending: str) -> pd.DataFrame:
         long = calls.stack().rename("calls").rename_axis(["sample", "model"]).reset_index()
         total = long.groupby("sample")["calls"].transform("sum")
         long = long.assign(configuration=name, until=long["sample"].map(spans), percent=100 * long["calls"] / total)
-        long = long.assign(samples_are=sample_label(part.runs))
         found.append(long[long["until"] > long["sample"]][list(_COLUMNS)])
-    return pd.concat(found[1:] or found)
+    return with_sample_unit(pd.concat(found[1:] or found), part.runs)
 
 
 def share_plot(data: pd.DataFrame, title: str, key: str, path_stem: Path) -> None:
@@ -97,7 +96,7 @@ def _draw(data: pd.DataFrame) -> Figure:
     for panel in panels[len(names) :]:
         panel.set_axis_off()
     for panel in panels[max(len(names) - columns, 0) : len(names)]:
-        panel.set_xlabel(data["samples_are"].iloc[0])
+        panel.set_xlabel("Samples (regular calls)" if samples_are_calls(data) else "Samples")
     for panel in panels[: len(names) : columns]:
         panel.set_ylabel("Percent of calls")
     shared = any(label != model for model, label in labels.items())
