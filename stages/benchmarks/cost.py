@@ -5,7 +5,7 @@ the compact prompt. Nothing is asked live. Every number is an estimate, for thes
 
 - A token is assumed to be 4 characters. If a model's answers can be constrained by a JSON schema, the schema counts as
   part of the prompt, as it does for providers; stand-ins are asked without one.
-- 64 recorded samples are scaled linearly to 1000, although prompts grow a little with the depth of the tree, the first
+- 48 recorded samples are scaled linearly to 1000, although prompts grow a little with the depth of the tree, the first
   programs need no call, and the distribution of calls over models may shift.
 - Stand-ins answered. Their answers are a bare JSON object; reasoning models write far more. The cost of answers as long
   as llm.max_tokens allows is therefore given too, as an upper bound.
@@ -39,8 +39,6 @@ from stages.benchmarks import Row, command_line, names, positive, write_rows
 from stages.benchmarks.replays import Listening, in_scratch
 
 LARGE = "large"
-_FORMS = ("outline", "compact")
-"""Of the prompt, see ``prompt.code``."""
 MODEL_SETS = ("small", LARGE, "2", "4", "8")
 
 Calls = Mapping[str, Sequence[Tokens]]
@@ -94,7 +92,10 @@ def replayed(config: Config) -> Replayed:
     """
     with in_scratch(config) as copy, assemble(copy) as job:
         sampling, prompt = config.llm.sampling, config.prompt
-        forms = {form: Proposer(job.cassette, sampling, replace(prompt, code=form), config.seed) for form in _FORMS}
+        forms = {
+            form: Proposer(job.cassette, sampling, replace(prompt, code=form), config.seed)
+            for form in (prompt.code, "compact")
+        }
         models = {model.name: model for model in _real(config).model_specs}
         calls: dict[str, dict[str, list[Tokens]]] = {form: {name: [] for name in models} for form in forms}
 
