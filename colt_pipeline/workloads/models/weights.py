@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import tvm
+import tvm_ffi
 from tvm import relax
 
 TRANSFORM = "main_transform_params"
@@ -85,7 +86,7 @@ def _applied(transform: tvm.IRModule, given: list[Weight | None]) -> Iterator[We
 
 def _name(function: relax.Function, known: list[relax.Function]) -> str:
     """What a function is called, the same if it is equal to a known one, to which it is added otherwise."""
-    number = next((i for i, each in enumerate(known) if tvm.ir.structural_equal(each, function)), len(known))
+    number = next((i for i, each in enumerate(known) if tvm_ffi.structural_equal(each, function)), len(known))
     if number == len(known):
         known.append(function)
     return f"weight{number}"

@@ -16,9 +16,10 @@ def transposing(*positions: int) -> tvm.IRModule:
     """Of two weights: these transposed, then the first as it is."""
     builder = relax.BlockBuilder()
     weights = relax.Var("weights", relax.TupleType([relax.TensorType((2, 3), "float32")] * 2))
-    with builder.function(TRANSFORM, [weights]), builder.dataflow():
-        made = [builder.emit(relax.op.permute_dims(builder.emit(weights[position]))) for position in positions]
-        result = builder.emit_output(relax.Tuple([*made, builder.emit(weights[0])]))
+    with builder.function(TRANSFORM, [weights]):
+        with builder.dataflow():
+            made = [builder.emit(relax.op.permute_dims(builder.emit(weights[position]))) for position in positions]
+            result = builder.emit_output(relax.Tuple([*made, builder.emit(weights[0])]))
         builder.emit_func_output(result)
     return builder.get()
 
