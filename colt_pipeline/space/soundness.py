@@ -75,7 +75,8 @@ def _one_row_per_warp(block: _Block) -> bool:
     warps, lanes = threads.get("threadIdx.y"), threads.get("threadIdx.x")
     if warps is None or lanes is None or int(warps.extent) == 1:
         return False
-    rows, terms = [], []
+    rows: list[Any] = []
+    terms: list[Any] = []
     for axis, value in zip(block.realize.block.iter_vars, block.realize.iter_values, strict=True):
         (terms if axis.iter_type == _REDUCED else rows).append(value)
     serial = [loop for loop in block.loops if loop.thread_binding is None and int(loop.extent) > 1]
