@@ -69,7 +69,7 @@ class Job:
     def costs(self) -> dict[str, Cost]:
         """Model -> what its answers cost."""
         prices = recorded_prices(self.cassette.path.parent, self.prices)
-        return costs(self.journal.events, self.cassette.llm_secs, prices)
+        return costs(self.journal.events, self.cassette.reply, prices)
 
     @property
     def spent(self) -> Spent:

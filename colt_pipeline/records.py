@@ -331,6 +331,8 @@ class Reply:
     """The model string that the provider reported."""
     backend: str
     """The provider: ``embedded``, ``openai``, ..."""
+    cached_tokens: Count = added(0, optional=True)
+    """Tokens of the prompt that the provider had cached, and charges less for."""
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "models.*.context_length": (0, 1e9),
     "models.*.prices.input": (0, 1e6),
     "models.*.prices.output": (0, 1e6),
+    "models.*.prices.cached_input": (0, 1e6),
     "providers.*.timeout_secs": (1e-3, _WEEK_SECS),
     "providers.*.attempts": (1, 1000),
     "providers.*.max_bytes": (1, _LARGE),

@@ -89,6 +89,8 @@ class PricesConfig:
     date: str
     """When these prices applied."""
     source: str
+    cached_input: float | None = added(None, optional=True)
+    """Of prompt tokens that the provider has cached; None = as any others."""
 
 
 @dataclass

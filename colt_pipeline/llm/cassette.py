@@ -8,7 +8,6 @@ cassette may be shipped as ``llm.jsonl.gz``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from threading import Lock
 
@@ -22,7 +21,7 @@ from colt_pipeline.llm.entry import (
     read_entry,
     reply_of,
 )
-from colt_pipeline.records import EMBEDDED, Reply
+from colt_pipeline.records import EMBEDDED, Reply, written
 from colt_pipeline.runs.jsonl import PACKED
 from colt_pipeline.runs.recorded import Fields, Recorded
 from colt_pipeline.runs.stopwatch import Stopwatch
@@ -118,16 +117,12 @@ class Cassette:
             raise
         with self._lock:
             self.asked += 1
-            return self._recorded.append({**asked, **asdict(reply)})
+            return self._recorded.append({**asked, **written(reply)})
 
     def reply(self, key: str, occurrence: int) -> Reply | None:
         """The recorded answer; None if there is none."""
         entry = self._recorded.get((key, occurrence))
         return reply_of(entry) if entry is not None and is_answered(entry) else None
-
-    def llm_secs(self, key: str, occurrence: int) -> float:
-        """Seconds that the answer took when it was recorded; 0 if it is not in the recording."""
-        return float((self._recorded.get((key, occurrence)) or {}).get("latency_secs", 0.0))
 
     def _explain(self, question: Question, occurrence: int) -> str:
         """Why a replay missed: the nearest entry and the first differing line."""

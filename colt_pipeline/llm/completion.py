@@ -56,18 +56,22 @@ def reply_in(
         text = "".join(part.get("text", "") for part in text)
     if not text:
         text = _reasoning(message)
-    usage = body.get("usage")
-    usage = usage if isinstance(usage, dict) else {}
-    asked = sum(len(m["content"]) for m in question.messages)
+    usage = _mapping(body.get("usage"))
+    prompt_tokens = _count(usage.get("prompt_tokens"), sum(len(m["content"]) for m in question.messages))
     return Reply(
         text=clean(text),
         finish_reason="content_filter" if refusal else clean(_finish_reason(choice)),
-        prompt_tokens=_count(usage.get("prompt_tokens"), asked),
+        prompt_tokens=prompt_tokens,
         completion_tokens=_count(usage.get("completion_tokens"), len(text)),
         latency_secs=round(latency_secs, 3),
         provider_model=clean(_name(body.get("model"))),
         backend=backend,
+        cached_tokens=_cached(usage, prompt_tokens),
     )
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _reasoning(message: Mapping[str, Any]) -> str:
@@ -91,3 +95,9 @@ def _count(reported: object, characters: int) -> int:
     if type(reported) is int and least <= reported <= _MOST_TOKENS:
         return reported
     return max(least, characters // CHARACTERS_PER_TOKEN)
+
+
+def _cached(usage: Mapping[str, Any], prompt_tokens: int) -> int:
+    """The prompt's tokens that the server had cached; none if it reports more than the prompt has."""
+    reported = _mapping(usage.get("prompt_tokens_details")).get("cached_tokens")
+    return reported if type(reported) is int and 0 <= reported <= prompt_tokens else 0

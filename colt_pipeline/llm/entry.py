@@ -56,7 +56,9 @@ def read_entry(line: Mapping[str, Any]) -> dict[str, Any]:
     """
     entry = with_defaults(line)
     typed(_Question, entry)
-    typed(Reply if is_answered(entry) else _Refusal, entry)
+    reply = typed(Reply if is_answered(entry) else _Refusal, entry)
+    if isinstance(reply, Reply) and reply.cached_tokens > reply.prompt_tokens:
+        raise ValueError(f"cached_tokens: {reply.cached_tokens}, more than the {reply.prompt_tokens} of the prompt")
     return entry
 
 

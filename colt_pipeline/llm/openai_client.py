@@ -184,7 +184,8 @@ class OpenAIClient:
         if (extra := next((name for name in question.model.extra if named(name)), None)) is not None:
             return f"correct or remove {extra} in extra of {file}"
         if any(named(limit) for limit in (*_OUTPUT_LIMITS, self._output_limit(question))):
-            return f"set output_limit: {' or '.join(_OUTPUT_LIMITS)} in {file}, or lower llm.max_tokens"
+            names = " or ".join(_OUTPUT_LIMITS)
+            return f"set output_limit: {names} in {file}, or lower max_tokens in its sampling, else llm.max_tokens"
         for parameter in question.parameters:
             if named(parameter):
                 return f"set sampling: {{{parameter}: null}} in {file}, so that it is not sent"

@@ -95,7 +95,7 @@ class Caller:
             )
         with self._budget.attempt(question.model.name, cost_bound(question)) as bill:
             reply = self._client.complete(question, occurrence)
-            bill.tokens = Tokens(reply.prompt_tokens, reply.completion_tokens)
+            bill.tokens = Tokens(reply.prompt_tokens, reply.completion_tokens, reply.cached_tokens)
         if reply.prompt_tokens < characters // _CHARACTERS_PER_TOKEN_OF_CUT and self._suspects(model.name):
             print(
                 f"note: {self._provider} counted {reply.prompt_tokens} tokens in a prompt of {characters} characters "

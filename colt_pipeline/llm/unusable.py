@@ -13,9 +13,10 @@ _USABLE = ("accepted", "inapplicable", "duplicate")
 """Outcomes of answers that follow the format; whether they help is the search's concern."""
 _FEWEST = 2
 """Answers from which on "all" means something."""
+_LONGER = "raise llm.max_tokens or, if the model has its own, max_tokens in its sampling"
 _REASONS = {
     "empty": "were empty; see the answers in the recording",
-    "truncated": "were cut off; raise llm.max_tokens",
+    "truncated": f"were cut off; {_LONGER}",
     "not_json": "hold no JSON object with transformations; set json_schema: true if its server supports that",
     "refusal": "were refused or withheld by the provider",
     "unknown_transformation": "name transformations that were not on offer",
@@ -68,5 +69,5 @@ def _elsewhere(reply: Reply) -> str | None:
     if not reply.text.lstrip().startswith(_THOUGHTS):
         return None
     if reply.finish_reason == "length":
-        return "were cut off within the reasoning; raise llm.max_tokens or lower the reasoning effort"
+        return f"were cut off within the reasoning; {_LONGER}, or lower its reasoning effort"
     return "are nothing but reasoning (as in reasoning_content); turn off reasoning, or the server's parser for it"

@@ -13,13 +13,14 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from threading import Condition
 from typing import Any
 
 from colt_pipeline.config.schema import BudgetConfig, LimitsConfig, PricesConfig
 from colt_pipeline.errors import BudgetError, ConfigError, LLMError, TransientError
+from colt_pipeline.records import written
 from colt_pipeline.runs.costs import NO_TOKENS, Tokens, read_account
 from colt_pipeline.runs.jsonl import JsonLines
 from colt_pipeline.runs.layout import SPENDING
@@ -181,7 +182,7 @@ class Budget:
         self._file = JsonLines(self._path)
         self._earlier = spent(read_account(self._path))
         self._begin = self._clock()
-        self._append({"prices": {name: price and asdict(price) for name, price in self._prices.items()}})
+        self._append({"prices": {name: price and written(price) for name, price in self._prices.items()}})
 
     def _write(self, number: int, model: str, tokens: Tokens) -> None:
         price = self._prices[model]

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, TypedDict
+from typing import Annotated, NotRequired, TypedDict
 
 from msgspec import Meta
 
 from colt_pipeline.config.schema import Config, PricesConfig
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.records import NO_MODEL, Count, Elapsed, typed
+from colt_pipeline.records import NO_MODEL, Count, Elapsed, Reply, typed
 from colt_pipeline.runs.events import Call, Event, with_calls
 from colt_pipeline.runs.layout import SPENDING
 from colt_pipeline.runs.recorded import Fields, read_typed
 
 Prices = Mapping[str, PricesConfig | None]
-
+Replies = Callable[[str, int], Reply | None]
+"""(key, occurrence) of a question -> the recorded answer, None if there is none."""
 
 _TOKENS_PER_PRICE = 1e6
 
@@ -28,10 +29,14 @@ class Tokens:
 
     prompt: int
     completion: int
+    cached: int = 0
+    """Those of the prompt that the provider had cached."""
 
     def usd(self, prices: PricesConfig) -> float:
         """Their cost at these prices."""
-        return (self.prompt * prices.input + self.completion * prices.output) / _TOKENS_PER_PRICE
+        cached_input = prices.input if prices.cached_input is None else prices.cached_input
+        prompt = (self.prompt - self.cached) * prices.input + self.cached * cached_input
+        return (prompt + self.completion * prices.output) / _TOKENS_PER_PRICE
 
 
 NO_TOKENS = Tokens(0, 0)
@@ -78,6 +83,7 @@ _Usd = Annotated[float, Meta(ge=0, le=1e12)]
 class _Price(TypedDict):
     input: _Usd
     output: _Usd
+    cached_input: NotRequired[_Usd]
 
 
 class _Session(TypedDict):
@@ -120,29 +126,33 @@ def recorded_prices(recording: Path, otherwise: Prices) -> Prices:
     return {name: None if price is None else PricesConfig(**price) for name, price in tables[-1].items()}
 
 
-def costs(events: Iterable[Event], llm_secs: Callable[[str, int], float], prices: Prices) -> dict[str, Cost]:
+def costs(events: Iterable[Event], replies: Replies, prices: Prices) -> dict[str, Cost]:
     """Model -> what its answers cost.
 
     Args:
         events: the journal of the run.
-        llm_secs: (recording key, occurrence) -> seconds the answer took.
+        replies: the recorded answers.
         prices: model -> price, None if unknown.
     """
     calls: dict[str, list[Call]] = {name: [] for name in prices}
     for _, applied in with_calls(events):
         for call in applied:
             calls.setdefault(call.model, []).append(call)
-    return {name: _cost(own, llm_secs, prices.get(name)) for name, own in calls.items()}
+    return {name: _cost(own, replies, prices.get(name)) for name, own in calls.items()}
 
 
-def _cost(calls: list[Call], llm_secs: Callable[[str, int], float], price: PricesConfig | None) -> Cost:
+def _cost(calls: list[Call], replies: Replies, price: PricesConfig | None) -> Cost:
     altering = [call for call in calls if call.role != "regular"]
 
+    def recorded(some: list[Call]) -> list[Reply | None]:
+        return [replies(call.key, call.occurrence) for call in some]
+
     def secs(some: list[Call]) -> float:
-        return round(sum(llm_secs(call.key, call.occurrence) for call in some), 3)
+        return round(sum(reply.latency_secs if reply else 0.0 for reply in recorded(some)), 3)
 
     def usd(some: list[Call]) -> float | None:
-        tokens = Tokens(sum(c.prompt_tokens for c in some), sum(c.completion_tokens for c in some))
+        prompt, completion = sum(c.prompt_tokens for c in some), sum(c.completion_tokens for c in some)
+        tokens = Tokens(prompt, completion, sum(reply.cached_tokens for reply in recorded(some) if reply))
         return None if price is None else round(tokens.usd(price), 9)
 
     return Cost(secs(calls), secs(altering), usd(calls), usd(altering))
@@ -178,8 +188,17 @@ def estimate(calls: Mapping[str, float], tokens: Mapping[str, Sequence[Tokens]],
     return total
 
 
+def longest_answers(config: Config) -> dict[str, int]:
+    """Model of the run -> the most tokens that its answers may have."""
+    return {model.name: model.sampling.get("max_tokens", config.llm.max_tokens) for model in config.model_specs}
+
+
 def scaled(
-    tokens: Mapping[str, Sequence[Tokens]], samples: float, to_samples: int, prices: Prices, longest_tokens: int
+    tokens: Mapping[str, Sequence[Tokens]],
+    samples: float,
+    to_samples: int,
+    prices: Prices,
+    longest_tokens: Mapping[str, int],
 ) -> tuple[Estimate, Estimate]:
     """What a run will take if it resembles a known one, and what if all its answers have the maximum length.
 
@@ -188,11 +207,11 @@ def scaled(
         samples: samples of the known run.
         to_samples: samples of the future run.
         prices: model -> price.
-        longest_tokens: the maximum length of an answer.
+        longest_tokens: model -> the maximum length of its answers, see `longest_answers`.
 
     Raises:
         ConfigError: a model that was called has no price.
     """
     calls = {name: len(seen) * to_samples / samples for name, seen in tokens.items()}
-    longest = {name: [Tokens(t.prompt, longest_tokens) for t in seen] for name, seen in tokens.items()}
+    longest = {name: [Tokens(t.prompt, longest_tokens[name]) for t in seen] for name, seen in tokens.items()}
     return estimate(calls, tokens, prices), estimate(calls, longest, prices)

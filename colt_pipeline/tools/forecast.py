@@ -7,8 +7,8 @@ recorded of a run itself is not counted again. Every number is an estimate:
 - Samples are scaled linearly, although prompts grow a little with the tree.
 - Recorded tokens of stand-ins are characters / 4, without the JSON schema that some models are sent, and with the
   recording's prompt settings. Stand-ins answer with a bare JSON object; reasoning models write far more, so the cost is
-  also given for answers of llm.max_tokens tokens each.
-- Retries of failed calls and discounts for cached prompts are not included.
+  also given for answers of the maximum length.
+- Retries of failed calls are not included, nor is a discount for cached prompts, unless recorded answers had it.
 - With a limit in minutes, as many samples are counted as fit into it by the next rule.
 - A call takes as long as recorded calls to the model, or ASSUMED_CALL_SECS; n calls at the same time
   (llm.concurrency) are 1 + PARALLEL * (n - 1) times as fast. A sample takes its recorded runs on the device plus
@@ -22,7 +22,7 @@ import math
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from glob import escape
 from pathlib import Path
@@ -38,7 +38,7 @@ from colt_pipeline.errors import ColtError, ConfigError, UnforeseenError
 from colt_pipeline.llm.entry import is_answered, read_entry
 from colt_pipeline.measurement.ledger import read_header, read_line
 from colt_pipeline.records import EMBEDDED
-from colt_pipeline.runs.costs import Estimate, Tokens, configured_prices, scaled
+from colt_pipeline.runs.costs import Estimate, Tokens, configured_prices, longest_answers, scaled
 from colt_pipeline.runs.jsonl import PACKED
 from colt_pipeline.runs.layout import ANSWERS, MEASUREMENTS, recordings_in
 from colt_pipeline.runs.recorded import read_typed
@@ -77,7 +77,7 @@ class Forecast:
     config: Config
     likely: Estimate
     longest: Estimate
-    """If every answer has llm.max_tokens."""
+    """If every answer is as long as its model may write."""
     hours: float
     basis: str
     """The recordings it is based on; "" if the run is completely recorded."""
@@ -105,7 +105,7 @@ def forecast(config: Config) -> Forecast:
     prices = {name: price or _NO_PRICE for name, price in configured_prices(config).items()}
     tokens, samples = known.tokens, float(known.samples)
     if not same and set(tokens) != set(names):
-        pool = [call for calls in tokens.values() for call in calls]
+        pool = [replace(call, cached=0) for calls in tokens.values() for call in calls]
         tokens, samples = dict.fromkeys(names, pool), samples * len(names)
         basis += ", calls divided evenly between the models"
     on_device = known.device_secs / known.samples + (BUILD_SECS if known.device_secs else 0.0)
@@ -116,7 +116,7 @@ def forecast(config: Config) -> Forecast:
     per_sample = _together(on_device, waiting, config.llm.concurrency)
     if config.minutes is not None and per_sample:
         left = min(left, math.ceil(config.minutes * 60 / per_sample))
-    likely, longest = scaled(tokens, samples, left, prices, config.llm.max_tokens)
+    likely, longest = scaled(tokens, samples, left, prices, longest_answers(config))
     return Forecast(config, likely, longest, left * per_sample / 3600, basis)
 
 
@@ -128,7 +128,12 @@ def _together(on_device: float, waiting: float, concurrency: int) -> float:
 
 
 def _nearest(config: Config, root: Path) -> tuple[Recorded, str, bool]:
-    """The most similar recorded runs, their description, and whether they differ only in samples and seed."""
+    """The most similar recorded runs, their description, and whether they differ only in samples and seed.
+
+    Raises:
+        ConfigError: there are none.
+        JournalError, RecordingError: a recording is corrupt.
+    """
     own = escape(config.run.removesuffix(f"-n{config.samples}-s{config.seed}"))
     kin = "colt" if config.search.candidates else "paper"  # their prompts are alike
     for pattern, basis in (
@@ -163,7 +168,8 @@ def recorded(root: Path, pattern: str) -> Recorded:
             found.device_secs += sum(sum(program["run_secs"]) for program in programs)
         for answer in _answers(ledger.parent):
             model = answer["model"]
-            found.tokens[model].append(Tokens(answer["prompt_tokens"], answer["completion_tokens"]))
+            counts = (answer["prompt_tokens"], answer["completion_tokens"], answer.get("cached_tokens", 0))
+            found.tokens[model].append(Tokens(*counts))
             if answer["backend"] != EMBEDDED:
                 found.call_secs[model].append(answer["latency_secs"])
     return found
@@ -184,15 +190,16 @@ def table(forecasts: Sequence[Forecast]) -> str:
     cells += [(*names, *_sums(group)) for names, group in groups.items()]
     cells.append(("all", "", "", *_sums(forecasts)))
     bases = dict.fromkeys(f.basis for f in forecasts if f.basis)
+    most = map(str, sorted({tokens for f in forecasts for tokens in longest_answers(f.config).values()}))
     at_once = sorted({f.config.llm.concurrency for f in forecasts})
     unpriced = {n for f in forecasts for n, price in configured_prices(f.config).items() if price is None}
     return "\n".join(
         [
             f"forecast (an estimate): {len(forecasts)} runs, {done} of them completely recorded; tokens in millions",
             *aligned(cells),
-            f"longest: if every answer had llm.max_tokens={max(f.config.llm.max_tokens for f in forecasts)}",
+            f"longest: if every answer had the most tokens that its model may write (max_tokens: {', '.join(most)})",
             f"hours: {ASSUMED_CALL_SECS:g} s per call (an assumption) if no call to the model is recorded",
-            *(f"hours: with {most} calls at the same time (llm.concurrency)" for most in at_once if most > 1),
+            *(f"hours: with {calls} calls at the same time (llm.concurrency)" for calls in at_once if calls > 1),
             *(f"no price, counted as free: {name}" for name in sorted(unpriced)),
             *(f"from: {basis}" for basis in list(bases)[:5]),
             *([f"and {len(bases) - 5} more like these"] if len(bases) > 5 else []),

@@ -30,7 +30,7 @@ from colt_pipeline.llm.client import CHARACTERS_PER_TOKEN, Question
 from colt_pipeline.llm.proposer import Proposer
 from colt_pipeline.measurement.backend import find_recording
 from colt_pipeline.records import Answer, ModelSpec, PromptContext, canonical_json
-from colt_pipeline.runs.costs import Estimate, Prices, Tokens, configured_prices, scaled
+from colt_pipeline.runs.costs import Estimate, Prices, Tokens, configured_prices, longest_answers, scaled
 from colt_pipeline.search.loop import search
 from colt_pipeline.stack import usable_cores
 from colt_pipeline.workloads import PAPER
@@ -80,8 +80,8 @@ def rows(results: Path, experiment: str, workloads: Sequence[str], samples: int,
     with ProcessPoolExecutor(usable_cores(), get_context("spawn")) as processes:
         runs = dict(zip(configs, processes.map(replayed, configs.values()), strict=True))
     prices = {name: price for config in configs.values() for name, price in configured_prices(_real(config)).items()}
-    (longest_tokens,) = {config.llm.max_tokens for config in configs.values()}
-    return table(runs, samples, prices, longest_tokens)
+    longest = {name: most for config in configs.values() for name, most in longest_answers(_real(config)).items()}
+    return table(runs, samples, prices, longest)
 
 
 def replayed(config: Config) -> Replayed:
@@ -110,14 +110,16 @@ def replayed(config: Config) -> Replayed:
         return Replayed(job.state.spent, calls)
 
 
-def table(runs: Mapping[tuple[str, str], Replayed], samples: int, prices: Prices, longest_tokens: int) -> list[Row]:
+def table(
+    runs: Mapping[tuple[str, str], Replayed], samples: int, prices: Prices, longest_tokens: Mapping[str, int]
+) -> list[Row]:
     """The rows of the benchmark.
 
     Args:
         runs: (workload, model set) -> run.
         samples: samples to scale to.
         prices: model -> price.
-        longest_tokens: tokens of the longest possible answer.
+        longest_tokens: model -> tokens of its longest possible answer.
 
     Raises:
         ConfigError: a model has no price.

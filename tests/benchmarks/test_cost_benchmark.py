@@ -27,6 +27,7 @@ PRICES = {
     "big": PricesConfig(input=2.0, output=10.0, date="", source=""),
     "little": PricesConfig(input=0.2, output=1.0, date="", source=""),
 }
+LONGEST = dict.fromkeys(PRICES, 1000)
 
 
 class ThisProcess:
@@ -55,7 +56,7 @@ def toy() -> dict[tuple[str, str], Replayed]:
 
 
 def test_scaling_prices_ratio_and_sum_of_a_toy() -> None:
-    rows = table(toy(), samples=100, prices=PRICES, longest_tokens=1000)
+    rows = table(toy(), samples=100, prices=PRICES, longest_tokens=LONGEST)
     by = {(row["workload"], row["model_set"]): row for row in rows}
     large, two = by["first", "large"], by["first", "2"]
     assert (large["calls"], large["prompt_tokens_est"], large["completion_tokens_est"]) == (80, 80_000, 4_000)
@@ -69,13 +70,13 @@ def test_scaling_prices_ratio_and_sum_of_a_toy() -> None:
 
 def test_five_workloads_are_called_all_five() -> None:
     one = Replayed(1, {"full": {"big": [Tokens(1, 1)]}})
-    rows = table({(name, "large"): one for name in "abcde"}, 1, PRICES, 1)
+    rows = table({(name, "large"): one for name in "abcde"}, 1, PRICES, dict.fromkeys(PRICES, 1))
     assert (rows[-1]["workload"], rows[-1]["calls"]) == ("all five", 5)
 
 
 def test_a_model_without_a_price_is_a_message() -> None:
     with pytest.raises(ConfigError, match=r"give models\.little\.prices"):
-        table(toy(), 100, {**PRICES, "little": None}, 1000)
+        table(toy(), 100, {**PRICES, "little": None}, LONGEST)
 
 
 def test_a_recorded_run_is_counted_as_the_models_would_be_asked(

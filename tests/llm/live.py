@@ -41,10 +41,12 @@ opened: list[Budget] = []
 class Setting:
     """A caller of a misbehaving server, with its account; sleeping takes no time."""
 
-    def __init__(self, server: Server, path: Path, run: LimitsConfig = NONE, **changes: Any) -> None:
+    def __init__(
+        self, server: Server, path: Path, run: LimitsConfig = NONE, prices: PricesConfig = PRICES, **changes: Any
+    ) -> None:
         self.slept: list[float] = []
         self.path = path / "run" / "spend.jsonl"
-        self.budget = Budget(self.path, BudgetConfig(run, NONE, 16), {SMALL.name: PRICES}, path)
+        self.budget = Budget(self.path, BudgetConfig(run, NONE, 16), {SMALL.name: prices}, path)
         settings = provider(server, **changes)
         client = OpenAIClient("served", settings)
         self.caller = Caller(client, "served", settings.attempts, self.budget, self.slept.append)

@@ -12,7 +12,7 @@ from colt_pipeline.errors import JournalError, LLMError, RecordingError, ReplayM
 from colt_pipeline.llm.audit import read_intact, write
 from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.llm.client import Client, Question
-from colt_pipeline.records import Message, ModelSpec
+from colt_pipeline.records import Message, ModelSpec, Reply
 from colt_pipeline.runs.jsonl import read_lines
 from colt_pipeline.runs.stopwatch import Stopwatch
 from tests.toy import LARGE, SMALL, ToyClient
@@ -212,7 +212,7 @@ def test_a_recording_without_usual_fields_answers_as_before(tmp_path: Path) -> N
     assert set(short[1]) == set(live) - {"lines", "finish_reason"}
     assert [entry.fields for entry in read_intact(path).entries] == [stand_in, live]
     cassette = Cassette(path, None, Stopwatch())
-    assert cassette.llm_secs("a" * 20, 1) == 1.5 and cassette.unused({"a" * 20: 1}) == 1
+    assert (found := cassette.reply("a" * 20, 1)) and found.latency_secs == 1.5 and cassette.unused({"a" * 20: 1}) == 1
 
 
 def test_a_recording_with_the_longer_keys_of_before_answers(tmp_path: Path) -> None:
@@ -235,6 +235,7 @@ def test_a_recording_with_the_longer_keys_of_before_answers(tmp_path: Path) -> N
         ("key", ["a"], "key: expected `str`, got `array`"),
         ("latency_secs", 1e400, "latency_secs: expected `float` <= "),
         ("occurrence", True, "occurrence: expected `int`, got `bool`"),
+        ("cached_tokens", 10**6, "cached_tokens: 1000000, more than the 100 of the prompt"),
     ],
 )
 def test_replays_and_checks_refuse_the_same_fields(tmp_path: Path, field: str, value: object, what: str) -> None:
@@ -256,3 +257,21 @@ def test_an_answer_is_recorded_once(tmp_path: Path) -> None:
     path.write_text("".join([first, *others, first.replace("[", "{")]))
     with pytest.raises(RecordingError, match="line 4: its key .* is already in line 1"):
         replayed(path)
+
+
+def test_cached_tokens_are_recorded_only_where_there_are_some(tmp_path: Path) -> None:
+    class Caching(ToyClient):
+        def complete(self, question: Question, occurrence: int) -> Reply:
+            return dataclasses.replace(super().complete(question, occurrence), cached_tokens=7 * occurrence)
+
+    path = tmp_path / "llm.jsonl"
+    live = Cassette(path, lambda provider: Caching(), Stopwatch())
+    ask(live, question("a"))
+    ask(live, question("a"), 1)
+    live.close()
+    without, having = read_lines(path)
+    assert "cached_tokens" not in without and having["cached_tokens"] == 7
+    write(tmp_path / "again.jsonl", (entry.fields for entry in read_intact(path).entries))
+    again = Cassette(tmp_path / "again.jsonl", None, Stopwatch())
+    replies = [again.reply(having["key"], occurrence) for occurrence in (0, 1)]
+    assert [reply and reply.cached_tokens for reply in replies] == [0, 7]

@@ -59,7 +59,7 @@ def priced(config: Config) -> Config:
     for name, (per_input, per_output) in (("gpt-5.2", LARGE), ("gpt-5-mini", SMALL)):
         model = models[name]
         assert model.prices is not None
-        models[name] = replace(model, prices=replace(model.prices, input=per_input, output=per_output))
+        models[name] = replace(model, sampling={}, prices=replace(model.prices, input=per_input, output=per_output))
     return replace(config, models=models, llm=LLMConfig(1.0, 1000, None, None, 1))
 
 
@@ -168,7 +168,7 @@ def test_the_table_says_that_it_is_an_estimate_and_what_is_free(composed: Compos
     words = table([forecast(config), forecast(config)])
     assert words.startswith("forecast (an estimate): 2 runs")
     assert "no price, counted as free: smollm2-135m-instruct" in words
-    assert "llm.max_tokens=256" in words and "divided evenly" in words
+    assert "may write (max_tokens: 256)" in words and "divided evenly" in words
 
 
 def test_a_sweep_is_announced_before_it_starts_and_only_where_it_is_live(
