@@ -11,7 +11,8 @@ from colt_pipeline.config.arguments import CommandLine
 from colt_pipeline.config.compose import composed as of_project
 from colt_pipeline.config.compose import possible_runs, runs
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.records import digest
+from colt_pipeline.records import EMBEDDED, digest
+from colt_pipeline.runs.costs import configured_prices
 from tests.support import ROOT, Compose
 
 NAMES = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
@@ -146,3 +147,30 @@ def test_the_possible_runs_of_a_sweep_are_those_without_an_impossible_value() ->
     assert [config.model_set for config in possible_runs(CommandLine(("model_set=3,small",), multirun=True))] == [
         "small"
     ]
+
+
+def test_one_key_is_enough_for_the_models_of_openai_or_for_all_through_openrouter() -> None:
+    openai = of_project(["model_set=openai", "stand_ins=false"])
+    assert {model.provider for model in openai.model_specs} == {"openai"} and len(openai.model_specs) == 3
+    assert all(model.assumed for model in openai.model_specs)
+    for largest in ("gpt-5.2", "llama-3.3-70b-instruct"):
+        config = of_project(["via=openrouter", "model_set=8", "stand_ins=false", f"largest={largest}"])
+        assert {model.provider for model in config.model_specs} == {"openrouter"}
+        assert all("/" in model.api_model for model in config.model_specs)
+        assert all(price is not None and price.output > 0 for price in configured_prices(config).values())
+
+
+def test_how_models_are_reached_and_what_they_need_changes_no_question_to_their_stand_ins() -> None:
+    direct, routed = (of_project(["model_set=8", f"via={via}"]) for via in ("each", "openrouter"))
+    assert direct.identity() == routed.identity()
+    for model in direct.model_specs:
+        assert (model.provider, model.api_model) == (EMBEDDED, model.name)
+        assert not (model.extra or model.sampling or model.output_limit or model.json_schema)
+
+
+def test_models_that_reason_have_room_for_it_and_are_not_sent_what_they_refuse() -> None:
+    models = {m.name: m for m in of_project(["model_set=8", "stand_ins=false"]).model_specs}
+    for name in ("gpt-5.2", "gpt-5-mini"):
+        assert models[name].sampling["temperature"] is None and models[name].extra["reasoning_effort"] == "low"
+    reasoning = [name for name, model in models.items() if model.sampling.get("max_tokens") == 8192]
+    assert {*models} - {*reasoning} == {"devstral-small-2505", "llama-3.1-8b-instruct"}
