@@ -11,6 +11,7 @@ COMMANDS = {
     "tune-model": ("tune_model", "tune a whole model"),
     "export": ("export", "export a tuned kernel: library, scripts, database"),
     "show": ("show", "inspect a run and its tree"),
+    "check-models": ("tools.check_models", "ask each model once: key, name, schema, limits, price"),
     "forecast": ("tools.forecast", "estimate what live calls will cost"),
     "recordings": ("tools.recordings", "manage recordings of LLM answers"),
     "noise": ("tools.noise", "estimate the measurement noise on this machine"),

@@ -19,7 +19,7 @@ from colt_pipeline.llm.client import Client
 from colt_pipeline.llm.embedded import EmbeddedClient
 from colt_pipeline.llm.proposer import Proposer
 from colt_pipeline.llm.random_proposer import RandomProposer
-from colt_pipeline.llm.retries import Caller
+from colt_pipeline.llm.retries import live_caller
 from colt_pipeline.records import EMBEDDED, written
 from colt_pipeline.runs.budget import Budget
 from colt_pipeline.runs.clock import Clock
@@ -37,6 +37,7 @@ from colt_pipeline.runs.layout import (
     PROGRAM,
     SPENDING,
     START,
+    checks_of,
     recordings_in,
     run_directory,
     set_aside,
@@ -81,10 +82,7 @@ def _client(config: Config, budget: Budget, provider: str) -> Client:
     """The client of a provider, made at its first question without a recorded answer."""
     if provider == EMBEDDED:
         return EmbeddedClient()
-    from colt_pipeline.llm.openai_client import OpenAIClient  # takes a second to import
-
-    settings = config.providers[provider]
-    return Caller(OpenAIClient(provider, settings), provider, settings.attempts, budget)
+    return live_caller(provider, config.providers[provider], budget)
 
 
 PROPOSERS: dict[str, Callable[[Config, Cassette], ProposerLike]] = {
@@ -258,7 +256,8 @@ def _experience(config: Config, workload: Workload) -> list[Experience]:
 
 def _budget(config: Config, recording: Recording, device: Device) -> Budget:
     sweep = recordings_in(config.results) / device.slug / config.experiment
-    return Budget(recording.directory / SPENDING, config.budget, configured_prices(config), sweep)
+    checks = checks_of(config.results, config.experiment)
+    return Budget(recording.directory / SPENDING, config.budget, configured_prices(config), sweep, [checks])
 
 
 def _cassette(config: Config, recording: Recording, budget: Budget, stopwatch: Stopwatch) -> Cassette:

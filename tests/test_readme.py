@@ -25,7 +25,10 @@ from tests.readme_blocks import filled, readmes, without_blocks
 from tests.support import ROOT
 
 READMES = readmes()
-HYDRA = {"colt_pipeline.tune", "colt_pipeline.compare", "colt_pipeline.tune_model", "colt_pipeline.tools.forecast"}
+HYDRA = {
+    *("colt_pipeline.tune", "colt_pipeline.compare", "colt_pipeline.tune_model"),
+    *("colt_pipeline.tools.forecast", "colt_pipeline.tools.check_models"),
+}
 """Commands whose arguments are Hydra's."""
 _FENCED = re.compile(r"(?P<run><!-- run -->\n)?^ *```(?P<language>\w*)\n(?P<body>.*?)^ *```$", re.DOTALL | re.MULTILINE)
 _SPAN = re.compile(r"`([^`]+)`")

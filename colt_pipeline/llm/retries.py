@@ -15,6 +15,7 @@ from threading import Lock
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from colt_pipeline.config.schema import ProviderConfig
 from colt_pipeline.errors import CallError, ProviderError, TransientError
 from colt_pipeline.llm.client import TRANSPORT, Client, Question
 from colt_pipeline.records import Reply, canonical_json
@@ -111,6 +112,17 @@ class Caller:
             before = model in self._suspected
             self._suspected.add(model)
         return not before
+
+
+def live_caller(name: str, provider: ProviderConfig, budget: Budget) -> Caller:
+    """The client of a provider as runs use it.
+
+    Raises:
+        ProviderError: the key is missing or malformed.
+    """
+    from colt_pipeline.llm.openai_client import OpenAIClient  # takes a second to import
+
+    return Caller(OpenAIClient(name, provider), name, provider.attempts, budget)
 
 
 def cost_bound(question: Question) -> Tokens:

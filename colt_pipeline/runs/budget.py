@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -59,6 +59,16 @@ def spent(records: Iterable[Mapping[str, Any]]) -> Spent:
     return Spent(len(attempts), tokens, usd, sum(clocks.values()) / _SECS_PER_HOUR)
 
 
+def spent_below(directories: Iterable[Path], but: Path | None = None) -> Spent:
+    """The total of all accounts below the directories but one, with those that were set aside.
+
+    Raises:
+        JournalError, RecordingError: an account is corrupt.
+    """
+    paths = [path for directory in directories for path in sorted(directory.rglob(f"{SPENDING}*")) if path != but]
+    return sum((spent(read_account(path)) for path in paths), Spent())
+
+
 @dataclass
 class Bill:
     """The actual cost of an attempt; `tokens` is set once it is known."""
@@ -75,6 +85,7 @@ class Budget:
         limits: BudgetConfig,
         prices: Mapping[str, PricesConfig | None],
         sweep: Path,
+        also: Sequence[Path] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare the account; the file is opened by the first attempt.
@@ -84,6 +95,7 @@ class Budget:
             limits: limits of the run and of its experiment.
             prices: model -> price, None if unknown.
             sweep: directory that contains the accounts of all runs of the experiment, at any depth.
+            also: further directories with accounts that count against the limits of the sweep.
             clock: monotonic time in seconds.
 
         Raises:
@@ -100,6 +112,7 @@ class Budget:
         self._limits = limits
         self._prices = prices
         self._sweep = sweep
+        self._also = also
         self._clock = clock
         self._file: JsonLines | None = None
         self._earlier = Spent()
@@ -160,7 +173,7 @@ class Budget:
             self._open()
         while True:
             try:
-                with self._together() if self._limits.sweep != _NO_LIMITS else nullcontext():
+                with self._together() if self._limits.sweep != NO_LIMITS else nullcontext():
                     self._allow(model, cost_bound)
                     self._write(self._attempts, model, cost_bound)
                 break
@@ -201,10 +214,9 @@ class Budget:
         usd = 0.0 if price is None else cost_bound.usd(price)
         next_call = Spent(1, cost_bound.prompt + cost_bound.completion, usd, 0.0)
         _refuse_beyond(self._limits.run, "run", own, next_call)
-        if self._limits.sweep != _NO_LIMITS:
-            paths = [path for path in self._sweep.rglob(f"{SPENDING}*") if path != self._path]  # with those set aside
-            others = [spent(read_account(path)) for path in paths]
-            _refuse_beyond(self._limits.sweep, "sweep", sum(others, own), next_call)
+        if self._limits.sweep != NO_LIMITS:
+            others = spent_below([self._sweep, *self._also], but=self._path)
+            _refuse_beyond(self._limits.sweep, "sweep", others + own, next_call)
 
     @contextmanager
     def _together(self) -> Iterator[None]:
@@ -222,7 +234,16 @@ class Budget:
                 self._file.close()
 
 
-_NO_LIMITS = LimitsConfig(None, None, None, None)
+NO_LIMITS = LimitsConfig(None, None, None, None)
+
+
+def beyond(limits: LimitsConfig, so_far: Spent, expected: Spent) -> str | None:
+    """The first limit that the expected spending would exceed, in words; None if it is within all of them."""
+    for name, limit in vars(limits).items():
+        used, more = getattr(so_far, name), getattr(expected, name)
+        if limit is not None and more and used + more > limit:
+            return f"{name}={limit:g} leaves {max(0, limit - used):g}, {more:g} are expected"
+    return None
 
 
 def _refuse_beyond(limits: LimitsConfig, scope: str, so_far: Spent, next_call: Spent) -> None:

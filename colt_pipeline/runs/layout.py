@@ -3,6 +3,7 @@
 ``RESULTS/runs/EXPERIMENT/RUN``                  a run directory, see `rundir`
 ``RESULTS/recordings/DEVICE/EXPERIMENT/RUN``     a run's external inputs: answers, TVM's batches, latencies
 ``RESULTS/recordings/DEVICE/shared``             measurements on this device shared by all runs
+``RESULTS/recordings/checks/EXPERIMENT``         what checking the models of its runs has cost
 ``RESULTS/noise/DEVICE``                         one schedule per workload, measured repeatedly
 """
 
@@ -39,6 +40,7 @@ CLOCK = "clock.jsonl"
 START = "start.jsonl"
 
 SHARED = "shared"
+CHECKS = "checks"
 
 
 def runs_in(results: Path | str) -> Path:
@@ -54,6 +56,18 @@ def run_directory(results: Path | str, experiment: str, run: str) -> Path:
 def recordings_in(results: Path | str) -> Path:
     """The directory of all recordings, by device."""
     return Path(results) / "recordings"
+
+
+def checks_of(results: Path | str, experiment: str) -> Path:
+    """The directory of the account of the calls that check an experiment's models."""
+    return recordings_in(results) / CHECKS / experiment
+
+
+def accounts_of(results: Path | str, experiment: str) -> list[Path]:
+    """The directories with the accounts of an experiment, on any device, and of checks of its models."""
+    recordings = recordings_in(results)
+    devices = sorted(recordings.iterdir()) if recordings.is_dir() else []
+    return [device / experiment for device in devices]
 
 
 def recordings_of(results: Path | str, experiment: str, run: str) -> list[Path]:

@@ -100,7 +100,7 @@ def forecast(config: Config) -> Forecast:
     left = config.samples - (0 if config.record.mode == "all" else min(own.samples, config.samples))
     if not left:
         return Forecast(config, Estimate(), Estimate(), 0.0, "")
-    known, basis, same = _nearest(config, root)
+    known, basis, same = nearest(config, root)
     names = [model.name for model in config.model_specs]
     prices = {name: price or _NO_PRICE for name, price in configured_prices(config).items()}
     tokens, samples = known.tokens, float(known.samples)
@@ -127,7 +127,7 @@ def _together(on_device: float, waiting: float, concurrency: int) -> float:
     return max(on_device, waiting / (1 + PARALLEL * (concurrency - 1)))
 
 
-def _nearest(config: Config, root: Path) -> tuple[Recorded, str, bool]:
+def nearest(config: Config, root: Path) -> tuple[Recorded, str, bool]:
     """The most similar recorded runs, their description, and whether they differ only in samples and seed.
 
     Raises:

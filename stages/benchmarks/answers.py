@@ -19,11 +19,10 @@ from colt_pipeline.config.compose import composed
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ConfigError
 from colt_pipeline.llm.client import Client, Question
-from colt_pipeline.llm.openai_client import OpenAIClient
 from colt_pipeline.llm.parse import parse
 from colt_pipeline.llm.prompt import ORDERS, render
 from colt_pipeline.llm.redact import redacted
-from colt_pipeline.llm.retries import Caller
+from colt_pipeline.llm.retries import live_caller
 from colt_pipeline.llm.schema import answer_schema
 from colt_pipeline.records import ModelSpec, PromptContext, Proposal
 from colt_pipeline.runs.budget import Budget
@@ -80,7 +79,7 @@ def rows(results: Path, experiment: str, workload: str, prompts: int, overrides:
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as cleanup:
         budget = Budget(Path(scratch) / SPENDING, config.budget, configured_prices(config), Path(scratch))
         cleanup.callback(budget.close)
-        client = Caller(OpenAIClient(model.provider, provider), model.provider, provider.attempts, budget)
+        client = live_caller(model.provider, provider, budget)
         heard = {name: _ask(client, config, model, contexts, how) for name, how in CONDITIONS.items()}
     same = _agreement(heard["schema"], heard["schema, another order"])
     return [

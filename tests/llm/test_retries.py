@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from colt_pipeline.config.schema import BudgetConfig, LimitsConfig
 from colt_pipeline.errors import BudgetError, ConfigError, LLMError, ProviderError
 from colt_pipeline.llm.openai_client import OpenAIClient
-from colt_pipeline.llm.retries import Caller, cost_bound
-from colt_pipeline.runs.budget import Budget, Spent, spent
+from colt_pipeline.llm.retries import Caller, cost_bound, live_caller
+from colt_pipeline.runs.budget import Budget, Spent, beyond, spent
 from colt_pipeline.runs.jsonl import read_lines
-from tests.llm.live import KEY, MESSAGES, MODEL, NONE, PRICES, Setting, provider, question
+from tests.llm.live import KEY, MESSAGES, MODEL, NONE, PRICES, Setting, opened, provider, question
 from tests.llm.server import ANSWER, BEHAVIOURS, misbehaving
 from tests.toy import SMALL
 
@@ -254,3 +256,44 @@ def test_a_limit_in_usd_needs_prices(tmp_path: Path) -> None:
 
 def test_every_failure_is_in_the_error_tree() -> None:
     assert issubclass(ProviderError, LLMError) and issubclass(BudgetError, LLMError)
+
+
+@pytest.mark.parametrize(
+    ("details", "cached"),
+    [
+        ({"cached_tokens": 80}, 80),
+        ({"cached_tokens": 0}, 0),
+        ({}, 0),
+        (None, 0),
+        ([80], 0),
+        *(({"cached_tokens": lie}, 0) for lie in (-1, 101, True, "80", 8.5, None)),
+    ],
+)
+def test_cached_tokens_are_counted_as_far_as_the_prompt_has_them(details: Any, cached: int, tmp_path: Path) -> None:
+    prices = dataclasses.replace(PRICES, cached_input=0.5)
+    usage = {"prompt_tokens": 100, "completion_tokens": 10, "prompt_tokens_details": details}
+    with misbehaving(json.dumps(usage)) as server:
+        setting = Setting(server, tmp_path, prices=prices)
+        assert setting.ask().cached_tokens == cached
+    assert setting.spent.usd == pytest.approx(((100 - cached) * 2 + cached * 0.5 + 10 * 10) / 1e6)
+
+
+def test_spending_elsewhere_may_count_against_a_sweep(tmp_path: Path) -> None:
+    limits = BudgetConfig(NONE, LimitsConfig(2, None, None, None), 16)
+    checks = tmp_path / "checks"
+    with misbehaving() as server:
+        for name, also in (("checks", ()), ("runs/a", [checks]), ("runs/b", [checks, tmp_path / "none"])):
+            account = Budget(tmp_path / name / "spend.jsonl", limits, {SMALL.name: None}, tmp_path / name, also)
+            opened.append(account)
+            caller = live_caller("served", provider(server), account)
+            caller.complete(question(), 0)
+        with pytest.raises(BudgetError, match=r"budget.sweep.calls=2 is reached \(2 used"):
+            caller.complete(question(), 1)
+
+
+def test_the_first_limit_that_is_not_enough_is_named() -> None:
+    limits = LimitsConfig(100, None, 50.0, None)
+    assert beyond(limits, Spent(10, 0, 40.0), Spent(20, 0, 10.0)) is None
+    assert beyond(limits, Spent(10, 0, 45.0), Spent(20, 0, 10.0)) == "usd=50 leaves 5, 10 are expected"
+    assert beyond(limits, Spent(90, 0, 60.0), Spent(20, 0, 10.0)) == "calls=100 leaves 10, 20 are expected"
+    assert beyond(limits, Spent(0, 0, 60.0), Spent()) is None, "what is recorded costs nothing"
