@@ -22,7 +22,7 @@ from colt_pipeline.llm.unusable import note_unusable_models
 from colt_pipeline.progress.standing import followed_search
 from colt_pipeline.progress.watch import watched
 from colt_pipeline.runs.events import spent
-from colt_pipeline.tools.forecast import announced
+from colt_pipeline.tools.forecast import affordable_rounds, announced
 
 
 def run(config: Config) -> None:
@@ -79,8 +79,10 @@ def main() -> None:
     with message_and_exit():
         configs = announced(sys.argv[1:])
     try:
-        with watched(configs, followed_search):
-            command(_job)
+        with message_and_exit(), watched(configs, followed_search):
+            for round_ in affordable_rounds(configs, sys.argv[1:]):
+                sys.argv[1:] = round_
+                command(_job)
     except SystemExit as ended:
         if ended.code != INTERRUPTED:  # after an interrupt, do not make the user wait
             _list(configs, begin)

@@ -298,3 +298,22 @@ def test_a_live_model_is_asked_again_in_other_orders_with_and_without_a_schema(
     assert ["response_format" in r for r in requests] == [True] * 6 + [False] * 3
     messages = [request["messages"] for request in requests]
     assert messages[:3] != messages[3:6], "one prompt alone may draw its own order again"
+
+
+def test_a_sweep_with_a_limit_runs_seed_by_seed_and_begins_no_round_that_it_cannot_pay_for(tmp_path: Path) -> None:
+    def runs() -> list[str]:
+        return sorted(path.parent.name[-2:] for path in tmp_path.rglob("summary.json"))
+
+    with misbehaving() as server:
+        server.text = ANSWER
+        chosen = ("-m", *(each for each in overrides(server) if each != "run=live"))
+        first = ran(tmp_path, *chosen, "seed=0")
+        assert first.returncode == 0, first.stderr
+        paid = len(server.requests)
+        cut = ran(tmp_path, *chosen, "seed=0,1", f"budget.sweep.calls={paid + 1}")
+        assert (cut.returncode, len(server.requests), runs()) == (0, paid, ["s0"]), cut.stderr
+        assert f"is not begun: budget.sweep.calls={paid + 1} leaves 1, {paid} are expected" in cut.stderr
+        whole = ran(tmp_path, *chosen, "seed=0,1", f"budget.sweep.calls={4 * paid}")
+        assert (whole.returncode, runs()) == (0, ["s0", "s1"]), whole.stderr
+    assert "rounds: 2, one after the other for seed=0,1" in whole.stderr
+    assert whole.stdout.count("deepseek_r1_moe/cpu-colt-mine-") == 2, "one table for both rounds"

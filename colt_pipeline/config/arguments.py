@@ -41,6 +41,16 @@ def with_open_keys(arguments: Sequence[str]) -> list[str]:
     return [f"++{argument}" if argument.startswith(_OPEN) else argument for argument in arguments]
 
 
+def with_override(arguments: Sequence[str], override: str) -> list[str]:
+    """The same arguments and one more override, which replaces earlier ones of its key.
+
+    It stands next to the others: Hydra takes overrides before or after its flags, but not both.
+    """
+    overrides = _PARSER.parse_known_args(list(arguments))[0].overrides
+    end = len(arguments) - list(reversed(arguments)).index(overrides[-1]) if overrides else len(arguments)
+    return [*arguments[:end], override, *arguments[end:]]
+
+
 def command_line(arguments: Sequence[str]) -> CommandLine:
     """The command line of one of Hydra's apps; Hydra itself reports unknown flags.
 

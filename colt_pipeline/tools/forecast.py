@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from glob import escape
@@ -30,7 +30,7 @@ from statistics import fmean
 from typing import Any
 
 from colt_pipeline.app import aligned, with_message
-from colt_pipeline.config.arguments import command_line, sweep_command_line
+from colt_pipeline.config.arguments import command_line, sweep_command_line, with_override
 from colt_pipeline.config.compose import check_overrides, possible_runs, runs
 from colt_pipeline.config.schema import Config, PricesConfig
 from colt_pipeline.config.spaces import check_one_space
@@ -38,9 +38,10 @@ from colt_pipeline.errors import ColtError, ConfigError, UnforeseenError
 from colt_pipeline.llm.entry import is_answered, read_entry
 from colt_pipeline.measurement.ledger import read_header, read_line
 from colt_pipeline.records import EMBEDDED
+from colt_pipeline.runs.budget import NO_LIMITS, Spent, beyond, spent_below
 from colt_pipeline.runs.costs import Estimate, Tokens, configured_prices, longest_answers, scaled
 from colt_pipeline.runs.jsonl import PACKED
-from colt_pipeline.runs.layout import ANSWERS, MEASUREMENTS, recordings_in
+from colt_pipeline.runs.layout import ANSWERS, MEASUREMENTS, accounts_of, recordings_in
 from colt_pipeline.runs.recorded import read_typed
 
 ASSUMED_CALL_SECS = 5.0
@@ -53,6 +54,8 @@ NOTHING = "nothing to pay: stand-ins answer (stand_ins=true), or everything is r
 _COLUMNS = ("workload", "search", "models", "runs", "calls", "prompt", "answers", "USD", "USD, longest", "hours")
 _NO_PRICE = PricesConfig(0.0, 0.0, "", "")
 _SAME = "the same run with other samples or seeds"
+_SHOWN = 20
+"""Runs of a round that are listed."""
 _NOT_SAMPLES = 2
 """Lines of a ledger that are not samples: its header and the unoptimized program."""
 
@@ -222,7 +225,95 @@ def announce(configs: Sequence[Config]) -> None:
             words = table([forecast(config) for config in live])
         except ColtError as error:
             words = f"no forecast: {error}"
-        print(words, file=sys.stderr, flush=True)
+        print("\n".join([words, *plan(live)]), file=sys.stderr, flush=True)
+
+
+def in_rounds(configs: Sequence[Config]) -> list[list[Config]]:
+    """The runs of a live sweep with a limit, by seed; all in one round if there is no limit, or nothing is live.
+
+    However far the limit reaches, all configurations then have the same seeds.
+    """
+    if not any(is_live(config) and config.budget.sweep != NO_LIMITS for config in configs):
+        return [list(configs)]
+    found: defaultdict[int, list[Config]] = defaultdict(list)
+    for config in configs:
+        found[config.seed].append(config)
+    return list(found.values())
+
+
+def plan(configs: Sequence[Config]) -> list[str]:
+    """The order of a sweep in rounds, and how many of them its limits are expected to allow, in lines.
+
+    Nothing is to be said of a single round.
+    """
+    rounds = in_rounds(configs)
+    if len(rounds) < 2:
+        return []
+    limits = configs[0].budget.sweep
+    given = ", ".join(f"budget.sweep.{name}={limit:g}" for name, limit in vars(limits).items() if limit is not None)
+    seeds, names = ",".join(str(each[0].seed) for each in rounds), [config.run for config in rounds[0]]
+    return [
+        f"rounds: {len(rounds)}, one after the other for seed={seeds}; {given} {_allowed(rounds)}, and a round that is "
+        "expected to take more than is left is not begun",
+        "the first round, in this order:",
+        *(f"  {name}" for name in names[:_SHOWN]),
+        *([f"  and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []),
+    ]
+
+
+def _allowed(rounds: Sequence[Sequence[Config]]) -> str:
+    """For how many rounds the limits of a sweep are expected to last, in words."""
+    try:
+        total = _spent(rounds[0][0])
+        for number, each in enumerate(rounds):
+            expected = _expected(each)
+            if beyond(each[0].budget.sweep, total, expected):
+                return f"is expected to last for {number}"
+            total += expected
+    except ColtError:
+        return "lasts for nobody knows how many"
+    return "is expected to last for all"
+
+
+def affordable_rounds(configs: Sequence[Config], arguments: Sequence[str]) -> Iterator[list[str]]:
+    """The command line of each round of a sweep, as long as what it is expected to take is within the limits.
+
+    The forecast for a round knows what the rounds before it have recorded.
+
+    Args:
+        configs: the runs of the sweep.
+        arguments: its command line.
+
+    Raises:
+        JournalError, RecordingError: a recording or an account is corrupt.
+    """
+    rounds = in_rounds(configs)
+    if len(rounds) < 2:
+        yield list(arguments)
+        return
+    for each in rounds:
+        recorded.cache_clear()
+        first = each[0]
+        try:
+            exceeded = beyond(first.budget.sweep, _spent(first), _expected(each))
+        except ConfigError:
+            exceeded = None  # nothing is known before the first call; each call is held to the limits anyway
+        if exceeded is not None:
+            what = f"the round of seed={first.seed} is not begun: budget.sweep.{exceeded}"
+            print(f"{what}; the same command with a higher limit goes on", file=sys.stderr, flush=True)
+            return
+        yield with_override(arguments, f"seed={first.seed}")
+
+
+def _expected(configs: Sequence[Config]) -> Spent:
+    forecasts = [forecast(config) for config in configs if is_live(config)]
+    likely = sum((f.likely for f in forecasts), Estimate())
+    tokens = math.ceil(likely.prompt_tokens + likely.completion_tokens)
+    return Spent(math.ceil(likely.calls), tokens, likely.usd, sum(f.hours for f in forecasts))
+
+
+def _spent(config: Config) -> Spent:
+    return spent_below(accounts_of(config.results, config.experiment))
 
 
 def announced(arguments: Sequence[str]) -> list[Config]:
@@ -255,7 +346,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     line = sweep_command_line(arguments)
     live = [config for config in runs(line.overrides, line.config_dir) if is_live(config)]
-    print(table([forecast(config) for config in live]) if live else NOTHING)
+    print("\n".join([table([forecast(config) for config in live]), *plan(live)]) if live else NOTHING)
     return 0
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from colt_pipeline.config.arguments import command_line
+from colt_pipeline.config.arguments import command_line, with_override
 from colt_pipeline.config.compose import CONF, check_overrides, possible_runs
 from colt_pipeline.config.schema import Config
 from colt_pipeline.errors import ConfigError, RunDirError, UnforeseenError
@@ -152,3 +152,18 @@ def test_a_deleted_working_directory_is_one_message(tmp_path: Path, monkeypatch:
     (tmp_path / "gone").rmdir()
     with pytest.raises(ConfigError, match="the working directory no longer exists"):
         announced(["samples=3"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extended"),
+    [
+        (["-m", "a=1", "b=2"], ["-m", "a=1", "b=2", "seed=3"]),
+        (["a=1", "seed=0,1", "--multirun"], ["a=1", "seed=0,1", "seed=3", "--multirun"]),
+        (["a=1", "a=1", "-cd", "x"], ["a=1", "a=1", "seed=3", "-cd", "x"]),
+        (["--config-dir", "x"], ["--config-dir", "x", "seed=3"]),
+        ([], ["seed=3"]),
+    ],
+)
+def test_one_more_override_stands_where_hydra_takes_it(arguments: list[str], extended: list[str]) -> None:
+    assert with_override(arguments, "seed=3") == extended
+    assert command_line([a if a != "x" else str(CONF) for a in extended]).overrides[-1] == "seed=3"

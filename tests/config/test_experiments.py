@@ -149,6 +149,21 @@ def test_the_possible_runs_of_a_sweep_are_those_without_an_impossible_value() ->
     ]
 
 
+def test_live_is_the_papers_experiment_with_real_models_and_its_limit_stays_with_every_budget() -> None:
+    made = runs(["experiment=live"])
+    assert len(made) == 10 * 2 * len(PAPER_SETS)
+    assert {(config.search.name, config.target.kind, config.budget.sweep.usd) for config in made} == {
+        ("paper", "llvm", 50.0)
+    }
+    assert all(model.provider in config.providers for config in made for model in config.model_specs)
+    assert {config.budget.sweep.usd for config in runs(["experiment=live", "budget=smoke"])} == {50.0}
+    cpu, live = (
+        of_project([f"experiment={name}", "workload=deepseek_r1_moe", "model_set=8", *more]).identity()
+        for name, more in (("cpu", []), ("live", ["stand_ins=true"]))
+    )
+    assert {key for key in cpu if cpu[key] != live[key]} == {"experiment"}, "what may be compared with stand-ins"
+
+
 def test_one_key_is_enough_for_the_models_of_openai_or_for_all_through_openrouter() -> None:
     openai = of_project(["model_set=openai", "stand_ins=false"])
     assert {model.provider for model in openai.model_specs} == {"openai"} and len(openai.model_specs) == 3

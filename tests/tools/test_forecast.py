@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from colt_pipeline.tools.forecast import (
     ASSUMED_CALL_SECS,
     BUILD_SECS,
     PARALLEL,
+    affordable_rounds,
     announce,
     forecast,
+    in_rounds,
     is_live,
     main,
     recorded,
@@ -208,3 +211,112 @@ def test_the_command_reads_the_recordings_as_they_are_committed(capsys: pytest.C
     assert "10 runs, 0 of them completely recorded" in head and basis.endswith("(1 recorded runs, 48 samples)")
     *_, calls, prompts, answers, usd, _, _ = (float(cell) for cell in row.split()[2:])
     assert min(calls, prompts, answers, usd) > 0
+
+
+SWEEP = ("experiment=live", "workload=flux_conv", "model_set=2", "seed=3,1,2", "samples=10")
+
+
+def sweep(results: Path, *more: str) -> list[str]:
+    """A sweep of three seeds, and a recording from which a run is expected to take 2 calls to each of two models."""
+    calls = [("gpt-5.2", 100_000, 0), ("gpt-5-mini", 100_000, 0)]
+    record(results, "cpu/flux_conv/cpu-paper-2-gpt-5.2-n5-s0", calls, 5)
+    return [*SWEEP, f"results={results}", *more]
+
+
+def pay(results: Path, usd: float, place: str = "a-device/live/any/run") -> None:
+    """An account of one attempt."""
+    path = results / "recordings" / place / "spend.jsonl"
+    path.parent.mkdir(parents=True)
+    attempt = {"attempt": 0, "model": "gpt-5.2", "prompt_tokens": 1, "completion_tokens": 1, "usd": usd, "secs": 1.0}
+    path.write_text("".join(json.dumps(line) + "\n" for line in ({"prices": {}}, attempt)))
+
+
+def test_a_live_sweep_with_a_limit_runs_seed_by_seed_whatever_the_order_of_its_keys() -> None:
+    rounds = in_rounds(runs(["experiment=live"]))
+    assert [{config.seed for config in each} for each in rounds] == [{seed} for seed in range(10)]
+    first = [(config.workload.name, config.model_set) for config in rounds[0]]
+    assert first == list(product(("llama3_8b_attention", "deepseek_r1_moe"), ("small", "large", "2", "4", "8")))
+    for quiet in (["record=replay"], ["stand_ins=true"], ["budget.sweep.usd=null"]):
+        assert len(in_rounds(runs(["experiment=live", *quiet]))) == 1
+    inner = runs([*SWEEP[:3], "samples=10,12", "seed=0,1"])
+    assert [[config.samples for config in each] for each in in_rounds(inner)] == [[10, 12], [10, 12]]
+    assert in_rounds([]) == [[]]
+
+
+@pytest.mark.parametrize(("limit", "allowed"), [("50", "3,1,2"), ("0.95", "3,1"), ("0.5", "3"), ("0.3", "")])
+def test_a_round_that_is_expected_to_cost_more_than_what_is_left_is_not_begun(
+    limit: str, allowed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # 2 calls to each model: 2 * 100 000 tokens at 1.75 and 0.25 USD per million are 0.4 USD a round.
+    command = sweep(tmp_path, f"budget.sweep.usd={limit}")
+    configs = runs(command)
+    begun = []
+    for number, arguments in enumerate(affordable_rounds(configs, command)):
+        assert arguments[:-1] == command
+        begun.append(arguments[-1].removeprefix("seed="))
+        pay(tmp_path, 0.4, f"a-device/live/any/run{number}")
+    assert ",".join(begun) == allowed
+    said = capsys.readouterr().err
+    if allowed == "3,1,2":
+        assert not said
+    else:
+        left = float(limit) - 0.4 * len(begun)
+        assert said.startswith(
+            f"the round of seed={[3, 1, 2][len(begun)]} is not begun: budget.sweep.usd={limit} leaves"
+        )
+        assert f"leaves {left:g}, 0.4 are expected; the same command with a higher limit goes on" in said
+
+
+def test_what_the_first_round_has_recorded_is_what_the_next_one_is_expected_to_cost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = sweep(tmp_path, "budget.sweep.usd=1")
+    rounds = affordable_rounds(runs(command), command)
+    assert next(rounds)[-1] == "seed=3"
+    run = "live/flux_conv/cpu-paper-2-gpt-5.2-n10-s3"
+    record(tmp_path, run, [("gpt-5.2", 100_000, 20_000), ("gpt-5-mini", 100_000, 0)] * 2, 10, backend="openai")
+    pay(tmp_path, 0.96)
+    assert list(rounds) == []
+    assert "leaves 0.04, 0.96 are expected" in capsys.readouterr().err
+
+
+def test_without_a_limit_or_a_forecast_nothing_holds_a_round_back(tmp_path: Path) -> None:
+    free = sweep(tmp_path, "budget.sweep.usd=null")
+    assert list(affordable_rounds(runs(free), free)) == [free]
+    unknown = [*SWEEP, f"results={tmp_path / 'none'}", "budget.sweep.usd=0.1"]
+    assert [arguments[-1] for arguments in affordable_rounds(runs(unknown), unknown)] == ["seed=3", "seed=1", "seed=2"]
+
+
+def test_a_sweep_in_rounds_says_in_which_order_and_how_many_its_limit_pays_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pay(tmp_path, 0.1)
+    pay(tmp_path, 0.1, "checks/live")
+    announce(runs(sweep(tmp_path, "budget.sweep.usd=1.1")))
+    *_, order, head, first = capsys.readouterr().err.splitlines()
+    assert order == (
+        "rounds: 3, one after the other for seed=3,1,2; budget.sweep.usd=1.1 is expected to last for 2, and a round "
+        "that is expected to take more than is left is not begun"
+    )
+    assert (head, first) == ("the first round, in this order:", "  flux_conv/cpu-paper-2-gpt-5.2-n10-s3")
+    announce(runs([*SWEEP, f"results={tmp_path / 'none'}"]))
+    unknown, order, *_ = capsys.readouterr().err.splitlines()
+    assert unknown.startswith("no forecast: there is no recording") and "budget.sweep.usd=50 lasts for nobody" in order
+
+
+def test_a_discount_for_cached_prompts_counts_only_where_it_was_recorded(composed: Compose, tmp_path: Path) -> None:
+    config = composed(*LIVE, "samples=10")
+    results = Path(config.results)
+    record(results, "cpu/flux_conv/cpu-paper-2-gpt-5.2-n10-s3", [("gpt-5.2", 1000, 0)], 10, backend="openai")
+    answers = next(results.rglob("llm.jsonl"))
+    full = forecast(config).likely.usd
+    answers.write_text(
+        answers.read_text().replace('"prompt_tokens": 1000', '"prompt_tokens": 1000, "cached_tokens": 600')
+    )
+    recorded.cache_clear()
+    assert full == pytest.approx(1000 * 1.75 / 1e6)
+    assert forecast(config).likely.usd == pytest.approx((400 * 1.75 + 600 * 0.175) / 1e6)
+    other = composed("workload=flux_conv", "search=paper", "model_set=small", "stand_ins=false", "samples=10")
+    assert forecast(other).likely.usd == pytest.approx(1000 * 0.25 / 1e6), (
+        "another model's, and perhaps another server's"
+    )

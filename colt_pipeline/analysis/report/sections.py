@@ -27,6 +27,7 @@ TITLES = {
     "largest_llama70b": "The paper's experiment with Llama-3.3-70B as the largest model, scaled down",
     "gpu_measured": "The paper's experiment measured on a GPU, scaled down",
     "gpu": "The paper's experiment on a GPU, scaled down",
+    "live": "The paper's experiment with real models, scaled down",
     "local": "A real model, far too small",
 }
 """Experiment -> title, in the order of the page; others follow, titled by name."""
