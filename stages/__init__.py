@@ -11,7 +11,7 @@ from colt_pipeline.app import with_message
 
 
 def command(stage: Callable[..., None]) -> Callable[..., int]:
-    """The command line of `stage`: a path per parameter, optional if it has a default.
+    """The command line of `stage`: a path per parameter, optional if it has a default; a flag if that is False.
 
     Returns:
         A function of the arguments (None = this process's) that returns the exit status: 0, or 1 with a message on
@@ -22,6 +22,9 @@ def command(stage: Callable[..., None]) -> Callable[..., int]:
     def main(argv: Sequence[str] | None = None) -> int:
         parser = argparse.ArgumentParser(description=inspect.getdoc(stage), allow_abbrev=False)
         for name, parameter in inspect.signature(stage).parameters.items():
+            if parameter.default is False:
+                parser.add_argument(f"--{name.replace('_', '-')}", action="store_true")
+                continue
             required = parameter.default is parameter.empty
             default = None if required else parameter.default
             parser.add_argument(f"--{name}", type=Path, required=required, default=default)

@@ -12,9 +12,12 @@ from colt_pipeline.analysis.tidy import aggregate, write_tidy
 from stages import command
 
 
-def collect(runs: Path, out: Path, noise: Path | None = None) -> None:
-    """Run directories below RUNS -> CSV files in OUT; without NOISE, no difference counts as an improvement."""
-    write_tidy(aggregate(runs, noise), out)
+def collect(runs: Path, out: Path, noise: Path | None = None, whole_seeds: bool = False) -> None:
+    """Run directories below RUNS -> CSV files in OUT; without NOISE, no difference counts as an improvement.
+
+    With --whole-seeds, seeds that lack a finished run are left out: what a limit of the budget has cut stays balanced.
+    """
+    write_tidy(aggregate(runs, noise, whole_seeds), out)
 
 
 main = command(collect)

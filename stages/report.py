@@ -21,12 +21,14 @@ def report(
     pipeline: Path | None = None,
     constraints: Path = CONSTRAINTS,
     readme: Path | None = None,
+    beside: Path | None = None,
 ) -> None:
     """The results of PIPELINE (default: dvc.yaml) below RESULTS, and the tree of RUN -> the page OUT.
 
-    README is a Markdown file in RESULTS for its short form.
+    README is a Markdown file in RESULTS for its short form. BESIDE is another results directory: where real models made
+    runs in one and stand-ins made the same runs in the other, a table compares them.
     """
-    write_report(results, out, run, pipeline, constraints, readme)
+    write_report(results, out, run, pipeline, constraints, readme, beside)
 
 
 main = command(report)

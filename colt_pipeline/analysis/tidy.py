@@ -8,6 +8,8 @@ silently.
 from __future__ import annotations
 
 import io
+import sys
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,10 +21,11 @@ import pandas as pd
 from colt_pipeline.analysis.journals import COUNTS, JOURNAL_FIELDS, TEXTS, journal_fields
 from colt_pipeline.analysis.noise import NOISE_COLUMNS, read_noise
 from colt_pipeline.config.spaces import space_name
-from colt_pipeline.errors import ConfigError
+from colt_pipeline.errors import ConfigError, RunDirError
 from colt_pipeline.records import LIMIT, NO_MODEL
 from colt_pipeline.runs.jsonl import refuse_endless
-from colt_pipeline.runs.layout import CALLS, CURVE, JOURNAL, SUMMARY, TURNS
+from colt_pipeline.runs.layout import CALLS, CONFIG, CURVE, JOURNAL, SUMMARY, TURNS
+from colt_pipeline.runs.rundir import read_config
 from colt_pipeline.runs.summary import read_summary
 from colt_pipeline.search.outcome import ALTERATIONS, CALL_HEAD, CALL_TAIL
 
@@ -122,12 +125,13 @@ _COLUMNS = {
 """Frame -> the columns that it always has."""
 
 
-def aggregate(runs_dir: Path, noise_dir: Path | None = None) -> Tidy:
+def aggregate(runs_dir: Path, noise_dir: Path | None = None, whole_seeds: bool = False) -> Tidy:
     """Read every run directory below `runs_dir`, in the order of their names.
 
     Args:
         runs_dir: contains run directories, at any depth.
         noise_dir: contains the noise of the devices, see `read_noise`; None if unknown.
+        whole_seeds: whether seeds that lack a finished run are left out, which is said on stderr.
 
     Raises:
         ConfigError: there is no run; a run is unfinished, inconsistent, or lacks a file or field; two directories hold
@@ -137,7 +141,7 @@ def aggregate(runs_dir: Path, noise_dir: Path | None = None) -> Tidy:
     """
     runs, curves, calls, turns = [], [], [], []
     seen: dict[tuple[Any, ...], Path] = {}
-    for run_dir in _run_dirs(runs_dir):
+    for run_dir in _of_whole_seeds(runs_dir) if whole_seeds else _run_dirs(runs_dir):
         summary = _read_summary(run_dir)
         ids = {name: summary[name] for name in IDS}
         twin = seen.setdefault(tuple(ids.values()), run_dir)
@@ -246,6 +250,39 @@ def _run_dirs(runs_dir: Path) -> list[Path]:
     if not finished:
         raise ConfigError(f"no run directory (one with a {SUMMARY}) below {runs_dir}")
     return sorted(finished, key=lambda path: path.relative_to(runs_dir).as_posix())
+
+
+def _of_whole_seeds(runs_dir: Path) -> list[Path]:
+    """The run directories of seeds with all runs that any seed has, every one of them finished.
+
+    Raises:
+        ConfigError: there are none.
+        RunDirError: a summary or configuration is unreadable.
+    """
+    begun: defaultdict[int, dict[str, Path]] = defaultdict(dict)
+    for path in sorted(journal.parent for journal in runs_dir.rglob(JOURNAL)):
+        config = read_config(path / CONFIG)
+        try:
+            seed, name = config["seed"], f"{config['experiment']}/{config['run']}"
+        except KeyError as error:
+            raise RunDirError(f"{path / CONFIG} is not the configuration of a run (no {error}); restore it") from error
+        begun[seed][name.removesuffix(f"-s{seed}")] = path
+    every = {name for runs in begun.values() for name in runs}
+    kept: list[Path] = []
+    for seed, runs in sorted(begun.items()):
+        finished = [path for path in runs.values() if _is_finished(path)]
+        if len(finished) == len(every):
+            kept += finished
+        else:
+            print(f"note: seed={seed} is left out: {len(finished)} of {len(every)} runs finished", file=sys.stderr)
+    if not kept:
+        raise ConfigError(f"no seed below {runs_dir} has all of its runs; the command that made them goes on with them")
+    return sorted(kept, key=lambda path: path.relative_to(runs_dir).as_posix())
+
+
+def _is_finished(run_dir: Path) -> bool:
+    summary = run_dir / SUMMARY
+    return summary.exists() and read_summary(summary).get("stopped") != LIMIT
 
 
 def _read_summary(run_dir: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import product
 from pathlib import Path
@@ -19,8 +20,12 @@ from urllib.parse import unquote
 import pytest
 
 from colt_pipeline.analysis.report.page import LONG, PACKAGES, pinned
+from colt_pipeline.analysis.report.real_models import stand_ins_and_real_models
 from colt_pipeline.analysis.report.sections import TITLES
+from colt_pipeline.analysis.tidy import Tidy, aggregate, read_tidy, write_tidy
+from colt_pipeline.records import EMBEDDED
 from stages import report
+from tests.analysis.conftest import WriteRun
 from tests.support import ROOT
 from tests.toy_run import events_by_hand, write_run
 
@@ -369,3 +374,58 @@ def test_a_package_with_several_pins_shows_them_all(tmp_path: Path) -> None:
     lines += ["numpy==2.0 ; python_full_version < '3.13'", "numpy==3.0 ; python_full_version >= '3.13'"]
     (tmp_path / "constraints.txt").write_text("\n".join(lines))
     assert pinned(tmp_path / "constraints.txt")["numpy"] == "2.0 or 3.0"
+
+
+REAL = {"gpt-5.2": (1, 1), "gpt-5-mini": (3, 0)}
+
+
+def tidy_of(write_run: WriteRun, tmp_path: Path, name: str, backend: str, *runs: tuple[int, float]) -> Tidy:
+    """Runs of one configuration: seed and seconds of the best program; all cost 3 USD per million prompt tokens."""
+    for seed, secs in runs:
+        write_run(
+            f"{name}/s{seed}", REAL, (secs,), seed=seed, llm_backend=backend, prices=dict.fromkeys(REAL, (3.0, 0.0))
+        )
+    return aggregate(tmp_path / "runs" / name)
+
+
+def test_runs_of_stand_ins_and_of_real_models_are_compared_where_both_made_them(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    stand_ins = tidy_of(write_run, tmp_path, "stand_ins", "embedded", (0, 0.5), (1, 0.125), (2, 0.001))
+    real = tidy_of(write_run, tmp_path, "real", "openrouter", (0, 0.1), (1, 0.4), (7, 0.9))
+    real.calls["usd"] = 0.25
+    table = stand_ins_and_real_models(stand_ins, real)
+    assert table.to_dict("records") == [
+        {
+            **{"workload": "FLUX convolution", "models": "COLT (2 models)", "seeds": 2},
+            **{"calls, stand-ins": 10, "calls, real models": 10},
+            **{"speedup, stand-ins": pytest.approx(4.0), "speedup, real models": pytest.approx(5.0)},
+            **{"USD, stand-ins": pytest.approx(2 * 400 * 3 / 1e6), "USD, real models": pytest.approx(1.0)},
+        }
+    ]
+    real.calls.loc[0, "usd"] = None
+    assert stand_ins_and_real_models(stand_ins, real)["USD, real models"].isna().all(), "a price was unknown"
+    others = replace(real, runs=real.runs[real.runs["seed"] == 7])
+    assert stand_ins_and_real_models(stand_ins, others).empty
+
+
+def test_the_report_shows_real_models_beside_stand_ins_if_it_is_given_both(
+    small: Path, run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = small / "theirs" / "data" / "local"
+    shutil.copytree(small / "results" / "data" / "local", theirs)
+    beside = ("--beside", str(small / "theirs"))
+    assert write(run_dir, small / "report.html", small / "results", *beside) == 1
+    said = capsys.readouterr().err
+    assert "no experiment has the same runs from stand-ins in one and from real models in the other" in said
+    tidy = read_tidy(theirs)
+    played = replace(tidy, runs=tidy.runs.assign(llm_backend=EMBEDDED), calls=tidy.calls.assign(backend=EMBEDDED))
+    write_tidy(played, theirs)
+    assert write(run_dir, small / "report.html", small / "results", *beside) == 0
+    text = (small / "report.html").read_text()
+    heading = text.index('<h3 id="local-real_models">Stand-ins and real models</h3>')
+    table = text[heading : text.index("</table>", heading)]
+    assert "real LLMs via local" in table and "stand-ins: stand-in LLMs" in table
+    assert all(
+        f"{what}, {side}" in table for what in ("calls", "speedup", "USD") for side in ("stand-ins", "real models")
+    )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -307,3 +310,41 @@ def test_a_real_model_is_not_called_a_stand_in(write_run: WriteRun, tmp_path: Pa
 
 def test_known_names_come_first_and_once() -> None:
     assert display_order(["b", "8", "small", "a", "8"], ("small", "large", "8")) == ["small", "8", "a", "b"]
+
+
+def _of_seed(write_run: WriteRun, seed: int, model_set: str = "2", **changes: Any) -> Path:
+    """A run of an experiment with two model sets, with what identifies it in its configuration."""
+    name = f"flux_conv/cpu-{model_set}-s{seed}"
+    run = write_run(name, TWO, (0.5,), seed=seed, model_set=model_set, **changes)
+    (run / "config.yaml").write_text(f"experiment: live\nrun: {name}\nseed: {seed}\n")
+    return run
+
+
+def test_seeds_that_lack_a_run_are_left_out_if_whole_ones_are_asked_for(
+    write_run: WriteRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, model_set in product((0, 1, 2, 3), ("2", "8")):
+        _of_seed(write_run, seed, model_set)
+    stopped = _of_seed(write_run, 4, "2", stopped="limit")
+    unfinished = _of_seed(write_run, 4, "8")
+    (unfinished / "summary.json").unlink()
+    (tmp_path / "runs/flux_conv/cpu-2-s1/summary.json").unlink()
+    shutil.rmtree(tmp_path / "runs/flux_conv/cpu-8-s3")
+    with pytest.raises(ConfigError, match=r"unfinished \(no summary.json\)"):
+        aggregate(tmp_path / "runs")
+    tidy = aggregate(tmp_path / "runs", whole_seeds=True)
+    assert sorted(zip(tidy.runs["seed"], tidy.runs["model_set"], strict=True)) == [
+        *((0, "2"), (0, "8"), (2, "2"), (2, "8"))
+    ]
+    assert capsys.readouterr().err.splitlines() == [
+        "note: seed=1 is left out: 1 of 2 runs finished",
+        "note: seed=3 is left out: 1 of 2 runs finished",
+        "note: seed=4 is left out: 0 of 2 runs finished",
+    ]
+    command = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--whole-seeds"]
+    assert aggregate_stage.main(command) == 0
+    assert set(read_tidy(tmp_path / "out").runs["seed"]) == {0, 2}
+    only = tmp_path / "only"
+    shutil.copytree(stopped, only / "run")
+    with pytest.raises(ConfigError, match=r"no seed below .*only has all of its runs"):
+        aggregate(only, whole_seeds=True)

@@ -9,13 +9,20 @@ from colt_pipeline.analysis.report.beside import paper_parts
 from colt_pipeline.analysis.report.lead import leads
 from colt_pipeline.analysis.report.page import pinned, report_html
 from colt_pipeline.analysis.report.readme import readme
+from colt_pipeline.analysis.report.real_models import with_real_models
 from colt_pipeline.analysis.report.sections import Pipeline, read_results
 from colt_pipeline.analysis.tree.run import read_run
 from colt_pipeline.errors import ConfigError
 
 
 def write_report(
-    results: Path, out: Path, run: Path | None, pipeline: Path | None, constraints: Path, summary: Path | None
+    results: Path,
+    out: Path,
+    run: Path | None,
+    pipeline: Path | None,
+    constraints: Path,
+    summary: Path | None,
+    beside: Path | None = None,
 ) -> None:
     """Write the report.
 
@@ -26,6 +33,7 @@ def write_report(
         pipeline: the file that defines the stages that wrote `results`, relative to the project; None = dvc.yaml.
         constraints: the file that pins package versions.
         summary: a Markdown file in `results` for the short form, see `readme`; None for no short form.
+        beside: contains data/ of the same experiments with other answers, see `with_real_models`; None if nothing does.
 
     Raises:
         ConfigError: something is missing or invalid, or a file cannot be written.
@@ -33,6 +41,8 @@ def write_report(
         JournalError: its journal is corrupt.
     """
     read = read_results(results, Pipeline(pipeline))
+    if beside is not None:
+        read = with_real_models(read, beside)
     models = () if read.whole_models is None else read.whole_models.models
     leading = leads({section.name: section.tidy for section in read.sections}, models)
     tree = None if run is None else read_run(run)
