@@ -141,6 +141,7 @@ def nearest(config: Config, root: Path) -> tuple[Recorded, str, bool]:
     kin = "colt" if config.search.candidates else "paper"  # their prompts are alike
     for pattern, basis in (
         (f"{escape(config.experiment)}/{own}-n*-s*", _SAME),
+        (f"*/{own}-n*-s*", "the same run of other experiments"),
         (f"*/{escape(config.workload.name)}/*-{escape(config.search.name)}-*", "the same search of this workload"),
         (f"*/*/*-{escape(config.search.name)}-*", "the same search of other workloads"),
         (f"*/{escape(config.workload.name)}/*-{kin}-*", f"search={kin} of this workload"),

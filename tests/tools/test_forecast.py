@@ -132,6 +132,7 @@ def test_the_nearest_recordings_are_taken(composed: Compose) -> None:
     for run, prompt, basis in (
         ("x/flux_attention/cpu-paper-2-gpt-5.2-n5-s0", 100, "the same search of other workloads"),
         ("x/flux_conv/cpu-paper-8-gpt-5.2-n5-s0", 200, "the same search of this workload"),
+        ("x/flux_conv/cpu-paper-2-gpt-5.2-n5-s7", 300, "the same run of other experiments"),
         ("cpu/flux_conv/cpu-paper-2-gpt-5.2-n5-s7", 400, "the same run with other samples or seeds"),
     ):
         record(results, run, [("gpt-5.2", prompt, 0), ("gpt-5-mini", prompt, 0)], 5)
@@ -228,7 +229,7 @@ def pay(results: Path, usd: float, place: str = "a-device/live/any/run") -> None
     path = results / "recordings" / place / "spend.jsonl"
     path.parent.mkdir(parents=True)
     attempt = {"attempt": 0, "model": "gpt-5.2", "prompt_tokens": 1, "completion_tokens": 1, "usd": usd, "secs": 1.0}
-    path.write_text("".join(json.dumps(line) + "\n" for line in ({"prices": {}}, attempt)))
+    path.write_text(f"{json.dumps({'prices': {}})}\n{json.dumps(attempt)}\n")
 
 
 def test_a_live_sweep_with_a_limit_runs_seed_by_seed_whatever_the_order_of_its_keys() -> None:
@@ -237,7 +238,7 @@ def test_a_live_sweep_with_a_limit_runs_seed_by_seed_whatever_the_order_of_its_k
     first = [(config.workload.name, config.model_set) for config in rounds[0]]
     assert first == list(product(("llama3_8b_attention", "deepseek_r1_moe"), ("small", "large", "2", "4", "8")))
     for quiet in (["record=replay"], ["stand_ins=true"], ["budget.sweep.usd=null"]):
-        assert len(in_rounds(runs(["experiment=live", *quiet]))) == 1
+        assert len(in_rounds(runs([*SWEEP, *quiet]))) == 1
     inner = runs([*SWEEP[:3], "samples=10,12", "seed=0,1"])
     assert [[config.samples for config in each] for each in in_rounds(inner)] == [[10, 12], [10, 12]]
     assert in_rounds([]) == [[]]

@@ -81,7 +81,7 @@ def stand_ins_and_real_models(stand_ins: Tidy, real: Tidy) -> pd.DataFrame:
     rows = []
     for (workload, *configuration), own in both.groupby(["workload", *CONFIGURATION], sort=False):
         label = labels.loc[(labels[CONFIGURATION] == configuration).all(axis="columns"), "label"].iloc[0]
-        row = {"workload": workload_title(workload), "models": label, "seeds": len(own)}
+        row = {"workload": workload_title(str(workload)), "models": label, "seeds": len(own)}
         runs = {side: own.merge(frame, on=list(IDS)) for side, frame in sides.items()}
         row |= {f"calls, {side}": int(of_side["calls"].sum()) for side, of_side in runs.items()}
         row |= {f"speedup, {side}": np.exp(np.log(of_side["speedup"]).mean()) for side, of_side in runs.items()}
