@@ -100,7 +100,9 @@ def forecast(config: Config) -> Forecast:
     """
     root = recordings_in(config.results)
     own = recorded(root, escape(f"{config.experiment}/{config.run}"))
-    left = config.samples - (0 if config.record.mode == "all" else min(own.samples, config.samples))
+    # Where samples are calls, those of course alterations are counted as well: which is which a recording does not say.
+    spent = sum(map(len, own.tokens.values())) if config.search.sample == "call" else own.samples
+    left = config.samples - (0 if config.record.mode == "all" else min(spent, config.samples))
     if not left:
         return Forecast(config, Estimate(), Estimate(), 0.0, "")
     known, basis, same = nearest(config, root)

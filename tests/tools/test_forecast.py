@@ -116,6 +116,12 @@ def test_what_is_recorded_is_not_paid_again(composed: Compose) -> None:
     assert forecast(again).likely.calls == pytest.approx(10)
 
 
+def test_a_run_by_calls_is_complete_although_some_led_to_no_program(composed: Compose) -> None:
+    config = composed(*LIVE, "samples=6", "search.sample=call")
+    record(Path(config.results), f"cpu/{config.run}", [("gpt-5.2", 1000, 100)] * 6, 4)
+    assert forecast(config).basis == ""
+
+
 def test_calls_of_other_models_are_divided_evenly(composed: Compose) -> None:
     config = priced(composed("workload=flux_conv", "search=colt", "model_set=2", "stand_ins=false", "samples=10"))
     run = "search/flux_conv/cpu-colt-8-gpt-5.2-n5-s0"
