@@ -23,7 +23,7 @@ ATTENTION = (
     "workload.shape={heads: 2, kv_heads: 2, head_dim: 32, tokens: 32, context: 32}",
 )
 SHORT = ("search.warmup_samples=8", "model_set=4", "samples=20", "run=tiny")
-PAPER = ("search=paper", *SHORT)
+PAPER = ("search=paper", "search.sample=program", *SHORT)
 COLT = ("search=colt", "search.candidates=12", *SHORT, "samples=14")
 TINY = (*PROJECTION, *PAPER)
 
