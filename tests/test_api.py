@@ -29,7 +29,7 @@ from tests.support import ROOT
 
 pytestmark = pytest.mark.tvm
 
-SMALL: dict[str, Any] = {"search": "paper", "model_set": "2", "measure.builders": 1}
+SMALL: dict[str, Any] = {"search": "paper", "search.sample": "program", "model_set": "2", "measure.builders": 1}
 
 
 def confirming(count: int) -> dict[str, Any]:

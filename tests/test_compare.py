@@ -88,6 +88,7 @@ def common(results: Path) -> list[str]:
         "experiment=adhoc",
         f"workload={WORKLOAD}",
         "search=paper",
+        "search.sample=program",
         "model_set=4",
         "samples=20",
         "measure.confirm=0",

@@ -20,12 +20,17 @@ from tests.support import ROOT, Compose, Recorded
 pytestmark = pytest.mark.tvm
 
 TINY = (
-    *("workload=deepseek_r1_moe", "workload.shape={batch: 1, tokens: 8, inner: 32, outer: 24}", "search=paper"),
+    *(
+        "workload=deepseek_r1_moe",
+        "workload.shape={batch: 1, tokens: 8, inner: 32, outer: 24}",
+        "search=paper",
+        "search.sample=program",
+    ),
     *("search.warmup_samples=4", "search.batch_size=2", "model_set=2", "samples=6", "run=tiny/run"),
 )
 SOFTMAX = (
     *("workload=flux_attention", "workload.shape={heads: 1, kv_heads: 1, head_dim: 16, tokens: 16, context: 16}"),
-    *("search=paper", "search.warmup_samples=4", "model_set=2", "samples=4", "run=softmax"),
+    *("search=paper", "search.sample=program", "search.warmup_samples=4", "model_set=2", "samples=4", "run=softmax"),
 )
 """A kernel with exp, in TVM's space."""
 FILES = {

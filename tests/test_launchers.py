@@ -56,7 +56,13 @@ def test_a_launcher_changes_no_byte(launcher: str, basic: dict[str, bytes], tmp_
 
 
 def test_the_table_at_the_end_lists_runs_of_other_processes(tmp_path: Path) -> None:
-    small = ("workload=deepseek_r1_moe", "workload.shape.inner=128", "search=paper", "samples=4")
+    small = (
+        "workload=deepseek_r1_moe",
+        "workload.shape.inner=128",
+        "search=paper",
+        "search.sample=program",
+        "samples=4",
+    )
     said = tuned(tmp_path / "results", "hydra/launcher=joblib", *small, "target=h100", "device=estimate").splitlines()
     runs = [line.split()[0] for line in said if line.startswith("deepseek_r1_moe/")]
     assert runs == [f"deepseek_r1_moe/h100-paper-{models}-gpt-5.2-n4-s0" for models in ("small", "2")]

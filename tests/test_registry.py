@@ -251,7 +251,14 @@ def test_a_plugin_has_the_name_of_a_module() -> None:
 
 def test_a_command_and_the_processes_that_it_starts_import_plugins(tmp_path: Path) -> None:
     (tmp_path / "my_router.py").write_text(PLUGIN)
-    small = ("workload=deepseek_r1_moe", "workload.shape.inner=128", "search=paper", "samples=2", "model_set=2")
+    small = (
+        "workload=deepseek_r1_moe",
+        "workload.shape.inner=128",
+        "search=paper",
+        "search.sample=program",
+        "samples=2",
+        "model_set=2",
+    )
     here = ("target=h100", "device=estimate", "plugins=[my_router]", "search.router=last", "search.initial_programs=2")
     command = [sys.executable, "-m", "colt_pipeline.tune", "--multirun", "hydra/launcher=joblib", "seed=0"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -33,7 +33,12 @@ from tests.support import Recorded
 pytestmark = pytest.mark.tvm
 
 TINY = (
-    *("workload=deepseek_r1_moe", "workload.shape={batch: 1, tokens: 8, inner: 32, outer: 24}", "search=paper"),
+    *(
+        "workload=deepseek_r1_moe",
+        "workload.shape={batch: 1, tokens: 8, inner: 32, outer: 24}",
+        "search=paper",
+        "search.sample=program",
+    ),
     *("search.warmup_samples=4", "search.batch_size=2", "model_set=2", "samples=6"),
 )
 

@@ -229,7 +229,14 @@ def test_the_search_is_that_of_tune() -> None:
     tune(product())
     (directory,) = run_directories()
     Path("main.json").write_text(without_spans(main_of(product())["main"]))
-    there = ["workload=own", "workload.source=main.json", "search=paper", "model_set=4", "search.batch_size=4"]
+    there = [
+        "workload=own",
+        "workload.source=main.json",
+        "search=paper",
+        "search.sample=program",
+        "model_set=4",
+        "search.batch_size=4",
+    ]
     config = composed([*there, f"samples={TRIALS - 1}", "target.cores=1", "results=elsewhere"])
     play(config)
     (other,) = Path("elsewhere/runs").rglob("events.jsonl")

@@ -416,6 +416,7 @@ GPU = (
     "workload=deepseek_r1_moe",
     "target=rtx2080ti",
     "search=paper",
+    "search.sample=program",
     "search.warmup_samples=8",
     "model_set=4",
     "samples=16",

@@ -22,7 +22,7 @@ from tests.support import Compose
 
 pytestmark = pytest.mark.tvm
 
-SHORT = (*PROJECTION[1:], "search=paper", "search.warmup_samples=8", "samples=16")
+SHORT = (*PROJECTION[1:], "search=paper", "search.sample=program", "search.warmup_samples=8", "samples=16")
 PRICES = {
     "big": PricesConfig(input=2.0, output=10.0, date="", source=""),
     "little": PricesConfig(input=0.2, output=1.0, date="", source=""),

@@ -25,7 +25,7 @@ class Module:
         return z
 """
 """Two operators, which TVM fuses into one kernel."""
-SHORT = ("search=paper", "search.warmup_samples=4", "model_set=2", "samples=8", "run=tiny")
+SHORT = ("search=paper", "search.sample=program", "search.warmup_samples=4", "model_set=2", "samples=8", "run=tiny")
 
 
 def fused() -> Any:

@@ -22,7 +22,14 @@ pytestmark = pytest.mark.tvm
 
 PACKED = (
     *("workload=deepseek_r1_moe", "workload.shape={batch: 1, tokens: 8, inner: 32, outer: 64}", "space=extended"),
-    *("workload.constant=[1]", "search=paper", "search.warmup_samples=4", "search.batch_size=2", "model_set=2"),
+    *(
+        "workload.constant=[1]",
+        "search=paper",
+        "search.sample=program",
+        "search.warmup_samples=4",
+        "search.batch_size=2",
+        "model_set=2",
+    ),
     *("samples=4", "run=packed"),
 )
 NAME = "deepseek_r1_moe_packed_1"
