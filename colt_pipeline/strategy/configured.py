@@ -20,6 +20,7 @@ _FROM_TVM = {
     "minutes": "max_trials_global",
     "workload": "the module",
     "target": "target",
+    "search.sample": "TVM, whose trials are measured programs,",
 }
 """Keys that the call of TVM determines, and by what."""
 
@@ -35,13 +36,14 @@ def configured(
 ) -> Config:
     """The task as a run of a kernel of one's own, whose file is written into `scratch`."""
     for key in overrides:
-        if by := _FROM_TVM.get(key.partition(".")[0]):
+        if by := _FROM_TVM.get(key, _FROM_TVM.get(key.partition(".")[0])):
             raise ConfigError(f"Colt({key}=...): in TVM's own tuning, {by} determines it")
     if trials < 2:
         raise ConfigError(f"{trials} trials leave none for the search, because the first is the unoptimized program")
     source = kernel_file(scratch, name, module["main"])
     _check_cpu(target)
     given = {"workload": "own", "workload.source": source, "samples": trials - 1, **target_keys(target)}
+    given["search.sample"] = "program"
     config = configuration({**given, **overrides})
     if config.device not in ("auto", "local"):
         raise ConfigError(f"Colt(device={config.device!r}): in TVM's own tuning, the runner determines the device")

@@ -97,6 +97,11 @@ def tune(
         raise ConfigError(f"there is nothing to tune in {config.workload.name}: {whys}")
     tuned = [kernel for kernel in kernels if kernel.role == "tuned"]
     batch = config.search.batch_size
+    if config.search.sample != "program":
+        raise ConfigError(
+            f"search.sample={config.search.sample} counts calls, and a model's kernels share measured programs; add "
+            "search.sample=program"
+        )
     if config.samples < batch * len(tuned):
         raise ConfigError(
             f"samples={config.samples} must be at least {batch * len(tuned)}: one batch of "
