@@ -34,7 +34,7 @@ def proposer(tmp_path: Path) -> Iterator[Make]:
         def make(client: ToyClient, code: str = "full", order: str = "listed", seed: int = 0) -> Proposer:
             path = tmp_path / f"{code}-{order}-{seed}.jsonl"
             cassette = stack.enter_context(closing(Cassette(path, lambda provider: client, Stopwatch())))
-            return Proposer(cassette, SAMPLING, PromptConfig(code, order), seed)
+            return Proposer(cassette, SAMPLING, PromptConfig(code, order, "changes"), seed)
 
         yield make
 

@@ -182,7 +182,7 @@ def test_programs_and_prompts_pass() -> None:
 def test_a_question_is_redacted_before_its_key_is_computed(tmp_path: Path) -> None:
     client = ToyClient("")
     cassette = Cassette(tmp_path / "llm.jsonl", lambda provider: client, Stopwatch())
-    proposer = Proposer(cassette, {}, PromptConfig(code="full", order="listed"), seed=0)
+    proposer = Proposer(cassette, {}, PromptConfig(code="full", order="listed", trace="changes"), seed=0)
     secret = "sk-0123456789abcdefghij"
     answers = [
         proposer.ask(SMALL, dataclasses.replace(CONTEXT, target=f"CPU {word}"), {}) for word in (secret, REDACTED)
