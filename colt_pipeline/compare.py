@@ -240,11 +240,9 @@ def _done(config: Config) -> bool:
 @with_message
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what is unfinished and print the table; exit status 1 with a message if a run failed, 130 after Ctrl-C."""
-    arguments = sys.argv[1:] if argv is None else argv
-    if {"-h", "--help"} & set(arguments):
-        print(f"{__doc__}\nTakes the same arguments as python -m colt_pipeline.tune.")
+    usage = f"{__doc__}\nTakes the same arguments as python -m colt_pipeline.tune."
+    if (line := sweep_command_line(argv, usage)) is None:
         return 0
-    line = sweep_command_line(arguments)
     configs = runs(line.overrides, line.config_dir)
     announce(configs)
     try:

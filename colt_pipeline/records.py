@@ -296,7 +296,7 @@ class Edit:
 
 
 def decides(edit: str) -> bool:
-    """Whether an edit in words, see `Edit.__str__`, takes a decision."""
+    """Whether an edit, as `Edit.__str__` writes it, states the decision."""
     return "(" in edit
 
 

@@ -96,9 +96,9 @@ def no_effect_of_sets(tidy: Tidy) -> str:
 
 def held_out(tidy: Tidy) -> str:
     """Which of the workloads COLT+ was tuned on; "" if none, or if it is not among the searches."""
-    ours = search_title("colt")
+    ours = search_title("colt_plus")
     # A variant of COLT+ that is in no table shares the settings of COLT+, and was not tuned itself.
-    tuned = tuned_on(tidy.runs["search"]) or tuned_on(["colt"])
+    tuned = tuned_on(tidy.runs["search"]) or tuned_on(["colt_plus"])
     own = [name for name in display_order(tidy.runs["workload"], WORKLOAD_TITLES) if name in tuned]
     if not own or not any(search_title(name).startswith(ours) for name in tidy.runs["search"]):
         return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,13 +70,21 @@ def command_line(arguments: Sequence[str]) -> CommandLine:
     return CommandLine(tuple(given.overrides), _config_dir(given), name, given.multirun, not prints, elsewhere)
 
 
-def sweep_command_line(arguments: Sequence[str]) -> CommandLine:
+def sweep_command_line(argv: Sequence[str] | None, usage: str) -> CommandLine | None:
     """Like `command_line`, for a command whose only flags are ``--config-dir`` and ``--multirun``.
+
+    Args:
+        argv: the arguments; None = the process's own.
+        usage: printed if the arguments ask for help, in which case there is no command line.
 
     Raises:
         ConfigError: there is another flag, or the directory does not exist.
     """
-    given, unknown = _PARSER.parse_known_args(list(arguments))
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if {"-h", "--help"} & set(arguments):
+        print(usage)
+        return None
+    given, unknown = _PARSER.parse_known_args(arguments)
     defaults = vars(_PARSER.parse_args([]))
     set_ = {name for name, value in vars(given).items() if value != defaults[name]}
     if flags := [*unknown, *(f"--{name.replace('_', '-')}" for name in sorted(set_ - _OF_SWEEPS))]:

@@ -218,7 +218,7 @@ class SearchConfig:
     drafts: DraftsConfig | None = added(None)
     sample: str = added("program")
     legacy: bool = added(True)
-    """Whether prompts and rules are those of recordings that have not been made anew."""
+    """Whether to keep the prompts and rules that earlier recordings rest on."""
     early_scores: bool = added(False)
     """Whether prompts show the score of an initial program, which is noise, before the cost model predicts."""
 

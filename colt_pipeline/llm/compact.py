@@ -71,7 +71,7 @@ def labelled(history: Sequence[str], sites: Sequence[Site]) -> list[Decision]:
 
 
 def changes(before: StepView, after: StepView, sites: Sequence[Site], current: Sequence[str]) -> str:
-    """What a step changed, in words: decisions before and after.
+    """What a step changed: each decision before and after it.
 
     Args:
         before: the program that was changed.

@@ -187,11 +187,8 @@ def _longest_prompt(config: Config) -> int:
 @with_message
 def main(argv: Sequence[str] | None = None) -> int:
     """Check the models; exit status 1 if something is wrong with one, or with a message if none can be asked."""
-    arguments = sys.argv[1:] if argv is None else argv
-    if {"-h", "--help"} & set(arguments):
-        print(__doc__)
+    if (line := sweep_command_line(argv, __doc__)) is None:
         return 0
-    line = sweep_command_line(arguments)
     configs = runs(["stand_ins=false", *line.overrides], line.config_dir)
     count = failed = 0
     for found in checked(configs):

@@ -140,7 +140,7 @@ def nearest(config: Config, root: Path) -> tuple[Recorded, str, bool]:
         JournalError, RecordingError: a recording is corrupt.
     """
     own = escape(config.run.removesuffix(f"-n{config.samples}-s{config.seed}"))
-    kin = "colt" if config.search.candidates else "paper"  # their prompts are alike
+    kin = "colt_plus" if config.search.candidates else "paper"  # their prompts are alike
     for pattern, basis in (
         (f"{escape(config.experiment)}/{own}-n*-s*", _SAME),
         (f"*/{own}-n*-s*", "the same run of other experiments"),
@@ -265,7 +265,7 @@ def plan(configs: Sequence[Config]) -> list[str]:
 
 
 def _allowed(rounds: Sequence[Sequence[Config]]) -> str:
-    """For how many rounds the limits of a sweep are expected to last, in words."""
+    """How long the limits of a sweep are expected to last, as the end of a sentence."""
     try:
         total = _spent(rounds[0][0])
         for number, each in enumerate(rounds):
@@ -274,7 +274,7 @@ def _allowed(rounds: Sequence[Sequence[Config]]) -> str:
                 return f"is expected to last for {number}"
             total += expected
     except ColtError:
-        return "lasts for nobody knows how many"
+        return "will last for an unknown number"
     return "is expected to last for all"
 
 
@@ -343,11 +343,8 @@ def announced(arguments: Sequence[str]) -> list[Config]:
 @with_message
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the forecast; exit status 1 with a message if there is none."""
-    arguments = sys.argv[1:] if argv is None else argv
-    if {"-h", "--help"} & set(arguments):
-        print(__doc__)
+    if (line := sweep_command_line(argv, __doc__)) is None:
         return 0
-    line = sweep_command_line(arguments)
     live = [config for config in runs(line.overrides, line.config_dir) if is_live(config)]
     print("\n".join([table([forecast(config) for config in live]), *plan(live)]) if live else NOTHING)
     return 0

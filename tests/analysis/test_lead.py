@@ -39,7 +39,7 @@ def tidy(tmp_path: Path) -> Callable[[], Tidy]:
 def pairs(write_run: WriteRun, ours: float, theirs: float, search: str = "evolutionary", spread: float = 1.02) -> None:
     """Three seeds of COLT+ and of another search with these latencies."""
     for seed in range(3):
-        write_run(f"colt-{seed}", TWO, (1.0, ours * spread**seed), search="colt", seed=seed)
+        write_run(f"colt-{seed}", TWO, (1.0, ours * spread**seed), search="colt_plus", seed=seed)
         write_run(f"other-{seed}", TWO, (1.0, theirs), search=search, seed=seed, journal=RANDOM_SAMPLES)
 
 
@@ -185,7 +185,7 @@ def test_the_best_peer_counts_at_each_number_of_samples(write_run: WriteRun, tid
     both = [f"TVM's evolutionary search ({how}) (stand-in)" for how in ("batches of 8", "pretrained")]
     assert said.startswith(f"Compared with the best of {both[0]} and {both[1]} at each number of samples, the programs")
     assert "random" not in said
-    assert "the programs of COLT+ with drafts (stand-in) run 2.00 times (" in said
+    assert "the programs of COLT+ (stand-in) run 2.00 times (" in said
     assert re.findall(r"([\d.]+) times \([^)]*\)(?: as fast)? after (\d+)", said) == [("2.00", "8"), ("0.50", "16")]
     assert [lead.about for lead in leads({"anytime": tidy()}, [])] == ["Against fair peers"]
 
