@@ -103,12 +103,12 @@ def journals(results: Path) -> dict[str, bytes]:
 
 
 def test_rows_of_single_models_fix_the_model_set_of_the_experiment() -> None:
-    swept = "search=colt_plus,single_small,single_large"
+    swept = "search=colt,single_small,single_large"
     made = {
         config.search.name: config for config in runs(["experiment=controls", "seed=0", f"workload={WORKLOAD}", swept])
     }
     sets = {name: [model.name for model in config.model_specs] for name, config in made.items()}
-    assert {name: len(names) for name, names in sets.items()} == {"colt_plus": 8, "single_small": 1, "single_large": 1}
+    assert {name: len(names) for name, names in sets.items()} == {"colt": 8, "single_small": 1, "single_large": 1}
     assert sets["single_small"] + sets["single_large"] == ["gpt-5-mini", "gpt-5.2"]
     alone = [vars(config.search) | {"name": "", "run_name": ""} for config in made.values()]
     assert alone == alone[:1] * 3
@@ -119,11 +119,11 @@ def test_compare_and_tune_take_the_runs_of_an_experiment_from_one_file(
 ) -> None:
     """Hydra's own sweeper, which `tune` uses, derives the same runs from the experiment as `compare`."""
     (tmp_path / "recordings").mkdir()
-    chosen = ["experiment=controls", "search=single_small,colt_plus", "record=replay", f"results={tmp_path}"]
+    chosen = ["experiment=controls", "search=single_small,colt", "record=replay", f"results={tmp_path}"]
     assert colt(monkeypatch, "tune", *chosen, f"hydra.sweep.dir={tmp_path}/logs") == 1
     wanted = {line.split()[3] for line in capsys.readouterr().err.splitlines() if line.startswith("error: replay of")}
     assert wanted == {f"controls/{config.run}" for config in runs(chosen)}
-    assert len(wanted) == 3 * 2 * 2
+    assert len(wanted) == 2 * 2 * 2
 
 
 def test_groups_are_runs_that_can_be_compared(tmp_path: Path) -> None:

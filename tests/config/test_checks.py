@@ -212,8 +212,7 @@ def test_no_configuration_file_holds_a_path_or_an_address() -> None:
         assert "/home" not in text and (path.parent.name == "providers" or not addresses), path
 
 
-SEARCHES = sorted({path.stem for path in (ROOT / "conf" / "search").glob("*.yaml")} - {"random_proposer_of_colt"})
-"""All but one that keeps the name under which it was recorded."""
+SEARCHES = sorted(path.stem for path in (ROOT / "conf" / "search").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("name", SEARCHES)
@@ -232,15 +231,15 @@ def test_every_search_differs_from_every_other(composed: Compose) -> None:
 @pytest.mark.parametrize("name", SEARCHES)
 def test_a_control_changes_what_its_name_says_and_nothing_else(composed: Compose, name: str) -> None:
     controls = {
-        "drafts_alone": {"proposer", "decisions"},
+        "mcts_no_llm": {"proposer", "decisions"},
         "no_course_alteration": {"course_alteration"},
         "random_course_alteration": {"course_alteration", "course_rate"},
         "random_proposer": {"proposer", "decisions"},
         "random_proposer_tvm": {"proposer", "decisions"},
         **{f"router_{rule}": {"router"} for rule in ("cheapest", "round_robin", "ucb", "uniform")},
     }
-    papers = {"paper_random_proposer": {"proposer"}, "paper_no_course_alteration": {"course_alteration"}}
-    for base, changes in (("colt_plus", controls), ("paper_16", papers)):
+    of_colt_plus = {"drafts_alone": {"proposer", "decisions"}}
+    for base, changes in (("colt", controls), ("colt_plus", of_colt_plus)):
         if name in changes:
             of, own = (vars(composed(f"search={search}").search) for search in (base, name))
             assert {key for key in of if of[key] != own[key]} == {"name", "run_name", *changes[name]}

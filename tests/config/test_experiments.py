@@ -86,7 +86,7 @@ def test_a_budget_repeats_an_experiment_over_seeds() -> None:
 def test_smoke_is_one_small_workload_whatever_the_experiment() -> None:
     (config,) = runs(["experiment=cpu", "budget=smoke"])
     assert (config.workload.name, config.workload.shape["inner"], config.samples) == ("deepseek_r1_moe", 128, 8)
-    assert len(runs(["experiment=controls", "budget=smoke"])) == 5
+    assert len(runs(["experiment=controls", "budget=smoke"])) == 8
 
 
 def test_an_unknown_budget_is_named_with_those_that_there_are() -> None:

@@ -223,7 +223,6 @@ _STUDIES: tuple[tuple[str, str, Callable[[Tidy], str]], ...] = (
     ("search", "What answers add", against_random),
     ("unseen", "Unseen workloads", on_unseen),
     ("controls", "Parts of COLT+", beyond_noise),
-    ("controls_paper", "Parts of COLT", beyond_noise),
 )
 """Experiment, what a sentence is about, and what makes it from the experiment's runs."""
 

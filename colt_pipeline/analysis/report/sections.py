@@ -23,7 +23,6 @@ TITLES = {
     "unseen": "Workloads that played no part in the development",
     "gpu_searches": "Searches at equal samples on a GPU",
     "controls": "What the parts of COLT+ contribute",
-    "controls_paper": "What the parts of the paper's search contribute",
     "cpu": "The paper's experiment, scaled down",
     "largest_llama70b": "The paper's experiment with Llama-3.3-70B as the largest model, scaled down",
     "gpu_measured": "The paper's experiment measured on a GPU, scaled down",
