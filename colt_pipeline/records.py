@@ -178,7 +178,7 @@ MeasurementError = Literal["build_error", "run_error", "timeout", "crash", "wron
 """Why a program has no latency."""
 
 EndReason = Literal["budget", "exhausted", "untuned"]
-"""Why a search has finished; ``budget``: all samples have been measured."""
+"""Why a search has finished; ``budget``: all its samples are spent."""
 
 DraftSource = Literal["design", "mutation", "crossover"]
 """How a program was drawn without a call: from the design spaces, or from one or two programs of the tree."""

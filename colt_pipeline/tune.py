@@ -33,7 +33,8 @@ def run(config: Config) -> None:
     """
     from colt_pipeline.assemble import assemble  # imports TVM, which --help does not need
 
-    if config.search.cost_model == "xgb" and config.samples <= config.search.warmup_samples:
+    first = config.search.initial_programs if config.search.sample == "call" else 0  # measured, and no samples
+    if config.search.cost_model == "xgb" and config.samples + first <= config.search.warmup_samples:
         print(
             f"note: with search.warmup_samples={config.search.warmup_samples} and samples={config.samples} the cost "
             "model predicts noise throughout, as TVM's does; lower search.warmup_samples to let it learn",

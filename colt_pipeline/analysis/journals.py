@@ -12,11 +12,16 @@ from colt_pipeline.errors import RunDirError
 from colt_pipeline.runs.events import Measured, Stepped
 from colt_pipeline.runs.layout import CONFIG, JOURNAL
 
+PREDICTED, BELOW_REGRESSION = "predicted", "below_regression"
 AFTER_REGRESSION, AFTER_RISE = "after_regression", "after_rise"
 REGRESSED = "_regressed"
 
 TEXTS = ("course_rule", "decisions")
-COUNTS = ("random_samples", *(f"{after}{end}" for after in (AFTER_REGRESSION, AFTER_RISE) for end in ("", REGRESSED)))
+COUNTS = (
+    "random_samples",
+    *(f"{name}{end}" for name in (AFTER_REGRESSION, AFTER_RISE, PREDICTED) for end in ("", REGRESSED)),
+    BELOW_REGRESSION,
+)
 JOURNAL_FIELDS = (*TEXTS, *COUNTS)
 
 
@@ -24,11 +29,13 @@ def journal_fields(run_dir: Path) -> dict[str, Any]:
     """JOURNAL_FIELDS of a run, empty if it has no journal.
 
     Returns:
-        course_rule (the setting ``search.course_alteration``) and decisions (who makes a schedule's decisions, "models"
-        or "tvm"), both "" without LLMs; random_samples (programs that TVM's own search draws at random before any
-        measurement guides it, 0 for other searches); after_regression: programs by small models whose nearest ancestor
-        by a small model was a regression, that is, predicted to be slower than its own parent; after_rise: those whose
-        nearest was not; each also with _regressed: how many of them are regressions themselves. Pruned programs count.
+        course_rule (``search.course_alteration`` by today's names) and decisions (who makes a schedule's decisions,
+        "models" or "tvm"), both "" without LLMs; random_samples (programs that TVM's own search draws at random before
+        any measurement guides it, 0 for other searches); of the programs that small models made while the cost model
+        predicted, pruned ones included: predicted (all), after_regression (those whose nearest ancestor by a small
+        model was a regression, that is, predicted to be slower than its own parent when it was made), after_rise (those
+        whose nearest was not), each also with _regressed (how many of them are regressions themselves), and
+        below_regression (those with any such regression above).
 
     Raises:
         RunDirError: the configuration is invalid, or disagrees with the summary.
@@ -39,14 +46,17 @@ def journal_fields(run_dir: Path) -> dict[str, Any]:
     run = read_run(run_dir)
     asked = any(isinstance(event, Stepped) and event.calls for event in run.events)
     counts: Counter[str] = Counter()
-    for after_regression, regressed in _successions(run):
-        after = AFTER_REGRESSION if after_regression else AFTER_RISE
-        counts.update({after: 1, after + REGRESSED: int(regressed)})
+    for above, regressed in _judged(run):
+        counts.update({PREDICTED: 1, PREDICTED + REGRESSED: int(regressed), BELOW_REGRESSION: int(any(above))})
+        if above:
+            after = AFTER_REGRESSION if above[0] else AFTER_RISE
+            counts.update({after: 1, after + REGRESSED: int(regressed)})
     search = run.config["search"]
+    rule = search["course_alteration"]
     if _draws_at_first(search) and search["evolution"] is None:
         raise RunDirError(f"{run_dir / CONFIG} lacks search.evolution, which an evolutionary search needs; restore it")
     return {
-        "course_rule": search["course_alteration"] if asked else "",
+        "course_rule": ("path_birth" if rule == "path" and _is_legacy(search) else rule) if asked else "",
         "decisions": ("models" if search["decisions"] else "tvm") if asked else "",
         **{name: counts[name] for name in COUNTS},
         "random_samples": search["evolution"]["num_trials_per_iter"] if _draws_at_first(search) else 0,
@@ -58,13 +68,17 @@ def _draws_at_first(search: Mapping[str, Any]) -> bool:
     return (search["strategy"], search["cost_model"]) == ("evolutionary", "xgb")
 
 
-def _successions(run: Run) -> Iterator[tuple[bool, bool]]:
-    """For each program by a small model below another: whether the nearest such one above regressed, and it itself.
+def _is_legacy(search: Mapping[str, Any]) -> bool:
+    return bool(search.get("legacy", True))
+
+
+def _judged(run: Run) -> Iterator[tuple[list[bool], bool]]:
+    """For each program by a small model: whether those above it regressed, from the nearest up, and it itself.
 
     Programs that were made before the cost model predicted are left out: their scores are noise.
     """
     search, small = run.config["search"], {model.name for model in run.models} - {run.largest}
-    warmup = search["warmup_samples"] if search["cost_model"] == "xgb" and not search.get("legacy", True) else 0
+    warmup = search["warmup_samples"] if search["cost_model"] == "xgb" and not _is_legacy(search) else 0
     judged: dict[str, tuple[int, bool]] = {}
     measured = 0
     for event in run.events:
@@ -77,5 +91,4 @@ def _successions(run: Run) -> Iterator[tuple[bool, bool]]:
                     judged[child.program] = (event.parent, child.score < child.parent_score)
     for parent, regressed in judged.values():
         above = (n.record.program for n in run.state.tree.path(parent) if n.record is not None)
-        if (previous := next((judged[program][1] for program in above if program in judged), None)) is not None:
-            yield previous, regressed
+        yield [judged[program][1] for program in above if program in judged], regressed

@@ -106,6 +106,12 @@ def load(raw: DictConfig, called_from: Path, moves: bool = False) -> Config:
         raise ConfigError(
             f"search.sample=call counts calls, and search={config.search.name} makes none; choose program"
         )
+    if config.search.sample == "call" and (config.search.drafts is not None or config.search.widening):
+        key = "drafts" if config.search.drafts is not None else f"widening={config.search.widening:g}"
+        raise ConfigError(
+            f"search.sample=call counts calls, and with search.{key} programs are measured that no call led to; choose "
+            "program, or a search without, such as search=paper"
+        )
     if not config.search.asks_models:  # so that all model sets give the same run
         config.model_set, config.largest, config.model_sets = NO_LLM, NO_LLM, {NO_LLM: []}
     _space(config, raw)

@@ -1,8 +1,8 @@
 """Prompt context -> chat messages (every item of the paper's section 3.3 and appendix B, in our own words).
 
 What stays the same throughout a run comes first, then what stays the same longest, so that a provider's prompt cache
-can serve as much as possible (unless the order is seeded). An answer of bare names gets the templates ``paper``, one
-with decisions ``colt_plus``.
+can serve as much as possible (unless the order is seeded). Where the program has sites
+whose decisions an answer may take, the templates are those of ``colt_plus``, otherwise those of ``paper``.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def render(context: PromptContext, code: str = "outline", trace: str = "changes"
         names, values = f"legacy_{{}}{style.legacy_suffix}.j2", _fields(shown)
     else:
         names = f"{'colt_plus' if context.sites else 'paper'}_{{}}.j2"
-        values = _fields(context) | _views(context, style, trace)
+        values = _fields(context) | _views(context, style, trace) | {"shown": code}
     gaps = "\n\n" if context.progress is not None else r"\g<0>"
     return [{"role": role, "content": _text(names.format(role), values, gaps)} for role in ("system", "user")]
 

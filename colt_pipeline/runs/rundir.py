@@ -4,7 +4,7 @@
 ``events.jsonl`` the journal
 ``curve.csv``    best latency and speedup by sample
 ``calls.csv``    calls, hits, errors by kind, tokens and programs per model
-``turns.csv``    calls per model by number of measured samples
+``turns.csv``    calls per model by number of samples
 ``best.txt``     the best schedule: its trace as ``sch.`` lines and its TVMScript
 ``best.json``    the same, machine-readable
 ``summary.json`` the run in numbers

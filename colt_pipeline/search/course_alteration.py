@@ -46,7 +46,7 @@ COURSE_RULES: dict[str, CourseRule] = {
     # earlier one, which stays, may count again.
     "path": CourseRule(lambda child: child.regressed and any(child.earlier)),
     "path_reset": CourseRule(lambda child: child.regressed and any(child.earlier[:1])),
-    "path_birth": CourseRule(lambda child: child.fell and any(child.earlier_at_birth[:1])),
+    "path_birth": CourseRule(lambda child: child.regressed and any(child.earlier_at_birth[:1])),
     "streak": CourseRule(lambda child: child.fell and child.streak % 2 == 1, keeps_better=True),
     "random": CourseRule(lambda child: child.rng.random() < child.rate),
     "never": CourseRule(lambda child: False),

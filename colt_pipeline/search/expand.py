@@ -78,8 +78,8 @@ class Expansion(Generic[P]):
     node: Node
     step: int
     scores: Sequence[float]
-    """Scores of the node's program and of those above it on its path, under the current cost model. That of the node's
-    program is certainly there; all, if the cost model predicts."""
+    """Scores of the node's program and of those above it on its path, under the current cost model. The first is
+    always there, the others only if the cost model predicts."""
 
     @property
     def parent_score(self) -> float:
@@ -106,7 +106,7 @@ class Expansion(Generic[P]):
         falls = [after < before for after, before in pairwise(self.scores[: len(nodes)])]
         new = NewChild(
             fell=child.score < child.parent_score,
-            predicted=world.cost_model.warm,
+            predicted=world.cost_model.warm or world.settings.legacy,
             earlier=[fell for fell, small in zip(falls, by_small, strict=False) if small],
             earlier_at_birth=[n.regressed for n, small in zip(nodes, by_small, strict=True) if small],
             streak=state.streak,

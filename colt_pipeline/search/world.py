@@ -156,7 +156,7 @@ class World(Generic[P]):
     """The model set."""
     seed: int
     samples: int
-    """Number of programs to measure."""
+    """Size of the budget: regular calls or measured programs, see ``search.sample``."""
     target: str
     """The target in words, for prompts."""
     hardware: str

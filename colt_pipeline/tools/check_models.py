@@ -4,7 +4,7 @@ Takes the same arguments as ``python -m colt_pipeline.tune``; of a sweep it chec
 themselves unless stand_ins=true is given. One line per model says whether its key is there and accepted, its name
 known, its answer of the form that a search needs (and that of the JSON schema, if it is sent), its price known, and
 whether prompts and answers fit into its context; the exit status is 1 if something is wrong. A call is made as in a
-run, with the model's own parameters, and takes a hundred tokens or, of a model that reasons, some hundred more. It is
+run, with the model's own parameters, and takes a hundred tokens or, of a model that reasons, a few hundred more. It is
 entered in RESULTS/recordings/checks/EXPERIMENT/spend.jsonl and counts against budget.sweep.
 """
 
@@ -133,6 +133,9 @@ def _check_answer(found: Checked, model: ModelSpec, context: PromptContext, repl
     elif isinstance(verdict, Rejection):
         way_out = f"no search could use such answers; choose another model than api_model={model.api_model} in {file}"
         found.problems.insert(0, f"the answer is unusable ({verdict.kind}: {verdict.detail}); {way_out}")
+    elif verdict.flaw is not None:
+        what = f"the answer names no model of the set to answer next ({verdict.flaw}), so that chance would decide"
+        found.problems.insert(0, f"{what}; choose another model than api_model={model.api_model} in {file}")
     elif model.json_schema and not _is_bare(reply.text):
         found.problems.insert(0, f"the JSON schema was not honoured; set json_schema: false in {file}")
     else:

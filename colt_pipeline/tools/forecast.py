@@ -19,6 +19,7 @@ recorded of a run itself is not counted again. Every number is an estimate:
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -40,8 +41,10 @@ from colt_pipeline.measurement.ledger import read_header, read_line
 from colt_pipeline.records import EMBEDDED
 from colt_pipeline.runs.budget import NO_LIMITS, Spent, beyond, spent_below
 from colt_pipeline.runs.costs import Estimate, Tokens, configured_prices, longest_answers, scaled
+from colt_pipeline.runs.events import spent
+from colt_pipeline.runs.journal import read_events
 from colt_pipeline.runs.jsonl import PACKED
-from colt_pipeline.runs.layout import ANSWERS, MEASUREMENTS, accounts_of, recordings_in
+from colt_pipeline.runs.layout import ANSWERS, JOURNAL, MEASUREMENTS, accounts_of, recordings_in, run_directory
 from colt_pipeline.runs.recorded import read_typed
 
 ASSUMED_CALL_SECS = 5.0
@@ -54,6 +57,8 @@ NOTHING = "nothing to pay: stand-ins answer (stand_ins=true), or everything is r
 _COLUMNS = ("workload", "search", "models", "runs", "calls", "prompt", "answers", "USD", "USD, longest", "hours")
 _NO_PRICE = PricesConfig(0.0, 0.0, "", "")
 _SAME = "the same run with other samples or seeds"
+_NAMED = re.compile(r"-n(\d+)-s\d+$")
+"""How the name of a run ends by default, with its samples."""
 _SHOWN = 20
 """Runs of a round that are listed."""
 _NOT_SAMPLES = 2
@@ -66,6 +71,9 @@ class Recorded:
 
     runs: int = 0
     samples: int = 0
+    calls: int = 0
+    """Regular calls: the answers of a run, but no more than the samples that its name says, for the others are course
+    alterations if samples are calls."""
     tokens: dict[str, list[Tokens]] = field(default_factory=lambda: defaultdict(list))
     """Model -> tokens of each call."""
     call_secs: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -100,20 +108,19 @@ def forecast(config: Config) -> Forecast:
     """
     root = recordings_in(config.results)
     own = recorded(root, escape(f"{config.experiment}/{config.run}"))
-    # Where samples are calls, those of course alterations are counted as well: which is which a recording does not say.
-    spent = sum(map(len, own.tokens.values())) if config.search.sample == "call" else own.samples
-    left = config.samples - (0 if config.record.mode == "all" else min(spent, config.samples))
+    left = config.samples - (0 if config.record.mode == "all" else min(_done(config, own), config.samples))
     if not left:
         return Forecast(config, Estimate(), Estimate(), 0.0, "")
     known, basis, same = nearest(config, root)
     names = [model.name for model in config.model_specs]
     prices = {name: price or _NO_PRICE for name, price in configured_prices(config).items()}
-    tokens, samples = known.tokens, float(known.samples)
-    if not same and set(tokens) != set(names):
+    counts_calls = config.search.sample == "call"
+    tokens, samples = known.tokens, float(known.calls if counts_calls else known.samples)
+    if not same and set(tokens) != set(names) or set(tokens) - set(names):
         pool = [replace(call, cached=0) for calls in tokens.values() for call in calls]
         tokens, samples = dict.fromkeys(names, pool), samples * len(names)
         basis += ", calls divided evenly between the models"
-    on_device = known.device_secs / known.samples + (BUILD_SECS if known.device_secs else 0.0)
+    on_device = (known.device_secs + BUILD_SECS * known.samples * bool(known.device_secs)) / samples
     waiting = 0.0
     for name, calls in tokens.items():
         took = known.call_secs.get(name)
@@ -123,6 +130,14 @@ def forecast(config: Config) -> Forecast:
         left = min(left, math.ceil(config.minutes * 60 / per_sample))
     likely, longest = scaled(tokens, samples, left, prices, longest_answers(config))
     return Forecast(config, likely, longest, left * per_sample / 3600, basis)
+
+
+def _done(config: Config, own: Recorded) -> int:
+    """Samples that a run has behind it. What a call was for, only its journal says."""
+    if config.search.sample == "program":
+        return own.samples
+    journal = run_directory(config.results, config.experiment, config.run) / JOURNAL
+    return spent(read_events(journal), True) if journal.exists() else own.calls
 
 
 def _together(on_device: float, waiting: float, concurrency: int) -> float:
@@ -150,7 +165,7 @@ def nearest(config: Config, root: Path) -> tuple[Recorded, str, bool]:
         (f"*/*/*-{kin}-*", f"search={kin} of other workloads"),
     ):
         known = recorded(root, pattern)
-        if any(known.tokens.values()):
+        if any(known.tokens.values()) and known.samples:
             return known, f"{basis} ({known.runs} recorded runs, {known.samples} samples)", basis == _SAME
     raise ConfigError(f"there is no recording below {root} from which the cost of {config.run} could be estimated")
 
@@ -172,7 +187,10 @@ def recorded(root: Path, pattern: str) -> Recorded:
         found.samples += max(0, len(programs) + 1 - _NOT_SAMPLES)
         if header["measurement"] == "measured":
             found.device_secs += sum(sum(program["run_secs"]) for program in programs)
-        for answer in _answers(ledger.parent):
+        answers = list(_answers(ledger.parent))
+        named = _NAMED.search(ledger.parent.name)
+        found.calls += min(len(answers), int(named[1])) if named else len(answers)
+        for answer in answers:
             model = answer["model"]
             counts = (answer["prompt_tokens"], answer["completion_tokens"], answer.get("cached_tokens", 0))
             found.tokens[model].append(Tokens(*counts))
@@ -247,7 +265,7 @@ def in_rounds(configs: Sequence[Config]) -> list[list[Config]]:
 def plan(configs: Sequence[Config]) -> list[str]:
     """The order of a sweep in rounds, and how many of them its limits are expected to allow, in lines.
 
-    Nothing is to be said of a single round.
+    Empty if there is only one round.
     """
     rounds = in_rounds(configs)
     if len(rounds) < 2:
@@ -265,17 +283,17 @@ def plan(configs: Sequence[Config]) -> list[str]:
 
 
 def _allowed(rounds: Sequence[Sequence[Config]]) -> str:
-    """How long the limits of a sweep are expected to last, as the end of a sentence."""
+    """How many rounds the limits of a sweep are expected to pay for, as the end of a sentence."""
     try:
         total = _spent(rounds[0][0])
         for number, each in enumerate(rounds):
             expected = _expected(each)
             if beyond(each[0].budget.sweep, total, expected):
-                return f"is expected to last for {number}"
+                return f"is expected to pay for {number} of them"
             total += expected
     except ColtError:
-        return "will last for an unknown number"
-    return "is expected to last for all"
+        return "pays for an unknown number of them"
+    return "is expected to pay for all of them"
 
 
 def affordable_rounds(configs: Sequence[Config], arguments: Sequence[str]) -> Iterator[list[str]]:

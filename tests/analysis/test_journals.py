@@ -44,6 +44,7 @@ def test_programs_are_counted_by_the_nearest_one_of_a_small_model_above(tmp_path
     fields = journal_fields(write_run(tmp_path / "run", events, search=vars(settings(warmup_samples=0))))
     assert (fields["after_regression"], fields["after_regression_regressed"]) == (2, 1)
     assert (fields["after_rise"], fields["after_rise_regressed"]) == (1, 1)
+    assert (fields["predicted"], fields["predicted_regressed"], fields["below_regression"]) == (4, 3, 3)
 
 
 def test_programs_from_before_the_cost_model_predicts_do_not_count(tmp_path: Path) -> None:
@@ -57,6 +58,7 @@ def test_programs_from_before_the_cost_model_predicts_do_not_count(tmp_path: Pat
     ]
     fields = journal_fields(write_run(tmp_path / "run", events, search=vars(settings(warmup_samples=1))))
     assert (fields["after_regression"], fields["after_rise"], fields["after_rise_regressed"]) == (0, 1, 1)
+    assert (fields["predicted"], fields["predicted_regressed"], fields["below_regression"]) == (2, 1, 0)
 
 
 def test_settings_that_results_depend_on_are_read(tmp_path: Path) -> None:
@@ -69,6 +71,8 @@ def test_settings_that_results_depend_on_are_read(tmp_path: Path) -> None:
     own = vars(settings(decisions=True, course_alteration="streak"))
     asked = journal_fields(write_run(tmp_path / "own", events_by_hand(), search=own))
     assert (asked["course_rule"], asked["decisions"]) == ("streak", "models")
+    older = vars(settings(legacy=True))
+    assert journal_fields(write_run(tmp_path / "older", events_by_hand(), search=older))["course_rule"] == "path_birth"
 
 
 def test_a_search_without_calls_has_no_rule_and_nobody_decides(tmp_path: Path) -> None:

@@ -190,7 +190,8 @@ def tree_nodes(run: Run) -> list[TreeNode]:
                     call, record, depth = event.calls[0], event.pruned, run.state.tree.nodes[event.parent].depth + 1
                     add(Node(-pruned, event.parent, depth, record, record.model, call.model), call)
                 if event.child is not None:
-                    maker = event.calls[-1] if event.calls else None  # none for a first child that was drawn
+                    # none for a first child that was drawn
+                    maker = next((call for call in event.calls if call.model == event.made_by), None)
                     add(next(grown), maker, -pruned if event.pruned is not None else None)
             case Measured():
                 measured += len(event.samples)
