@@ -20,7 +20,7 @@ def with_notes(what: str, notes: Sequence[Note], tidy: Tidy) -> str:
 
 def noise(tidy: Tidy) -> str:
     """What the noise in the key is; "" if it is unknown."""
-    return "Noise: 95 % of pairs of measurements of one program differ by less." if noise_range(tidy) else ""
+    return "Noise: 95 % of pairs of measurements of one program differ by less than this." if noise_range(tidy) else ""
 
 
 def intervals(tidy: Tidy) -> str:
@@ -105,5 +105,7 @@ def held_out(tidy: Tidy) -> str:
     *most, last = map(workload_title, own)
     titles = f"{', '.join(most)} and {last}" if most else last
     if any(len(searches(part).groups) > 1 for part, _ in comparable(tidy)):
-        return f"{ours} was tuned on {titles}; {HELD_OUT.lower()}: without them."
-    return f"{ours} was tuned on {'these very workloads' if len(own) == tidy.runs['workload'].nunique() else titles}."
+        return f"Of these workloads, {ours} was tuned on {titles}; {HELD_OUT.lower()}: without {'them' if most else 'it'}."
+    these = f"th{'ese' if most else 'is'} very workload{'s' if most else ''}"
+    everywhere = len(own) == tidy.runs["workload"].nunique()
+    return f"{ours} was tuned on {these}." if everywhere else f"Of these workloads, {ours} was tuned on {titles}."

@@ -234,7 +234,7 @@ def test_differences_beyond_noise_are_counted(
     said = beyond_noise(tidy())
     assert said.startswith("Of 3 comparisons of mean speedups after the last sample, 2 show a difference beyond")
     assert "TVM's evolutionary search" in said and "random proposer" in said and "router UCB" not in said
-    assert said.endswith("The others show none, and 95 % leave one in twenty to chance.")
+    assert said.endswith("The others show none; at 95 %, one in twenty may differ by chance.")
 
 
 def test_what_cannot_be_judged_is_not_said_to_show_no_difference(
@@ -246,7 +246,7 @@ def test_what_cannot_be_judged_is_not_said_to_show_no_difference(
     write_run("once", TWO, (1.0, 0.3), search="random_proposer")
     said = beyond_noise(tidy())
     assert said.startswith("Of 1 comparison of mean speedups after the last sample, one shows a difference beyond")
-    assert "others" not in said and said.endswith(". But 95 % leave one in twenty to chance.")
+    assert "others" not in said and said.endswith(". At 95 %, one in twenty may differ by chance.")
 
 
 def test_names_have_no_article(write_run: WriteRun, tidy: Callable[[], Tidy]) -> None:

@@ -61,7 +61,7 @@ FIGURES = {
     "speedup_curves": Figure(
         speedup_curves_data,
         "Best speedup so far",
-        "Best speedup over the unoptimized program among the samples so far, per workload; with several seeds their "
+        "Best speedup over the unoptimized program so far, per workload; with several seeds their "
         "geometric mean.",
         speedup_curves_plot,
         (MODEL_SETS,),
@@ -71,7 +71,7 @@ FIGURES = {
     "search_curves": Figure(
         search_curves_data,
         "Best speedup so far",
-        "Best speedup over the unoptimized program among the samples so far, geometric mean over seeds.",
+        "Best speedup over the unoptimized program so far, geometric mean over seeds.",
         search_curves_plot,
         (SEARCHES,),
         (noise, several_spaces, random_sampling, held_out),

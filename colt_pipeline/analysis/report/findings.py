@@ -12,7 +12,7 @@ import pandas as pd
 from colt_pipeline.analysis.compared import count, noise_range, one_seed, seed_counts
 from colt_pipeline.analysis.course_alterations import AFTER
 from colt_pipeline.analysis.index import read_json, write_json
-from colt_pipeline.analysis.labels import CONFIGURATION, backend_label
+from colt_pipeline.analysis.labels import CONFIGURATION, backend_label, samples_are_calls
 from colt_pipeline.analysis.notes import held_out, no_effect_of_sets, random_sampling
 from colt_pipeline.analysis.searches import HELD_OUT, MEAN, comparable, searches
 from colt_pipeline.analysis.tidy import Tidy
@@ -166,10 +166,10 @@ def limits(tidy: Tidy) -> list[str]:
         )
     if len(runs[CONFIGURATION].drop_duplicates()) > 1:
         found.append("Nothing about margins in shares of pairs: a run wins its pair however small the difference.")
-    samples = int(runs["samples"].max())
+    samples, unit = int(runs["samples"].max()), "calls" if samples_are_calls(runs) else "samples"
     if samples < PAPER_SAMPLES:
         found.append(
-            f"Nothing about long searches: runs end after {samples} samples, the paper's after {PAPER_SAMPLES}."
+            f"Nothing about long searches: runs end after {samples} {unit}, the paper's after {PAPER_SAMPLES} calls."
         )
     if ends := noise_range(tidy):
         which = ", depending on the workload" if " to " in ends else ""

@@ -22,6 +22,7 @@ from colt_pipeline.analysis.labels import (
     configurations,
     display_order,
     model_label,
+    samples_are_calls,
     workload_title,
 )
 from colt_pipeline.analysis.notes import no_effect_of_sets, random_sampling, set_by_construction
@@ -81,7 +82,7 @@ def final_speedups(tidy: Tidy) -> str:
         blind += ", and these stand-ins cannot show an effect of model sets"
     elif EMBEDDED in set(tidy.calls["backend"]):
         blind += ", and stand-ins say nothing about the models they are named after"
-    return f"After {_samples(tidy)} samples {found}; {_no_ranking(tidy)}{blind}."
+    return f"After {_samples(tidy)} {found}; {_no_ranking(tidy)}{blind}."
 
 
 def on_gpu(tidy: Tidy, estimated: Tidy | None) -> str:
@@ -191,7 +192,7 @@ def on_unseen(tidy: Tidy) -> str:
     workloads = _listed(map(workload_title, display_order(tidy.runs["workload"], WORKLOAD_TITLES)))
     parts = [f"{_times(row, interval='95 % interval ' * (row is rows[0]))}" for row in rows]
     return (
-        f"On {workloads}, after {_samples(tidy)} samples, the programs of {rows[0]['reference']} run {_listed(parts)}."
+        f"On {workloads}, after {_samples(tidy)}, the programs of {rows[0]['reference']} run {_listed(parts)}."
     )
 
 
@@ -205,10 +206,10 @@ def beyond_noise(tidy: Tidy) -> str:
     if not shown:
         return f"{said} none shows a difference beyond its 95 % interval and the noise."
     amount = "one shows" if len(shown) == 1 else f"{len(shown)} show"
-    others = "The others show none, and" if len(shown) < len(rows) else "But"
+    others = "The others show none; at" if len(shown) < len(rows) else "At"
     return (
-        f"{said} {amount} a difference beyond its 95 % interval and the noise: {_listed(shown)}. {others} 95 % leave "
-        "one in twenty to chance."
+        f"{said} {amount} a difference beyond its 95 % interval and the noise: {_listed(shown)}. {others} 95 %, "
+        "one in twenty may differ by chance."
     )
 
 
@@ -283,7 +284,7 @@ def _against(tidy: Tidy, search: str) -> str:
         return ""
     first, *held_out = rows
     return (
-        f"After {_samples(tidy)} samples the programs of {first['reference']} run "
+        f"After {_samples(tidy)} the programs of {first['reference']} run "
         f"{_times(first, interval='95 % interval ')}"
         + "".join(f", without the workloads it was tuned on {_ratio(row, interval='')}" for row in held_out)
     )
@@ -323,12 +324,15 @@ def _beyond(row: Mapping[str, Any]) -> bool:
     return row["verdict"] in (FASTER, SLOWER)
 
 
-def _samples(tidy: Tidy) -> int:
-    return int(tidy.curves["sample"].max())
+def _samples(tidy: Tidy) -> str:
+    """How long the runs are, as the text says it."""
+    return f"{tidy.curves['sample'].max()} {'calls' if samples_are_calls(tidy.runs) else 'samples'}"
 
 
 def _listed(parts: Iterable[str]) -> str:
     *most, last = parts
+    if any("," in part for part in [*most, last]):
+        return "; ".join([*most[:-1], f"{most[-1]}; and {last}"]) if most else last
     return f"{', '.join(most)} and {last}" if most else last
 
 

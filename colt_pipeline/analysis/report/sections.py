@@ -20,7 +20,7 @@ TITLES = {
     "anytime": "Searches at fair settings, at any number of samples",
     "anytime_long": "Four times as many samples",
     "search": "Searches at equal samples",
-    "unseen": "Workloads that played no part in the development",
+    "unseen": "Workloads that COLT+ without drafts was not tuned on",
     "gpu_searches": "Searches at equal samples on a GPU",
     "controls": "What the parts of COLT+ contribute",
     "cpu": "The paper's experiment, scaled down",
