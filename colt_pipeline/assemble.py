@@ -20,7 +20,7 @@ from colt_pipeline.llm.embedded import EmbeddedClient
 from colt_pipeline.llm.proposer import Proposer
 from colt_pipeline.llm.random_proposer import RandomProposer
 from colt_pipeline.llm.retries import live_caller
-from colt_pipeline.records import EMBEDDED, written
+from colt_pipeline.records import EMBEDDED
 from colt_pipeline.runs.budget import Budget
 from colt_pipeline.runs.clock import Clock
 from colt_pipeline.runs.costs import configured_prices
@@ -49,6 +49,7 @@ from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.search.in_flight import InFlight
 from colt_pipeline.search.state import State
 from colt_pipeline.search.world import CostModelLike, ProposerLike, World
+from colt_pipeline.serialization import written
 
 stack.require()  # before TVM is imported: a wrong tvm-ffi would crash the process
 

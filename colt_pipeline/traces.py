@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from reprlib import Repr
 from typing import Any
 
-from colt_pipeline.records import strict_json
+from colt_pipeline.serialization import strict_json
 
 Check = Callable[[Any], bool]
 

@@ -23,8 +23,8 @@ from colt_pipeline.progress.board import Board, Pace
 from colt_pipeline.progress.standing import FollowedModel, FollowedSearch, Standing, followed_search
 from colt_pipeline.progress.table import RunTable, answered_by, duration, dvc_stage, end_lines, shortened
 from colt_pipeline.progress.watch import watched
-from colt_pipeline.records import canonical_json
 from colt_pipeline.runs.events import Chosen, Deferred, Event, Finished, Measured, Sample, Stepped
+from colt_pipeline.serialization import canonical_json
 from tests.support import ROOT, Compose
 from tests.toy_run import STARTED, call, child, events_by_hand, write_run
 

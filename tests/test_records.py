@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import MissingMandatoryValue, OmegaConf
 
-from colt_pipeline.records import REJECTIONS, Edit, Site, added, as_recorded, written
+from colt_pipeline.records import REJECTIONS, Edit, Site
+from colt_pipeline.serialization import added, as_recorded, written
 
 TILE = Site("TileSize", "matmul.k", (16, 8), extent=128, innermost=64)
 CHOICE = Site("Unroll", "unroll", (16,), choices=(0, 16, 64))

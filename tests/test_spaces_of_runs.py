@@ -21,10 +21,10 @@ from colt_pipeline.exports import winner
 from colt_pipeline.job import Job
 from colt_pipeline.prediction import experience, run_space
 from colt_pipeline.prediction.experience_files import read_files
-from colt_pipeline.records import KEY_WIDTH
 from colt_pipeline.runs.events import Sample
 from colt_pipeline.runs.layout import CONFIG, SUMMARY
 from colt_pipeline.runs.summary import read_summary
+from colt_pipeline.serialization import KEY_WIDTH
 from colt_pipeline.show import describe
 from colt_pipeline.space import Space
 from colt_pipeline.tools.noise import best_recorded

@@ -33,8 +33,9 @@ from colt_pipeline.errors import (
 from colt_pipeline.job import write_outputs, written_since
 from colt_pipeline.measurement import backend as backends
 from colt_pipeline.measurement.devices import Device, host_cpu
-from colt_pipeline.records import Measurement, canonical_json, digest
+from colt_pipeline.records import Measurement
 from colt_pipeline.search.loop import search
+from colt_pipeline.serialization import canonical_json, digest
 from colt_pipeline.tune import run
 from stages.benchmarks.hashes import HashMeasurer
 from tests.small_runs import (

@@ -26,7 +26,6 @@ from colt_pipeline.records import (
     Reply,
     Role,
     Site,
-    digest,
 )
 from colt_pipeline.runs.drafted import Pick
 from colt_pipeline.runs.events import Call, Candidate, Child, Event, Sample, Started
@@ -34,6 +33,7 @@ from colt_pipeline.runs.journal import Journal
 from colt_pipeline.search.loop import search
 from colt_pipeline.search.state import State
 from colt_pipeline.search.world import World
+from colt_pipeline.serialization import digest
 from tests.support import configured
 
 SMALL = ModelSpec("small", "embedded", "small", 8.0, False)

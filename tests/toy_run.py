@@ -9,11 +9,12 @@ from typing import Any
 
 import yaml
 
-from colt_pipeline.records import Outcome, Role, canonical_json
+from colt_pipeline.records import Outcome, Role
 from colt_pipeline.runs.events import Call, Child, Event, Finished, Measured, Planted, Sample, Started, Stepped
 from colt_pipeline.runs.journal import Journal
 from colt_pipeline.search.loop import search
 from colt_pipeline.search.state import State
+from colt_pipeline.serialization import canonical_json
 from tests.toy import LARGE, SMALL, settings, world
 
 STARTED = Started(1, "toy", "0" * 64, {"kind": "toy"}, "toy", "measured", baseline_secs=1.0)

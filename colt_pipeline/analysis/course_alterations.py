@@ -3,7 +3,8 @@
 A rule along the path alters the course at a regression below another one by a small model: the nearest program by one
 (``path_reset``, ``path_birth``), or any (``path``). If each program regresses with probability p, independently, it
 fires at p times the share of programs below such an ancestor. That ancestor is judged here by the scores of the time
-when it was made, which a rule that scores it again need not agree with. A rule that counts regressions in call order fires at the second in a row and then starts over: for a fraction
+when it was made, which a rule that scores it again need not agree with.
+A rule that counts regressions in call order fires at the second in a row and then starts over: for a fraction
 r = p (p - r) of the programs, since it needs a regression preceded by one that did not fire, so r = p^2 / (1 + p).
 
 Whether small models regress persistently, which is why the paper alters the course, is a direct comparison: how often a

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.records import strict_json, typed
 from colt_pipeline.runs.jsonl import refuse_endless
+from colt_pipeline.serialization import strict_json, typed
 
 INDEX = "index.json"
 

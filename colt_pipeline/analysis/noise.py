@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.records import Elapsed, MeasurementError, Seconds, typed
+from colt_pipeline.records import MeasurementError
 from colt_pipeline.runs.jsonl import read_lines
+from colt_pipeline.serialization import Elapsed, Seconds, typed
 
 SCHEMA = 1
 MIN_MEASUREMENTS = 8

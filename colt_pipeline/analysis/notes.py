@@ -105,7 +105,9 @@ def held_out(tidy: Tidy) -> str:
     *most, last = map(workload_title, own)
     titles = f"{', '.join(most)} and {last}" if most else last
     if any(len(searches(part).groups) > 1 for part, _ in comparable(tidy)):
-        return f"Of these workloads, {ours} was tuned on {titles}; {HELD_OUT.lower()}: without {'them' if most else 'it'}."
+        return (
+            f"Of these workloads, {ours} was tuned on {titles}; {HELD_OUT.lower()}: without {'them' if most else 'it'}."
+        )
     these = f"th{'ese' if most else 'is'} very workload{'s' if most else ''}"
     everywhere = len(own) == tidy.runs["workload"].nunique()
     return f"{ours} was tuned on {these}." if everywhere else f"Of these workloads, {ours} was tuned on {titles}."

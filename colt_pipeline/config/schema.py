@@ -1,7 +1,7 @@
 """The schema of the configuration. Values and their explanations are found only in ``conf/``.
 
 Schema classes have no defaults, so a key that is missing, unknown or of the wrong type is an error that gives its full
-name (checks.py). A key added after recordings were made states the earlier behaviour: `records.added`. Only keys
+name (checks.py). A key added after recordings were made states the earlier behaviour: `serialization.added`. Only keys
 added to models and providers have defaults, for users have files of their own for these.
 """
 
@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import urlsplit
 
-from colt_pipeline.records import EMBEDDED, NO_MODEL, RANDOM, ModelSpec, added, written
+from colt_pipeline.records import EMBEDDED, NO_MODEL, RANDOM, ModelSpec
+from colt_pipeline.serialization import added, written
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """Names of this machine in addresses."""

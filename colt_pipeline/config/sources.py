@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.records import canonical_json
+from colt_pipeline.serialization import canonical_json
 
 OWN, OWN_MODEL = "own", "own_model"
 _DIGITS = 8

@@ -9,7 +9,7 @@ from typing import Any
 
 from colt_pipeline.config.schema import EXTENDED_SPACE, TVM_SPACE, Config, SpaceConfig
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.records import typed
+from colt_pipeline.serialization import typed
 
 TVM, EXTENDED = TVM_SPACE.name, EXTENDED_SPACE.name
 _TITLES = {TVM: "TVM's space", EXTENDED: "extended space"}

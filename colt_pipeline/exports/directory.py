@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from colt_pipeline.errors import ExportError
-from colt_pipeline.records import strict_json, typed
+from colt_pipeline.serialization import strict_json, typed
 
 MANIFEST = "export.json"
 """Its presence marks an export; it lists the files."""

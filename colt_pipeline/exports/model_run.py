@@ -13,9 +13,9 @@ from colt_pipeline.analysis.tree.run import Run
 from colt_pipeline.errors import ConfigError, RunDirError
 from colt_pipeline.exports.model_source import ModelFiles, model_files
 from colt_pipeline.exports.winner import Winner, read_kernel
-from colt_pipeline.records import Count, Seconds, typed
 from colt_pipeline.runs.layout import CONFIG, JOURNAL, WHOLE_MODEL
 from colt_pipeline.runs.rundir import read_config, read_json
+from colt_pipeline.serialization import Count, Seconds, typed
 from colt_pipeline.workloads.catalogue import extracted, model
 from colt_pipeline.workloads.extracted import ExtractedModel
 

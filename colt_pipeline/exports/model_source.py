@@ -9,9 +9,9 @@ from typing import Any, TypedDict
 
 from colt_pipeline.config.sources import file_digest
 from colt_pipeline.errors import ConfigError, RunDirError
-from colt_pipeline.records import typed
 from colt_pipeline.runs.layout import SOURCE
 from colt_pipeline.runs.rundir import read_json
+from colt_pipeline.serialization import typed
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from colt_pipeline.measurement.confirm import confirmed
 from colt_pipeline.measurement.devices import Device
 from colt_pipeline.measurement.ledger import Ledger, read_header
 from colt_pipeline.prediction.run_space import run_space, run_workload
-from colt_pipeline.records import Count, Measurement, typed
+from colt_pipeline.records import Measurement
 from colt_pipeline.runs.layout import CONFIG, JOURNAL, recordings_of, runs_in
+from colt_pipeline.serialization import Count, typed
 from colt_pipeline.space import Program
 from colt_pipeline.workloads.packing import Split, split
 from colt_pipeline.workloads.workload import Workload

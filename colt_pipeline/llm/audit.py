@@ -18,11 +18,11 @@ from colt_pipeline.llm.entry import (
     read_entry,
 )
 from colt_pipeline.llm.redact import redacted
-from colt_pipeline.records import canonical_json, strict_json
 from colt_pipeline.runs.jsonl import PACKED, unpacked
 from colt_pipeline.runs.layout import ANSWERS
 from colt_pipeline.runs.rundir import write_bytes
 from colt_pipeline.runs.usage import Identity
+from colt_pipeline.serialization import canonical_json, strict_json
 
 Finding = tuple[int, str]
 """Line number and what is wrong there."""

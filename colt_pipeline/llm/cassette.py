@@ -21,11 +21,12 @@ from colt_pipeline.llm.entry import (
     read_entry,
     reply_of,
 )
-from colt_pipeline.records import EMBEDDED, Reply, written
+from colt_pipeline.records import EMBEDDED, Reply
 from colt_pipeline.runs.jsonl import PACKED
 from colt_pipeline.runs.recorded import Fields, Recorded
 from colt_pipeline.runs.stopwatch import Stopwatch
 from colt_pipeline.runs.usage import Identity
+from colt_pipeline.serialization import written
 
 
 class Cassette:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
-from colt_pipeline.records import KEY_WIDTH, Message, ModelSpec, Reply, digest
+from colt_pipeline.records import Message, ModelSpec, Reply
+from colt_pipeline.serialization import KEY_WIDTH, digest
 
 SCHEMA = 1
 """Version of the keys."""

@@ -25,7 +25,8 @@ import numpy as np
 from colt_pipeline.llm import blocking
 from colt_pipeline.llm.client import CHARACTERS_PER_TOKEN, Question, stand_in_name
 from colt_pipeline.llm.knowledge import RULES, Plan, nests, plan
-from colt_pipeline.records import EMBEDDED, ModelSpec, Reply, canonical_json
+from colt_pipeline.records import EMBEDDED, ModelSpec, Reply
+from colt_pipeline.serialization import canonical_json
 
 _SKILLED_AT_B = 300.0
 _BROKEN_AT_7B = 0.172

@@ -12,8 +12,9 @@ from typing import Annotated, Any, TypedDict
 from msgspec import Meta
 
 from colt_pipeline.llm.client import CHARACTERS_PER_TOKEN, DIGEST_WIDTH, stand_in_name
-from colt_pipeline.records import EMBEDDED, KEY_WIDTH, Count, Reply, typed
+from colt_pipeline.records import EMBEDDED, Reply
 from colt_pipeline.runs.usage import Identity
+from colt_pipeline.serialization import KEY_WIDTH, Count, typed
 
 REFUSED = "limit"
 """Field with the budget limit that kept the question from being asked; a replay ends there too."""

@@ -18,7 +18,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from colt_pipeline.llm.compact import changes, labelled, outline, shorten
 from colt_pipeline.llm.parse import MAX_TRANSFORMATIONS
-from colt_pipeline.records import Message, PromptContext, digest, written
+from colt_pipeline.records import Message, PromptContext
+from colt_pipeline.serialization import digest, written
 
 _TEMPLATES = Environment(
     loader=PackageLoader("colt_pipeline.llm"), undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False

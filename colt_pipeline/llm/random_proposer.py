@@ -7,7 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from colt_pipeline.records import RANDOM, Answer, Edit, ModelSpec, PromptContext, Proposal, Rejection, Reply, digest
+from colt_pipeline.records import RANDOM, Answer, Edit, ModelSpec, PromptContext, Proposal, Rejection, Reply
+from colt_pipeline.serialization import digest
 
 _MOST = 5
 """Transformations per proposal: 1 to 5, as for an unskilled stand-in."""

@@ -18,9 +18,10 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from colt_pipeline.config.schema import ProviderConfig
 from colt_pipeline.errors import CallError, ProviderError, TransientError
 from colt_pipeline.llm.client import TRANSPORT, Client, Question
-from colt_pipeline.records import Reply, canonical_json
+from colt_pipeline.records import Reply
 from colt_pipeline.runs.budget import Budget
 from colt_pipeline.runs.costs import Tokens
+from colt_pipeline.serialization import canonical_json
 
 _FAILURES_IN_A_ROW = 5
 _backoff = wait_random_exponential(multiplier=1, max=60)

@@ -20,8 +20,9 @@ from colt_pipeline.measurement.estimate import estimate_secs
 from colt_pipeline.measurement.gpu import builders_that_fit, host_gpu
 from colt_pipeline.measurement.ledger import EXPERIENCE, RUNNER, SCHEMA, read_header
 from colt_pipeline.measurement.measurer import LocalMeasurer, Measurer
-from colt_pipeline.records import Measurement, MeasurementKind, written
+from colt_pipeline.records import Measurement, MeasurementKind
 from colt_pipeline.runs.layout import MEASUREMENTS, recordings_in, recordings_of
+from colt_pipeline.serialization import written
 from colt_pipeline.workloads.catalogue import build
 from colt_pipeline.workloads.workload import Workload
 

@@ -15,9 +15,10 @@ from colt_pipeline.measurement.devices import Device
 from colt_pipeline.measurement.ledger import RUNNER, Header, Ledger
 from colt_pipeline.measurement.lock import batch_lock, device_lock
 from colt_pipeline.measurement.measurer import Measurer
-from colt_pipeline.records import Measurement, digest
+from colt_pipeline.records import Measurement
 from colt_pipeline.runs.events import Sample
 from colt_pipeline.runs.layout import SHARED
+from colt_pipeline.serialization import digest
 from colt_pipeline.space import Program
 from colt_pipeline.workloads.workload import Workload
 

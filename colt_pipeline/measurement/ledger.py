@@ -14,17 +14,11 @@ from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
 from colt_pipeline.errors import DeviceMismatchError, RecordingError
-from colt_pipeline.records import (
-    KEY_WIDTH,
-    Count,
-    Measurement,
-    MeasurementKind,
-    differences,
-    typed,
-)
+from colt_pipeline.records import Measurement, MeasurementKind
 from colt_pipeline.runs.jsonl import read_growing
 from colt_pipeline.runs.recorded import Access, Fields, Recorded
 from colt_pipeline.runs.targets import unknown_target_keys
+from colt_pipeline.serialization import KEY_WIDTH, Count, differences, typed
 
 Header = Mapping[str, Any]
 

@@ -29,11 +29,11 @@ from colt_pipeline.config.schema import EvolutionConfig
 from colt_pipeline.errors import ReplayMissError
 from colt_pipeline.prediction.cost_model import measure_candidates, runner_results
 from colt_pipeline.prediction.pretrained import PretrainedModel
-from colt_pipeline.records import digest
 from colt_pipeline.runs.batches import Packed, pack, read_batch, unpack
 from colt_pipeline.runs.events import Sample
 from colt_pipeline.runs.recorded import Recorded
 from colt_pipeline.runs.stopwatch import Stopwatch
+from colt_pipeline.serialization import digest
 from colt_pipeline.space import Program, Space
 from colt_pipeline.stack import usable_cores
 

@@ -18,12 +18,12 @@ from colt_pipeline.prediction.experience_files import (
 )
 from colt_pipeline.prediction.pretrained import features
 from colt_pipeline.prediction.run_space import run_space, run_workload
-from colt_pipeline.records import KEY_WIDTH, canonical_json
 from colt_pipeline.runs.events import Measured, Started
 from colt_pipeline.runs.journal import candidates_of, check_traces, read_events
 from colt_pipeline.runs.layout import CONFIG, JOURNAL
 from colt_pipeline.runs.rundir import read_config, read_space
 from colt_pipeline.runs.usage import journals
+from colt_pipeline.serialization import KEY_WIDTH, canonical_json
 from colt_pipeline.space import Space
 
 Programs = Mapping[str, tuple[str, float | None]]

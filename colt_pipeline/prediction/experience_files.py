@@ -25,9 +25,9 @@ import numpy as np
 from colt_pipeline.config.spaces import space_name
 from colt_pipeline.errors import ConfigError, RecordingError
 from colt_pipeline.prediction.pretrained import FEATURES, Experience, Rows
-from colt_pipeline.records import KEY_WIDTH, canonical_json, strict_json, typed
 from colt_pipeline.runs.jsonl import refuse_endless
 from colt_pipeline.runs.rundir import write_text
+from colt_pipeline.serialization import KEY_WIDTH, canonical_json, strict_json, typed
 
 _MARK = "# "
 """How the first line begins, if it says where the programs come from."""

@@ -9,11 +9,11 @@ from typing import Any, Literal, NotRequired, TypedDict
 import tvm
 
 from colt_pipeline.errors import RunDirError
-from colt_pipeline.records import Count, typed
 from colt_pipeline.runs.events import Started
 from colt_pipeline.runs.layout import CONFIG, INPUTS, JOURNAL, PROGRAM
 from colt_pipeline.runs.rundir import read_json
 from colt_pipeline.runs.targets import unknown_target_keys
+from colt_pipeline.serialization import Count, typed
 from colt_pipeline.space import Space
 from colt_pipeline.workloads.catalogue import rebuild
 from colt_pipeline.workloads.workload import Workload

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from colt_pipeline.records import Count, canonical_json, typed
 from colt_pipeline.runs.recorded import Fields
+from colt_pipeline.serialization import Count, canonical_json, typed
 from colt_pipeline.traces import check_trace
 
 

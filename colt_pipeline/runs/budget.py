@@ -20,10 +20,10 @@ from typing import Any
 
 from colt_pipeline.config.schema import BudgetConfig, LimitsConfig, PricesConfig
 from colt_pipeline.errors import BudgetError, ConfigError, LLMError, TransientError
-from colt_pipeline.records import written
 from colt_pipeline.runs.costs import NO_TOKENS, Tokens, read_account
 from colt_pipeline.runs.jsonl import JsonLines
 from colt_pipeline.runs.layout import SPENDING
+from colt_pipeline.serialization import written
 
 _SECS_PER_HOUR = 3600.0
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TypedDict
 
 from colt_pipeline.errors import BudgetError
-from colt_pipeline.records import Count, Elapsed, typed
 from colt_pipeline.runs.jsonl import read_growing
 from colt_pipeline.runs.recorded import Access, Fields, Recorded
+from colt_pipeline.serialization import Count, Elapsed, typed
 
 
 class _Line(TypedDict):

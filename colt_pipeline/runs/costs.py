@@ -11,10 +11,11 @@ from msgspec import Meta
 
 from colt_pipeline.config.schema import Config, PricesConfig
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.records import NO_MODEL, Count, Elapsed, Reply, typed
+from colt_pipeline.records import NO_MODEL, Reply
 from colt_pipeline.runs.events import Call, Event, with_calls
 from colt_pipeline.runs.layout import SPENDING
 from colt_pipeline.runs.recorded import Fields, read_typed
+from colt_pipeline.serialization import Count, Elapsed, typed
 
 Prices = Mapping[str, PricesConfig | None]
 Replies = Callable[[str, int], Reply | None]

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from colt_pipeline.errors import ReplayMissError
-from colt_pipeline.records import Count, DraftSource, digest, typed
+from colt_pipeline.records import DraftSource
 from colt_pipeline.runs.batches import Packed, check_packed, pack, unpack
 from colt_pipeline.runs.events import Candidate, Sample
 from colt_pipeline.runs.recorded import Access, Fields, Recorded
+from colt_pipeline.serialization import Count, digest, typed
 
 SCHEMA = 1
 

@@ -7,18 +7,15 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from colt_pipeline.records import (
-    Count,
     DraftSource,
     EndReason,
     MeasurementError,
     MeasurementKind,
-    Number,
     Outcome,
     RejectionKind,
     Role,
-    Seconds,
-    typed,
 )
+from colt_pipeline.serialization import Count, Number, Seconds, typed
 
 
 @dataclass(frozen=True)

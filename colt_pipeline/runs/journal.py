@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from colt_pipeline.errors import JournalError
-from colt_pipeline.records import differences
 from colt_pipeline.runs.events import (
     Bred,
     Candidate,
@@ -28,6 +27,7 @@ from colt_pipeline.runs.events import (
     event_from_json,
 )
 from colt_pipeline.runs.jsonl import JsonLines, read_growing
+from colt_pipeline.serialization import differences
 from colt_pipeline.traces import check_trace_json
 
 

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from colt_pipeline.errors import JournalError
-from colt_pipeline.records import canonical_json, strict_json
+from colt_pipeline.serialization import canonical_json, strict_json
 
 PACKED = ".gz"
 """Suffix of a compressed file."""

@@ -26,9 +26,9 @@ import yaml
 from colt_pipeline.config.schema import SpaceConfig
 from colt_pipeline.config.spaces import recorded_space
 from colt_pipeline.errors import RunDirError
-from colt_pipeline.records import differences, strict_json
 from colt_pipeline.runs.jsonl import refuse_endless
 from colt_pipeline.runs.layout import CONFIG, JOURNAL, SUMMARY
+from colt_pipeline.serialization import differences, strict_json
 
 
 class RunDir:

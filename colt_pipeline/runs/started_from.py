@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from colt_pipeline.records import Seconds, canonical_json, typed
 from colt_pipeline.runs.events import Candidate
 from colt_pipeline.runs.recorded import Fields, Recorded
 from colt_pipeline.runs.rundir import write_text
+from colt_pipeline.serialization import Seconds, canonical_json, typed
 from colt_pipeline.traces import check_trace_json
 
 _Line = TypedDict("_Line", {"program": str, "trace": str, "latency_secs": Seconds, "from": str})

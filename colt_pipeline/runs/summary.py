@@ -10,8 +10,9 @@ from typing import Annotated, Any, TypedDict
 from msgspec import Meta
 
 from colt_pipeline.errors import RunDirError
-from colt_pipeline.records import Count, Elapsed, MeasurementKind, Number, SampleUnit, Seconds, typed
+from colt_pipeline.records import MeasurementKind, SampleUnit
 from colt_pipeline.runs.rundir import read_json
+from colt_pipeline.serialization import Count, Elapsed, Number, Seconds, typed
 
 _Factor = Annotated[float, Meta(gt=0, le=1e300)]
 _WAY_OUT = "restore it, or run the same command again with record=replay"

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from tvm.s_tir.schedule import Instruction, Trace
 
-from colt_pipeline.records import canonical_json
+from colt_pipeline.serialization import canonical_json
 from colt_pipeline.space.sites import LIMITS, PARALLEL
 
 _DEEPEST = 8

@@ -16,7 +16,7 @@ from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.schedule import Trace
 
 from colt_pipeline.errors import SpaceError
-from colt_pipeline.records import canonical_json
+from colt_pipeline.serialization import canonical_json
 from colt_pipeline.space import intrinsics
 from colt_pipeline.space.additions import additions
 from colt_pipeline.space.rules.unrolling import with_less_unrolling

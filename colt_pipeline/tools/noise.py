@@ -21,10 +21,11 @@ from colt_pipeline.config.compose import composed
 from colt_pipeline.config.schema import Config, SpaceConfig
 from colt_pipeline.errors import DeviceError, RecordingError
 from colt_pipeline.measurement.lock import batch_lock
-from colt_pipeline.records import Measurement, canonical_json, typed
+from colt_pipeline.records import Measurement
 from colt_pipeline.runs.layout import BEST, CONFIG, SUMMARY, noise_in, runs_in
 from colt_pipeline.runs.rundir import read_json, read_space, write_text
 from colt_pipeline.runs.summary import read_summary
+from colt_pipeline.serialization import canonical_json, typed
 from colt_pipeline.traces import check_trace
 from colt_pipeline.workloads import PAPER
 

@@ -32,7 +32,7 @@ from colt_pipeline.measurement.lock import device_lock
 from colt_pipeline.measurement.measurer import MakeMeasurer
 from colt_pipeline.measurement.whole_model import measure_model
 from colt_pipeline.progress.terminal import table_is_shown
-from colt_pipeline.records import LIMIT, EndReason, Measurement, digest
+from colt_pipeline.records import LIMIT, EndReason, Measurement
 from colt_pipeline.runs.clock import Clock
 from colt_pipeline.runs.events import Event, Finished
 from colt_pipeline.runs.layout import CLOCK, SOURCE, WHOLE_MODEL, WHOLE_MODEL_MEASUREMENTS, run_directory
@@ -42,6 +42,7 @@ from colt_pipeline.search.batch import choose_batch
 from colt_pipeline.search.expand import plant
 from colt_pipeline.search.loop import advance, apply, fold
 from colt_pipeline.search.state import State
+from colt_pipeline.serialization import digest
 from colt_pipeline.whole_model.plan import Kernel, announcement, planned, task_config
 from colt_pipeline.whole_model.report import best_of, summarize
 from colt_pipeline.workloads.catalogue import extracted, model

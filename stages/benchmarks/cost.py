@@ -29,9 +29,10 @@ from colt_pipeline.config.schema import Config
 from colt_pipeline.llm.client import CHARACTERS_PER_TOKEN, Question
 from colt_pipeline.llm.proposer import Proposer
 from colt_pipeline.measurement.backend import find_recording
-from colt_pipeline.records import Answer, ModelSpec, PromptContext, canonical_json
+from colt_pipeline.records import Answer, ModelSpec, PromptContext
 from colt_pipeline.runs.costs import Estimate, Prices, Tokens, configured_prices, longest_answers, scaled
 from colt_pipeline.search.loop import search
+from colt_pipeline.serialization import canonical_json
 from colt_pipeline.stack import usable_cores
 from colt_pipeline.workloads import PAPER
 from colt_pipeline.workloads.catalogue import build

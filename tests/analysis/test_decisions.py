@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from colt_pipeline.analysis.tree.decisions import Change, changes, decisions
-from colt_pipeline.records import canonical_json
+from colt_pipeline.serialization import canonical_json
 from tests.toy_run import tiled_trace
 
 # As TVM writes them; the second schedule has an additional partial reduction, which shifts variables and positions.

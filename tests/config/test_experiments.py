@@ -11,8 +11,9 @@ from colt_pipeline.config.arguments import CommandLine
 from colt_pipeline.config.compose import composed as of_project
 from colt_pipeline.config.compose import possible_runs, runs
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.records import EMBEDDED, digest
+from colt_pipeline.records import EMBEDDED
 from colt_pipeline.runs.costs import configured_prices
+from colt_pipeline.serialization import digest
 from tests.support import ROOT, Compose
 
 NAMES = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
@@ -43,8 +44,18 @@ def test_the_ablations_are_experiment_cpu_but_for_what_they_ablate(composed: Com
     cpu, llama, gpu = (composed(f"experiment={name}").identity() for name in ("cpu", "largest_llama70b", "gpu"))
     # until it is recorded anew with prompts and rules of today
     older = {"samples", "search", "prompt"}
-    assert {key for key in cpu if cpu[key] != llama[key]} == {"experiment", "run", "largest", "models", "model_sets"} | older
-    assert {key for key in cpu["search"] if cpu["search"][key] != llama["search"].get(key)} == {"run_name", "sample", "legacy"}
+    assert {key for key in cpu if cpu[key] != llama[key]} == {
+        "experiment",
+        "run",
+        "largest",
+        "models",
+        "model_sets",
+    } | older
+    assert {key for key in cpu["search"] if cpu["search"][key] != llama["search"].get(key)} == {
+        "run_name",
+        "sample",
+        "legacy",
+    }
     assert {key for key in cpu if cpu[key] != gpu[key]} == {"experiment", "run", "target"}
 
 

@@ -14,8 +14,8 @@ from colt_pipeline.config.compose import runs
 from colt_pipeline.config.schema import EXTENDED_SPACE, TVM_SPACE
 from colt_pipeline.config.spaces import check_one_space, recorded_space, space_name, space_title
 from colt_pipeline.errors import ConfigError, RunDirError
-from colt_pipeline.records import written
 from colt_pipeline.runs.rundir import read_space
+from colt_pipeline.serialization import written
 from colt_pipeline.tools.forecast import announced
 from tests.support import ROOT, Compose
 

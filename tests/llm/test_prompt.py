@@ -7,7 +7,8 @@ from jinja2 import UndefinedError
 
 from colt_pipeline.config.checks import PROMPT_CODES, PROMPT_ORDERS
 from colt_pipeline.llm import prompt
-from colt_pipeline.records import PromptContext, digest
+from colt_pipeline.records import PromptContext
+from colt_pipeline.serialization import digest
 from tests.llm.contexts import CONTEXT, SITES, WITH_SITES
 
 

@@ -17,8 +17,9 @@ from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.llm.prompt import render
 from colt_pipeline.llm.proposer import Proposer
 from colt_pipeline.llm.redact import REDACTED, redacted, scrub
-from colt_pipeline.records import ProgramView, digest
+from colt_pipeline.records import ProgramView
 from colt_pipeline.runs.stopwatch import Stopwatch
+from colt_pipeline.serialization import digest
 from tests.llm.contexts import CONTEXT, WITH_SITES
 from tests.support import ROOT
 from tests.toy import SMALL, ToyClient

@@ -19,9 +19,10 @@ from colt_pipeline.job import batches_and_outputs, confirmation
 from colt_pipeline.measurement.confirm import ROUNDS, Confirmed, candidates, confirm, confirmed
 from colt_pipeline.measurement.ledger import Ledger
 from colt_pipeline.measurement.measurer import MakeMeasurer
-from colt_pipeline.records import KEY_WIDTH, Measurement
+from colt_pipeline.records import Measurement
 from colt_pipeline.runs.events import Sample
 from colt_pipeline.runs.jsonl import read_lines
+from colt_pipeline.serialization import KEY_WIDTH
 from stages.benchmarks.hashes import HashMeasurer
 from tests.small_runs import TINY, move_recordings
 from tests.support import HEADER, Compose, Recorded

@@ -23,7 +23,7 @@ from colt_pipeline.measurement.measurer import LocalMeasurer
 from colt_pipeline.measurement.process import WorkerProcess
 from colt_pipeline.measurement.vector_math import pipeline
 from colt_pipeline.measurement.worker import Worker
-from colt_pipeline.records import digest
+from colt_pipeline.serialization import digest
 from colt_pipeline.workloads.catalogue import build, recipe
 from colt_pipeline.workloads.extracted import ExtractedModel
 from colt_pipeline.workloads.llama import Llama

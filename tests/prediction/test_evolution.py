@@ -25,9 +25,9 @@ from colt_pipeline.config.schema import Config, EvolutionConfig
 from colt_pipeline.errors import RecordingError, ReplayMissError, SpaceError
 from colt_pipeline.prediction.evolution import SCHEMA, Evolution, TvmEvolution
 from colt_pipeline.prediction.pretrained import PretrainedModel
-from colt_pipeline.records import digest
 from colt_pipeline.runs.events import Sample
 from colt_pipeline.runs.stopwatch import Stopwatch
+from colt_pipeline.serialization import digest
 from colt_pipeline.space import Program, Space
 from colt_pipeline.workloads.catalogue import build
 from tests.small_runs import journal, move_recordings, play

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from colt_pipeline.records import canonical_json
 from colt_pipeline.runs.batches import Packed, pack, read_batch, unpack
+from colt_pipeline.serialization import canonical_json
 from tests.space.small import space
 
 pytestmark = pytest.mark.tvm

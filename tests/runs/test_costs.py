@@ -8,7 +8,7 @@ import pytest
 
 from colt_pipeline.config.schema import PricesConfig
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.records import Reply, canonical_json, written
+from colt_pipeline.records import Reply
 from colt_pipeline.runs.costs import (
     Estimate,
     Tokens,
@@ -19,6 +19,7 @@ from colt_pipeline.runs.costs import (
     longest_answers,
     recorded_prices,
 )
+from colt_pipeline.serialization import canonical_json, written
 from tests.support import Compose
 from tests.toy_run import events_by_hand
 

@@ -6,9 +6,9 @@ from typing import TypedDict
 import pytest
 
 from colt_pipeline.errors import JournalError, RecordingError
-from colt_pipeline.records import typed
 from colt_pipeline.runs.jsonl import read_lines
 from colt_pipeline.runs.recorded import Access, Fields, Recorded
+from colt_pipeline.serialization import typed
 
 
 class Line(TypedDict):

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from colt_pipeline.records import ModelSpec, canonical_json
+from colt_pipeline.records import ModelSpec
 from colt_pipeline.runs.events import Stepped
+from colt_pipeline.serialization import canonical_json
 from tests.toy import LARGE, SMALL, events_of, falling, play, world
 
 DATA = Path(__file__).parent.parent / "data"

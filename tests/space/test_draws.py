@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from colt_pipeline.records import canonical_json
+from colt_pipeline.serialization import canonical_json
 from colt_pipeline.space import Program, Space, trace_text
 from colt_pipeline.space import replay as replay_module
 from colt_pipeline.space.decisions import plain

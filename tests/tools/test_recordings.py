@@ -15,10 +15,11 @@ from colt_pipeline.errors import ReplayMissError
 from colt_pipeline.llm.audit import read_intact
 from colt_pipeline.llm.cassette import Cassette
 from colt_pipeline.llm.client import Question
-from colt_pipeline.records import Message, ModelSpec, canonical_json
+from colt_pipeline.records import Message, ModelSpec
 from colt_pipeline.runs.events import Call, Event, Finished, Stepped
 from colt_pipeline.runs.jsonl import JsonLines, read_lines
 from colt_pipeline.runs.stopwatch import Stopwatch
+from colt_pipeline.serialization import canonical_json
 from colt_pipeline.tools.recordings import main
 from tests.support import ROOT
 from tests.toy import LARGE, SMALL, ToyClient, settings

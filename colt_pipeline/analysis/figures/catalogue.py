@@ -61,8 +61,7 @@ FIGURES = {
     "speedup_curves": Figure(
         speedup_curves_data,
         "Best speedup so far",
-        "Best speedup over the unoptimized program so far, per workload; with several seeds their "
-        "geometric mean.",
+        "Best speedup over the unoptimized program so far, per workload; with several seeds their geometric mean.",
         speedup_curves_plot,
         (MODEL_SETS,),
         (noise, several_spaces, no_effect_of_sets),

@@ -18,7 +18,8 @@ from colt_pipeline.analysis.searches import HELD_OUT, MEAN, comparable, searches
 from colt_pipeline.analysis.tidy import Tidy
 from colt_pipeline.analysis.verdicts import ESTIMATED, NOT_PERSISTENT, ONE_SEED, persistence_verdict
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.records import EMBEDDED, RANDOM, typed
+from colt_pipeline.records import EMBEDDED, RANDOM
+from colt_pipeline.serialization import typed
 
 FINDINGS = "findings.json"
 

@@ -191,9 +191,7 @@ def on_unseen(tidy: Tidy) -> str:
         return ""
     workloads = _listed(map(workload_title, display_order(tidy.runs["workload"], WORKLOAD_TITLES)))
     parts = [f"{_times(row, interval='95 % interval ' * (row is rows[0]))}" for row in rows]
-    return (
-        f"On {workloads}, after {_samples(tidy)}, the programs of {rows[0]['reference']} run {_listed(parts)}."
-    )
+    return f"On {workloads}, after {_samples(tidy)}, the programs of {rows[0]['reference']} run {_listed(parts)}."
 
 
 def beyond_noise(tidy: Tidy) -> str:

@@ -13,8 +13,8 @@ from colt_pipeline.analysis.tables.end_to_end import MODELS, Model, Models
 from colt_pipeline.analysis.tables.files import MARKDOWN, Cells, read_tables
 from colt_pipeline.analysis.tidy import Tidy, read_tidy
 from colt_pipeline.errors import ConfigError, JournalError
-from colt_pipeline.records import typed
 from colt_pipeline.runs.jsonl import read_lines
+from colt_pipeline.serialization import typed
 
 TITLES = {
     "anytime": "Searches at fair settings, at any number of samples",

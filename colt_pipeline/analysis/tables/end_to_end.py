@@ -29,9 +29,10 @@ from colt_pipeline.analysis.tables.files import write_files
 from colt_pipeline.analysis.tables.paper import SOURCE, paper_table
 from colt_pipeline.config.spaces import space_name, space_title
 from colt_pipeline.errors import ConfigError
-from colt_pipeline.records import Count, MeasurementKind, Seconds, canonical_json, typed
+from colt_pipeline.records import MeasurementKind
 from colt_pipeline.runs.layout import WHOLE_MODEL
 from colt_pipeline.runs.rundir import read_json
+from colt_pipeline.serialization import Count, Seconds, canonical_json, typed
 
 MODELS = "models.jsonl"
 """The numbers behind the tables: one line per finished run of a whole model."""

@@ -11,7 +11,7 @@ from colt_pipeline.analysis.tree.decisions import Change, changes
 from colt_pipeline.config.schema import SearchConfig, SpaceConfig, model_specs
 from colt_pipeline.config.spaces import recorded_space
 from colt_pipeline.errors import RunDirError
-from colt_pipeline.records import LIMIT, Count, DraftSource, ModelSpec, as_recorded, typed
+from colt_pipeline.records import LIMIT, DraftSource, ModelSpec
 from colt_pipeline.runs.events import Call, Draft, Drafted, Event, Measured, Planted, Sample, Started, Stepped
 from colt_pipeline.runs.journal import check_models, check_traces, read_events
 from colt_pipeline.runs.layout import CONFIG, JOURNAL, SUMMARY
@@ -20,6 +20,7 @@ from colt_pipeline.runs.summary import read_summary
 from colt_pipeline.search import outcome
 from colt_pipeline.search.state import State
 from colt_pipeline.search.tree import ROOT, Node
+from colt_pipeline.serialization import Count, as_recorded, typed
 
 
 @dataclass(frozen=True)
