@@ -238,8 +238,8 @@ def _same_experience(config: Config, recording: Recording) -> None:
         now = f"pretraining={config.pretraining} contains {here[:12]}" if here else "this run starts from nothing"
         raise RecordingError(
             f"{path}: the run started from the experience {there[:12]} (as its cost model does), but {now}, so "
-            "it would be a different search. Name the directory that it started from with pretraining=DIR, or restore its "
-            "files; for a new search choose another name with run=NAME."
+            "it would be a different search. Name the directory that it started from with pretraining=DIR, or restore "
+            "its files; for a new search choose another name with run=NAME."
         )
 
 

@@ -130,8 +130,8 @@ class Chosen(Event):
     kind: ClassVar[str] = "chosen"
     node: Count
     scores: tuple[Number, ...]
-    """What the prompt says of the node's program, its ancestors and what was tried at it: scores by the cost model of this
-    moment."""
+    """What the prompt says of the node's program, its ancestors and what was tried at it: scores by the cost model of
+    this moment."""
 
 
 @dataclass(frozen=True)
