@@ -119,6 +119,20 @@ def test_what_a_run_keeps_comes_first_and_what_changes_most_last() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("code", "said", "shown"),
+    [
+        ("outline", "The unoptimized program is shown as it is, the current one by its loops with", "UNOPTIMIZED"),
+        ("full", "The unoptimized program and the current one are shown as they are. A block", "UNOPTIMIZED"),
+        ("compact", "Programs are shown by their loops with their extents and annotations and by the", ""),
+    ],
+)
+def test_what_is_said_of_the_programs_is_true_of_how_they_are_shown(code: str, said: str, shown: str) -> None:
+    system, _ = prompt.render(PAPER, code)
+    assert f"## Reading programs\n{said}" in system["content"]
+    assert ("UNOPTIMIZED" in system["content"]) is bool(shown)
+
+
 def test_before_the_cost_model_predicts_no_score_is_shown() -> None:
     blind = dataclasses.replace(
         PAPER,

@@ -41,7 +41,7 @@ def test_path_rules(fell: bool, earlier: list[bool], path: bool, path_reset: boo
     assert COURSE_RULES["path_birth"].triggers(new(fell, earlier_at_birth=earlier)) is path_reset
 
 
-@pytest.mark.parametrize("rule", ["path", "path_reset"])
+@pytest.mark.parametrize("rule", ["path", "path_reset", "path_birth"])
 def test_without_predictions_nothing_is_a_regression(rule: str) -> None:
     assert not COURSE_RULES[rule].triggers(new(predicted=False, earlier=[True], earlier_at_birth=[True]))
 

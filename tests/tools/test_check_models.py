@@ -86,6 +86,7 @@ FAILURES: dict[str, str] = {
     "429 tomorrow": "the server asks to wait 86400 s",
     "prose": "the JSON schema was not honoured; set json_schema: false in conf/models/gpt-5-mini.yaml",
     "another name": "the answer is unusable (unknown_transformation: 'TileSise' is not one of TileSize, Unroll)",
+    "nobody next": "the answer names no model of the set to answer next (unknown_model), so that chance would decide; ",
     "cut": "the answer was cut off after 10 tokens; raise max_tokens in sampling of conf/models/gpt-5-mini.yaml",
     "refusal": "the answer is unusable (refusal: ",
     "parrot": "the answer is unusable (not_json: ",
@@ -100,6 +101,7 @@ def _answers(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(BEHAVIOURS, "prose", says(f"Sure! {ANSWER}"))
     monkeypatch.setitem(BEHAVIOURS, "another name", says('{"transformations": ["TileSise"]}'))
+    monkeypatch.setitem(BEHAVIOURS, "nobody next", says('{"transformations": ["Unroll"], "next_model": "gpt-5"}'))
     monkeypatch.setitem(BEHAVIOURS, "cut", says("<think>well, ", "length"))
 
 

@@ -12,6 +12,9 @@ import pytest
 from colt_pipeline.config.compose import runs
 from colt_pipeline.config.schema import Config, LLMConfig
 from colt_pipeline.errors import ConfigError
+from colt_pipeline.runs.events import Planted, Stepped
+from colt_pipeline.runs.layout import run_directory
+from colt_pipeline.serialization import canonical_json
 from colt_pipeline.tools.forecast import (
     ASSUMED_CALL_SECS,
     BUILD_SECS,
@@ -26,8 +29,10 @@ from colt_pipeline.tools.forecast import (
     table,
 )
 from tests.support import HEADER, ROOT, Compose
+from tests.toy import call
+from tests.toy_run import STARTED, child
 
-LIVE = ("experiment=cpu", "workload=flux_conv", "model_set=2", "stand_ins=false")
+LIVE = ("experiment=cpu", "workload=flux_conv", "model_set=2", "search.sample=program", "stand_ins=false")
 LARGE, SMALL = (2.0, 10.0), (0.5, 4.0)
 """USD per million prompt and completion tokens."""
 
@@ -122,6 +127,33 @@ def test_a_run_by_calls_is_complete_although_some_led_to_no_program(composed: Co
     assert forecast(config).basis == ""
 
 
+def test_of_an_unfinished_run_by_calls_the_journal_says_which_calls_count(composed: Compose) -> None:
+    config = composed(*LIVE, "samples=6", "search.sample=call")
+    record(Path(config.results), f"cpu/{config.run}", [("gpt-5.2", 1000, 100)] * 6, 4)
+    journal = run_directory(config.results, "cpu", config.run) / "events.jsonl"
+    journal.parent.mkdir(parents=True)
+    altered = Stepped(0, 1, (call("small"), call("large", role="course_alteration")), None, None, None, "small")
+    events = [STARTED, Planted((child("a", "small", (4, 4), 0.5, 0.5),)), *(replace(altered, step=n) for n in range(3))]
+    journal.write_text("".join(canonical_json(event.to_json()) + "\n" for event in events))
+    assert forecast(config).likely.calls == pytest.approx(3), "three of the six answers were course alterations"
+
+
+def test_a_run_that_ended_before_its_first_batch_foretells_nothing(composed: Compose) -> None:
+    config = composed(*LIVE, "samples=10")
+    record(Path(config.results), f"cpu/{config.run}", [("gpt-5.2", 1000, 100)] * 2, 0)
+    with pytest.raises(ConfigError, match="there is no recording"):
+        forecast(config)
+    record(Path(config.results), "x/flux_conv/cpu-paper-2-gpt-5.2-n5-s7", [("gpt-5-mini", 200, 0)] * 5, 5)
+    recorded.cache_clear()
+    assert forecast(config).basis.startswith("the same run of other experiments")
+
+
+def test_a_model_set_whose_models_were_exchanged_is_another(composed: Compose) -> None:
+    config = composed(*LIVE, "samples=10")
+    record(Path(config.results), "cpu/flux_conv/cpu-paper-2-gpt-5.2-n5-s7", [("qwen3-14b", 100, 0)] * 5, 5)
+    assert "divided evenly" in forecast(config).basis
+
+
 def test_calls_of_other_models_are_divided_evenly(composed: Compose) -> None:
     config = priced(composed("workload=flux_conv", "search=colt", "model_set=2", "stand_ins=false", "samples=10"))
     run = "search/flux_conv/cpu-colt-8-gpt-5.2-n5-s0"
@@ -151,8 +183,8 @@ def test_the_nearest_recordings_are_taken(composed: Compose) -> None:
 def test_a_search_that_was_never_recorded_is_taken_for_one_with_like_prompts(composed: Compose) -> None:
     config = composed(*LIVE, "search=colt_plus", "samples=10")
     for run, prompt, basis in (
-        ("x/flux_attention/cpu-colt-2-gpt-5.2-n5-s0", 100, "search=colt of other workloads"),
-        ("x/flux_conv/cpu-colt-2-gpt-5.2-n5-s0", 200, "search=colt of this workload"),
+        ("x/flux_attention/cpu-colt-2-gpt-5.2-n5-s0", 100, "search=colt_plus of other workloads"),
+        ("x/flux_conv/cpu-colt-2-gpt-5.2-n5-s0", 200, "search=colt_plus of this workload"),
         ("x/flux_attention/cpu-colt_plus-2-gpt-5.2-n5-s0", 300, "the same search of other workloads"),
     ):
         record(Path(config.results), run, [("gpt-5.2", prompt, 0), ("gpt-5-mini", prompt, 0)], 5)
@@ -302,13 +334,15 @@ def test_a_sweep_in_rounds_says_in_which_order_and_how_many_its_limit_pays_for(
     announce(runs(sweep(tmp_path, "budget.sweep.usd=1.1")))
     *_, order, head, first = capsys.readouterr().err.splitlines()
     assert order == (
-        "rounds: 3, one after the other for seed=3,1,2; budget.sweep.usd=1.1 is expected to last for 2, and a round "
-        "that is expected to take more than is left is not begun"
+        "rounds: 3, one after the other for seed=3,1,2; budget.sweep.usd=1.1 is expected to pay for 2 of them, and a "
+        "round that is expected to take more than is left is not begun"
     )
     assert (head, first) == ("the first round, in this order:", "  flux_conv/cpu-paper-2-gpt-5.2-n10-s3")
     announce(runs([*SWEEP, f"results={tmp_path / 'none'}"]))
     unknown, order, *_ = capsys.readouterr().err.splitlines()
-    assert unknown.startswith("no forecast: there is no recording") and "budget.sweep.usd=50 lasts for nobody" in order
+    assert (
+        unknown.startswith("no forecast: there is no recording") and "budget.sweep.usd=50 pays for an unknown" in order
+    )
 
 
 def test_a_discount_for_cached_prompts_counts_only_where_it_was_recorded(composed: Compose, tmp_path: Path) -> None:
