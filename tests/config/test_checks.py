@@ -17,7 +17,7 @@ from tests.support import ROOT, Compose
         ("model_set=3", "model_set=3 is unknown; choose one of: small, large, 2, 4, 8"),
         ("samples=0", "samples=0 must be at least 1"),
         ("samples=-1", "samples=-1 must be at least 1"),
-        ("search=colt_plus search.sample=call", "search.sample=call counts calls, and with search.drafts programs are"),
+        ("search.sample=call", "search.sample=call counts calls, and with search.drafts programs are"),
         ("samples=many", "key samples: Value 'many'"),
         ("search.lambda_=2", "search.lambda_=2.0 must be at most 1"),
         ("search.c=wide", "key search.c: Value 'wide'"),
