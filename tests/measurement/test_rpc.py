@@ -32,7 +32,8 @@ from tests.support import ROOT, Compose
 pytestmark = pytest.mark.tvm
 
 KEY = "bench"
-Start = Callable[[], subprocess.Popen[bytes]]
+Start = Callable[..., list[subprocess.Popen[bytes]]]
+"""Starts so many servers, by default one."""
 
 
 def free_port() -> int:
@@ -84,16 +85,18 @@ def servers(port: int) -> int:
 def start(port: int) -> Iterator[Start]:
     started: list[subprocess.Popen[bytes]] = []
 
-    def start_server() -> subprocess.Popen[bytes]:
-        before = servers(port)
-        own = free_port()
-        ports = ("--port", str(own), "--port-end", str(own + 1))
-        server = launch("tvm.exec.rpc_server", "--tracker", f"127.0.0.1:{port}", "--key", KEY, *ports)
-        started.append(server)
-        wait_until(lambda: servers(port) > before)
-        return server
+    def start_servers(count: int = 1) -> list[subprocess.Popen[bytes]]:
+        before, new, ports_of_servers = servers(port), list[subprocess.Popen[bytes]](), set[int]()
+        while len(ports_of_servers) < count:
+            ports_of_servers.add(free_port())
+        for own in ports_of_servers:
+            ports = ("--port", str(own), "--port-end", str(own + 1))
+            new.append(launch("tvm.exec.rpc_server", "--tracker", f"127.0.0.1:{port}", "--key", KEY, *ports))
+        started.extend(new)
+        wait_until(lambda: servers(port) >= before + count)
+        return new
 
-    yield start_server
+    yield start_servers
     for server in started:
         kill(server)
     wait_until(lambda: servers(port) == 0)
@@ -144,7 +147,7 @@ def test_a_search_runs_on_a_server(composed: Compose, port: int, start: Start) -
 
 
 def test_a_server_that_dies_mid_batch_loses_nothing(measurer: LocalMeasurer, start: Start) -> None:
-    doomed = start()
+    (doomed,) = start()
     list(measurer.measure([scaled(1.0)], None))  # workers and server are warm
     start()
     results = measurer.measure([scaled(1.0) for _ in range(12)], None)
@@ -155,16 +158,14 @@ def test_a_server_that_dies_mid_batch_loses_nothing(measurer: LocalMeasurer, sta
 
 def test_a_program_that_loses_every_server_is_a_crash(measurer: LocalMeasurer, start: Start) -> None:
     """TVM's server exits when a session crashes, so each attempt takes down a server."""
-    start()
-    start()
+    start(2)
     assert next(measurer.measure([out_of_bounds()], None)).error == "crash"
     start()
     assert next(measurer.measure([scaled(1.0)], None)).error is None
 
 
 def test_as_many_kernels_run_as_there_are_servers_also_if_one_joins(port: int, start: Start) -> None:
-    start()
-    start()
+    start(2)
     settings = replace(SETTINGS, run_timeout_secs=120.0, builders=1)
     local = LocalMeasurer(workload(), target(), settings, RpcConfig("127.0.0.1", port, KEY, 60.0))
     run = Thread(target=lambda: list(local.measure([endless()] * 3, None)))
@@ -179,8 +180,7 @@ def test_as_many_kernels_run_as_there_are_servers_also_if_one_joins(port: int, s
 
 
 def test_results_come_in_order_from_several_servers(measurer: LocalMeasurer, start: Start) -> None:
-    start()
-    start()
+    start(2)
     kernels = [scaled(1.0), scaled(1.01), scaled(1.0), scaled(1.01), scaled(1.0)]
     expected = [None, "wrong_result", None, "wrong_result", None]
     assert [m.error for m in measurer.measure(kernels, None)] == expected
@@ -189,7 +189,7 @@ def test_results_come_in_order_from_several_servers(measurer: LocalMeasurer, sta
 def test_a_search_that_loses_all_servers_ends_with_one_message_and_resumes(
     composed: Compose, port: int, start: Start
 ) -> None:
-    doomed = [start(), start()]
+    doomed = start(2)
     shape = [f"workload.shape.{key}={value}" for key, value in SHAPE.items()]
     config = composed(
         *("workload=deepseek_r1_moe", *shape, "samples=6", "search.batch_size=2", "measure.builders=2", "run=lost"),
