@@ -1,11 +1,11 @@
 """Course alterations beside chance, and whether regressions persist.
 
-A rule along the path alters the course at a regression below another one by a small model: the nearest program by one
-(``path_reset``, ``path_birth``), or any (``path``). If each program regresses with probability p, independently, it
-fires at p times the share of programs below such an ancestor. That ancestor is judged here by the scores of the time
-when it was made, which a rule that scores it again need not agree with.
-A rule that counts regressions in call order fires at the second in a row and then starts over: for a fraction
-r = p (p - r) of the programs, since it needs a regression preceded by one that did not fire, so r = p^2 / (1 + p).
+A rule that alters the course at a regression whose nearest ancestor by a small model regressed when it was made
+(``path_birth``) fires, if each program regresses with probability p, independently, at p times the share of programs
+below such an ancestor. Rules that score what is above again (``path``, ``path_reset``) have no such number, because
+these scores are not recorded. A rule that counts regressions in call order fires at the second in a row and then starts
+over: for a fraction r = p (p - r) of the programs, since it needs a regression preceded by one that did not fire, so
+r = p^2 / (1 + p).
 
 Whether small models regress persistently, which is why the paper alters the course, is a direct comparison: how often a
 program regresses below a regression, and how often otherwise. If both are alike, an alteration is a coin toss.
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from colt_pipeline.analysis.intervals import Share, difference, share
-from colt_pipeline.analysis.journals import AFTER_REGRESSION, AFTER_RISE, BELOW_REGRESSION, PREDICTED, REGRESSED
+from colt_pipeline.analysis.journals import AFTER_REGRESSION, AFTER_RISE, PREDICTED, REGRESSED
 from colt_pipeline.analysis.searches import comparable, searches
 from colt_pipeline.analysis.tidy import IDS, Tidy
 
@@ -42,8 +42,8 @@ def alterations_and_chance(tidy: Tidy) -> pd.DataFrame:
         Columns configuration, rule (``search.course_alteration``), programs (by small models, pruned ones included; of
         runs with a journal those that were made while the cost model predicted, because no rule fires before),
         regressions (those predicted to be slower than their parent), alterations, rate (alterations / programs), rate
-        low, rate high (its 95 % interval), and chance (the rate if regressions were independent, see above). Random
-        alterations have no such rate. A rule that never fires has no interval.
+        low, rate high (its 95 % interval), and chance (the rate if regressions were independent, see above). Other
+        rules have no such rate. A rule that never fires has no interval.
     """
     rows = []
     for name, _, runs in _configurations(tidy):
@@ -51,8 +51,7 @@ def alterations_and_chance(tidy: Tidy) -> pd.DataFrame:
         regressions = int(runs[PREDICTED + REGRESSED].fillna(runs["regressions"]).sum())
         if programs:
             rule, altered = " or ".join(sorted(set(runs["course_rule"]) - {""})), int(runs["altered"].sum())
-            below = BELOW_REGRESSION if rule == "path" else AFTER_REGRESSION
-            chance = _chance(rule, regressions / programs, runs[below].sum(skipna=False) / programs)
+            chance = _chance(rule, regressions / programs, runs[AFTER_REGRESSION].sum(skipna=False) / programs)
             rate = Share(0.0, math.nan, math.nan) if rule == "never" else share(altered, programs)
             row = [name, rule, programs, regressions, altered, *rate, chance]
             rows.append(dict(zip(_RULE, row, strict=True)))
@@ -84,11 +83,11 @@ def persistence_table(tidy: Tidy) -> pd.DataFrame:
     return persistence(tidy).drop(columns="family")
 
 
-def _chance(rule: str, regression: float, below_one: float) -> float:
+def _chance(rule: str, regression: float, after_regression: float) -> float:
     """The rate of alterations if each program regresses with probability `regression`; NaN if the rule has none."""
     match rule:
-        case "path" | "path_reset" | "path_birth":
-            return regression * below_one
+        case "path_birth":
+            return regression * after_regression
         case "streak":
             return regression**2 / (1 + regression)
         case _:

@@ -12,15 +12,13 @@ from colt_pipeline.errors import RunDirError
 from colt_pipeline.runs.events import Measured, Stepped
 from colt_pipeline.runs.layout import CONFIG, JOURNAL
 
-PREDICTED, BELOW_REGRESSION = "predicted", "below_regression"
-AFTER_REGRESSION, AFTER_RISE = "after_regression", "after_rise"
+PREDICTED, AFTER_REGRESSION, AFTER_RISE = "predicted", "after_regression", "after_rise"
 REGRESSED = "_regressed"
 
 TEXTS = ("course_rule", "decisions")
 COUNTS = (
     "random_samples",
     *(f"{name}{end}" for name in (AFTER_REGRESSION, AFTER_RISE, PREDICTED) for end in ("", REGRESSED)),
-    BELOW_REGRESSION,
 )
 JOURNAL_FIELDS = (*TEXTS, *COUNTS)
 
@@ -33,9 +31,8 @@ def journal_fields(run_dir: Path) -> dict[str, Any]:
         "models" or "tvm"), both "" without LLMs; random_samples (programs that TVM's own search draws at random before
         any measurement guides it, 0 for other searches); of the programs that small models made while the cost model
         predicted, pruned ones included: predicted (all), after_regression (those whose nearest ancestor by a small
-        model was a regression, that is, predicted to be slower than its own parent when it was made), after_rise (those
-        whose nearest was not), each also with _regressed (how many of them are regressions themselves), and
-        below_regression (those with any such regression above).
+        model was a regression, that is, predicted to be slower than its own parent when it was made) and after_rise
+        (those whose nearest was not), each also with _regressed (how many of them are regressions themselves).
 
     Raises:
         RunDirError: the configuration is invalid, or disagrees with the summary.
@@ -47,10 +44,8 @@ def journal_fields(run_dir: Path) -> dict[str, Any]:
     asked = any(isinstance(event, Stepped) and event.calls for event in run.events)
     counts: Counter[str] = Counter()
     for above, regressed in _judged(run):
-        counts.update({PREDICTED: 1, PREDICTED + REGRESSED: int(regressed), BELOW_REGRESSION: int(any(above))})
-        if above:
-            after = AFTER_REGRESSION if above[0] else AFTER_RISE
-            counts.update({after: 1, after + REGRESSED: int(regressed)})
+        for kind in (PREDICTED, *([] if above is None else [AFTER_REGRESSION if above else AFTER_RISE])):
+            counts.update({kind: 1, kind + REGRESSED: int(regressed)})
     search = run.config["search"]
     rule = search["course_alteration"]
     if _draws_at_first(search) and search["evolution"] is None:
@@ -72,8 +67,8 @@ def _is_legacy(search: Mapping[str, Any]) -> bool:
     return bool(search.get("legacy", True))
 
 
-def _judged(run: Run) -> Iterator[tuple[list[bool], bool]]:
-    """For each program by a small model: whether those above it regressed, from the nearest up, and it itself.
+def _judged(run: Run) -> Iterator[tuple[bool | None, bool]]:
+    """For each program by a small model: whether the nearest one above regressed, if there is one, and it itself.
 
     Programs that were made before the cost model predicted are left out: their scores are noise.
     """
@@ -91,4 +86,4 @@ def _judged(run: Run) -> Iterator[tuple[list[bool], bool]]:
                     judged[child.program] = (event.parent, child.score < child.parent_score)
     for parent, regressed in judged.values():
         above = (n.record.program for n in run.state.tree.path(parent) if n.record is not None)
-        yield [judged[program][1] for program in above if program in judged], regressed
+        yield next((judged[program][1] for program in above if program in judged), None), regressed

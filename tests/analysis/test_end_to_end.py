@@ -19,7 +19,7 @@ def summary(model_set: str, models: list[str], tuned_secs: float, samples: int) 
     return {
         "model": "llama3_8b",
         "shape": {"layers": 32, "tokens": 16},
-        "search": "colt",
+        "search": "colt_plus",
         "model_set": model_set,
         "largest": "gpt-5.2",
         "models": models,
@@ -119,7 +119,7 @@ def test_missing_broken_and_doubled_runs_are_messages(runs: Path, tmp_path: Path
         read_models(tmp_path / "empty")
     (runs / "again").mkdir()
     (runs / "again" / "model.json").write_text((runs / "8" / "model.json").read_text())
-    with pytest.raises(ConfigError, match="two runs of llama3_8b, colt, 8"):
+    with pytest.raises(ConfigError, match="two runs of llama3_8b, colt_plus, 8"):
         read_models(runs)
     (runs / "again" / "model.json").write_text("{}")
     with pytest.raises(ConfigError, match="is not the summary of a whole model"):

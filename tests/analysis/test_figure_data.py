@@ -74,14 +74,14 @@ def test_alterations_are_held_against_the_chance_of_their_own_rule(
     write_run: WriteRun, write_counted: WriteRun, tmp_path: Path
 ) -> None:
     """Each run has 2 programs of a small model, both regressions, 1 below a regression, and 1 alteration."""
-    for search, rule in (("paper", "streak"), ("colt", "path"), ("random_course_alteration", "random")):
+    for search, rule in (("paper", "streak"), ("colt_plus", "path_birth"), ("random_course_alteration", "random")):
         write_counted(rule, (0.5, None), search=search, journal={"course_rule": rule, "after_regression": 1})
     never = {"course_rule": "never", "after_regression": 1}
     write_run("never", {"gpt-5.2": (1, 0), "gpt-5-mini": (3, 0)}, (0.5,), made=MADE, search="mine", journal=never)
     write_run("b", {"gpt-5-mini": (3, 0)}, (0.5,), model_set="small")
     data = alterations_and_chance(aggregate(tmp_path / "runs")).set_index("rule")
     assert set(data["programs"]) == set(data["regressions"]) == {2}
-    assert data["chance"].dropna().to_dict() == {"path": 0.5, "streak": 0.5}, "p q, and p^2 / (1 + p)"
+    assert data["chance"].dropna().to_dict() == {"path_birth": 0.5, "streak": 0.5}, "p q, and p^2 / (1 + p)"
     assert data["rate"].to_dict() == {"path": 0.5, "streak": 0.5, "random": 0.5, "never": 0.0}
     assert data["rate low"].isna().to_dict() == {"path": False, "streak": False, "random": False, "never": True}
 
@@ -101,7 +101,7 @@ def test_persistence_is_pooled_over_runs_and_needs_both_kinds(write_counted: Wri
     for seed in (0, 1):
         counts = {"after_regression": 10, "after_regression_regressed": 4, "after_rise": 5, "after_rise_regressed": 3}
         write_counted(f"a{seed}", (0.5, None), seed=seed, journal=counts)
-    write_counted("b", (0.5, None), search="colt", journal={"after_regression": 3, "after_rise": 0})
+    write_counted("b", (0.5, None), search="colt_plus", journal={"after_regression": 3, "after_rise": 0})
     write_counted("c", (0.5, None), search="mine")
     (row,) = persistence(aggregate(tmp_path / "runs")).to_dict("records")
     assert (row["after a regression: programs"], row["otherwise: programs"]) == (20, 10)
@@ -112,7 +112,7 @@ def test_persistence_is_pooled_over_runs_and_needs_both_kinds(write_counted: Wri
 
 def test_marks_of_persistence_are_explained_in_grey(write_counted: WriteRun, tmp_path: Path) -> None:
     counts = {"after_regression": 4, "after_regression_regressed": 2, "after_rise": 4, "after_rise_regressed": 2}
-    for search in ("paper", "colt"):
+    for search in ("paper", "colt_plus"):
         write_counted(search, (0.5, None), search=search, journal=counts)
     persistence_plot(persistence(aggregate(tmp_path / "runs")), "title", "key", tmp_path / "figure")
     svg = (tmp_path / "figure.svg").read_text()

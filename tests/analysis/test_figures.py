@@ -191,7 +191,7 @@ def _margins(path: Path) -> np.ndarray[Any, Any]:
 
 
 def test_long_names_and_keys_are_wrapped_not_cut(write_run: WriteRun, tmp_path: Path) -> None:
-    searches = ("colt", "no_course_alteration", "random_course_alteration", "router_round_robin")
+    searches = ("colt_plus", "no_course_alteration", "random_course_alteration", "router_round_robin")
     for search in searches:
         for seed in (0, 1, 2):
             write_run(f"{search}{seed}", ONE, (0.5 / (seed + 1),), search=search, seed=seed)
@@ -211,7 +211,7 @@ def test_long_names_and_keys_are_wrapped_not_cut(write_run: WriteRun, tmp_path: 
 
 
 def test_a_model_set_and_a_search_of_one_colour_can_be_told_apart() -> None:
-    styles = line_styles(pd.DataFrame({"configuration": ["one", "two"], "family": ["colt", "8"]}))
+    styles = line_styles(pd.DataFrame({"configuration": ["one", "two"], "family": ["colt_plus", "8"]}))
     assert styles["one"]["color"] == styles["two"]["color"]
     assert styles["one"]["markerfacecolor"] != styles["two"]["markerfacecolor"]
 

@@ -51,7 +51,7 @@ def test_the_reference_is_compared_with_every_other_search_after_all_samples(
 ) -> None:
     write_noise([1.0, 1.5] * 10)
     for seed in range(3):
-        add("colt", seed, 0.9, 0.2 - 0.01 * seed)
+        add("colt_plus", seed, 0.9, 0.2 - 0.01 * seed)
         add("paper", seed, 0.1, 0.1)
         add("official_code", seed, 0.9, 0.6 - 0.1 * seed)
     faster, slower = (0.6 * 0.5 * 0.4 / (0.2 * 0.19 * 0.18)) ** (1 / 3), (0.1**3 / (0.2 * 0.19 * 0.18)) ** (1 / 3)
@@ -109,7 +109,7 @@ def test_each_target_has_a_row_of_its_own(write_run: WriteRun, found: Callable[[
 
 
 def test_searches_that_lack_runs_are_not_compared(add: AddRun, found: Callable[[], list[Finding]]) -> None:
-    add("colt", 0, 0.25)
+    add("colt_plus", 0, 0.25)
     add("paper", 1, 0.5)
     (row,) = found()
     assert (row.value, row.interval, row.basis) == ("", "", "0 pairs")
@@ -121,7 +121,7 @@ def test_the_mean_without_the_workloads_it_was_tuned_on_is_a_row_of_its_own(
 ) -> None:
     for seed in range(3):
         for workload in ("flux_conv", "flux_attention"):
-            for search, secs in (("colt", 0.1), ("paper", 0.4)):
+            for search, secs in (("colt_plus", 0.1), ("paper", 0.4)):
                 secs *= 1 + 0.1 * seed * (search == "paper")
                 facts = {"search": search, "workload": workload, "seed": seed}
                 write_run(f"{search}{workload}{seed}", TWO, (secs,), **facts)
@@ -182,7 +182,7 @@ def test_persistence_of_several_configurations_is_one_row_that_names_what_is_sho
 
 
 def test_a_run_that_a_limit_ended_is_not_taken_for_a_finished_one(add: AddRun, tidy: Callable[[], Tidy]) -> None:
-    add("colt", 0, 0.25, stopped="limit")
+    add("colt_plus", 0, 0.25, stopped="limit")
     with pytest.raises(ConfigError, match="stopped at a limit of its budget; resume it with a higher one"):
         tidy()
 
@@ -196,7 +196,7 @@ def test_limits_depend_on_who_answered_and_how_it_was_timed(write_run: WriteRun,
 
 
 def test_what_all_sections_say_is_said_once(add: AddRun, tidy: Callable[[], Tidy]) -> None:
-    add("colt", 0, 0.25)
+    add("colt_plus", 0, 0.25)
 
     def section(name: str, *said: str) -> Section:
         return Section(name, "title", tidy(), (), Findings([], list(said)), figures=(), tables=())
@@ -231,7 +231,7 @@ def test_notes_on_the_runs_are_among_the_limits(write_run: WriteRun, tidy: Calla
 
 def test_intervals_say_what_they_assume(add: AddRun, tidy: Callable[[], Tidy]) -> None:
     for seed in range(2):
-        add("colt", seed, 0.25)
+        add("colt_plus", seed, 0.25)
         add("paper", seed, 0.5)
     (text,) = (text for text in limits(tidy()) if text.startswith("No fine ranking"))
     assert "2 seeds per workload" in text and "workloads equally noisy" in text
@@ -264,7 +264,7 @@ def test_a_single_noise_floor_does_not_depend_on_the_workload(
 def test_findings_are_made_of_the_tables_that_were_written_and_read_back(
     add: AddRun, tidy: Callable[[], Tidy], tmp_path: Path
 ) -> None:
-    for search in ("colt", "paper"):
+    for search in ("colt_plus", "paper"):
         add(search, 0, 0.5)
     findings = findings_of(tidy(), write_tables(tidy(), tmp_path / "out"))
     assert findings.limits == limits(tidy()) and len(findings.findings) == 1
@@ -278,7 +278,7 @@ def test_findings_are_made_of_the_tables_that_were_written_and_read_back(
 def test_several_searches_are_told_from_model_sets_by_the_runs_alone(
     add: AddRun, tidy: Callable[[], Tidy], tmp_path: Path
 ) -> None:
-    add("colt", 0, 0.25)
+    add("colt_plus", 0, 0.25)
     assert compared(tidy()) == MODEL_SETS
     sets = set(write_tables(tidy(), tmp_path / "one"))
     assert "ratios" in sets and "search_speedups" not in sets

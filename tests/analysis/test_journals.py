@@ -44,7 +44,7 @@ def test_programs_are_counted_by_the_nearest_one_of_a_small_model_above(tmp_path
     fields = journal_fields(write_run(tmp_path / "run", events, search=vars(settings(warmup_samples=0))))
     assert (fields["after_regression"], fields["after_regression_regressed"]) == (2, 1)
     assert (fields["after_rise"], fields["after_rise_regressed"]) == (1, 1)
-    assert (fields["predicted"], fields["predicted_regressed"], fields["below_regression"]) == (4, 3, 3)
+    assert (fields["predicted"], fields["predicted_regressed"]) == (4, 3)
 
 
 def test_programs_from_before_the_cost_model_predicts_do_not_count(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_programs_from_before_the_cost_model_predicts_do_not_count(tmp_path: Pat
     ]
     fields = journal_fields(write_run(tmp_path / "run", events, search=vars(settings(warmup_samples=1))))
     assert (fields["after_regression"], fields["after_rise"], fields["after_rise_regressed"]) == (0, 1, 1)
-    assert (fields["predicted"], fields["predicted_regressed"], fields["below_regression"]) == (2, 1, 0)
+    assert (fields["predicted"], fields["predicted_regressed"]) == (2, 1)
 
 
 def test_settings_that_results_depend_on_are_read(tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ def test_the_best_peer_counts_at_each_number_of_samples(write_run: WriteRun, tid
 
 def test_the_ratio_without_the_workloads_it_was_tuned_on_follows(write_run: WriteRun, tidy: Callable[[], Tidy]) -> None:
     for workload, latency in (("flux_conv", 0.1), ("flux_attention", 0.2)):
-        write_run(f"{workload}-a", TWO, (latency,), search="colt", workload=workload)
+        write_run(f"{workload}-a", TWO, (latency,), search="colt_plus", workload=workload)
         write_run(f"{workload}-b", {"gpt-5-mini": (0, 0)}, (0.4,), search="evolutionary", workload=workload)
     assert "run 2.83 times (one seed: no verdict) as fast" in against_tvm(tidy())  # of 4 and 2
     assert "without the workloads it was tuned on 2.00 times (one seed: no verdict)" in against_tvm(tidy())

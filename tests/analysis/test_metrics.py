@@ -54,11 +54,11 @@ def test_each_configuration_has_its_numbers(tidy: Tidy) -> None:
 
 
 def test_a_search_without_llm_and_an_estimate_are_called_so(write_run: WriteRun, tmp_path: Path) -> None:
-    write_run("a", TWO, (0.5,), search="colt", measurement="estimated")
+    write_run("a", TWO, (0.5,), search="colt_plus", measurement="estimated")
     write_run("b", {"gpt-5.2": (3, 0)}, (0.5,), search="random_proposer", llm_backend="random", measurement="estimated")
     found = metrics_of(aggregate(tmp_path / "runs"))
     assert {name: own["llm"] for name, own in found.items()} == {
-        "colt": "stand-in LLMs",
+        "colt_plus": "stand-in LLMs",
         "random_proposer": "random answers",
     }
     assert {own["latency"] for own in found.values()} == {"estimated"}
@@ -75,10 +75,13 @@ def test_curves_are_geometric_means_and_say_who_answered(tidy: Tidy) -> None:
 @pytest.mark.parametrize(
     ("rows", "names"),
     [
-        ([("colt", "8", "a")], ["colt"]),
-        ([("colt", "8", "a"), ("colt", "2", "a")], ["8", "2"]),
-        ([("colt", "8", "a"), ("single", "large", "a")], ["colt", "single"]),
-        ([("colt", "8", "a"), ("colt", "8", "b"), ("paper", "8", "b")], ["colt-a", "colt-b", "paper-b"]),
+        ([("colt_plus", "8", "a")], ["colt_plus"]),
+        ([("colt_plus", "8", "a"), ("colt_plus", "2", "a")], ["8", "2"]),
+        ([("colt_plus", "8", "a"), ("single", "large", "a")], ["colt_plus", "single"]),
+        (
+            [("colt_plus", "8", "a"), ("colt_plus", "8", "b"), ("paper", "8", "b")],
+            ["colt_plus-a", "colt_plus-b", "paper-b"],
+        ),
     ],
 )
 def test_names_are_as_short_as_they_can_be(rows: list[tuple[str, ...]], names: list[str]) -> None:

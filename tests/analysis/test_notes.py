@@ -24,20 +24,20 @@ ONE, TWO = {"gpt-5-mini": (4, 0)}, {"gpt-5.2": (2, 1), "gpt-5-mini": (6, 0)}
 
 
 def test_tvms_search_is_random_sampling_up_to_its_first_batch(write_run: WriteRun, tmp_path: Path) -> None:
-    write_run("a", TWO, (0.5,), search="colt", journal={"random_samples": 0})
+    write_run("a", TWO, (0.5,), search="colt_plus", journal={"random_samples": 0})
     assert random_sampling(aggregate(tmp_path / "runs")) == ""
     for name, count in (("b", 64), ("c", 8)):
         write_run(name, ONE, (0.5,), search="evolutionary", seed=count, journal={"random_samples": count})
     what = "no measurement guides its first 64 samples."
     said = f"TVM's evolutionary search is random sampling here: {what}"
     assert random_sampling(aggregate(tmp_path / "runs")) == said
-    write_run("d", TWO, (0.5,) * 65, search="colt", seed=1, journal={"random_samples": 0})
+    write_run("d", TWO, (0.5,) * 65, search="colt_plus", seed=1, journal={"random_samples": 0})
     said = f"TVM's evolutionary search begins with random sampling: {what}"
     assert random_sampling(aggregate(tmp_path / "runs")) == said
 
 
 def test_another_search_that_begins_at_random_is_named_too(write_run: WriteRun, tmp_path: Path) -> None:
-    for name, search, count in (("a", "my_evolution", 8), ("b", "evolutionary", 64), ("c", "colt", 0)):
+    for name, search, count in (("a", "my_evolution", 8), ("b", "evolutionary", 64), ("c", "colt_plus", 0)):
         write_run(name, TWO, (0.5,), search=search, journal={"random_samples": count})
     assert random_sampling(aggregate(tmp_path / "runs")) == (
         "TVM's evolutionary search is random sampling here: no measurement guides its first 64 samples. "
@@ -88,20 +88,21 @@ def test_runs_in_which_models_decide_may_show_an_effect_of_sets(write_run: Write
     ("search", "workloads", "said"),
     [
         (
-            "colt",
+            "colt_plus",
             ("flux_conv", "flux_attention"),
-            "COLT+ was tuned on FLUX convolution; geometric mean, held out: without them.",
+            "Of these workloads, COLT+ was tuned on FLUX convolution; geometric mean, held out: without it.",
         ),
-        ("colt_plus", ("batched_matmul_nt",), "COLT+ was tuned on these very workloads."),
+        ("colt_plus", ("batched_matmul_nt",), "COLT+ was tuned on this very workload."),
+        ("colt_plus", ("flux_conv", "batched_matmul_nt"), "COLT+ was tuned on these very workloads."),
         ("colt", ("batched_matmul_nt",), ""),
         (
             "colt_plus",
             ("flux_conv", "depthwise_conv", "llama3_8b_attention", "flux_attention"),
-            "COLT+ was tuned on Llama-3-8B attention, FLUX convolution and Depthwise convolution; "
+            "Of these workloads, COLT+ was tuned on Llama-3-8B attention, FLUX convolution and Depthwise convolution; "
             "geometric mean, held out: without them.",
         ),
-        ("router_uniform", ("flux_conv",), "COLT+ was tuned on these very workloads."),
-        ("colt", ("flux_attention",), ""),
+        ("router_uniform", ("flux_conv",), "COLT+ was tuned on this very workload."),
+        ("colt_plus", ("flux_attention",), ""),
         ("paper", ("flux_conv", "flux_attention"), ""),
     ],
 )
@@ -116,9 +117,7 @@ def test_the_workloads_that_our_search_was_tuned_on_are_named(
 def test_a_caption_ends_with_the_notes_that_apply(write_run: WriteRun, tmp_path: Path) -> None:
     write_run("a", TWO, (0.5,), search="router_uniform")
     notes = (random_sampling, held_out)
-    assert (
-        with_notes("Speed.", notes, aggregate(tmp_path / "runs")) == "Speed. COLT+ was tuned on these very workloads."
-    )
+    assert with_notes("Speed.", notes, aggregate(tmp_path / "runs")) == "Speed. COLT+ was tuned on this very workload."
 
 
 def test_one_seed_has_neither_intervals_nor_verdicts_to_explain(write_run: WriteRun, tmp_path: Path) -> None:

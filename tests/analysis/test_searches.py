@@ -79,8 +79,8 @@ def against(table: pd.DataFrame, name: str) -> dict[Any, Any]:
 
 def test_a_geometric_mean_over_workloads_and_seeds_by_hand(add: AddRun, tidy: Callable[[], Tidy]) -> None:
     for seed, latencies in enumerate([(1.0, 0.5), (0.5, 0.125)]):
-        add("colt", "flux_conv", seed, *latencies)
-        add("colt", "my_kernel", seed, 0.25, 0.25)
+        add("colt_plus", "flux_conv", seed, *latencies)
+        add("colt_plus", "my_kernel", seed, 0.25, 0.25)
     assert rows(search_speedups(tidy()), "workload", "samples", OURS) == [
         ("FLUX convolution", 2, pytest.approx(4.0)),  # of 2 and 8
         ("my_kernel", 2, pytest.approx(4.0)),
@@ -95,7 +95,7 @@ def test_a_geometric_mean_over_workloads_and_seeds_by_hand(add: AddRun, tidy: Ca
 
 
 def test_checkpoints_are_powers_and_the_last_sample(add: AddRun, tidy: Callable[[], Tidy]) -> None:
-    add("colt", "flux_conv", 0, *[0.5] * 40)
+    add("colt_plus", "flux_conv", 0, *[0.5] * 40)
     assert searches(tidy()).checkpoints == [8, 16, 32, 40]
     add("paper", "flux_conv", 0, *[0.5] * 128)
     assert searches(tidy()).checkpoints == [8, 16, 32, 64, 128]
@@ -104,7 +104,7 @@ def test_checkpoints_are_powers_and_the_last_sample(add: AddRun, tidy: Callable[
 def test_a_run_that_is_over_has_no_later_speedup_unless_its_search_was_exhausted(
     add: AddRun, tidy: Callable[[], Tidy]
 ) -> None:
-    add("colt", "flux_conv", 0, 0.5, 0.25)
+    add("colt_plus", "flux_conv", 0, 0.5, 0.25)
     add("paper", "flux_conv", 0, 0.5, stopped="exhausted")
     add("official_code", "flux_conv", 0, 0.5)
     (row,) = search_speedups(tidy()).query("workload == 'FLUX convolution'").to_dict("records")
@@ -112,8 +112,8 @@ def test_a_run_that_is_over_has_no_later_speedup_unless_its_search_was_exhausted
 
 
 def test_a_mean_over_fewer_workloads_is_missing(add: AddRun, tidy: Callable[[], Tidy]) -> None:
-    add("colt", "flux_conv", 0, 0.5)
-    add("colt", "my_kernel", 0, 0.5)
+    add("colt_plus", "flux_conv", 0, 0.5)
+    add("colt_plus", "my_kernel", 0, 0.5)
     add("paper", "flux_conv", 0, 0.5)
     last = search_speedups(tidy()).iloc[-1]
     assert last[OURS] == pytest.approx(2.0) and math.isnan(last[PAPERS])
@@ -129,7 +129,7 @@ def test_equal_runs_have_a_ratio_of_exactly_one_without_an_interval(
         write_noise((1.0, 1.5) * 10, workload)
         for seed in range(4):
             latencies = rng.uniform(size=20)
-            add("colt", workload, seed, *latencies)
+            add("colt_plus", workload, seed, *latencies)
             add("paper", workload, seed, *latencies)
     table = ratios(aggregate(tmp_path / "runs", tmp_path / "noise")).query("configuration == @PAPERS")
     assert rows(table, "samples", "ratio", "better", "pairs", "seeds", "verdict") == [
@@ -147,9 +147,9 @@ def test_ratios_are_paired_by_seed_and_the_floor_shrinks_with_the_pairs(
     """Seeds differ by a factor of 100, but the reference is about twice as fast on each, so the interval is narrow."""
     write_noise((1.0, 1.5) * 10)
     for seed, latency in enumerate((1.0, 0.1, 0.01)):
-        add("colt", "flux_conv", seed, latency / (1.9, 2.0, 2.1)[seed])
+        add("colt_plus", "flux_conv", seed, latency / (1.9, 2.0, 2.1)[seed])
         add("paper", "flux_conv", seed, latency)
-    add("colt", "flux_conv", 3, 1e-9)  # a seed that only one of them has
+    add("colt_plus", "flux_conv", 3, 1e-9)  # a seed that only one of them has
     row = against(ratios(aggregate(tmp_path / "runs", tmp_path / "noise")), PAPERS)
     assert row["ratio"] == pytest.approx((1.9 * 2.0 * 2.1) ** (1 / 3))
     assert 1.7 < row["ratio low"] < row["ratio"] < row["ratio high"] < 2.3
@@ -162,7 +162,7 @@ def test_ratios_are_paired_by_seed_and_the_floor_shrinks_with_the_pairs(
 def test_a_faster_baseline_makes_the_reference_slower(add: AddRun, write_noise: WriteNoise, tmp_path: Path) -> None:
     write_noise((1.0, 1.5) * 10)
     for seed in range(3):
-        add("colt", "flux_conv", seed, 0.5)
+        add("colt_plus", "flux_conv", seed, 0.5)
         add("evolutionary", "flux_conv", seed, 0.1 + 0.01 * seed)
     table = ratios(aggregate(tmp_path / "runs", tmp_path / "noise"))
     assert table["verdict"].dropna().tolist() == ["slower"]
@@ -175,7 +175,7 @@ def test_one_seed_or_two_pairs_give_no_interval(
     add: AddRun, tidy: Callable[[], Tidy], seeds: int, verdict: str
 ) -> None:
     for seed in range(seeds):
-        add("colt", "flux_conv", seed, 0.1 + 0.01 * seed)
+        add("colt_plus", "flux_conv", seed, 0.1 + 0.01 * seed)
         add("paper", "flux_conv", seed, 0.5)
     row = against(ratios(tidy()), PAPERS)
     bounds = [row[f"{what} {end}"] for what in ("speedup", "ratio", "better") for end in ("low", "high")]
@@ -186,7 +186,7 @@ def test_one_seed_or_two_pairs_give_no_interval(
 
 def test_five_workloads_of_one_seed_give_no_interval_either(add: AddRun, tidy: Callable[[], Tidy]) -> None:
     for index in range(5):
-        add("colt", f"kernel{index}", 0, 0.1 + 0.01 * index)
+        add("colt_plus", f"kernel{index}", 0, 0.1 + 0.01 * index)
         add("paper", f"kernel{index}", 0, 0.5)
     row = against(ratios(tidy()), PAPERS)
     assert (row["pairs"], row["seeds"], row["verdict"]) == (5, 1, "one seed: no verdict")
@@ -208,14 +208,14 @@ def test_model_sets_are_compared_with_the_single_large_model_on_each_target(
 
 def test_estimates_give_no_verdict_however_clear(add: AddRun, tidy: Callable[[], Tidy]) -> None:
     for seed in range(3):
-        add("colt", "flux_conv", seed, 0.001 * (1 + seed), measurement="estimated")
+        add("colt_plus", "flux_conv", seed, 0.001 * (1 + seed), measurement="estimated")
         add("paper", "flux_conv", seed, 0.5, measurement="estimated")
     assert against(ratios(tidy()), PAPERS)["verdict"] == "estimated: no verdict"
 
 
 def test_workloads_that_the_search_was_tuned_on_are_also_left_out(add: AddRun, tidy: Callable[[], Tidy]) -> None:
     for workload, latency in (("flux_conv", 0.01), ("my_kernel", 0.25)):
-        add("colt", workload, 0, latency)
+        add("colt_plus", workload, 0, latency)
         add("paper", workload, 0, 0.5)
     table = ratios(tidy()).query("configuration == @PAPERS")
     assert rows(table, "workloads", "ratio", "pairs") == [
@@ -226,7 +226,7 @@ def test_workloads_that_the_search_was_tuned_on_are_also_left_out(add: AddRun, t
 
 def test_the_share_of_better_pairs_by_hand(add: AddRun, tidy: Callable[[], Tidy]) -> None:
     for seed, (mine, others) in enumerate([(0.1, 0.2), (0.2, 0.1), (0.1, 0.1), (0.1, 0.3)]):
-        add("colt", "flux_conv", seed, mine)
+        add("colt_plus", "flux_conv", seed, mine)
         add("paper", "flux_conv", seed, others)
     row = against(ratios(tidy()), PAPERS)
     assert row["better"] == (1 + 0 + 0.5 + 1) / 4
@@ -234,7 +234,7 @@ def test_the_share_of_better_pairs_by_hand(add: AddRun, tidy: Callable[[], Tidy]
 
 
 def test_each_checkpoint_has_the_ratio_and_the_winner_of_its_sample(add: AddRun, tidy: Callable[[], Tidy]) -> None:
-    add("colt", "flux_conv", 0, *[0.5] * 8, 0.125)
+    add("colt_plus", "flux_conv", 0, *[0.5] * 8, 0.125)
     add("paper", "flux_conv", 0, *[0.25] * 9)
     table = ratios(tidy()).query("configuration == @PAPERS")
     assert rows(table, "samples", "speedup", "ratio", "better") == [
@@ -247,14 +247,14 @@ def test_the_workload_with_the_fewest_seeds_decides_whether_there_is_a_verdict(
     add: AddRun, tidy: Callable[[], Tidy]
 ) -> None:
     for workload, seed in (("flux_conv", 0), ("flux_conv", 1), ("flux_conv", 2), ("llama3_8b_attention", 0)):
-        add("colt", workload, seed, 0.1 * (1 + 0.1 * seed))
+        add("colt_plus", workload, seed, 0.1 * (1 + 0.1 * seed))
         add("paper", workload, seed, 0.5)
     row = against(ratios(tidy()), PAPERS)
     assert (row["verdict"], row["pairs"], row["seeds"]) == ("one seed: no verdict", 4, 1)
 
 
 def test_the_caption_of_samples_needed_names_a_search_that_is_there(add: AddRun, tidy: Callable[[], Tidy]) -> None:
-    add("colt", "flux_conv", 0, 0.5)
+    add("colt_plus", "flux_conv", 0, 0.5)
     assert needed_by(tidy()) == ""
     add("evolutionary_8", "flux_conv", 0, 0.5)
     assert needed_by(tidy()) == "Ratio: the samples that TVM's evolutionary search (batches of 8) needs / these."
@@ -265,7 +265,7 @@ def test_the_caption_of_samples_needed_names_a_search_that_is_there(add: AddRun,
 def test_samples_needed_by_hand(add: AddRun, add_without_llm: AddRun, tidy: Callable[[], Tidy]) -> None:
     # The best known latency is 90 ms, so 99 ms suffice and 101 ms do not.
     for seed, latencies in enumerate([(0.5, 0.099, 0.5, 0.5), (0.099, 0.5, 0.09, 0.5), (0.5, 0.5, 0.5, 0.5)]):
-        add("colt", "flux_conv", seed, *latencies)
+        add("colt_plus", "flux_conv", seed, *latencies)
     for seed, others in enumerate([(0.5, 0.5, 0.5, 0.099), (None, None, 0.2, 0.101), (0.5, 0.5, 0.5, 0.5)]):
         add("paper", "flux_conv", seed, *others)
         add_without_llm("evolutionary", "flux_conv", seed, 0.5, 0.5, 0.5, 0.099)
@@ -325,7 +325,7 @@ def test_columns_are_searches_the_reference_first(
     add_without_llm("evolutionary", "flux_conv", 0, 0.5)
     add("paper", "flux_conv", 0, 0.5)
     assert searches(tidy()).names == [PAPERS, AUTHORS, TVM]
-    add("colt", "flux_conv", 0, 0.5)
+    add("colt_plus", "flux_conv", 0, 0.5)
     assert searches(tidy()).names == [OURS, PAPERS, AUTHORS, TVM]
     assert searches(tidy()).reference == OURS
     assert key(tidy()) == (
@@ -337,15 +337,15 @@ def test_columns_are_searches_the_reference_first(
 def test_a_search_with_several_model_sets_counts_once_for_each(
     add: AddRun, write_run: WriteRun, tidy: Callable[[], Tidy]
 ) -> None:
-    add("colt", "flux_conv", 0, 0.5)
+    add("colt_plus", "flux_conv", 0, 0.5)
     add("paper", "flux_conv", 0, 0.5)
-    write_run("small", {"gpt-5-mini": (4, 0)}, (0.5,), model_set="small", search="colt")
+    write_run("small", {"gpt-5-mini": (4, 0)}, (0.5,), model_set="small", search="colt_plus")
     assert searches(tidy()).names == ["gpt-5-mini (stand-in), search=colt", "COLT+ (2 models, stand-in)", PAPERS]
 
 
 def test_the_key_tells_the_noise(add: AddRun, write_noise: WriteNoise, tmp_path: Path) -> None:
-    add("colt", "flux_conv", 0, 0.5)
-    add("colt", "my_kernel", 0, 0.5)
+    add("colt_plus", "flux_conv", 0, 0.5)
+    add("colt_plus", "my_kernel", 0, 0.5)
     write_noise((1.0, 1.5) * 10)
     write_noise((1.0, 1.8) * 10, "my_kernel")
     assert key(aggregate(tmp_path / "runs", tmp_path / "noise")).endswith(" · noise ×1.50 to ×1.80")
@@ -353,7 +353,7 @@ def test_the_key_tells_the_noise(add: AddRun, write_noise: WriteNoise, tmp_path:
 
 @pytest.mark.parametrize(("change", "value"), [("target", "gpu"), ("device", "other"), ("measurement", "estimated")])
 def test_runs_of_two_worlds_are_not_compared(add: AddRun, tidy: Callable[[], Tidy], change: str, value: str) -> None:
-    add("colt", "flux_conv", 0, 0.5)
+    add("colt_plus", "flux_conv", 0, 0.5)
     add("paper", "flux_conv", 0, 0.5, **{change: value})
     with pytest.raises(ConfigError, match=f"cannot be compared across {change}s"):
         searches(tidy())
@@ -363,7 +363,7 @@ def test_searches_are_compared_within_a_design_space(
     add: AddRun, tidy: Callable[[], Tidy], write_run: WriteRun
 ) -> None:
     for space in ({}, {"space": ["row_fusion"]}):
-        for search, secs in (("colt", 0.1), ("evolutionary", 0.2)):
+        for search, secs in (("colt_plus", 0.1), ("evolutionary", 0.2)):
             name = f"{search}{len(space)}"
             write_run(name, TWO, (secs / (1 + len(space)),), search=search, workload="flux_conv", **space)
     table = ratios(tidy())
@@ -380,10 +380,10 @@ def test_searches_are_compared_within_a_design_space(
 
 def test_curves_of_workloads_and_their_mean(add: AddRun, tidy: Callable[[], Tidy]) -> None:
     for seed in range(2):
-        add("colt", "flux_conv", seed, None, 0.5, 0.25)
-        add("colt", "my_kernel", seed, 0.5, 0.5, 0.0625)
-    add("colt", "flux_conv", 2, None, 0.5, 0.125)
-    add("colt", "my_kernel", 2, 0.5, 0.5, 0.0625)
+        add("colt_plus", "flux_conv", seed, None, 0.5, 0.25)
+        add("colt_plus", "my_kernel", seed, 0.5, 0.5, 0.0625)
+    add("colt_plus", "flux_conv", 2, None, 0.5, 0.125)
+    add("colt_plus", "my_kernel", 2, 0.5, 0.5, 0.0625)
     data = search_curves_data(tidy())
     assert rows(data, "workload", "sample", "speedup", "seeds") == [
         ("Geometric mean", 2, pytest.approx(2.0), 3),
@@ -405,7 +405,7 @@ def test_the_figure_is_identical_when_drawn_again(
 ) -> None:
     for index in range(workloads):
         for seed in range(2):
-            add("colt", f"kernel{index}", seed, 0.5 / (1 + seed), 0.25)
+            add("colt_plus", f"kernel{index}", seed, 0.5 / (1 + seed), 0.25)
             add("paper", f"kernel{index}", seed, 0.5, 0.3)
     data = search_curves_data(tidy())
     for name in ("one", "two"):
@@ -418,7 +418,7 @@ def test_the_figure_is_identical_when_drawn_again(
 
 
 def test_nothing_valid_can_be_drawn(add: AddRun, tidy: Callable[[], Tidy], tmp_path: Path) -> None:
-    add("colt", "flux_conv", 0, None)
+    add("colt_plus", "flux_conv", 0, None)
     data = search_curves_data(tidy())
     search_curves_plot(data, "title", "key", tmp_path / "figure")
     assert data.empty and (tmp_path / "figure.png").exists()
@@ -428,7 +428,7 @@ def test_stages_write_the_tables_and_the_figure_of_searches(
     add: AddRun, add_without_llm: AddRun, tmp_path: Path
 ) -> None:
     for seed in range(2):
-        add("colt", "flux_conv", seed, 0.5, 0.25)
+        add("colt_plus", "flux_conv", seed, 0.5, 0.25)
         add_without_llm("evolutionary", "flux_conv", seed, 0.5, 0.3)
     out = tmp_path / "out"
     assert aggregate_stage.main(["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "data")]) == 0

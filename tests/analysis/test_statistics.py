@@ -76,8 +76,8 @@ def test_the_area_under_a_step_curve_by_hand() -> None:
 
 def test_every_quantity_of_two_searches_by_hand(add: AddRun, table: Callable[[], pd.DataFrame]) -> None:
     for seed in (0, 1):
-        add("colt", "flux_conv", seed, 0.5, 0.0625)  # speedups 2 and 16
-        add("colt", "my_kernel", seed, 0.25, 0.25)
+        add("colt_plus", "flux_conv", seed, 0.5, 0.0625)  # speedups 2 and 16
+        add("colt_plus", "my_kernel", seed, 0.25, 0.25)
         add("paper", "flux_conv", seed, 0.5, 0.25)
         add("paper", "my_kernel", seed, None, (0.25, 0.5)[seed])
     found = table()
@@ -102,7 +102,7 @@ def test_confirmed_latencies_are_compared_where_every_run_has_one(
     add: AddRun, table: Callable[[], pd.DataFrame]
 ) -> None:
     for seed in (0, 1):
-        add("colt", "flux_conv", seed, 0.125, confirmed_secs=(0.25, 0.5)[seed])  # its own best was lucky
+        add("colt_plus", "flux_conv", seed, 0.125, confirmed_secs=(0.25, 0.5)[seed])  # its own best was lucky
         add("paper", "flux_conv", seed, 0.25, confirmed_secs=0.25)
     ratio = row(table(), CONFIRMED_RATIO, OURS)
     assert (ratio["over"], ratio["value"], ratio["runs"]) == (PAPERS, pytest.approx(0.5**0.5), 2)
@@ -113,7 +113,7 @@ def test_confirmed_latencies_are_compared_where_every_run_has_one(
 
 def test_ties_and_certain_wins_leave_doubt(add: AddRun, table: Callable[[], pd.DataFrame]) -> None:
     for seed in range(3):
-        add("colt", "flux_conv", seed, 0.25)
+        add("colt_plus", "flux_conv", seed, 0.25)
         add("paper", "flux_conv", seed, 0.25)
         add("evolutionary", "flux_conv", seed, 0.5)
     better = table().query("quantity == @IMPROVEMENT").set_index(["configuration", "over"])[["value", "low", "high"]]
@@ -125,18 +125,18 @@ def test_two_pairs_give_no_interval_and_two_workloads_of_two_seeds_do(
     add: AddRun, table: Callable[[], pd.DataFrame]
 ) -> None:
     for seed, secs in enumerate((0.5, 0.4)):
-        add("colt", "flux_conv", seed, secs)
+        add("colt_plus", "flux_conv", seed, secs)
         add("paper", "flux_conv", seed, 0.6)
     found = table()
     assert set(found["interval"]) == {FEW} and found["value"].notna().all()
     for seed, secs in enumerate((0.5, 0.4)):
-        add("colt", "my_kernel", seed, secs)
+        add("colt_plus", "my_kernel", seed, secs)
         add("paper", "my_kernel", seed, 0.6 + 0.1 * seed)
     assert set(table()["interval"]) == {KNOWN}
 
 
 def test_an_interval_is_never_a_point(add: AddRun, table: Callable[[], pd.DataFrame]) -> None:
-    for search, secs in (("colt", 0.25), ("paper", 0.25), ("evolutionary", 0.5)):
+    for search, secs in (("colt_plus", 0.25), ("paper", 0.25), ("evolutionary", 0.5)):
         for seed in range(3):
             add(search, "flux_conv", seed, secs)
     found = table()
@@ -164,8 +164,8 @@ def test_a_missing_run_leaves_values_unknown_and_is_told_from_a_single_seed(
     add: AddRun, table: Callable[[], pd.DataFrame]
 ) -> None:
     for seed in (0, 1):
-        add("colt", "flux_conv", seed, 0.5 - 0.1 * seed)
-        add("colt", "my_kernel", seed, 0.5)
+        add("colt_plus", "flux_conv", seed, 0.5 - 0.1 * seed)
+        add("colt_plus", "my_kernel", seed, 0.5)
         add("paper", "flux_conv", seed, 0.5)
     found = table()
     missing = found[(found["configuration"] == PAPERS) | found["over"].notna()]
@@ -174,7 +174,7 @@ def test_a_missing_run_leaves_values_unknown_and_is_told_from_a_single_seed(
 
 
 def test_an_exhausted_search_is_divided_by_the_samples_it_took(add: AddRun, table: Callable[[], pd.DataFrame]) -> None:
-    add("colt", "flux_conv", 0, 0.5, 0.25, 0.25, 0.25)
+    add("colt_plus", "flux_conv", 0, 0.5, 0.25, 0.25, 0.25)
     add("paper", "flux_conv", 0, 0.5, stopped="exhausted")
     found = table()
     assert row(found, EFFICIENCY, OURS)["value"] == pytest.approx(1.0)
@@ -184,7 +184,7 @@ def test_an_exhausted_search_is_divided_by_the_samples_it_took(add: AddRun, tabl
 def test_a_search_without_samples_leaves_its_values_unknown_and_the_others_known(
     add: AddRun, table: Callable[[], pd.DataFrame]
 ) -> None:
-    add("colt", "flux_conv", 0, 0.5, 0.25)
+    add("colt_plus", "flux_conv", 0, 0.5, 0.25)
     add("evolutionary", "flux_conv", 0, stopped="exhausted")
     found = table()
     assert row(found, EFFICIENCY, OURS)["value"] == pytest.approx(4 / 2)
@@ -196,7 +196,7 @@ def test_a_search_without_samples_leaves_its_values_unknown_and_the_others_known
 
 def test_targets_are_not_compared_with_each_other(add: AddRun, table: Callable[[], pd.DataFrame]) -> None:
     for target in ("cpu", "gpu"):
-        for search in ("colt", "paper"):
+        for search in ("colt_plus", "paper"):
             for seed in range(2):
                 add(search, "flux_conv", seed, 0.5, target=target)
     found = table()
@@ -208,6 +208,6 @@ def test_targets_are_not_compared_with_each_other(add: AddRun, table: Callable[[
 
 def test_the_table_repeats(add: AddRun, table: Callable[[], pd.DataFrame]) -> None:
     for seed in range(3):
-        add("colt", "flux_conv", seed, 0.5 / (seed + 1))
+        add("colt_plus", "flux_conv", seed, 0.5 / (seed + 1))
         add("paper", "flux_conv", seed, 0.5)
     pd.testing.assert_frame_equal(table(), table())

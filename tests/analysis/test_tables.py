@@ -48,7 +48,7 @@ def test_rates_of_sets_that_were_never_asked_are_missing_not_zero(write_run: Wri
 
 def test_searches_are_not_pooled(write_run: WriteRun, tmp_path: Path) -> None:
     write_run("a", {"gpt-5.2": (1, 0), "gpt-5-mini": (1, 0)}, (0.5,))
-    write_run("b", {"gpt-5.2": (1, 0), "gpt-5-mini": (3, 0)}, (0.5,), search="colt")
+    write_run("b", {"gpt-5.2": (1, 0), "gpt-5-mini": (3, 0)}, (0.5,), search="colt_plus")
     table = invocation_rates(aggregate(tmp_path / "runs")).set_index("model")
     assert table.loc["gpt-5.2 (stand-in)"].to_dict() == {
         "COLT+(2, stand-in)": 25.0,

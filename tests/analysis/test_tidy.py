@@ -227,7 +227,7 @@ def test_the_key_tells_where_the_numbers_come_from(runs_dir: Path) -> None:
 def test_the_key_lists_all_of_several_values(write_run: WriteRun, tmp_path: Path) -> None:
     write_run("a", TWO, (0.5,))
     write_run("b", TWO, (0.5,), seed=1, llm_backend="openai", measurement="estimated", warmup_samples=32, device="gpu")
-    write_run("c", ONE, (0.5,), model_set="small", search="colt")
+    write_run("c", ONE, (0.5,), model_set="small", search="colt_plus")
     assert key(aggregate(tmp_path / "runs")) == (
         "real LLMs via openai, stand-in LLMs · estimated latency (not measured) and measured latency · "
         "cpu-2-cores, gpu · TVM's space · 1 to 2 seeds · 1 sample · warm-up 16 or 32 · model set 2 or small"
@@ -256,7 +256,7 @@ def test_design_spaces_are_told_apart(write_run: WriteRun, tmp_path: Path) -> No
 
 def test_labels_name_search_stand_ins_and_what_siblings_differ_in(write_run: WriteRun, tmp_path: Path) -> None:
     write_run("a", ONE, (0.5,), model_set="small")
-    write_run("b", TWO, (0.5,), search="colt")
+    write_run("b", TWO, (0.5,), search="colt_plus")
     write_run("c", TWO, (0.5,), search="paper")
     write_run("d", TWO, (0.5,), search="paper", model_set="mine")
     write_run("e", TWO, (0.5,), search="random_proposer", llm_backend="random")
@@ -277,7 +277,7 @@ def test_labels_name_search_stand_ins_and_what_siblings_differ_in(write_run: Wri
 @pytest.mark.parametrize(
     ("search", "title"),
     [
-        ("colt", "COLT+"),
+        ("colt_plus", "COLT+"),
         ("paper", "COLT"),
         ("router_round_robin", "COLT+, router round robin"),
         ("my_search", "my_search"),

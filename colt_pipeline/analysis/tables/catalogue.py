@@ -137,9 +137,9 @@ TABLES = {
         alterations_and_chance,
         "Course alterations beside chance",
         "Rate: alterations per program that a small model made while the cost model predicted. Chance: the rate if "
-        "each program were a regression with the same probability p, independently: for a rule along the path p times "
-        "the share of programs below a regression (path: anywhere above; path_reset, path_birth: the nearest program "
-        "by a small model), for one in call order p²/(1+p). Low and high: 95 % interval (Clopper-Pearson) of "
+        "each program were a regression with the same probability p, independently: for path_birth p times the share "
+        "of programs below a regression, for a rule in call order p²/(1+p); rules that score what is above again have "
+        "none. Low and high: 95 % interval (Clopper-Pearson) of "
         "independent programs.",
     ),
     "recorded_times": Table(
