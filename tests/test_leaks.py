@@ -42,7 +42,7 @@ def test_no_prompt_shows_the_fastest_known_program_before_the_search_has_made_it
 ) -> None:
     source = RECORDINGS / "search" / RUN
     shutil.copytree(source, tmp_path / "results/recordings" / RECORDINGS.name / "search" / RUN)
-    known = f"pretraining={ROOT / 'results/pretraining/tvm'}"
+    known = f"pretraining={ROOT / 'results/pretraining_legacy'}"
     config = composed(
         "experiment=search", "search=colt", f"workload={WORKLOAD}", "seed=1", f"run={RUN}", "record=replay", known
     )

@@ -123,5 +123,5 @@ def test_a_missing_recording_is_a_message_and_nothing_is_replayed(
     command = ["--results", str(tmp_path), "--workloads", "flux_conv", "--out", str(tmp_path / "out")]
     assert cost.main(command) == 1
     message = capsys.readouterr().err
-    assert "replay of cpu/flux_conv/cpu-paper-small-gpt-5.2-n48-s0 needs its recording" in message
+    assert "replay of cpu/flux_conv/cpu-paper-small-gpt-5.2-n64-s0 needs its recording" in message
     assert str(tmp_path / "recordings") in message and not (tmp_path / "out").exists()

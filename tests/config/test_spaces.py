@@ -59,7 +59,7 @@ def test_every_experiment_searches_tvms_space_and_from_before_races_does_without
 
 def test_the_experience_of_the_extended_space_comes_from_there() -> None:
     (config,) = runs(["experiment=experience", "workload=deepseek_r1_moe"])
-    assert config.space == EXTENDED_SPACE and config.pretraining.endswith("results/pretraining/tvm")
+    assert config.space == EXTENDED_SPACE and config.pretraining.endswith("results/pretraining_legacy")
 
 
 def test_programs_race_by_default_on_cpus_alone(composed: Compose) -> None:
