@@ -20,9 +20,9 @@ from tvm import relax  # noqa: E402
 from colt_pipeline.errors import ConfigError  # noqa: E402
 from colt_pipeline.from_python import configuration, file_stem, kernel_file  # noqa: E402
 from colt_pipeline.measurement.vector_math import pipeline  # noqa: E402
-from colt_pipeline.serialization import canonical_json  # noqa: E402
 from colt_pipeline.runs.layout import SOURCE, run_directory  # noqa: E402
 from colt_pipeline.runs.rundir import read_json, write_bytes  # noqa: E402
+from colt_pipeline.serialization import canonical_json  # noqa: E402
 from colt_pipeline.whole_model.job import TunedKernels, tune  # noqa: E402
 from colt_pipeline.whole_model.report import shown  # noqa: E402
 from colt_pipeline.workloads.models.packages import required  # noqa: E402

@@ -345,7 +345,8 @@ def test_a_search_without_llm_stands_beside_one_with(tmp_path: Path) -> None:
     chosen = [part for part in common(tmp_path) if not part.startswith("search=")]
     compare(runs([*chosen, "search=colt,mcts_no_llm"]), HashMeasurer)
     tidy = aggregate(tmp_path / "runs")
-    assert list(configurations(tidy)["label"]) == ["COLT+ without drafts (4 models, stand-in)", "COLT+ without drafts or LLMs"]
+    without = "COLT+ without drafts or LLMs"
+    assert list(configurations(tidy)["label"]) == ["COLT+ without drafts (4 models, stand-in)", without]
     assert key(tidy).startswith("no LLM, stand-in LLMs · measured latency")
-    assert list(search_speedups(tidy).columns) == ["workload", "samples", "COLT+ (stand-in)", "COLT+ without LLMs"]
+    assert list(search_speedups(tidy).columns) == ["workload", "samples", "COLT+ without drafts (stand-in)", without]
     assert tidy.runs.set_index("search").loc["mcts_no_llm", "regular_calls"] == 0
