@@ -5,10 +5,10 @@ the compact prompt. Nothing is asked live. Every number is an estimate, for thes
 
 - A token is assumed to be 4 characters. If a model's answers can be constrained by a JSON schema, the schema counts as
   part of the prompt, as it does for providers; stand-ins are asked without one.
-- 48 recorded samples are scaled linearly to 1000, although prompts grow a little with the depth of the tree, the first
+- The recorded calls are scaled linearly to 1000, although prompts grow a little with the depth of the tree, the first
   programs need no call, and the distribution of calls over models may shift.
 - Stand-ins answered. Their answers are a bare JSON object; reasoning models write far more. The cost of answers as long
-  as llm.max_tokens allows is therefore given too, as an upper bound.
+  as each model may write is therefore given too, as an upper bound.
 - The compact prompt is assumed to lead to the same calls and answers as the default one.
 
 Retries of failed calls and discounts for cached prompts are not included.
