@@ -1,7 +1,7 @@
 """Whether experience from one machine serves another: the pretrained cost model on programs that it has not seen.
 
 For each workload on each machine, a model is trained on experience that leaves out this workload, this machine, or
-both, and predicts the latencies of this machine's programs. Nothing is measured: the files of results/pretraining/tvm
+both, and predicts the latencies of this machine's programs. Nothing is measured: the files of results/pretraining_legacy
 (AMD, znver3) and results/benchmark/experience (Intel, emeraldrapids) hold features and latencies of programs in TVM's
 space.
 With features ``scaled``, what experience from another machine says about bytes and cache lines counts in units of the
@@ -28,7 +28,7 @@ from colt_pipeline.workloads import PAPER
 from colt_pipeline.workloads.catalogue import build
 from stages.benchmarks import Row, command_line, positive, write_rows
 
-DIRECTORIES = (Path("results/pretraining/tvm"), Path("results/benchmark/experience"))
+DIRECTORIES = (Path("results/pretraining_legacy"), Path("results/benchmark/experience"))
 _UNNAMED = "znver3"
 """Where files without origin were measured."""
 _L2_KIB, _LANES = {"znver3": 512, "emeraldrapids": 2048}, {"znver3": 8, "emeraldrapids": 16}
