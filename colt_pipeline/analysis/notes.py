@@ -20,7 +20,7 @@ def with_notes(what: str, notes: Sequence[Note], tidy: Tidy) -> str:
 
 def noise(tidy: Tidy) -> str:
     """What the noise in the key is; "" if it is unknown."""
-    return "Noise: 95 % of pairs of measurements of one program differ by less than this." if noise_range(tidy) else ""
+    return "Noise: 95 % of repeated measurements differ by less than this." if noise_range(tidy) else ""
 
 
 def intervals(tidy: Tidy) -> str:

@@ -1,9 +1,9 @@
 """Whether experience from one machine serves another: the pretrained cost model on programs that it has not seen.
 
 For each workload on each machine, a model is trained on experience that leaves out this workload, this machine, or
-both, and predicts the latencies of this machine's programs. Nothing is measured: the files of results/pretraining_legacy
-(AMD, znver3) and results/benchmark/experience (Intel, emeraldrapids) hold features and latencies of programs in TVM's
-space.
+both, and predicts the latencies of this machine's programs. Nothing is measured: the files of
+results/pretraining_legacy (AMD, znver3) and results/benchmark/experience (Intel, emeraldrapids) hold features and
+latencies of programs in TVM's space.
 With features ``scaled``, what experience from another machine says about bytes and cache lines counts in units of the
 L2 cache, and lengths of vectorized loops in vectors. Training draws at random, so each row is a mean over models that
 saw the experience in different orders.

@@ -340,7 +340,7 @@ def test_a_search_with_several_model_sets_counts_once_for_each(
     add("colt_plus", "flux_conv", 0, 0.5)
     add("paper", "flux_conv", 0, 0.5)
     write_run("small", {"gpt-5-mini": (4, 0)}, (0.5,), model_set="small", search="colt_plus")
-    assert searches(tidy()).names == ["gpt-5-mini (stand-in), search=colt", "COLT+ (2 models, stand-in)", PAPERS]
+    assert searches(tidy()).names == ["gpt-5-mini (stand-in), search=colt_plus", "COLT+ (2 models, stand-in)", PAPERS]
 
 
 def test_the_key_tells_the_noise(add: AddRun, write_noise: WriteNoise, tmp_path: Path) -> None:
