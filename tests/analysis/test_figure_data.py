@@ -83,7 +83,7 @@ def test_alterations_are_held_against_the_chance_of_their_own_rule(
     assert set(data["programs"]) == set(data["regressions"]) == {2}
     assert data["chance"].dropna().to_dict() == {"path_birth": 0.5, "streak": 0.5}, "p q, and p^2 / (1 + p)"
     assert data["rate"].to_dict() == {"path_birth": 0.5, "streak": 0.5, "random": 0.5, "never": 0.0}
-    assert data["rate low"].isna().to_dict() == {"path": False, "streak": False, "random": False, "never": True}
+    assert data["rate low"].isna().to_dict() == {"path_birth": False, "streak": False, "random": False, "never": True}
 
 
 def test_independent_regressions_alter_the_course_as_often_as_the_streak_rule_says() -> None:

@@ -270,7 +270,7 @@ def test_studies_have_a_page_without_a_tree_and_with_their_own_commands(small: P
 def test_a_whole_model_has_its_tables_and_a_sentence(text: str) -> None:
     assert text.count('id="whole-models-table_2"') == text.count('id="whole-models-kernels"') == 1
     section = text[text.index('<h2 id="whole-models">') : text.index('<h2 id="studies">')]
-    assert "gpt-5-mini (stand-in)" in section and "COLT+ (8 models, stand-in)" in section
+    assert "gpt-5-mini (stand-in)" in section and "COLT+ without drafts (8 models, stand-in)" in section
     assert section.count("<code>dvc repro end_to_end_tables</code>") == 1
     assert "<strong>A whole model.</strong>" in text[: text.index('<dl class="labels">')]
 
