@@ -75,7 +75,7 @@ def sweep_command_line(argv: Sequence[str] | None, usage: str) -> CommandLine | 
 
     Args:
         argv: the arguments; None = the process's own.
-        usage: printed if the arguments ask for help, in which case there is no command line.
+        usage: what to print if the arguments ask for help; the answer is then None.
 
     Raises:
         ConfigError: there is another flag, or the directory does not exist.
